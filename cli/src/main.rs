@@ -1,0 +1,2 @@
+//! The `lampyris` command.
+fn main() {}
