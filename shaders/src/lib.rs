@@ -1,1 +1,42 @@
-//! The kernels and their twins.
+//! The kernels of Lampyris: WGSL compute shaders, and beside each the Rust twin that says what it must compute.
+//!
+//! A kernel is a pair of files with one name. The shader is a template that the build expands into complete WGSL
+//! variants ([`Source`]) and validates; the twin implements [`Kernel`]. Nothing here knows a device, a model or a file.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once"))]
+
+mod activation;
+mod case;
+pub mod conv;
+mod kernel;
+pub mod parallel;
+mod tensor;
+
+pub use activation::Activation;
+pub use case::{Case, Difference, Entry, Fill, Noise, Tier, difference};
+pub use kernel::{Binding, Call, Caps, Kernel, Launch, Operand, ShapeError, Source, Tolerance, Work, fitting, traffic};
+pub use tensor::{Desc, Format, HostTensor, pad4};
+
+/// The variants that the build linked, one slice a kernel.
+pub mod linked {
+    include!(concat!(env!("OUT_DIR"), "/linked.rs"));
+}
+
+/// Lists the kernels of a family: each name is a file pair in the family's folder.
+macro_rules! kernels {
+    ($($name:ident),* $(,)?) => {
+        $(mod $name; pub use $name::*;)*
+        /// The kernels of this family.
+        pub(crate) const FAMILY: &[$crate::Entry] = &[$($crate::Entry {
+            name: stringify!($name),
+            sources: $name::SOURCES,
+            cases: $name::cases,
+        }),*];
+    };
+}
+pub(crate) use kernels;
+
+/// Every kernel, family by family.
+pub fn all() -> Vec<Entry> {
+    [conv::FAMILY].concat()
+}

@@ -1,0 +1,278 @@
+//! Links the kernels: expands every shader template into its variants, validates each with naga and writes the
+//! table that `lampyris_shaders::linked` includes. Nothing is assembled at run time.
+//!
+//! A template is WGSL with line statements (`# for`, `# if`, `# import`) and `${ expressions }`. Lines that start
+//! with `//@` declare its variants:
+//!
+//! ```text
+//! //@ axis path = portable | subgroup8(SG=8, TM=28)
+//! //@ axis storage = f32 | f16
+//! //@ skip path=portable, storage=f16
+//! ```
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Value;
+use minijinja::{Environment, UndefinedBehavior};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// One option of an axis: its name and the numbers it sets.
+#[derive(Clone)]
+struct Choice {
+    name: String,
+    numbers: Vec<(String, u32)>,
+}
+
+/// What a template's `//@` lines declare, and the text without them.
+struct Template {
+    axes: Vec<(String, Vec<Choice>)>,
+    skips: Vec<Vec<(String, String)>>,
+    text: String,
+}
+
+fn main() {
+    if let Err(error) = build() {
+        eprintln!("{error}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<()> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("src");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-changed=build.rs");
+
+    let mut templates = Vec::new();
+    collect(&root, &mut templates)?;
+    templates.sort();
+
+    let mut environment = Environment::new();
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .line_statement_prefix("#")
+            .variable_delimiters("${", "}")
+            .block_delimiters("<%", "%>")
+            .comment_delimiters("<#", "#>")
+            .build()?,
+    );
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_keep_trailing_newline(true);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    for path in &templates {
+        if path.parent().is_some_and(|p| p.ends_with("shared")) {
+            environment.add_template_owned(stem(path), fs::read_to_string(path)?)?;
+        }
+    }
+
+    let mut table = String::from("use crate::{Binding, Source};\n");
+    for path in templates.iter().filter(|p| !p.parent().is_some_and(|p| p.ends_with("shared"))) {
+        link(path, &environment, &out, &mut table).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    fs::write(out.join("linked.rs"), table)?;
+    Ok(())
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, found)?;
+        } else if path.extension().is_some_and(|e| e == "wgsl") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Expands, validates and tabulates every variant of one template.
+fn link(path: &Path, environment: &Environment<'_>, out: &Path, table: &mut String) -> Result<()> {
+    let name = stem(path);
+    let template = parse(&fs::read_to_string(path)?)?;
+    writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
+    for variant in product(&template.axes) {
+        let skipped = template
+            .skips
+            .iter()
+            .any(|skip| skip.iter().all(|(axis, option)| variant.iter().any(|(a, c)| a == axis && c.name == *option)));
+        if skipped {
+            continue;
+        }
+        let label = match variant.iter().map(|(_, c)| c.name.as_str()).collect::<Vec<_>>().join(".") {
+            empty if empty.is_empty() => "portable".to_owned(),
+            label => label,
+        };
+        let mut context: BTreeMap<String, Value> = BTreeMap::new();
+        let mut numbers = Vec::new();
+        for (axis, choice) in &variant {
+            context.insert(axis.clone(), Value::from(choice.name.clone()));
+            for (number, value) in &choice.numbers {
+                context.insert(number.clone(), Value::from(*value));
+                numbers.push((number.clone(), *value));
+            }
+        }
+        let wgsl = environment
+            .render_str(&template.text, Value::from(context))
+            .map_err(|error| format!("variant {label}: {error:#}"))?;
+        let wgsl = tidy(&wgsl);
+        let file = out.join(format!("{name}.{label}.wgsl"));
+        fs::write(&file, &wgsl)?;
+        let facts = reflect(&wgsl).map_err(|error| format!("variant {label} ({}): {error}", file.display()))?;
+        let subgroup = numbers.iter().find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
+        if facts.uses_subgroups != (subgroup != 0) {
+            return Err(format!("variant {label}: subgroup operations and the number SG go together").into());
+        }
+        let choices: Vec<_> = variant.iter().map(|(a, c)| (a.as_str(), c.name.as_str())).collect();
+        writeln!(
+            table,
+            "    Source {{ kernel: {name:?}, label: {label:?}, wgsl: include_str!({file:?}), choices: &{choices:?}, \
+             numbers: &{numbers:?}, workgroup: {:?}, workgroup_bytes: {}, subgroup: {subgroup}, params_bytes: {}, \
+             bindings: &[{}] }},",
+            facts.workgroup, facts.workgroup_bytes, facts.params_bytes, facts.bindings
+        )?;
+    }
+    table.push_str("];\n");
+    Ok(())
+}
+
+/// Splits a template into its declarations and its text.
+fn parse(source: &str) -> Result<Template> {
+    let mut template = Template { axes: Vec::new(), skips: Vec::new(), text: String::new() };
+    for line in source.lines() {
+        let Some(declaration) = line.strip_prefix("//@") else {
+            template.text.push_str(line);
+            template.text.push('\n');
+            continue;
+        };
+        let declaration = declaration.trim();
+        if let Some(axis) = declaration.strip_prefix("axis ") {
+            let (name, options) = axis.split_once('=').ok_or("an axis is written `axis name = a | b`")?;
+            let options = options.split('|').map(choice).collect::<Result<Vec<_>>>()?;
+            template.axes.push((name.trim().to_owned(), options));
+        } else if let Some(skip) = declaration.strip_prefix("skip ") {
+            let pairs = skip.split(',').map(|pair| {
+                let (axis, option) = pair.split_once('=').ok_or("a skip is written `skip axis=option, ..`")?;
+                Ok((axis.trim().to_owned(), option.trim().to_owned()))
+            });
+            template.skips.push(pairs.collect::<Result<Vec<_>>>()?);
+        } else {
+            return Err(format!("unknown declaration `//@ {declaration}`").into());
+        }
+    }
+    Ok(template)
+}
+
+/// Reads one option, `name` or `name(A=1, B=2)`.
+fn choice(text: &str) -> Result<Choice> {
+    let text = text.trim();
+    let Some((name, rest)) = text.split_once('(') else {
+        return Ok(Choice { name: text.to_owned(), numbers: Vec::new() });
+    };
+    let list = rest.strip_suffix(')').ok_or("an option's numbers end with `)`")?;
+    let numbers = list.split(',').map(|pair| {
+        let (number, value) = pair.split_once('=').ok_or("a number is written `NAME=1`")?;
+        Ok((number.trim().to_owned(), value.trim().parse()?))
+    });
+    Ok(Choice { name: name.trim().to_owned(), numbers: numbers.collect::<Result<Vec<_>>>()? })
+}
+
+/// Every combination of one option per axis.
+fn product(axes: &[(String, Vec<Choice>)]) -> Vec<Vec<(String, Choice)>> {
+    axes.iter().fold(vec![Vec::new()], |combinations, (axis, options)| {
+        combinations
+            .iter()
+            .flat_map(|head| {
+                options.iter().map(move |option| {
+                    let mut combination = head.clone();
+                    combination.push((axis.clone(), option.clone()));
+                    combination
+                })
+            })
+            .collect()
+    })
+}
+
+/// Drops the blank lines that line statements leave behind.
+fn tidy(wgsl: &str) -> String {
+    let mut text = String::with_capacity(wgsl.len());
+    let mut blank = true;
+    for line in wgsl.lines().map(str::trim_end) {
+        if !(line.is_empty() && blank) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        blank = line.is_empty();
+    }
+    text
+}
+
+/// What the host needs to know of a linked shader.
+struct Facts {
+    workgroup: [u32; 3],
+    workgroup_bytes: u32,
+    params_bytes: u32,
+    uses_subgroups: bool,
+    bindings: String,
+}
+
+/// Validates a linked shader and reads its interface back from naga.
+fn reflect(wgsl: &str) -> Result<Facts> {
+    let module = naga::front::wgsl::parse_str(wgsl).map_err(|error| error.emit_to_string(wgsl))?;
+    // Packing two halves in a word is core WGSL; naga keeps a capability for old OpenGL.
+    let base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let plain = Validator::new(ValidationFlags::all(), base).validate(&module).is_ok();
+    Validator::new(ValidationFlags::all(), base | Capabilities::SUBGROUP)
+        .validate(&module)
+        .map_err(|error| error.emit_to_string(wgsl))?;
+    let entry = match &module.entry_points[..] {
+        [entry] if entry.name == "main" => entry,
+        _ => return Err("a kernel has one entry point, `main`".into()),
+    };
+    let mut bindings: BTreeMap<u32, &str> = BTreeMap::new();
+    let (mut workgroup_bytes, mut params_bytes) = (0, 0);
+    for (_, global) in module.global_variables.iter() {
+        let inner = &module.types[global.ty].inner;
+        if global.space == naga::AddressSpace::WorkGroup {
+            workgroup_bytes += inner.size(module.to_ctx());
+        }
+        let Some(binding) = &global.binding else {
+            continue;
+        };
+        if binding.group != 0 {
+            return Err("bindings belong to group 0".into());
+        }
+        let kind = match global.space {
+            naga::AddressSpace::Uniform => {
+                params_bytes = inner.size(module.to_ctx());
+                "Binding::Params"
+            }
+            naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => "Binding::Write",
+            naga::AddressSpace::Storage { .. } => "Binding::Read",
+            naga::AddressSpace::Handle => "Binding::Texture",
+            other => return Err(format!("unexpected address space {other:?}").into()),
+        };
+        bindings.insert(binding.binding, kind);
+    }
+    if bindings.first_key_value() != Some((&0, &"Binding::Params"))
+        || bindings.keys().copied().ne(0..bindings.len() as u32)
+    {
+        return Err("binding 0 holds the parameters and the others follow without a gap".into());
+    }
+    Ok(Facts {
+        workgroup: entry.workgroup_size,
+        workgroup_bytes,
+        params_bytes,
+        uses_subgroups: !plain,
+        bindings: bindings.values().copied().collect::<Vec<_>>().join(", "),
+    })
+}

@@ -1,0 +1,5 @@
+//! Convolutions of image networks.
+
+crate::kernels! {
+    pointwise,
+}

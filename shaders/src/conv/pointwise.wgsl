@@ -1,0 +1,164 @@
+// Pointwise (1x1) convolution as a matrix product: y = act((x * scale) * w + bias) + residual.
+//
+// portable: an invocation owns 4 pixels x 4 channels.
+// subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; each lane loads the values of
+// other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
+//@ axis path = portable(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=28)
+//@ axis storage = f32 | f16 | i8
+//@ axis gate = plain | scaled
+# import "storage" as storage_of
+# import "activation" as activation
+# set values = "f16" if storage == "f16" else "f32"
+# set subgroups = path != "portable"
+
+struct Params {
+    // pixels of all images
+    m: u32,
+    // channels in, and channels out, in fours
+    k4: u32,
+    n4: u32,
+    // pixels of one image
+    pixels: u32,
+    // whether the residual is added
+    residual: u32,
+    // whether the bias row is followed by a row of weight scales
+    scales: u32,
+${ activation.fields() }
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// [m, k]
+@group(0) @binding(1) var<storage, read> x: ${ storage_of.rows(values) };
+// [k, n], rows of one word together: 1 (f32), 2 (f16) or 4 (i8)
+@group(0) @binding(2) var<storage, read> w: array<vec4<${ "f32" if storage == "f32" else "u32" }>>;
+// [1 or 2, n]: the bias, then the scale of each output channel
+@group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
+// [m, n]; bound to x when there is none
+@group(0) @binding(4) var<storage, read> residual: ${ storage_of.rows(values) };
+# if gate == "scaled"
+// [images, k]
+@group(0) @binding(5) var<storage, read> scale: ${ storage_of.rows(values) };
+# endif
+// [m, n]
+@group(0) @binding(${ 6 if gate == "scaled" else 5 }) var<storage, read_write> y: ${ storage_of.rows(values) };
+
+${ storage_of.reader("x", values) }
+
+${ storage_of.reader("residual", values) }
+
+# if gate == "scaled"
+${ storage_of.reader("scale", values) }
+
+# endif
+${ storage_of.writer("y", values) }
+
+${ activation.function() }
+
+# if storage == "i8"
+// Byte `shift / 8` counted from the top of each word, as a float 2^24 times too large.
+fn bytes(word: vec4<u32>, shift: u32) -> vec4<f32> {
+    return vec4<f32>(bitcast<vec4<i32>>((word << vec4<u32>(shift)) & vec4<u32>(0xff000000u)));
+}
+
+# endif
+// Bias, activation, residual, store.
+fn finish(row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>, factor: vec4<f32>) {
+    if row < params.m && column < params.n4 {
+        var v = activate(sum * factor + bias);
+        if params.residual != 0u {
+            v += load_residual(row * params.n4 + column);
+        }
+        store_y(row * params.n4 + column, v);
+    }
+}
+
+# if subgroups
+# set groups = (TM + SG - 1) // SG
+@compute @workgroup_size(${ SG })
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let row0 = group.y * ${ TM }u;
+# else
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let row0 = id.y * ${ TM }u;
+# endif
+    let k4 = params.k4;
+    let n4 = params.n4;
+    let last = params.m - 1u;
+# if subgroups
+    let column = group.x * ${ SG }u + lane;
+# else
+    let column = id.x;
+# endif
+    // Addresses are clamped and only the stores are guarded.
+    let n = min(column, n4 - 1u);
+# for t in range(TM)
+    var sum${ t } = vec4<f32>();
+# endfor
+# if subgroups
+# for p in range(groups)
+    let row_of_x${ p } = min(row0 + ${ p * SG }u + lane, last);
+    let x${ p } = row_of_x${ p } * k4;
+# if gate == "scaled"
+    let s${ p } = row_of_x${ p } / params.pixels * k4;
+# endif
+# endfor
+# else
+# for t in range(TM)
+    let row_of_x${ t } = min(row0 + ${ t }u, last);
+    let x${ t } = row_of_x${ t } * k4;
+# if gate == "scaled"
+    let s${ t } = row_of_x${ t } / params.pixels * k4;
+# endif
+# endfor
+# endif
+# set loads = groups if subgroups else TM
+    for (var k = 0u; k < k4; k++) {
+# for p in range(loads)
+# if gate == "scaled"
+        let a${ p } = load_x(x${ p } + k) * load_scale(s${ p } + k);
+# else
+        let a${ p } = load_x(x${ p } + k);
+# endif
+# endfor
+# if storage == "f32"
+# for i in range(4)
+        let w${ i } = w[(k * 4u + ${ i }u) * n4 + n];
+# endfor
+# elif storage == "f16"
+# for i in range(2)
+        let pair${ i } = w[(k * 2u + ${ i }u) * n4 + n];
+# for c in "xyzw"
+        let half${ i }${ c } = unpack2x16float(pair${ i }.${ c });
+# endfor
+        let w${ 2 * i } = vec4<f32>(half${ i }x.x, half${ i }y.x, half${ i }z.x, half${ i }w.x);
+        let w${ 2 * i + 1 } = vec4<f32>(half${ i }x.y, half${ i }y.y, half${ i }z.y, half${ i }w.y);
+# endfor
+# else
+        let quads = w[k * n4 + n];
+# for i in range(4)
+        let w${ i } = bytes(quads, ${ 24 - 8 * i }u);
+# endfor
+# endif
+# for i in range(4)
+# for t in range(TM)
+# if subgroups
+        sum${ t } += subgroupBroadcast(a${ t // SG }.${ "xyzw"[i] }, ${ t % SG }u) * w${ i };
+# else
+        sum${ t } += a${ t }.${ "xyzw"[i] } * w${ i };
+# endif
+# endfor
+# endfor
+    }
+    let bias = affine[n];
+    var factor = vec4<f32>(1.0);
+    if params.scales != 0u {
+        factor = affine[n4 + n];
+    }
+# if storage == "i8"
+    factor *= ${ "5.9604644775390625e-8" };
+# endif
+# for t in range(TM)
+    finish(row0 + ${ t }u, column, sum${ t }, bias, factor);
+# endfor
+}

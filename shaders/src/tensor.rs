@@ -1,0 +1,240 @@
+//! The vocabulary every crate shares: what a tensor's words mean, and tensors on the host.
+
+use half::f16;
+use std::fmt;
+
+/// How the 32-bit words of a tensor hold its values.
+///
+/// Row formats pad the last axis to a multiple of four with zeros, so that a kernel always loads four
+/// neighbouring values at once. Matrix formats are what the matrix kernels read: `[k, n]` with `k` padded
+/// to a multiple of four and `n` to a multiple of four, so that one 16-byte load brings four columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Format {
+    /// Rows of 32-bit floats.
+    F32,
+    /// Rows of 16-bit floats, two a word.
+    F16,
+    /// Rows of signed bytes, four a word.
+    I8,
+    /// 8-bit RGBA pixels, one a word, red in the lowest byte; the shape has no channel axis.
+    Rgba8,
+    /// Plain 32-bit words without padding: indices and tables.
+    Word,
+    /// Matrix of 32-bit floats: word `k * n4 + n`.
+    MatrixF32,
+    /// Matrix of 16-bit floats: word `(k / 2) * n4 + n` holds rows `k` (low half) and `k + 1`.
+    MatrixF16,
+    /// Matrix of signed bytes: word `(k / 4) * n4 + n` holds rows `k` (lowest byte) to `k + 3`.
+    MatrixI8,
+}
+
+impl Format {
+    /// Whether this is one of the packed matrix layouts.
+    pub fn is_matrix(self) -> bool {
+        matches!(self, Format::MatrixF32 | Format::MatrixF16 | Format::MatrixI8)
+    }
+
+    /// The name in plans and messages.
+    pub fn label(self) -> &'static str {
+        match self {
+            Format::F32 => "f32",
+            Format::F16 => "f16",
+            Format::I8 => "i8",
+            Format::Rgba8 => "rgba8",
+            Format::Word => "word",
+            Format::MatrixF32 => "matrix-f32",
+            Format::MatrixF16 => "matrix-f16",
+            Format::MatrixI8 => "matrix-i8",
+        }
+    }
+}
+
+/// A tensor's logical shape and storage format; activations are `[batch, height, width, channels]`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Desc {
+    /// Logical extents, outermost first.
+    pub shape: Vec<usize>,
+    /// Storage of the values.
+    pub format: Format,
+}
+
+impl fmt::Debug for Desc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Desc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, extent) in self.shape.iter().enumerate() {
+            write!(f, "{}{extent}", if i == 0 { "" } else { "x" })?;
+        }
+        write!(f, " {}", self.format.label())
+    }
+}
+
+/// `extent` rounded up to a multiple of four.
+pub fn pad4(extent: usize) -> usize {
+    extent.div_ceil(4) * 4
+}
+
+impl Desc {
+    /// A tensor of `shape` stored as `format`.
+    pub fn new(format: Format, shape: impl Into<Vec<usize>>) -> Desc {
+        Desc { shape: shape.into(), format }
+    }
+
+    /// Rows of 32-bit floats.
+    pub fn f32(shape: impl Into<Vec<usize>>) -> Desc {
+        Desc::new(Format::F32, shape)
+    }
+
+    /// The last extent; 1 for a scalar.
+    pub fn last(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// The product of all extents but the last.
+    pub fn rows(&self) -> usize {
+        let outer = self.shape.len().saturating_sub(1);
+        self.shape[..outer].iter().product()
+    }
+
+    /// The number of logical values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether any extent is zero.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of 32-bit words of storage, padding included.
+    pub fn words(&self) -> usize {
+        let (rows, last) = (self.rows(), self.last());
+        match self.format {
+            Format::F32 => rows * pad4(last),
+            Format::F16 => rows * pad4(last) / 2,
+            Format::I8 => rows * pad4(last) / 4,
+            Format::Rgba8 | Format::Word => self.len(),
+            Format::MatrixF32 => pad4(rows) * pad4(last),
+            Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
+            Format::MatrixI8 => pad4(rows) / 4 * pad4(last),
+        }
+    }
+
+    /// Bytes of storage, padding included.
+    pub fn bytes(&self) -> u64 {
+        self.words() as u64 * 4
+    }
+
+    /// `(batch, height, width, channels)` of an activation, when the shape has four axes.
+    pub fn nhwc(&self) -> Option<(usize, usize, usize, usize)> {
+        match self.shape[..] {
+            [n, h, w, c] => Some((n, h, w, c)),
+            _ => None,
+        }
+    }
+}
+
+/// A tensor in host memory, in the very words a GPU buffer would hold.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostTensor {
+    /// Shape and format.
+    pub desc: Desc,
+    /// Storage, `desc.words()` long.
+    pub words: Vec<u32>,
+}
+
+impl HostTensor {
+    /// All-zero storage.
+    pub fn zeros(desc: Desc) -> HostTensor {
+        let words = vec![0; desc.words()];
+        HostTensor { desc, words }
+    }
+
+    /// Stores logical `values` (row-major, unpadded) in the format of `desc`, rounding to nearest even.
+    /// Pixels and words take values that are whole numbers.
+    pub fn from_values(desc: Desc, values: &[f32]) -> HostTensor {
+        debug_assert_eq!(values.len(), desc.len());
+        let mut tensor = HostTensor::zeros(desc);
+        let (last, format) = (tensor.desc.last().max(1), tensor.desc.format);
+        let stride = pad4(last);
+        for (i, &value) in values.iter().enumerate() {
+            let (row, column) = (i / last, i % last);
+            match format {
+                Format::F32 => tensor.words[row * stride + column] = value.to_bits(),
+                Format::F16 => {
+                    let at = row * stride + column;
+                    tensor.words[at / 2] |= u32::from(f16::from_f32(value).to_bits()) << (16 * (at % 2));
+                }
+                Format::I8 => {
+                    let at = row * stride + column;
+                    tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
+                }
+                Format::Rgba8 | Format::Word => tensor.words[i] = value as u32,
+                Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
+                Format::MatrixF16 => {
+                    tensor.words[row / 2 * stride + column] |=
+                        u32::from(f16::from_f32(value).to_bits()) << (16 * (row % 2));
+                }
+                Format::MatrixI8 => {
+                    tensor.words[row / 4 * stride + column] |= u32::from(value as i8 as u8) << (8 * (row % 4));
+                }
+            }
+        }
+        tensor
+    }
+
+    /// Wraps storage that is already in the format of `desc`.
+    pub fn from_words(desc: Desc, words: Vec<u32>) -> HostTensor {
+        debug_assert_eq!(words.len(), desc.words());
+        HostTensor { desc, words }
+    }
+
+    /// The logical values, row-major and without padding. Bytes come as whole numbers, pixels and words as
+    /// their unsigned value.
+    pub fn values(&self) -> Vec<f32> {
+        let (last, format) = (self.desc.last().max(1), self.desc.format);
+        let stride = pad4(last);
+        let half = |word: u32, part: usize| f16::from_bits((word >> (16 * part)) as u16).to_f32();
+        let byte = |word: u32, part: usize| f32::from((word >> (8 * part)) as u8 as i8);
+        (0..self.desc.len())
+            .map(|i| {
+                let (row, column) = (i / last, i % last);
+                let at = row * stride + column;
+                match format {
+                    Format::F32 | Format::MatrixF32 => f32::from_bits(self.words[at]),
+                    Format::F16 => half(self.words[at / 2], at % 2),
+                    Format::I8 => byte(self.words[at / 4], at % 4),
+                    Format::Rgba8 | Format::Word => self.words[i] as f32,
+                    Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
+                    Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_gives_back_what_it_was_given() {
+        for format in
+            [Format::F32, Format::F16, Format::I8, Format::Word, Format::MatrixF32, Format::MatrixF16, Format::MatrixI8]
+        {
+            for shape in [[1, 1], [3, 5], [7, 4], [4, 7], [9, 13]] {
+                let desc = Desc::new(format, shape);
+                let low = if format == Format::Word { 0.0 } else { -60.0 };
+                let values: Vec<f32> = (0..desc.len()).map(|i| low + i as f32).collect();
+                let tensor = HostTensor::from_values(desc.clone(), &values);
+                assert_eq!(tensor.words.len(), desc.words());
+                assert_eq!(tensor.values(), values, "{desc}");
+            }
+        }
+    }
+}
