@@ -1,0 +1,123 @@
+//! The certificate: every kernel and variant against its twin, on the adapter in front of the user.
+
+use crate::gpu::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice};
+use crate::plan::PlanBuilder;
+use crate::{Error, Result};
+use lampyris_shaders::{Call, Case, HostTensor, Source, difference};
+use std::sync::Arc;
+
+/// What one variant of one case gave.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    /// Kernel name.
+    pub kernel: String,
+    /// Variant label.
+    pub variant: String,
+    /// Case label.
+    pub case: String,
+    /// Largest difference relative to the twin's largest value; infinite for a NaN.
+    pub worst_error: f64,
+    /// What the kernel allows.
+    pub tolerance: f64,
+    /// The driver's error, when there was one instead of a result.
+    pub failure: Option<String>,
+}
+
+impl Verdict {
+    /// Whether the variant agrees with its twin.
+    pub fn passed(&self) -> bool {
+        self.failure.is_none() && self.worst_error <= self.tolerance
+    }
+}
+
+/// A case with its inputs and the twin's answer, made once for all variants and adapters.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    case: Case,
+    inputs: Vec<HostTensor>,
+    expected: Vec<HostTensor>,
+}
+
+impl Prepared {
+    /// Runs the twin.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the case does not fit its kernel.
+    pub fn new(case: &Case) -> Result<Prepared> {
+        let inputs = case.tensors();
+        let expected = case.expected(&inputs).map_err(|source| Error::Shape { step: case.label.clone(), source })?;
+        Ok(Prepared { case: case.clone(), inputs, expected })
+    }
+
+    /// Every variant that the adapter can run and that the case's formats call for: all that the kernel would choose from
+    /// on any adapter.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the case does not fit its kernel.
+    pub fn variants(&self, gpu: &Gpu) -> Result<Vec<&'static Source>> {
+        let shape = |source| Error::Shape { step: self.case.label.clone(), source };
+        let inputs = self.case.descs();
+        let outputs = self.case.kernel.outputs(&inputs).map_err(shape)?;
+        let call = Call { inputs: &inputs, outputs: &outputs };
+        let mut found: Vec<&'static Source> = Vec::new();
+        for software in [false, true] {
+            let caps = lampyris_shaders::Caps { software, ..gpu.caps().clone() };
+            let plain = lampyris_shaders::Caps { subgroup: None, ..caps.clone() };
+            for caps in [caps, plain] {
+                for source in self.case.kernel.candidates(&call, &caps) {
+                    if !found.contains(&source) {
+                        found.push(source);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Runs one variant on the device and compares.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone; anything else a driver says is the verdict's.
+    pub async fn check(&self, gpu: &Gpu, source: &'static Source) -> Result<Verdict> {
+        let inputs = self.case.descs();
+        let outputs: Vec<_> = self.expected.iter().map(|t| t.desc.clone()).collect();
+        let tolerance = self.case.kernel.tolerance(&Call { inputs: &inputs, outputs: &outputs }).relative;
+        let mut verdict = Verdict {
+            kernel: self.case.kernel.name().to_owned(),
+            variant: source.label.to_owned(),
+            case: self.case.label.clone(),
+            worst_error: 0.0,
+            tolerance,
+            failure: None,
+        };
+        match self.run(gpu, source).await {
+            Ok(found) => verdict.worst_error = difference(&self.expected, &found).worst,
+            Err(error @ Error::DeviceLost { .. }) => return Err(error),
+            Err(error) => verdict.failure = Some(error.to_string()),
+        }
+        Ok(verdict)
+    }
+
+    /// What one variant gives on the device.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`] and [`GpuPlan::run`].
+    pub async fn run(&self, gpu: &Gpu, source: &'static Source) -> Result<Vec<HostTensor>> {
+        let mut builder = PlanBuilder::new();
+        let ids: Vec<_> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(i, tensor)| builder.input(format!("input{i}"), tensor.desc.clone()))
+            .collect();
+        let outputs = builder.apply_shared(self.case.label.clone(), self.case.kernel.clone(), &ids)?;
+        for (i, id) in outputs.iter().enumerate() {
+            builder.output(format!("output{i}"), *id);
+        }
+        let choose = |_: &crate::plan::Step, _: &[&'static Source]| Some(source);
+        let plan = Arc::new(builder.finish());
+        let plan = GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await?;
+        let data: Vec<InputData<'_>> = self.inputs.iter().map(|t| InputData::Words(&t.words)).collect();
+        plan.run(&data).await
+    }
+}

@@ -1,0 +1,145 @@
+//! The engine's one error type: what happened, where, and what to do about it.
+
+use lampyris_shaders::{Desc, ShapeError};
+
+/// Everything that can go wrong between a plan and its answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No adapter matches what was asked for.
+    #[error(
+        "no adapter matches `{wanted}`; this machine has {}; choose an index, a part of a name, or `cpu`",
+        if .found.is_empty() { "none".to_owned() } else { .found.join(", ") }
+    )]
+    NoAdapter {
+        /// What the caller asked for.
+        wanted: String,
+        /// The adapters that exist, as `index: name (backend)`.
+        found: Vec<String>,
+    },
+    /// The driver refused to open a device.
+    #[error("adapter {adapter} refused to open a device: {reason}; try another with `--adapter`, or `--adapter cpu`")]
+    NoDevice {
+        /// The adapter's name.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// A kernel refuses its inputs.
+    #[error("step {step}: {source}")]
+    Shape {
+        /// The step being built.
+        step: String,
+        /// Why.
+        source: ShapeError,
+    },
+    /// A constant could not be made from the weights.
+    #[error("constant {name}: {reason}")]
+    Constant {
+        /// The constant's name in the plan.
+        name: String,
+        /// Why, with the file and the tensor.
+        reason: String,
+    },
+    /// A run was given something else than the plan's input.
+    #[error("input {name} takes {expected}, and was given {found}")]
+    Input {
+        /// The input's name.
+        name: String,
+        /// What the plan says.
+        expected: String,
+        /// What came.
+        found: String,
+    },
+    /// No variant of a kernel runs on this adapter.
+    #[error("no variant of {kernel} runs on {adapter} for {call}; run `lampyris doctor` for what this adapter can do")]
+    NoVariant {
+        /// The kernel.
+        kernel: String,
+        /// The adapter.
+        adapter: String,
+        /// The shapes.
+        call: String,
+    },
+    /// A tensor is larger than the adapter can bind.
+    #[error(
+        "tensor {tensor} ({desc}) takes {bytes} bytes, and {adapter} binds at most {limit}; use a smaller input or batch"
+    )]
+    TooLarge {
+        /// The tensor.
+        tensor: String,
+        /// Its shape.
+        desc: Desc,
+        /// Its bytes.
+        bytes: u64,
+        /// The adapter.
+        adapter: String,
+        /// The adapter's limit in bytes.
+        limit: u64,
+    },
+    /// A dispatch needs more workgroups than the adapter starts.
+    #[error(
+        "step {step} needs a grid of {grid:?} workgroups, and {adapter} starts at most {limit} in a direction; use a smaller input or batch"
+    )]
+    Grid {
+        /// The step.
+        step: String,
+        /// The grid.
+        grid: [u32; 3],
+        /// The adapter.
+        adapter: String,
+        /// The adapter's limit.
+        limit: u32,
+    },
+    /// The plan does not fit the memory budget.
+    #[error(
+        "the plan takes {needed} bytes of GPU memory ({weights} of weights, {activations} of activations), and the budget is {budget}; raise the budget or use a smaller batch, input size or weight format"
+    )]
+    Budget {
+        /// Bytes in all.
+        needed: u64,
+        /// Bytes of constants.
+        weights: u64,
+        /// Bytes of slots, inputs and outputs.
+        activations: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
+    /// The driver ran out of memory.
+    #[error(
+        "{adapter} is out of memory while {doing}; close other programs or use a smaller batch, input size or weight format"
+    )]
+    OutOfMemory {
+        /// The adapter.
+        adapter: String,
+        /// What was being made.
+        doing: String,
+    },
+    /// The driver refused something that should have been valid.
+    #[error("{adapter} refused {doing}: {reason}; please report this with the output of `lampyris doctor --json`")]
+    Driver {
+        /// The adapter.
+        adapter: String,
+        /// What was being made.
+        doing: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// The device is gone.
+    #[error("the device of {adapter} was lost ({reason}); open a new one and load the model again")]
+    DeviceLost {
+        /// The adapter.
+        adapter: String,
+        /// The driver's words.
+        reason: String,
+    },
+    /// A texture was given where the CPU executor runs.
+    #[error("a texture needs the device it lives on, and {adapter} has none; pass the pixels as bytes")]
+    NoTexture {
+        /// The executor's name.
+        adapter: String,
+    },
+}
+
+/// The engine's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,259 @@
+//! Which adapters a machine has, which one to use, and what to ask of it.
+
+use crate::{Error, Result};
+use lampyris_shaders::Caps;
+use std::fmt;
+use std::str::FromStr;
+
+/// Which adapter to open.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AdapterChoice {
+    /// The best there is: discrete, integrated, virtual, then software; the CPU executor when there is none.
+    #[default]
+    Best,
+    /// By position in [`adapters`].
+    Index(usize),
+    /// By a part of its name, driver or backend, whatever the case.
+    Name(String),
+    /// No adapter: the CPU executor.
+    Cpu,
+}
+
+impl FromStr for AdapterChoice {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<AdapterChoice, Self::Err> {
+        Ok(match text.trim() {
+            "" | "best" => AdapterChoice::Best,
+            "cpu" => AdapterChoice::Cpu,
+            text => text.parse().map_or_else(|_| AdapterChoice::Name(text.to_owned()), AdapterChoice::Index),
+        })
+    }
+}
+
+impl fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdapterChoice::Best => f.write_str("best"),
+            AdapterChoice::Index(index) => write!(f, "{index}"),
+            AdapterChoice::Name(name) => f.write_str(name),
+            AdapterChoice::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+/// What kind of adapter it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum AdapterKind {
+    /// Its own memory.
+    Discrete,
+    /// Shares the host's memory.
+    Integrated,
+    /// Belongs to a virtual machine.
+    Virtual,
+    /// Not told by the driver.
+    Unknown,
+    /// A program on the CPU, such as lavapipe or SwiftShader: right, but no GPU.
+    Software,
+    /// The CPU executor: no adapter at all.
+    CpuExecutor,
+}
+
+impl AdapterKind {
+    /// The name in reports.
+    pub fn label(self) -> &'static str {
+        match self {
+            AdapterKind::Discrete => "discrete GPU",
+            AdapterKind::Integrated => "integrated GPU",
+            AdapterKind::Virtual => "virtual GPU",
+            AdapterKind::Unknown => "unknown kind",
+            AdapterKind::Software => "software adapter",
+            AdapterKind::CpuExecutor => "CPU executor",
+        }
+    }
+
+    fn of(info: &wgpu::AdapterInfo) -> AdapterKind {
+        // Some drivers call their software adapter something else; their names are well known.
+        let name = info.name.to_lowercase();
+        if ["llvmpipe", "swiftshader", "softpipe", "basic render"].iter().any(|known| name.contains(known)) {
+            return AdapterKind::Software;
+        }
+        match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Unknown,
+        }
+    }
+}
+
+/// An adapter as reports name it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AdapterSummary {
+    /// Name, as the driver gives it.
+    pub name: String,
+    /// Driver and its version.
+    pub driver: String,
+    /// Vulkan, Metal, Dx12, Gl or BrowserWebGpu; `cpu` for the CPU executor.
+    pub backend: String,
+    /// Kind.
+    pub kind: AdapterKind,
+    /// What it can do when everything it has is asked for.
+    pub caps: Caps,
+}
+
+impl AdapterSummary {
+    /// The summary of the CPU executor.
+    pub fn cpu_executor() -> AdapterSummary {
+        AdapterSummary {
+            name: "CPU executor".to_owned(),
+            driver: "the kernels' CPU twins".to_owned(),
+            backend: "cpu".to_owned(),
+            kind: AdapterKind::CpuExecutor,
+            caps: Caps { software: true, shared_memory: true, ..Caps::WEBGPU_DEFAULT },
+        }
+    }
+
+    pub(super) fn of(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> AdapterSummary {
+        let kind = AdapterKind::of(info);
+        AdapterSummary {
+            name: info.name.clone(),
+            driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
+            backend: info.backend.to_string(),
+            kind,
+            caps: caps(info, kind, features, limits),
+        }
+    }
+}
+
+impl fmt::Display for AdapterSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == AdapterKind::CpuExecutor {
+            return write!(f, "{} (no GPU: {})", self.name, self.driver);
+        }
+        write!(f, "{} ({}, {}", self.name, self.backend, self.kind.label())?;
+        if !self.driver.is_empty() && !self.name.contains(&self.driver) {
+            write!(f, ", {}", self.driver)?;
+        }
+        f.write_str(")")
+    }
+}
+
+fn caps(info: &wgpu::AdapterInfo, kind: AdapterKind, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
+    let has = |feature| features.contains(feature);
+    Caps {
+        subgroup: has(wgpu::Features::SUBGROUP).then_some((info.subgroup_min_size, info.subgroup_max_size)),
+        f16: has(wgpu::Features::SHADER_F16),
+        // wgpu does not tell whether dot4I8Packed is native; desktop GPUs of the last years have it.
+        packed_dot: matches!(kind, AdapterKind::Discrete | AdapterKind::Integrated),
+        timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
+        immediates: if has(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
+        software: kind == AdapterKind::Software,
+        shared_memory: matches!(kind, AdapterKind::Software | AdapterKind::Integrated),
+        max_invocations: limits.max_compute_invocations_per_workgroup,
+        max_workgroup: [
+            limits.max_compute_workgroup_size_x,
+            limits.max_compute_workgroup_size_y,
+            limits.max_compute_workgroup_size_z,
+        ],
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        max_storage_buffers: limits.max_storage_buffers_per_shader_stage,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_buffer_bytes: limits.max_buffer_size,
+        max_groups: limits.max_compute_workgroups_per_dimension,
+    }
+}
+
+/// Features and limits to ask a device for, so that the engine can use all that an adapter has.
+#[derive(Debug, Clone)]
+pub struct Requirements {
+    /// Features; none is experimental.
+    pub features: wgpu::Features,
+    /// Limits: those of the adapter.
+    pub limits: wgpu::Limits,
+}
+
+impl Requirements {
+    /// What the engine can use of `adapter`.
+    pub fn of(adapter: &wgpu::Adapter) -> Requirements {
+        let useful = wgpu::Features::SUBGROUP
+            | wgpu::Features::SHADER_F16
+            | wgpu::Features::TIMESTAMP_QUERY
+            | wgpu::Features::PIPELINE_CACHE;
+        Requirements { features: adapter.features() & useful, limits: adapter.limits() }
+    }
+
+    /// WebGPU's default limits and no feature.
+    pub fn webgpu() -> Requirements {
+        Requirements { features: wgpu::Features::empty(), limits: wgpu::Limits::default() }
+    }
+}
+
+/// Drivers of every backend, without validation layers, surfaces or indirect-call checks.
+pub(super) fn instance() -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    wgpu::Instance::new(descriptor)
+}
+
+/// All adapters of `instance`, best first.
+pub(super) async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    if adapters.is_empty()
+        && let Ok(adapter) = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await
+    {
+        adapters.push(adapter);
+    }
+    adapters.retain(|a| {
+        a.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+            && a.limits().max_storage_buffers_per_shader_stage >= 4
+    });
+    adapters.sort_by_key(|adapter| {
+        let info = adapter.get_info();
+        (AdapterKind::of(&info), info.backend == wgpu::Backend::Gl)
+    });
+    adapters
+}
+
+/// The adapters of this machine, best first; positions are what `--adapter` takes.
+pub async fn adapters() -> Vec<AdapterSummary> {
+    enumerate(&instance()).await.iter().map(summary).collect()
+}
+
+pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
+    let wanted = Requirements::of(adapter);
+    AdapterSummary::of(&adapter.get_info(), wanted.features, &wanted.limits)
+}
+
+/// The adapter that `choice` means; `None` for the CPU executor.
+pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<Option<wgpu::Adapter>> {
+    if *choice == AdapterChoice::Cpu {
+        return Ok(None);
+    }
+    let mut adapters = enumerate(instance).await;
+    let position = match choice {
+        AdapterChoice::Best | AdapterChoice::Cpu => (!adapters.is_empty()).then_some(0),
+        AdapterChoice::Index(index) => (*index < adapters.len()).then_some(*index),
+        AdapterChoice::Name(name) => {
+            let name = name.to_lowercase();
+            adapters.iter().position(|adapter| {
+                let s = summary(adapter);
+                [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
+            })
+        }
+    };
+    match (position, choice) {
+        (Some(position), _) => Ok(Some(adapters.swap_remove(position))),
+        (None, AdapterChoice::Best) => Ok(None),
+        (None, _) => {
+            let found = adapters.iter().enumerate().map(|(i, a)| {
+                let s = summary(a);
+                format!("{i}: {} ({})", s.name, s.backend)
+            });
+            Err(Error::NoAdapter { wanted: choice.to_string(), found: found.collect() })
+        }
+    }
+}

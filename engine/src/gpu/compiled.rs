@@ -1,0 +1,485 @@
+//! The GPU executor: a plan with its pipelines, buffers and bind groups made once, run by one encoder, one pass, one submit.
+
+use super::pipeline::Pipeline;
+use super::poll::Mailbox;
+use super::{ConstantStore, Gpu};
+use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
+use crate::{Error, Result};
+use lampyris_shaders::{Call, Desc, HostTensor, Launch, Operand, Source};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Decides which variant a step runs.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum VariantChoice<'a> {
+    /// The kernel's best guess for the adapter, or what was measured to be faster.
+    Best,
+    /// The caller's: given the step and the candidates, best guess first. What it gives must fit the adapter.
+    By(&'a dyn Fn(&Step, &[&'static Source]) -> Option<&'static Source>),
+}
+
+/// One input of a run.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum InputData<'a> {
+    /// Storage words, in the format of the plan's input.
+    Words(&'a [u32]),
+    /// A texture of the same device.
+    Texture(&'a wgpu::TextureView),
+    /// Already written by an earlier step of the same submit.
+    Bound,
+}
+
+/// A piece of a buffer.
+#[derive(Debug, Clone)]
+pub(super) struct Region {
+    pub(super) buffer: wgpu::Buffer,
+    pub(super) offset: u64,
+    pub(super) bytes: u64,
+}
+
+impl Region {
+    fn binding(&self) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: self.offset,
+            size: std::num::NonZeroU64::new(self.bytes),
+        })
+    }
+}
+
+/// One dispatch, ready to be encoded.
+#[derive(Debug)]
+pub(super) struct Dispatch {
+    pub(super) pipeline: Arc<Pipeline>,
+    /// Absent when the step reads a texture, which is bound at every run.
+    pub(super) bind_group: Option<wgpu::BindGroup>,
+    pub(super) operands: Vec<Operand>,
+    pub(super) grid: [u32; 3],
+    pub(super) source: &'static Source,
+}
+
+/// A plan on a device. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct GpuPlan {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) gpu: Gpu,
+    pub(super) plan: Arc<Plan>,
+    pub(super) dispatches: Vec<Dispatch>,
+    /// Where each tensor lives; absent for textures.
+    pub(super) regions: Vec<Option<Region>>,
+    params: wgpu::Buffer,
+    staging: Mutex<Vec<wgpu::Buffer>>,
+    result_bytes: u64,
+}
+
+impl GpuPlan {
+    /// Compiles `plan` for `gpu`: chooses variants, compiles pipelines, uploads constants that are new to `store`,
+    /// allocates the slots and makes every bind group.
+    ///
+    /// # Errors
+    /// [`Error::Budget`], [`Error::TooLarge`], [`Error::Grid`] or [`Error::NoVariant`] before anything is allocated;
+    /// [`Error::OutOfMemory`], [`Error::Driver`], [`Error::DeviceLost`] from the driver.
+    pub async fn new(gpu: &Gpu, plan: Arc<Plan>, store: &ConstantStore, choice: VariantChoice<'_>) -> Result<GpuPlan> {
+        GpuPlan::bound(gpu, plan, store, choice, &[], |_| ()).await
+    }
+
+    /// As [`GpuPlan::new`], telling `progress` the bytes of each constant as it arrives.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`].
+    pub async fn with_progress(
+        gpu: &Gpu,
+        plan: Arc<Plan>,
+        store: &ConstantStore,
+        progress: impl FnMut(u64),
+    ) -> Result<GpuPlan> {
+        GpuPlan::bound(gpu, plan, store, VariantChoice::Best, &[], progress).await
+    }
+
+    /// As [`GpuPlan::new`], with the plan's first output written to item `item` of `target`'s first input: what
+    /// prepares one image of a batch.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`].
+    pub async fn feeding(gpu: &Gpu, plan: Arc<Plan>, target: &GpuPlan, item: usize) -> Result<GpuPlan> {
+        let output = plan.outputs.first().map(|(_, id)| *id);
+        let input = target.inner.plan.inputs.first().and_then(|id| target.inner.regions[id.0].clone());
+        let (Some(output), Some(input)) = (output, input) else {
+            return Err(Error::Input {
+                name: "target".to_owned(),
+                expected: "a plan with an input buffer".to_owned(),
+                found: "none".to_owned(),
+            });
+        };
+        let bytes = plan.tensor(output).desc.bytes();
+        let region = Region { buffer: input.buffer, offset: input.offset + item as u64 * bytes, bytes };
+        GpuPlan::bound(gpu, plan, &ConstantStore::new(), VariantChoice::Best, &[(output, region)], |_| ()).await
+    }
+
+    async fn bound(
+        gpu: &Gpu,
+        plan: Arc<Plan>,
+        store: &ConstantStore,
+        choice: VariantChoice<'_>,
+        given: &[(TensorId, Region)],
+        progress: impl FnMut(u64),
+    ) -> Result<GpuPlan> {
+        check_memory(gpu, &plan)?;
+        let mut launches = Vec::with_capacity(plan.steps.len());
+        for step in &plan.steps {
+            launches.push(plan.with_call(step, |call| launch(gpu, step, call, choice))?);
+        }
+        let sources: Vec<Source> = launches.iter().map(|(source, _)| **source).collect();
+        gpu.guarded("compiling the kernels", |device| {
+            if let Some(pipelines) = gpu.pipelines() {
+                pipelines.warm(device, &sources, gpu.is_own());
+            }
+        })
+        .await?;
+        let constants = store.upload(gpu, &plan.constants, progress).await?;
+        let result_bytes = plan.outputs.iter().map(|(_, id)| plan.tensor(*id).desc.bytes()).sum();
+        let inner = gpu
+            .guarded("allocating a plan", |device| {
+                assemble(gpu, device, plan, launches, &constants, given, result_bytes)
+            })
+            .await??;
+        Ok(GpuPlan { inner: Arc::new(inner) })
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.inner.plan
+    }
+
+    /// The device it runs on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.inner.gpu
+    }
+
+    /// The variant of each step.
+    pub fn sources(&self) -> impl Iterator<Item = &'static Source> {
+        self.inner.dispatches.iter().map(|d| d.source)
+    }
+
+    /// Bytes of GPU buffers it holds, constants shared with other plans included.
+    pub fn bytes(&self) -> u64 {
+        self.inner.plan.bytes().total()
+    }
+
+    /// Runs the plan: one encoder, one pass, one submit.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the inputs are not the plan's; [`Error::DeviceLost`] when the device is gone.
+    pub async fn run(&self, inputs: &[InputData<'_>]) -> Result<Vec<HostTensor>> {
+        self.submit(inputs, &[])?.wait().await
+    }
+
+    /// Submits a run and gives a handle to its result. The plans of `before`, with their inputs, run first in the same pass.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::run`].
+    pub fn submit(&self, inputs: &[InputData<'_>], before: &[(&GpuPlan, &[InputData<'_>])]) -> Result<Pending> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+            plan.write_inputs(queue, inputs)?;
+        }
+        let staging = self.staging(device);
+        let mut encoder =
+            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.run") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("lampyris.run"),
+                timestamp_writes: None,
+            });
+            for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+                plan.encode(device, &mut pass, inputs);
+            }
+        }
+        let mut at = 0;
+        for (_, id) in &self.inner.plan.outputs {
+            if let Some(region) = &self.inner.regions[id.0] {
+                encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &staging, at, region.bytes);
+                at += region.bytes;
+            }
+        }
+        queue.submit([encoder.finish()]);
+        let arrived = Mailbox::new();
+        let signal = arrived.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+        Ok(Pending { plan: self.clone(), staging: Some(staging), arrived })
+    }
+
+    fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
+        let plan = &self.inner.plan;
+        for (position, id) in plan.inputs.iter().enumerate() {
+            let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
+            let refuse = |found: String| {
+                Err(Error::Input { name: tensor.name.clone(), expected: tensor.desc.to_string(), found })
+            };
+            match (inputs.get(position), region) {
+                (Some(InputData::Words(words)), Some(region)) if words.len() == tensor.desc.words() => {
+                    queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
+                }
+                (Some(InputData::Bound), Some(_)) | (Some(InputData::Texture(_)), None) => {}
+                (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),
+                (Some(InputData::Texture(_)), _) => return refuse("a texture".to_owned()),
+                (Some(InputData::Bound), None) | (None, _) => return refuse("nothing".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes all dispatches into a pass.
+    pub(super) fn encode(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>, inputs: &[InputData<'_>]) {
+        for at in 0..self.inner.dispatches.len() {
+            self.encode_step(device, pass, inputs, at);
+        }
+    }
+
+    /// Encodes one dispatch.
+    pub(super) fn encode_step(
+        &self,
+        device: &wgpu::Device,
+        pass: &mut wgpu::ComputePass<'_>,
+        inputs: &[InputData<'_>],
+        at: usize,
+    ) {
+        let dispatch = &self.inner.dispatches[at];
+        let [x, y, z] = dispatch.grid;
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        match &dispatch.bind_group {
+            Some(bind_group) => pass.set_bind_group(0, bind_group, &[]),
+            None => {
+                let bind_group = bind(
+                    device,
+                    &self.inner.plan.steps[at],
+                    &self.inner.plan,
+                    dispatch,
+                    &self.inner.regions,
+                    (&self.inner.params, at),
+                    inputs,
+                );
+                pass.set_bind_group(0, bind_group.as_ref(), &[]);
+            }
+        }
+        pass.dispatch_workgroups(x, y, z);
+    }
+
+    fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
+        let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("lampyris.result"),
+                size: self.inner.result_bytes.max(4),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })
+    }
+}
+
+/// A submitted run whose result is on its way.
+#[derive(Debug)]
+#[must_use = "the result is dropped with it"]
+pub struct Pending {
+    plan: GpuPlan,
+    staging: Option<wgpu::Buffer>,
+    arrived: Mailbox<bool>,
+}
+
+impl Pending {
+    /// The outputs, in the plan's order, once they have arrived. Never blocks a thread.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone.
+    pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
+        let arrived = self.arrived.clone();
+        let mapped = arrived.receive(self.plan.gpu()).await;
+        self.read(mapped)
+    }
+
+    /// The outputs if they have arrived; `None` otherwise. Never waits; [`Gpu::pump`] makes progress.
+    pub fn try_take(&mut self) -> Option<Result<Vec<HostTensor>>> {
+        let mapped = self.arrived.take()?;
+        Some(self.read(mapped))
+    }
+
+    fn read(&mut self, mapped: bool) -> Result<Vec<HostTensor>> {
+        let inner = &self.plan.inner;
+        let lost = |reason: &str| {
+            inner.gpu.notify_lost(reason);
+            inner.gpu.check_alive()
+        };
+        let Some(staging) = self.staging.take() else { return Ok(Vec::new()) };
+        if !mapped {
+            lost("a result could not be read back")?;
+        }
+        let Ok(view) = staging.get_mapped_range(..) else {
+            lost("a result could not be read back")?;
+            return Ok(Vec::new());
+        };
+        let mut at = 0;
+        let outputs = inner.plan.outputs.iter().map(|(_, id)| {
+            let desc = inner.plan.tensor(*id).desc.clone();
+            let bytes = desc.bytes() as usize;
+            let words = view[at..at + bytes].chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            at += bytes;
+            HostTensor::from_words(desc, words.collect())
+        });
+        let outputs = outputs.collect();
+        drop(view);
+        staging.unmap();
+        inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
+        Ok(outputs)
+    }
+}
+
+/// Refuses a plan that cannot fit, with the figures.
+fn check_memory(gpu: &Gpu, plan: &Plan) -> Result<()> {
+    let bytes = plan.bytes();
+    if let Some(budget) = gpu.options().budget
+        && bytes.total() > budget
+    {
+        let (weights, activations) = (bytes.weights, bytes.activations + bytes.params);
+        return Err(Error::Budget { needed: bytes.total(), weights, activations, budget });
+    }
+    let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
+    for tensor in &plan.tensors {
+        if tensor.desc.bytes() > limit {
+            return Err(Error::TooLarge {
+                tensor: tensor.name.clone(),
+                desc: tensor.desc.clone(),
+                bytes: tensor.desc.bytes(),
+                adapter: gpu.summary().name.clone(),
+                limit,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Chooses the variant of a step and its launch.
+fn launch(gpu: &Gpu, step: &Step, call: &Call<'_>, choice: VariantChoice<'_>) -> Result<(&'static Source, Launch)> {
+    let candidates = step.kernel.candidates(call, gpu.caps());
+    let source = match choice {
+        VariantChoice::Best => candidates.first().copied(),
+        VariantChoice::By(choose) => choose(step, &candidates),
+    };
+    let adapter = gpu.summary().name.clone();
+    let Some(source) = source.filter(|s| s.fits(gpu.caps())) else {
+        let call = call.inputs.iter().map(Desc::to_string).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoVariant { kernel: step.kernel.name().to_owned(), adapter, call });
+    };
+    let launch = step.kernel.launch(call, source);
+    let limit = gpu.caps().max_groups;
+    if launch.grid.iter().any(|groups| *groups > limit) {
+        return Err(Error::Grid { step: step.name.clone(), grid: launch.grid, adapter, limit });
+    }
+    Ok((source, launch))
+}
+
+/// Allocates the slots and parameters and makes the bind groups.
+fn assemble(
+    gpu: &Gpu,
+    device: &wgpu::Device,
+    plan: Arc<Plan>,
+    launches: Vec<(&'static Source, Launch)>,
+    constants: &[wgpu::Buffer],
+    given: &[(TensorId, Region)],
+    result_bytes: u64,
+) -> Result<Inner> {
+    let buffer = |label: &str, bytes: u64| {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(&format!("lampyris.{label}")),
+            size: bytes.max(4),
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        })
+    };
+    let slots: Vec<wgpu::Buffer> =
+        plan.slots.iter().enumerate().map(|(i, bytes)| buffer(&format!("slot{i}"), *bytes)).collect();
+    let region_of = |(at, tensor): (usize, &crate::plan::PlanTensor)| {
+        if let Some((_, region)) = given.iter().find(|(id, _)| id.0 == at) {
+            return Some(region.clone());
+        }
+        let bytes = tensor.desc.bytes().max(4);
+        let buffer = match tensor.place {
+            Place::Input(_) => buffer(&tensor.name, bytes),
+            Place::Constant(at) => constants.get(at)?.clone(),
+            Place::Slot(at) => slots.get(at)?.clone(),
+        };
+        Some(Region { buffer, offset: 0, bytes })
+    };
+    let regions: Vec<Option<Region>> = plan.tensors.iter().enumerate().map(region_of).collect();
+    let params = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("lampyris.params"),
+        size: (launches.len() as u64).max(1) * PARAMS_STRIDE,
+        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut blocks = vec![0u32; launches.len().max(1) * PARAMS_STRIDE as usize / 4];
+    let mut dispatches = Vec::with_capacity(launches.len());
+    for (at, (source, launch)) in launches.into_iter().enumerate() {
+        let start = at * PARAMS_STRIDE as usize / 4;
+        blocks[start..start + launch.params.len()].copy_from_slice(&launch.params);
+        let pipeline = match gpu.pipelines() {
+            Some(pipelines) => pipelines.get(device, source),
+            None => continue,
+        };
+        let mut dispatch =
+            Dispatch { pipeline, bind_group: None, operands: launch.operands, grid: launch.grid, source };
+        dispatch.bind_group = bind(device, &plan.steps[at], &plan, &dispatch, &regions, (&params, at), &[]);
+        dispatches.push(dispatch);
+    }
+    if let Some(queue) = gpu.queue() {
+        queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+    }
+    Ok(Inner { gpu: gpu.clone(), plan, dispatches, regions, params, staging: Mutex::default(), result_bytes })
+}
+
+/// The bind group of a step; `None` when it reads a texture that `inputs` do not give.
+fn bind(
+    device: &wgpu::Device,
+    step: &Step,
+    plan: &Plan,
+    dispatch: &Dispatch,
+    regions: &[Option<Region>],
+    (params, at): (&wgpu::Buffer, usize),
+    inputs: &[InputData<'_>],
+) -> Option<wgpu::BindGroup> {
+    let params = Region {
+        buffer: params.clone(),
+        offset: at as u64 * PARAMS_STRIDE,
+        bytes: u64::from(dispatch.source.params_bytes).max(16),
+    };
+    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.binding() }];
+    for (i, operand) in dispatch.operands.iter().enumerate() {
+        let id = match operand {
+            Operand::Input(at) => step.inputs[*at],
+            Operand::Output(at) => step.outputs[*at],
+        };
+        let resource = match (&regions[id.0], plan.tensor(id).place) {
+            (Some(region), _) => region.binding(),
+            (None, Place::Input(position)) => match inputs.get(position) {
+                Some(InputData::Texture(view)) => wgpu::BindingResource::TextureView(view),
+                _ => return None,
+            },
+            (None, _) => return None,
+        };
+        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+    }
+    Some(device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some(&format!("lampyris.{}", step.name)),
+        layout: &dispatch.pipeline.layout,
+        entries: &entries,
+    }))
+}

@@ -1,0 +1,287 @@
+//! An opened device, or none at all: what a model is loaded onto.
+
+use super::adapter::{self, AdapterChoice, AdapterKind, AdapterSummary, Requirements};
+use super::pipeline::Pipelines;
+use super::poll::Mailbox;
+use crate::{Error, Result};
+use lampyris_shaders::Caps;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Which limits to ask a device for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LimitTier {
+    /// Everything the adapter has.
+    #[default]
+    Adapter,
+    /// WebGPU's default limits and no feature, validated by the driver itself: proves the portable tier anywhere.
+    WebGpu,
+}
+
+/// How to open a device.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub adapter: AdapterChoice,
+    /// Which limits.
+    pub limits: LimitTier,
+    /// Keep the driver's and naga's run-time checks of shaders.
+    pub checked: bool,
+    /// Most bytes of GPU memory that one plan may take; unlimited when absent.
+    pub budget: Option<u64>,
+    /// Folder for the pipeline and tuning caches; nothing is kept when absent. They hold nothing of any input.
+    pub cache: Option<PathBuf>,
+}
+
+impl GpuOptions {
+    /// With this adapter.
+    pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
+        self.adapter = adapter;
+        self
+    }
+
+    /// With these limits.
+    pub fn limits(mut self, limits: LimitTier) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// With or without run-time checks of shaders.
+    pub fn checked(mut self, checked: bool) -> Self {
+        self.checked = checked;
+        self
+    }
+
+    /// With a memory budget in bytes.
+    pub fn budget(mut self, bytes: u64) -> Self {
+        self.budget = Some(bytes);
+        self
+    }
+
+    /// With a folder for caches.
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+}
+
+/// A device with its pipelines, or the CPU executor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    summary: AdapterSummary,
+    opened: Option<Opened>,
+    options: GpuOptions,
+    /// The reason once the device is lost.
+    lost: Arc<Mutex<Option<String>>>,
+    /// The device is the engine's own, so that threads and handlers are allowed.
+    own: bool,
+}
+
+#[derive(Debug)]
+struct Opened {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    pipelines: Pipelines,
+}
+
+impl Gpu {
+    /// Opens the best adapter; the CPU executor when there is none, as [`Gpu::summary`] then says.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] when the driver refuses.
+    pub async fn new() -> Result<Gpu> {
+        Gpu::with(GpuOptions::default()).await
+    }
+
+    /// Opens the adapter that `options` name.
+    ///
+    /// # Errors
+    /// [`Error::NoAdapter`] when there is none of that name, [`Error::NoDevice`] when the driver refuses.
+    pub async fn with(options: GpuOptions) -> Result<Gpu> {
+        let instance = adapter::instance();
+        let Some(adapter) = adapter::choose(&instance, &options.adapter).await? else {
+            return Ok(Gpu::cpu_executor());
+        };
+        Gpu::open(&adapter, options).await
+    }
+
+    /// The CPU executor.
+    pub fn cpu_executor() -> Gpu {
+        let inner = Inner {
+            summary: AdapterSummary::cpu_executor(),
+            opened: None,
+            options: GpuOptions::default(),
+            lost: Arc::default(),
+            own: true,
+        };
+        Gpu { inner: Arc::new(inner) }
+    }
+
+    async fn open(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Gpu> {
+        let wanted = match options.limits {
+            LimitTier::Adapter => Requirements::of(adapter),
+            LimitTier::WebGpu => Requirements::webgpu(),
+        };
+        let name = adapter.get_info().name;
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("lampyris"),
+                required_features: wanted.features,
+                required_limits: wanted.limits,
+                memory_hints: wgpu::MemoryHints::MemoryUsage,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| Error::NoDevice { adapter: name, reason: error.to_string() })?;
+        let lost: Arc<Mutex<Option<String>>> = Arc::default();
+        let (on_loss, on_error) = (lost.clone(), lost.clone());
+        device.set_device_lost_callback(move |_, reason| note_loss(&on_loss, &reason));
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            tracing::error!(%error, "uncaptured device error");
+            note_loss(&on_error, &error.to_string());
+        }));
+        let summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        Ok(Gpu::assemble(device, queue, summary, options, lost, true))
+    }
+
+    /// Works on a device that a host owns: installs no handler, owns no thread, never waits.
+    ///
+    /// # Errors
+    /// [`Error::NoVariant`] when the device was opened with fewer than four storage buffers a stage.
+    pub fn from_device(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Gpu> {
+        let summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        if summary.caps.max_storage_buffers < 4 {
+            return Err(Error::NoVariant {
+                kernel: "any kernel".to_owned(),
+                adapter: summary.name,
+                call: format!("{} storage buffers; ask for Gpu::requirements", summary.caps.max_storage_buffers),
+            });
+        }
+        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, GpuOptions::default(), Arc::default(), false))
+    }
+
+    fn assemble(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        summary: AdapterSummary,
+        options: GpuOptions,
+        lost: Arc<Mutex<Option<String>>>,
+        own: bool,
+    ) -> Gpu {
+        let pipelines = Pipelines::new(&device, &summary, &options);
+        let opened = Some(Opened { device, queue, pipelines });
+        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own }) }
+    }
+
+    /// Features and limits for a host to ask for, joined with its own.
+    pub fn requirements(adapter: &wgpu::Adapter) -> Requirements {
+        Requirements::of(adapter)
+    }
+
+    /// The adapter, with what the opened device can do.
+    pub fn summary(&self) -> &AdapterSummary {
+        &self.inner.summary
+    }
+
+    /// What the opened device can do.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.summary.caps
+    }
+
+    /// The options it was opened with.
+    pub fn options(&self) -> &GpuOptions {
+        &self.inner.options
+    }
+
+    /// Whether there is no device and the twins run.
+    pub fn is_cpu_executor(&self) -> bool {
+        self.inner.summary.kind == AdapterKind::CpuExecutor
+    }
+
+    /// The device, unless this is the CPU executor.
+    pub fn device(&self) -> Option<&wgpu::Device> {
+        self.inner.opened.as_ref().map(|opened| &opened.device)
+    }
+
+    /// The queue, unless this is the CPU executor.
+    pub fn queue(&self) -> Option<&wgpu::Queue> {
+        self.inner.opened.as_ref().map(|opened| &opened.queue)
+    }
+
+    pub(super) fn pipelines(&self) -> Option<&Pipelines> {
+        self.inner.opened.as_ref().map(|opened| &opened.pipelines)
+    }
+
+    /// Whether the engine opened the device itself.
+    pub(super) fn is_own(&self) -> bool {
+        self.inner.own
+    }
+
+    /// Told by a host that its device is lost (from its own callback: wgpu has one slot, and it is the host's).
+    pub fn notify_lost(&self, reason: &str) {
+        note_loss(&self.inner.lost, reason);
+    }
+
+    /// The error of a lost device, once it is lost.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] from then on.
+    pub fn check_alive(&self) -> Result<()> {
+        match &*self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Ok(()),
+            Some(reason) => Err(Error::DeviceLost { adapter: self.inner.summary.name.clone(), reason: reason.clone() }),
+        }
+    }
+
+    /// Runs `make` and turns what the driver says about it into an error. The scope closes before anything is awaited.
+    pub(super) async fn guarded<T>(&self, doing: &str, make: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
+        self.check_alive()?;
+        let adapter = self.inner.summary.name.clone();
+        let Some(device) = self.device() else {
+            return Err(Error::NoDevice { adapter, reason: "the CPU executor has no device".to_owned() });
+        };
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = make(device);
+        let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
+        let doing = doing.to_owned();
+        if memory.await.is_some() {
+            return Err(Error::OutOfMemory { adapter, doing });
+        }
+        match (validation.await, internal.await) {
+            (None, None) => Ok(made),
+            (Some(error), _) | (None, Some(error)) => {
+                self.check_alive()?;
+                Err(Error::Driver { adapter, doing, reason: error.to_string() })
+            }
+        }
+    }
+
+    /// Waits until the queue has done what was submitted.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone.
+    pub async fn idle(&self) -> Result<()> {
+        let Some(queue) = self.queue() else { return Ok(()) };
+        self.check_alive()?;
+        let done = Mailbox::new();
+        let signal = done.clone();
+        queue.on_submitted_work_done(move || signal.put(()));
+        done.receive(self).await;
+        self.check_alive()
+    }
+}
+
+fn note_loss(lost: &Mutex<Option<String>>, reason: &str) {
+    let mut slot = lost.lock().unwrap_or_else(PoisonError::into_inner);
+    let reason = if reason.is_empty() { "no reason given" } else { reason };
+    slot.get_or_insert_with(|| reason.lines().next().unwrap_or(reason).to_owned());
+}

@@ -1,0 +1,16 @@
+//! The only room that names wgpu: adapters, devices, buffers, pipelines and the GPU executor.
+
+mod adapter;
+#[cfg(not(target_arch = "wasm32"))]
+mod cache;
+mod compiled;
+mod device;
+mod pipeline;
+mod poll;
+mod store;
+
+pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
+pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
+pub use device::{Gpu, GpuOptions, LimitTier};
+pub use store::ConstantStore;
+pub use wgpu;

@@ -1,0 +1,81 @@
+//! Progress without a thread: futures that ask the device, never wait for it, and wake themselves again.
+
+use super::Gpu;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+/// A value that a driver's callback delivers.
+#[derive(Debug)]
+pub(super) struct Mailbox<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Clone for Mailbox<T> {
+    fn clone(&self) -> Self {
+        Mailbox(self.0.clone())
+    }
+}
+
+impl<T> Mailbox<T> {
+    pub(super) fn new() -> Mailbox<T> {
+        Mailbox(Arc::new(Mutex::new(None)))
+    }
+
+    pub(super) fn put(&self, value: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+    }
+
+    pub(super) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits for the delivery, polling the device each time it is asked.
+    pub(super) async fn receive(&self, gpu: &Gpu) -> T {
+        std::future::poll_fn(|context| {
+            gpu.pump();
+            match self.take() {
+                Some(value) => Poll::Ready(value),
+                None => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+}
+
+struct Nothing;
+
+impl Wake for Nothing {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Gpu {
+    /// Delivers what has arrived from the device, without ever waiting. Call it once a frame when nothing polls a
+    /// future of the engine.
+    pub fn pump(&self) {
+        if let Some(device) = self.device() {
+            // A lost device is told through the operations that fail on it.
+            let _ = device.poll(wgpu::PollType::Poll);
+        }
+    }
+
+    /// Drives a future to its end on this thread, sleeping in the driver while the device works. For binaries,
+    /// examples and tests: a guest in somebody else's frame awaits or calls [`Gpu::pump`] instead.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let waker = Waker::from(Arc::new(Nothing));
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(value) = Pin::as_mut(&mut future).poll(&mut context) {
+                return value;
+            }
+            if let Some(device) = self.device() {
+                let timeout = Some(std::time::Duration::from_secs(1));
+                let _ = device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
+            }
+        }
+    }
+}

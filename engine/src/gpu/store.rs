@@ -1,0 +1,84 @@
+//! Constants on the device: each made from the weights once, uploaded in bounded pieces, and shared by every plan of a model.
+
+use super::Gpu;
+use crate::plan::Constant;
+use crate::{Error, Result};
+use lampyris_shaders::Desc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Most bytes that wait in the driver's staging memory before the queue is drained.
+const STAGING_BYTES: u64 = 16 << 20;
+
+/// The constants of one model on one device. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct ConstantStore {
+    buffers: Arc<Mutex<HashMap<(String, Desc), wgpu::Buffer>>>,
+}
+
+impl ConstantStore {
+    /// An empty store.
+    pub fn new() -> ConstantStore {
+        ConstantStore::default()
+    }
+
+    /// Bytes of all constants on the device.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).values().map(wgpu::Buffer::size).sum()
+    }
+
+    /// The buffers of `constants`, uploading those that are new; `progress` is told the bytes of each.
+    pub(super) async fn upload(
+        &self,
+        gpu: &Gpu,
+        constants: &[Constant],
+        mut progress: impl FnMut(u64),
+    ) -> Result<Vec<wgpu::Buffer>> {
+        let mut found = Vec::with_capacity(constants.len());
+        let mut waiting = 0;
+        for constant in constants {
+            let key = (constant.name.clone(), constant.desc.clone());
+            let known = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+            let buffer = match known {
+                Some(buffer) => buffer,
+                None => {
+                    let buffer = self.make(gpu, constant, &mut waiting).await?;
+                    self.buffers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, buffer.clone());
+                    buffer
+                }
+            };
+            progress(buffer.size());
+            found.push(buffer);
+        }
+        Ok(found)
+    }
+
+    async fn make(&self, gpu: &Gpu, constant: &Constant, waiting: &mut u64) -> Result<wgpu::Buffer> {
+        let tensor = constant.tensor()?;
+        let label = format!("lampyris.{}", constant.name);
+        let buffer = gpu
+            .guarded(&format!("allocating {}", constant.name), |device| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(&label),
+                    size: constant.desc.bytes().max(4),
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            })
+            .await?;
+        let Some(queue) = gpu.queue() else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        let bytes: &[u8] = bytemuck::cast_slice(&tensor.words);
+        for (i, piece) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
+            if *waiting + piece.len() as u64 > STAGING_BYTES {
+                queue.submit([]);
+                gpu.idle().await?;
+                *waiting = 0;
+            }
+            queue.write_buffer(&buffer, i as u64 * STAGING_BYTES, piece);
+            *waiting += piece.len() as u64;
+        }
+        Ok(buffer)
+    }
+}

@@ -1,0 +1,113 @@
+//! Describes a network step by step; shapes are inferred and checked as it grows.
+
+use super::{Constant, Maker, Place, Plan, PlanTensor, Step, TensorId, memory};
+use crate::{Error, Result};
+use lampyris_shaders::{Desc, Kernel};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Collects the steps of a network and turns them into a [`Plan`].
+#[derive(Debug, Default)]
+pub struct PlanBuilder {
+    tensors: Vec<PlanTensor>,
+    steps: Vec<Step>,
+    inputs: Vec<TensorId>,
+    outputs: Vec<(String, TensorId)>,
+    constants: Vec<Constant>,
+    named: HashMap<String, TensorId>,
+}
+
+impl PlanBuilder {
+    /// An empty network.
+    pub fn new() -> PlanBuilder {
+        PlanBuilder::default()
+    }
+
+    fn add(&mut self, name: String, desc: Desc, place: Place) -> TensorId {
+        self.tensors.push(PlanTensor { name, desc, place });
+        TensorId(self.tensors.len() - 1)
+    }
+
+    /// A tensor that the caller gives at every run.
+    pub fn input(&mut self, name: impl Into<String>, desc: Desc) -> TensorId {
+        let id = self.add(name.into(), desc, Place::Input(self.inputs.len()));
+        self.inputs.push(id);
+        id
+    }
+
+    /// A tensor made from the weights at load; asking twice for one name gives the same tensor.
+    pub fn constant(&mut self, name: impl Into<String>, desc: Desc, make: Maker) -> TensorId {
+        let name = name.into();
+        if let Some(id) = self.named.get(&name).filter(|id| self.tensors[id.0].desc == desc) {
+            return *id;
+        }
+        let id = self.add(name.clone(), desc.clone(), Place::Constant(self.constants.len()));
+        self.constants.push(Constant { name: name.clone(), desc, make });
+        self.named.insert(name, id);
+        id
+    }
+
+    /// The description of a tensor.
+    pub fn desc(&self, id: TensorId) -> &Desc {
+        &self.tensors[id.0].desc
+    }
+
+    /// Applies a kernel and gives all its outputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the inputs do not fit.
+    pub fn apply_all(
+        &mut self,
+        name: impl Into<String>,
+        kernel: impl Kernel,
+        inputs: &[TensorId],
+    ) -> Result<Vec<TensorId>> {
+        self.apply_shared(name.into(), Arc::new(kernel), inputs)
+    }
+
+    /// As [`PlanBuilder::apply_all`], for a kernel that is already shared.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the inputs do not fit.
+    pub fn apply_shared(
+        &mut self,
+        name: String,
+        kernel: Arc<dyn Kernel>,
+        inputs: &[TensorId],
+    ) -> Result<Vec<TensorId>> {
+        let descs: Vec<Desc> = inputs.iter().map(|id| self.desc(*id).clone()).collect();
+        let outputs = kernel.outputs(&descs).map_err(|source| Error::Shape { step: name.clone(), source })?;
+        let outputs: Vec<TensorId> =
+            outputs.into_iter().map(|desc| self.add(name.clone(), desc, Place::Slot(usize::MAX))).collect();
+        self.steps.push(Step { name, kernel, inputs: inputs.to_vec(), outputs: outputs.clone() });
+        Ok(outputs)
+    }
+
+    /// Applies a kernel and gives its first output.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the inputs do not fit.
+    pub fn apply(&mut self, name: impl Into<String>, kernel: impl Kernel, inputs: &[TensorId]) -> Result<TensorId> {
+        Ok(self.apply_all(name, kernel, inputs)?[0])
+    }
+
+    /// Names a result that the caller reads.
+    pub fn output(&mut self, name: impl Into<String>, id: TensorId) {
+        self.outputs.push((name.into(), id));
+    }
+
+    /// Fuses what can be fused, drops steps and constants that no output needs, and lays out the memory.
+    pub fn finish(self) -> Plan {
+        let mut plan = Plan {
+            tensors: self.tensors,
+            steps: self.steps,
+            inputs: self.inputs,
+            outputs: self.outputs,
+            constants: self.constants,
+            slots: Vec::new(),
+        };
+        memory::drop_unused(&mut plan);
+        memory::assign(&mut plan);
+        plan
+    }
+}

@@ -1,0 +1,92 @@
+//! The CPU executor: runs a plan by calling the twins. It is the fallback where no adapter exists, and the judge everywhere.
+
+use crate::plan::{Place, Plan, TensorId};
+use crate::{Error, Result};
+use lampyris_shaders::{Desc, HostTensor};
+use std::sync::Arc;
+
+/// A plan with its constants in host memory.
+#[derive(Debug, Clone)]
+pub struct CpuPlan {
+    plan: Arc<Plan>,
+    constants: Arc<Vec<HostTensor>>,
+}
+
+impl CpuPlan {
+    /// Makes the constants.
+    ///
+    /// # Errors
+    /// [`Error::Constant`] when one cannot be made.
+    pub fn new(plan: Arc<Plan>) -> Result<CpuPlan> {
+        let constants = plan.constants.iter().map(|c| c.tensor()).collect::<Result<Vec<_>>>()?;
+        Ok(CpuPlan { plan, constants: Arc::new(constants) })
+    }
+
+    /// The plan it runs.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Runs every step and gives the outputs in the plan's order.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when `inputs` are not what the plan takes.
+    pub fn run(&self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        check_inputs(&self.plan, inputs)?;
+        let mut values: Vec<Option<HostTensor>> = vec![None; self.plan.tensors.len()];
+        let mut last_use = vec![0; self.plan.tensors.len()];
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            for id in &step.inputs {
+                last_use[id.0] = at;
+            }
+        }
+        for (_, id) in &self.plan.outputs {
+            last_use[id.0] = usize::MAX;
+        }
+        for (at, step) in self.plan.steps.iter().enumerate() {
+            let outputs: Vec<Desc> = step.outputs.iter().map(|id| self.plan.tensor(*id).desc.clone()).collect();
+            let given: Vec<&HostTensor> =
+                step.inputs.iter().filter_map(|id| self.look_up(*id, inputs, &values)).collect();
+            let made = step.kernel.reference(&given, &outputs);
+            for (id, tensor) in step.outputs.iter().zip(made) {
+                values[id.0] = Some(tensor);
+            }
+            for id in &step.inputs {
+                if last_use[id.0] <= at {
+                    values[id.0] = None;
+                }
+            }
+        }
+        let found = self.plan.outputs.iter().filter_map(|(_, id)| self.look_up(*id, inputs, &values).cloned());
+        Ok(found.collect())
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        id: TensorId,
+        inputs: &'a [HostTensor],
+        values: &'a [Option<HostTensor>],
+    ) -> Option<&'a HostTensor> {
+        match self.plan.tensor(id).place {
+            Place::Input(at) => inputs.get(at),
+            Place::Constant(at) => self.constants.get(at),
+            Place::Slot(_) => values[id.0].as_ref(),
+        }
+    }
+}
+
+/// Refuses inputs that are not what the plan takes.
+pub(crate) fn check_inputs(plan: &Plan, inputs: &[HostTensor]) -> Result<()> {
+    for (position, id) in plan.inputs.iter().enumerate() {
+        let wanted = plan.tensor(*id);
+        let found = inputs.get(position).map(|t| &t.desc);
+        if found != Some(&wanted.desc) {
+            return Err(Error::Input {
+                name: wanted.name.clone(),
+                expected: wanted.desc.to_string(),
+                found: found.map_or("nothing".to_owned(), Desc::to_string),
+            });
+        }
+    }
+    Ok(())
+}
