@@ -1,18 +1,19 @@
-<#- The activation epilogue: the fields it adds to a kernel's parameters, and the function. -#>
-<% macro fields() -%>
-    // The activation, `clamp(v * act_a + act_b, act_low, act_high) * (act_c + act_d * v)`.
-    act_a: f32,
-    act_b: f32,
-    act_low: f32,
-    act_high: f32,
-    act_c: f32,
-    act_d: f32,
+<#- The activation epilogue: the fields it adds to a kernel's parameters, and the function. A kernel with two activations
+    names the second one's fields and function itself. -#>
+<% macro fields(field="act") -%>
+    // The activation, `clamp(v * ${ field }_a + ${ field }_b, ${ field }_low, ${ field }_high) * (${ field }_c + ${ field }_d * v)`.
+    ${ field }_a: f32,
+    ${ field }_b: f32,
+    ${ field }_low: f32,
+    ${ field }_high: f32,
+    ${ field }_c: f32,
+    ${ field }_d: f32,
 <%- endmacro %>
 
-<% macro function() -%>
+<% macro function(name="activate", field="act") -%>
 // The activation that the parameters describe, value by value.
-fn activate(v: vec4<f32>) -> vec4<f32> {
-    let gate = clamp(v * params.act_a + params.act_b, vec4<f32>(params.act_low), vec4<f32>(params.act_high));
-    return gate * (params.act_c + params.act_d * v);
+fn ${ name }(v: vec4<f32>) -> vec4<f32> {
+    let gate = clamp(v * params.${ field }_a + params.${ field }_b, vec4<f32>(params.${ field }_low), vec4<f32>(params.${ field }_high));
+    return gate * (params.${ field }_c + params.${ field }_d * v);
 }
 <%- endmacro %>
