@@ -8,6 +8,7 @@
 mod activation;
 mod case;
 pub mod conv;
+pub mod image;
 mod kernel;
 pub mod parallel;
 mod tensor;
@@ -38,5 +39,5 @@ pub(crate) use kernels;
 
 /// Every kernel, family by family.
 pub fn all() -> Vec<Entry> {
-    [conv::FAMILY].concat()
+    [conv::FAMILY, image::FAMILY].concat()
 }
