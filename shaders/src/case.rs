@@ -115,7 +115,7 @@ fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
         Fill::Values(values) => values.clone(),
         Fill::Range(low, high) => (0..desc.len()).map(|_| noise.real(*low, *high)).collect(),
         Fill::Noise => match desc.format {
-            Format::Rgba8 | Format::Word => {
+            format if format.is_word() => {
                 let words = (0..desc.words()).map(|_| noise.bits() as u32).collect();
                 return HostTensor::from_words(desc.clone(), words);
             }
@@ -139,7 +139,7 @@ pub struct Difference {
 pub fn difference(reference: &[HostTensor], found: &[HostTensor]) -> Difference {
     let mut result = Difference { worst: 0.0, at: (0, 0, 0.0, 0.0) };
     for (output, (expected, got)) in reference.iter().zip(found).enumerate() {
-        if matches!(expected.desc.format, Format::Word | Format::Rgba8) {
+        if expected.desc.format.is_word() {
             for (i, (e, g)) in expected.words.iter().zip(&got.words).enumerate() {
                 let error = f64::from(e.abs_diff(*g));
                 if error > result.worst {

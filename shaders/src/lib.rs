@@ -9,6 +9,7 @@ mod activation;
 mod case;
 pub mod conv;
 pub mod head;
+pub mod image;
 mod kernel;
 pub mod parallel;
 mod tensor;
@@ -39,5 +40,5 @@ pub(crate) use kernels;
 
 /// Every kernel, family by family.
 pub fn all() -> Vec<Entry> {
-    [conv::FAMILY, head::FAMILY].concat()
+    [conv::FAMILY, head::FAMILY, image::FAMILY].concat()
 }

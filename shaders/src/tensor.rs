@@ -21,6 +21,11 @@ pub enum Format {
     Rgba8,
     /// Plain 32-bit words without padding: indices and tables.
     Word,
+    /// A two-dimensional texture `[1, height, width]` of somebody else's, read by coordinates. On a device it is bound as
+    /// a texture and is no buffer; on the host its texels are words as in [`Format::Rgba8`].
+    Texture,
+    /// A texture whose format decodes the sRGB curve when it is read; its words on the host are the bytes it stores.
+    TextureSrgb,
     /// Matrix of 32-bit floats: word `k * n4 + n`.
     MatrixF32,
     /// Matrix of 16-bit floats: word `(k / 2) * n4 + n` holds rows `k` (low half) and `k + 1`.
@@ -35,6 +40,16 @@ impl Format {
         matches!(self, Format::MatrixF32 | Format::MatrixF16 | Format::MatrixI8)
     }
 
+    /// Whether a device binds it as a texture rather than as a buffer.
+    pub fn is_texture(self) -> bool {
+        matches!(self, Format::Texture | Format::TextureSrgb)
+    }
+
+    /// Whether values are whole 32-bit words that are compared as such: pixels, texels, indices and tables.
+    pub fn is_word(self) -> bool {
+        matches!(self, Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb)
+    }
+
     /// The name in plans and messages.
     pub fn label(self) -> &'static str {
         match self {
@@ -43,6 +58,8 @@ impl Format {
             Format::I8 => "i8",
             Format::Rgba8 => "rgba8",
             Format::Word => "word",
+            Format::Texture => "texture",
+            Format::TextureSrgb => "texture-srgb",
             Format::MatrixF32 => "matrix-f32",
             Format::MatrixF16 => "matrix-f16",
             Format::MatrixI8 => "matrix-i8",
@@ -118,7 +135,7 @@ impl Desc {
             Format::F32 => rows * pad4(last),
             Format::F16 => rows * pad4(last) / 2,
             Format::I8 => rows * pad4(last) / 4,
-            Format::Rgba8 | Format::Word => self.len(),
+            Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.len(),
             Format::MatrixF32 => pad4(rows) * pad4(last),
             Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
             Format::MatrixI8 => pad4(rows) / 4 * pad4(last),
@@ -174,7 +191,7 @@ impl HostTensor {
                     let at = row * stride + column;
                     tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
                 }
-                Format::Rgba8 | Format::Word => tensor.words[i] = value as u32,
+                Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => tensor.words[i] = value as u32,
                 Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
                 Format::MatrixF16 => {
                     tensor.words[row / 2 * stride + column] |=
@@ -209,7 +226,7 @@ impl HostTensor {
                     Format::F32 | Format::MatrixF32 => f32::from_bits(self.words[at]),
                     Format::F16 => half(self.words[at / 2], at % 2),
                     Format::I8 => byte(self.words[at / 4], at % 4),
-                    Format::Rgba8 | Format::Word => self.words[i] as f32,
+                    Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.words[i] as f32,
                     Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
                     Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
                 }
