@@ -117,7 +117,16 @@ impl Prepared {
         let choose = |_: &crate::plan::Step, _: &[&'static Source]| Some(source);
         let plan = Arc::new(builder.finish());
         let plan = GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await?;
-        let data: Vec<InputData<'_>> = self.inputs.iter().map(|t| InputData::Words(&t.words)).collect();
+        let mut textures = Vec::new();
+        for tensor in self.inputs.iter().filter(|t| t.desc.format.is_texture()) {
+            textures.push(gpu.texture(tensor).await?);
+        }
+        let mut views = textures.iter();
+        let data = self.inputs.iter().map(|tensor| match tensor.desc.format.is_texture() {
+            true => views.next().map(InputData::Texture),
+            false => Some(InputData::Words(&tensor.words)),
+        });
+        let data: Vec<InputData<'_>> = data.flatten().collect();
         plan.run(&data).await
     }
 }

@@ -411,6 +411,9 @@ fn assemble(
         if let Some((_, region)) = given.iter().find(|(id, _)| id.0 == at) {
             return Some(region.clone());
         }
+        if tensor.desc.format.is_texture() {
+            return None;
+        }
         let bytes = tensor.desc.bytes().max(4);
         let buffer = match tensor.place {
             Place::Input(_) => buffer(&tensor.name, bytes),

@@ -8,9 +8,10 @@ mod device;
 mod pipeline;
 mod poll;
 mod store;
+mod texture;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
 pub use device::{Gpu, GpuOptions, LimitTier};
 pub use store::ConstantStore;
-pub use wgpu;
+pub use wgpu::{self, TextureView};
