@@ -1,0 +1,276 @@
+//! The one error type of this crate, so that a caller can tell a wrong file from a wrong setting by the variant.
+
+use std::fmt;
+
+use crate::mobilenet::{Architecture, Naming};
+
+/// What every fallible function of this crate returns.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// How many tensors an [`Error::Tensors`] names before it only counts.
+const LISTED: usize = 20;
+
+/// Everything that can be wrong with a model's files or with a picture's size.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that should be JSON is not.
+    #[error("{file} is not valid JSON: {source}")]
+    Json {
+        /// The file, as the caller named it.
+        file: String,
+        /// Where and why the parser stopped.
+        source: serde_json::Error,
+    },
+
+    /// A JSON file holds a value that cannot be used.
+    #[error("{file}: `{key}` is {found}, expected {expected}")]
+    Config {
+        /// The file, as the caller named it.
+        file: String,
+        /// The key, with its parents before it and dots between.
+        key: String,
+        /// The value found, shortened.
+        found: String,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+
+    /// A JSON file asks for something this crate does not do.
+    #[error("{file}: `{key}` is {found}, which is not supported; {instead}")]
+    Unsupported {
+        /// The file, as the caller named it.
+        file: String,
+        /// The key, with its parents before it and dots between.
+        key: String,
+        /// The value found, shortened.
+        found: String,
+        /// What is supported.
+        instead: &'static str,
+    },
+
+    /// No known naming of a MobileNet fits the tensors at all.
+    #[error(
+        "{file} holds no MobileNet this library knows: of its {count} tensors the first are {sample}; expected torchvision's names \
+         (`features.0.0.weight`, ...) or timm's (`conv_stem.weight`, ...)"
+    )]
+    UnknownNetwork {
+        /// The file, as the caller named it.
+        file: String,
+        /// How many tensors it holds.
+        count: usize,
+        /// A few of their names.
+        sample: String,
+    },
+
+    /// The tensors are those of a known network, except for the ones named here.
+    #[error(
+        "{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}"
+    )]
+    Tensors {
+        /// The file, as the caller named it.
+        file: String,
+        /// The network that fits best.
+        architecture: Architecture,
+        /// Whose tensor names it uses.
+        naming: Naming,
+        /// Every tensor that is missing, mis-shaped or out of place.
+        problems: Problems,
+    },
+
+    /// The configuration names one network, the tensors are another.
+    #[error(
+        "the configuration says {said}, but the tensors of {file} are those of {found}; correct `architecture` or take the matching weights"
+    )]
+    ArchitectureMismatch {
+        /// The weights' file, as the caller named it.
+        file: String,
+        /// What the configuration says.
+        said: Architecture,
+        /// What the tensors are.
+        found: Architecture,
+    },
+
+    /// The configuration and the last layer disagree on the number of classes.
+    #[error("{file}: `num_classes` is {said}, but the last layer has {found} outputs")]
+    ClassCount {
+        /// The configuration's file.
+        file: String,
+        /// What it says.
+        said: usize,
+        /// The outputs of the last layer.
+        found: usize,
+    },
+
+    /// A list of labels does not fit the number of classes.
+    #[error(
+        "{file} has {labels} labels for {classes} classes with a label offset of {offset}; there must be as many labels as classes, \
+         or as many as the classes after the offset"
+    )]
+    LabelCount {
+        /// Where the labels came from.
+        file: String,
+        /// How many there are.
+        labels: usize,
+        /// Outputs of the network.
+        classes: usize,
+        /// Outputs before the first label.
+        offset: usize,
+    },
+
+    /// A label file cannot be read as one label a line.
+    #[error(
+        "{file}, line {line}: {problem}; a label file is UTF-8 text with one label on each line"
+    )]
+    LabelLine {
+        /// The file, as the caller named it.
+        file: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+
+    /// A slice does not have the length its stated shape needs.
+    #[error("`{what}` has {found} values where its shape {shape:?} needs another number")]
+    Length {
+        /// The tensor or argument.
+        what: String,
+        /// The shape it should have.
+        shape: Vec<usize>,
+        /// The values it has.
+        found: usize,
+    },
+
+    /// A value that must be finite (or, for a variance, not negative) is not.
+    #[error("`{tensor}`, channel {channel}: {problem}")]
+    Value {
+        /// The tensor.
+        tensor: String,
+        /// The output channel.
+        channel: usize,
+        /// What is wrong.
+        problem: &'static str,
+    },
+
+    /// A picture, or what should become of it, has a size that cannot be worked with.
+    #[error("{what} is {width} x {height} pixels; {allowed}")]
+    ImageSize {
+        /// Whose size it is.
+        what: &'static str,
+        /// Pixels in a row.
+        width: u64,
+        /// Rows.
+        height: u64,
+        /// What would have been accepted.
+        allowed: &'static str,
+    },
+}
+
+/// What is wrong with one tensor of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The network needs it and the file does not have it.
+    Missing {
+        /// The tensor.
+        name: String,
+        /// The shape it should have; `None` where any size will do.
+        expected: Vec<Option<usize>>,
+        /// The prefix of the batch norm that could stand in for a missing bias.
+        or_batch_norm: Option<String>,
+    },
+    /// It is there with a shape that does not fit.
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The shape it should have; `None` where any size will do.
+        expected: Vec<Option<usize>>,
+        /// The shape it has.
+        found: Vec<usize>,
+    },
+    /// The network has no place for it: computing without it would give another network's answer.
+    Unexpected {
+        /// The tensor.
+        name: String,
+    },
+}
+
+/// All problems of one file, in the order of the network; prints the first twenty and counts the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(pub Vec<Problem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, problem) in self.0.iter().take(LISTED).enumerate() {
+            if position > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        if self.0.len() > LISTED {
+            write!(f, "; and {} more", self.0.len() - LISTED)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing {
+                name,
+                expected,
+                or_batch_norm,
+            } => {
+                write!(f, "`{}` {} is missing", shown(name), Wanted(expected))?;
+                match or_batch_norm {
+                    Some(norm) => write!(f, ", and so is the batch norm `{}.*`", shown(norm)),
+                    None => Ok(()),
+                }
+            }
+            Self::Shape {
+                name,
+                expected,
+                found,
+            } => {
+                write!(
+                    f,
+                    "`{}` is {found:?} where {} is needed",
+                    shown(name),
+                    Wanted(expected)
+                )
+            }
+            Self::Unexpected { name } => write!(f, "`{}` is no part of it", shown(name)),
+        }
+    }
+}
+
+/// A shape in which some sizes are free.
+struct Wanted<'a>(&'a [Option<usize>]);
+
+impl fmt::Display for Wanted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[")?;
+        for (axis, size) in self.0.iter().enumerate() {
+            if axis > 0 {
+                f.write_str(", ")?;
+            }
+            match size {
+                Some(size) => write!(f, "{size}")?,
+                None => f.write_str("any")?,
+            }
+        }
+        f.write_str("]")
+    }
+}
+
+/// Text from a file, made safe for a terminal: control characters escaped, at most 80 characters.
+pub(crate) fn shown(text: &str) -> String {
+    let escaped: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().nth(80).is_some() {
+        format!("{escaped}...")
+    } else {
+        escaped
+    }
+}
