@@ -14,4 +14,4 @@ pub use error::{Error, Result};
 pub use gpu::Gpu;
 pub use lampyris_shaders as kernels;
 pub use plan::{Plan, PlanBuilder};
-pub use run::CpuPlan;
+pub use run::{CpuPlan, Executor};

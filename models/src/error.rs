@@ -14,6 +14,14 @@ const LISTED: usize = 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The engine refused or failed.
+    #[error(transparent)]
+    Engine(lampyris_engine::Error),
+
+    /// A weights file is damaged or does not hold what it should.
+    #[error(transparent)]
+    Weights(#[from] lampyris_engine::weights::WeightsError),
+
     /// A file that should be JSON is not.
     #[error("{file} is not valid JSON: {source}")]
     Json {

@@ -6,15 +6,18 @@
 pub mod config;
 pub mod fold;
 mod json;
+pub mod network;
 mod recognize;
 pub mod spec;
 mod tables;
+mod tensors;
 
 #[cfg(test)]
 mod tests;
 
 pub use config::{ModelConfig, Settings};
 pub use fold::Padding;
+pub use network::{Network, Pixels, PlanRequest, Precision};
 pub use recognize::{TensorIndex, recognize};
 pub use spec::{
     Activation, Architecture, BatchNormNames, BlockSpec, ConvKind, ConvSpec, LinearSpec, Naming,
