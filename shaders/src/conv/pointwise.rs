@@ -7,7 +7,7 @@ use crate::{
 use std::any::Any;
 
 /// The linked variants.
-pub const SOURCES: &[Source] = crate::linked::POINTWISE;
+pub(crate) const SOURCES: &[Source] = crate::linked::POINTWISE;
 
 /// `y[p, n] = act(sum_k x[p, k] * scale[image(p), k] * w[k, n] * factor[n] + bias[n]) + residual[p, n]`
 ///

@@ -1,0 +1,141 @@
+// The first convolution of an image network, straight from pixels: y = act(conv(normalize(pixels), w) + bias).
+//
+// portable: an invocation owns 4 pixels x 4 channels.
+// subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; for each tap a lane loads and
+// normalizes the input of other pixels, which are then broadcast from its registers.
+//@ axis path = portable(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=24)
+//@ axis pixels = rgba8 | f32
+//@ axis storage = f32 | f16 | i8
+# import "storage" as storage_of
+# import "activation" as activation
+# set values = "f16" if storage == "f16" else "f32"
+# set subgroups = path != "portable"
+
+struct Params {
+    // the input image
+    h: u32,
+    w: u32,
+    // the output image
+    ho: u32,
+    wo: u32,
+    // output pixels of all images
+    m: u32,
+    // channels out, in fours
+    n4: u32,
+    // extent of the square window, its step, and the padding before the image
+    kernel: u32,
+    stride: u32,
+    top: u32,
+    left: u32,
+    // a byte is normalized as byte * scale + offset
+    scale_r: f32,
+    scale_g: f32,
+    scale_b: f32,
+    offset_r: f32,
+    offset_g: f32,
+    offset_b: f32,
+${ activation.fields() }
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+# if pixels == "rgba8"
+// [images, h, w], red in the lowest byte
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+# else
+// [images, h, w], already normalized; the fourth value does not matter
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+# endif
+// [kernel * kernel * 3, n]
+@group(0) @binding(2) var<storage, read> w: array<${ "u32" if storage == "i8" else "vec4<f32>" }>;
+// [1 or 2, n]: the bias, then the scale of each output channel of byte weights
+@group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
+// [m, n]
+@group(0) @binding(4) var<storage, read_write> y: ${ storage_of.rows(values) };
+
+${ storage_of.writer("y", values) }
+
+${ activation.function() }
+
+// The three values of one pixel as the convolution sees them.
+fn pixel(i: u32) -> vec3<f32> {
+# if pixels == "rgba8"
+    let bytes = (vec3<u32>(x[i]) >> vec3<u32>(0u, 8u, 16u)) & vec3<u32>(255u);
+    let scale = vec3<f32>(params.scale_r, params.scale_g, params.scale_b);
+    return vec3<f32>(bytes) * scale + vec3<f32>(params.offset_r, params.offset_g, params.offset_b);
+# else
+    return x[i].xyz;
+# endif
+}
+
+// The weights of four output channels.
+fn weights(i: u32) -> vec4<f32> {
+# if storage == "i8"
+    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(w[i]) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
+# else
+    return w[i];
+# endif
+}
+
+# set groups = (TM + SG - 1) // SG if subgroups else TM
+# if subgroups
+@compute @workgroup_size(${ SG })
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let first = group.y * ${ TM }u;
+    let column = group.x * ${ SG }u + lane;
+# else
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let first = id.y * ${ TM }u;
+    let column = id.x;
+# endif
+    let n4 = params.n4;
+    // Addresses are clamped and only the stores are guarded.
+    let n = min(column, n4 - 1u);
+    let size = vec2<i32>(i32(params.w), i32(params.h));
+    let border = vec2<i32>(i32(params.left), i32(params.top));
+# for p in range(groups)
+    let pixel${ p } = min(first + ${ p * SG if subgroups else p }u${ " + lane" if subgroups else "" }, params.m - 1u);
+    let row${ p } = pixel${ p } / params.wo;
+    let corner${ p } = vec2<i32>(vec2<u32>(pixel${ p } % params.wo, row${ p } % params.ho) * params.stride) - border;
+    let image${ p } = row${ p } / params.ho * params.h;
+# endfor
+# for t in range(TM)
+    var sum${ t } = vec4<f32>();
+# endfor
+    var tap = n;
+    for (var ky = 0u; ky < params.kernel; ky++) {
+        for (var kx = 0u; kx < params.kernel; kx++) {
+            let offset = vec2<i32>(i32(kx), i32(ky));
+# for p in range(groups)
+            let at${ p } = corner${ p } + offset;
+            let near${ p } = vec2<u32>(clamp(at${ p }, vec2<i32>(), size - 1));
+            let read${ p } = pixel((image${ p } + near${ p }.y) * params.w + near${ p }.x);
+            let a${ p } = select(vec3<f32>(), read${ p }, all(at${ p } == vec2<i32>(near${ p })));
+# endfor
+# for i in range(3)
+            let w${ i } = weights(tap + ${ i }u * n4);
+# endfor
+            tap += 3u * n4;
+# for i in range(3)
+# for t in range(TM)
+# if subgroups
+            sum${ t } += subgroupBroadcast(a${ t // SG }.${ "xyz"[i] }, ${ t % SG }u) * w${ i };
+# else
+            sum${ t } += a${ t }.${ "xyz"[i] } * w${ i };
+# endif
+# endfor
+# endfor
+        }
+    }
+    let bias = affine[n];
+# if storage == "i8"
+    let factor = affine[n4 + n];
+# endif
+    if column < n4 {
+# for t in range(TM)
+        if first + ${ t }u < params.m {
+            store_y((first + ${ t }u) * n4 + n, activate(sum${ t }${ " * factor" if storage == "i8" else "" } + bias));
+        }
+# endfor
+    }
+}
