@@ -31,6 +31,57 @@ pub enum Error {
         source: serde_json::Error,
     },
 
+    /// There is nothing at a path.
+    #[error(
+        "{path} does not exist; a model is a .safetensors file, or a folder with model.safetensors and config.json"
+    )]
+    Missing {
+        /// The path.
+        path: String,
+    },
+
+    /// A folder holds no weights.
+    #[error(
+        "{folder} holds no model.safetensors; a model is a .safetensors file, or a folder with model.safetensors and config.json"
+    )]
+    NoWeights {
+        /// The folder.
+        folder: String,
+    },
+
+    /// A file exists and cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// The path.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+
+    /// A picture's bytes do not match its size.
+    #[error("a picture of {width} x {height} RGBA pixels has {expected} bytes, and {found} were given")]
+    PixelBytes {
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes that it should have.
+        expected: u64,
+        /// Bytes that came.
+        found: u64,
+    },
+
+    /// A crop reaches outside its picture, or is empty.
+    #[error("the crop {area} does not lie within the picture's {width} x {height} pixels")]
+    Crop {
+        /// The crop, as width x height + x + y.
+        area: String,
+        /// Pixels in a row.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+
     /// A JSON file holds a value that cannot be used.
     #[error("{file}: `{key}` is {found}, expected {expected}")]
     Config {
@@ -72,9 +123,7 @@ pub enum Error {
     },
 
     /// The tensors are those of a known network, except for the ones named here.
-    #[error(
-        "{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}"
-    )]
+    #[error("{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}")]
     Tensors {
         /// The file, as the caller named it.
         file: String,
@@ -127,9 +176,7 @@ pub enum Error {
     },
 
     /// A label file cannot be read as one label a line.
-    #[error(
-        "{file}, line {line}: {problem}; a label file is UTF-8 text with one label on each line"
-    )]
+    #[error("{file}, line {line}: {problem}; a label file is UTF-8 text with one label on each line")]
     LabelLine {
         /// The file, as the caller named it.
         file: String,
@@ -226,28 +273,15 @@ impl fmt::Display for Problems {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing {
-                name,
-                expected,
-                or_batch_norm,
-            } => {
+            Self::Missing { name, expected, or_batch_norm } => {
                 write!(f, "`{}` {} is missing", shown(name), Wanted(expected))?;
                 match or_batch_norm {
                     Some(norm) => write!(f, ", and so is the batch norm `{}.*`", shown(norm)),
                     None => Ok(()),
                 }
             }
-            Self::Shape {
-                name,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "`{}` is {found:?} where {} is needed",
-                    shown(name),
-                    Wanted(expected)
-                )
+            Self::Shape { name, expected, found } => {
+                write!(f, "`{}` is {found:?} where {} is needed", shown(name), Wanted(expected))
             }
             Self::Unexpected { name } => write!(f, "`{}` is no part of it", shown(name)),
         }
@@ -276,9 +310,5 @@ impl fmt::Display for Wanted<'_> {
 /// Text from a file, made safe for a terminal: control characters escaped, at most 80 characters.
 pub(crate) fn shown(text: &str) -> String {
     let escaped: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() {
-        format!("{escaped}...")
-    } else {
-        escaped
-    }
+    if text.chars().nth(80).is_some() { format!("{escaped}...") } else { escaped }
 }

@@ -4,12 +4,19 @@
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
 //! - [`labels`]: what an output index is called.
 
+pub mod classifier;
 pub mod error;
 pub mod image_prep;
+pub mod input;
 pub mod labels;
 pub mod mobilenet;
+mod prepare;
+pub mod source;
 
 #[cfg(test)]
 mod test_material;
 
+pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
 pub use error::{Error, Result};
+pub use input::Input;
+pub use source::Source;

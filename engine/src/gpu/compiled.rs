@@ -189,6 +189,7 @@ impl GpuPlan {
         let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
+        let _alone = gpu.submitting();
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
             plan.write_inputs(queue, inputs)?;
         }

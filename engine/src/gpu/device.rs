@@ -82,6 +82,8 @@ struct Inner {
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
     own: bool,
+    /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
+    submitting: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -120,6 +122,7 @@ impl Gpu {
             options: GpuOptions::default(),
             lost: Arc::default(),
             own: true,
+            submitting: Mutex::default(),
         };
         Gpu { inner: Arc::new(inner) }
     }
@@ -177,7 +180,7 @@ impl Gpu {
     ) -> Gpu {
         let pipelines = Pipelines::new(&device, &summary, &options);
         let opened = Some(Opened { device, queue, pipelines });
-        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own }) }
+        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, submitting: Mutex::default() }) }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -217,6 +220,11 @@ impl Gpu {
 
     pub(super) fn pipelines(&self) -> Option<&Pipelines> {
         self.inner.opened.as_ref().map(|opened| &opened.pipelines)
+    }
+
+    /// Keeps other runs out between writing inputs and submitting.
+    pub(super) fn submitting(&self) -> std::sync::MutexGuard<'_, ()> {
+        self.inner.submitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the engine opened the device itself.

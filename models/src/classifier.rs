@@ -1,0 +1,450 @@
+//! A classifier: a model's files in, the names of what is in a picture out.
+
+use crate::image_prep::{Preprocess, Resize, resize_crop_u8};
+use crate::input::{self, Input};
+use crate::labels::Labels;
+use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
+use crate::prepare::PictureKind;
+use crate::source::Source;
+use crate::{Error, Result};
+use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
+use lampyris_engine::kernels::image::Area;
+use lampyris_engine::kernels::{Desc, Format, HostTensor};
+use lampyris_engine::weights::Weights;
+use lampyris_engine::{Executor, Plan};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How to load a classifier.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ClassifierOptions {
+    /// How activations are stored.
+    pub precision: Precision,
+    /// Side of the network's input in pixels, a multiple of 32; what the model's files say when absent.
+    pub side: Option<u32>,
+}
+
+impl ClassifierOptions {
+    /// With this storage of activations.
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// With another input size, in pixels; the resize before the crop stays in proportion.
+    pub fn side(mut self, pixels: u32) -> Self {
+        self.side = Some(pixels);
+        self
+    }
+}
+
+/// Preparing plans that are kept, so that a camera's or a folder's pictures of one size are prepared without setting up again.
+const KEPT_PICTURE_KINDS: usize = 16;
+
+/// A network on a device, or on the CPU executor. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Classifier {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    gpu: Gpu,
+    network: Network,
+    preprocess: Preprocess,
+    labels: Mutex<Arc<Labels>>,
+    precision: Precision,
+    store: ConstantStore,
+    executors: Mutex<HashMap<(usize, Pixels), Executor>>,
+    preparing: Mutex<Vec<((PictureKind, usize, usize), GpuPlan)>>,
+}
+
+impl TensorIndex for Weights {
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.get(name).map(|info| info.shape.as_slice())
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(Weights::names(self))
+    }
+}
+
+impl Classifier {
+    /// Loads a MobileNet: the weights go to the device, and the kernels are compiled.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take it.
+    pub async fn load(gpu: &Gpu, source: impl Into<Source>) -> Result<Classifier> {
+        Classifier::load_with(gpu, source, ClassifierOptions::default(), |_| ()).await
+    }
+
+    /// As [`Classifier::load`], with options, telling `progress` the share of the weights that has arrived, from 0 to 1.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`].
+    pub async fn load_with(
+        gpu: &Gpu,
+        source: impl Into<Source>,
+        options: ClassifierOptions,
+        mut progress: impl FnMut(f64),
+    ) -> Result<Classifier> {
+        let network = open_network(&source.into())?;
+        let mut preprocess = network.settings().preprocess;
+        if let Some(side) = options.side {
+            preprocess = resized(preprocess, side)?;
+        }
+        let inner = Inner {
+            gpu: gpu.clone(),
+            labels: Mutex::new(Arc::new(network.settings().labels.clone())),
+            network,
+            preprocess,
+            precision: options.precision,
+            store: ConstantStore::new(),
+            executors: Mutex::default(),
+            preparing: Mutex::default(),
+        };
+        let classifier = Classifier { inner: Arc::new(inner) };
+        let plan = Arc::new(classifier.plan(1, Pixels::Rgba8)?);
+        let (total, mut arrived) = (plan.bytes().weights.max(1), 0);
+        let executor = Executor::new(gpu, plan, &classifier.inner.store, |bytes| {
+            arrived += bytes;
+            progress(arrived as f64 / total as f64);
+        });
+        let executor = executor.await?;
+        classifier.executors().insert((1, Pixels::Rgba8), executor);
+        Ok(classifier)
+    }
+
+    /// Names the classes by `labels`, one for each class or one for each class after the background.
+    ///
+    /// # Errors
+    /// [`Error::LabelCount`] when the count does not fit.
+    pub fn set_labels(&self, file: &str, labels: Vec<String>) -> Result<()> {
+        let offset = self.inner.network.settings().label_offset;
+        let labels = Labels::fit(file, labels, self.inner.network.spec().classes, offset)?;
+        *lock(&self.inner.labels) = Arc::new(labels);
+        Ok(())
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network {
+        &self.inner.network
+    }
+
+    /// The resize, crop and normalization.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.inner.preprocess
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.inner.gpu
+    }
+
+    /// Bytes of weights on the device, once whatever the number of plans.
+    pub fn weight_bytes(&self) -> u64 {
+        self.inner.store.bytes()
+    }
+
+    /// The plan for a batch.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when a kernel refuses a shape.
+    pub fn plan(&self, images: usize, pixels: Pixels) -> Result<Plan> {
+        let side = self.inner.preprocess.crop as usize;
+        self.inner.network.plan(PlanRequest { images, side, pixels, precision: self.inner.precision, top: 5 })
+    }
+
+    /// The executor for a batch, made when it is first needed.
+    ///
+    /// # Errors
+    /// As [`Executor::new`].
+    pub async fn executor(&self, images: usize, pixels: Pixels) -> Result<Executor> {
+        if let Some(executor) = self.executors().get(&(images, pixels)) {
+            return Ok(executor.clone());
+        }
+        let plan = Arc::new(self.plan(images, pixels)?);
+        let executor = Executor::new(&self.inner.gpu, plan, &self.inner.store, |_| ()).await?;
+        self.executors().insert((images, pixels), executor.clone());
+        Ok(executor)
+    }
+
+    fn executors(&self) -> MutexGuard<'_, HashMap<(usize, Pixels), Executor>> {
+        lock(&self.inner.executors)
+    }
+
+    /// What is in a picture.
+    ///
+    /// # Errors
+    /// [`Error::PixelBytes`] or [`Error::Crop`] for a picture that is not what it says; [`Error::Engine`] from the device.
+    pub async fn classify<'a>(&self, input: impl Into<Input<'a>>) -> Result<Answer> {
+        let input = input.into();
+        let mut answers = self.classify_batch(std::slice::from_ref(&input)).await?;
+        Ok(answers.swap_remove(0))
+    }
+
+    /// What is in each of some pictures, all in one run.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub async fn classify_batch(&self, inputs: &[Input<'_>]) -> Result<Vec<Answer>> {
+        if inputs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pictures = inputs.iter().map(|input| self.picture(input)).collect::<Result<Vec<_>>>()?;
+        let executor = self.executor(inputs.len(), Pixels::Rgba8).await?;
+        let outputs = match &executor {
+            Executor::Gpu(plan) => self.run_on_device(plan, &pictures).await?,
+            _ => {
+                let mut words = Vec::new();
+                for picture in &pictures {
+                    let side = self.inner.preprocess.crop;
+                    let prepared = picture.to_crop(&self.inner.preprocess, &self.inner.gpu)?;
+                    debug_assert_eq!(prepared.len() as u32, side * side * 4);
+                    words.extend(prepared.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])));
+                }
+                let side = self.inner.preprocess.crop as usize;
+                let desc = Desc::new(Format::Rgba8, [inputs.len(), side, side]);
+                executor.run(&[HostTensor::from_words(desc, words)]).await?
+            }
+        };
+        Ok(self.answers(&outputs))
+    }
+
+    /// What is in pictures that are normalized already: `[images, side, side, 3]` values.
+    ///
+    /// # Errors
+    /// [`Error::Length`] when there are not whole images; [`Error::Engine`] from the device.
+    pub async fn classify_normalized(&self, values: &[f32]) -> Result<Vec<Answer>> {
+        let side = self.inner.preprocess.crop as usize;
+        let images = (values.len() / (side * side * 3)).max(1);
+        let desc = Desc::f32([images, side, side, 3]);
+        if desc.len() != values.len() {
+            let what = "the normalized pixels".to_owned();
+            return Err(Error::Length { what, shape: desc.shape, found: values.len() });
+        }
+        let executor = self.executor(images, Pixels::Normalized).await?;
+        let outputs = executor.run(&[HostTensor::from_values(desc, values)]).await?;
+        Ok(self.answers(&outputs))
+    }
+
+    /// The vector that the network hands to its head.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub async fn features<'a>(&self, input: impl Into<Input<'a>>) -> Result<Vec<f32>> {
+        Ok(self.classify(input).await?.features)
+    }
+
+    async fn run_on_device(&self, plan: &GpuPlan, pictures: &[Picture<'_>]) -> Result<Vec<HostTensor>> {
+        let mut words = Vec::with_capacity(pictures.len());
+        let mut kinds = Vec::with_capacity(pictures.len());
+        for picture in pictures {
+            let (kind, preprocess, bytes) = self.fitted(picture)?;
+            kinds.push((kind, preprocess));
+            words.push(bytes.map(|b| {
+                b.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect::<Vec<u32>>()
+            }));
+        }
+        let mut plans = Vec::with_capacity(pictures.len());
+        for (item, (kind, preprocess)) in kinds.iter().enumerate() {
+            plans.push(self.preparing(kind, preprocess, plan, (pictures.len(), item)).await?);
+        }
+        let data: Vec<[InputData<'_>; 1]> = pictures
+            .iter()
+            .zip(&words)
+            .map(|(picture, words)| match (&picture.input.pixels, words) {
+                (input::Pixels::Texture(view, _), None) => [InputData::Texture(view)],
+                (_, Some(words)) => [InputData::Words(words)],
+                _ => [InputData::Bound],
+            })
+            .collect();
+        let before: Vec<(&GpuPlan, &[InputData<'_>])> =
+            plans.iter().zip(&data).map(|(plan, data)| (plan, data.as_slice())).collect();
+        Ok(plan.submit(&[InputData::Bound], &before)?.wait().await?)
+    }
+
+    /// How a picture is prepared on the device: as it is, or, when the device cannot bind so large a picture, resized on the CPU first.
+    fn fitted<'a>(
+        &self,
+        picture: &'a Picture<'_>,
+    ) -> Result<(PictureKind, Preprocess, Option<std::borrow::Cow<'a, [u8]>>)> {
+        let preprocess = self.inner.preprocess;
+        let input::Pixels::Rgba8(bytes) = &picture.input.pixels else {
+            return Ok((picture.kind, preprocess, None));
+        };
+        let limit = self.inner.gpu.caps().max_binding_bytes.min(self.inner.gpu.caps().max_buffer_bytes);
+        if bytes.len() as u64 <= limit {
+            return Ok((picture.kind, preprocess, Some(bytes.as_ref().into())));
+        }
+        let side = preprocess.crop;
+        let area = Area { x: 0, y: 0, width: side, height: side };
+        let kind = PictureKind { format: Format::Rgba8, width: side, height: side, area };
+        let prepared = picture.to_crop(&preprocess, &self.inner.gpu)?;
+        Ok((kind, Preprocess { resize: Resize::Keep, ..preprocess }, Some(prepared.into())))
+    }
+
+    /// The plan that prepares one picture of a batch, kept for the next of its kind.
+    async fn preparing(
+        &self,
+        kind: &PictureKind,
+        preprocess: &Preprocess,
+        target: &GpuPlan,
+        (images, item): (usize, usize),
+    ) -> Result<GpuPlan> {
+        let key = (*kind, images, item);
+        if let Some((_, plan)) = lock(&self.inner.preparing).iter().find(|(known, _)| *known == key) {
+            return Ok(plan.clone());
+        }
+        let plan = GpuPlan::feeding(&self.inner.gpu, Arc::new(kind.plan(preprocess)?), target, item).await?;
+        let mut kept = lock(&self.inner.preparing);
+        if kept.len() >= KEPT_PICTURE_KINDS.max(images) {
+            kept.remove(0);
+        }
+        kept.push((key, plan.clone()));
+        Ok(plan)
+    }
+
+    fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
+        let format = match &input.pixels {
+            input::Pixels::Rgba8(bytes) => {
+                let expected = u64::from(input.width) * u64::from(input.height) * 4;
+                if bytes.len() as u64 != expected {
+                    let (width, height, found) = (input.width, input.height, bytes.len() as u64);
+                    return Err(Error::PixelBytes { width, height, expected, found });
+                }
+                Format::Rgba8
+            }
+            input::Pixels::Texture(_, format) => *format,
+        };
+        let kind = PictureKind { format, width: input.width, height: input.height, area: input.area() };
+        kind.check()?;
+        Ok(Picture { input, kind })
+    }
+
+    fn answers(&self, outputs: &[HostTensor]) -> Vec<Answer> {
+        let [logits, probabilities, features] = [0, 1, 4].map(|at: usize| outputs.get(at));
+        let (Some(logits), Some(probabilities), Some(features)) = (logits, probabilities, features) else {
+            return Vec::new();
+        };
+        let labels = lock(&self.inner.labels).clone();
+        let images = logits.desc.shape[0];
+        let split = |tensor: &HostTensor| {
+            let values = tensor.values();
+            values.chunks((values.len() / images.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let rows = split(logits).into_iter().zip(split(probabilities)).zip(split(features));
+        rows.map(|((logits, probabilities), features)| Answer {
+            logits,
+            probabilities,
+            features,
+            labels: labels.clone(),
+        })
+        .collect()
+    }
+}
+
+/// Opens a model's files and recognizes the network.
+///
+/// # Errors
+/// As [`Classifier::load`].
+pub fn open_network(source: &Source) -> Result<Network> {
+    let (weights, said) = source.open()?;
+    let spec = recognize(weights.file(), &weights, said.architecture)?;
+    let settings = Settings::new(&said, &spec)?;
+    Ok(Network::new(spec, settings, weights))
+}
+
+/// `preprocess` for another input size, its resize in proportion.
+fn resized(preprocess: Preprocess, side: u32) -> Result<Preprocess> {
+    if side == 0 || !side.is_multiple_of(32) || side > 8192 {
+        return Err(Error::Unsupported {
+            file: "the options".to_owned(),
+            key: "side".to_owned(),
+            found: side.to_string(),
+            instead: "an input side is a multiple of 32 from 32 to 8192",
+        });
+    }
+    let resize = match preprocess.resize {
+        Resize::Shorter(pixels) => {
+            Resize::Shorter((u64::from(pixels) * u64::from(side) / u64::from(preprocess.crop.max(1))) as u32)
+        }
+        Resize::Exact { .. } => Resize::Exact { width: side, height: side },
+        Resize::Keep => Resize::Keep,
+    };
+    Ok(Preprocess { resize, crop: side, ..preprocess })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A checked input.
+struct Picture<'a> {
+    input: &'a Input<'a>,
+    kind: PictureKind,
+}
+
+impl Picture<'_> {
+    /// The network's pixels, computed on the CPU.
+    fn to_crop(&self, preprocess: &Preprocess, gpu: &Gpu) -> Result<Vec<u8>> {
+        let input::Pixels::Rgba8(bytes) = &self.input.pixels else {
+            let adapter = gpu.summary().name.clone();
+            return Err(Error::Engine(lampyris_engine::Error::NoTexture { adapter }));
+        };
+        let Area { x, y, width, height } = self.kind.area;
+        if (width, height) == (self.kind.width, self.kind.height) {
+            return resize_crop_u8(bytes, width, height, preprocess);
+        }
+        let row = self.kind.width as usize * 4;
+        let cut: Vec<u8> = bytes
+            .chunks_exact(row)
+            .skip(y as usize)
+            .take(height as usize)
+            .flat_map(|line| &line[x as usize * 4..(x + width) as usize * 4])
+            .copied()
+            .collect();
+        resize_crop_u8(&cut, width, height, preprocess)
+    }
+}
+
+/// One class that a picture may show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// Position among the network's outputs.
+    pub index: usize,
+    /// What it is called.
+    pub label: String,
+    /// From 0 to 1.
+    pub probability: f32,
+}
+
+/// What a network says of one picture.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The last layer's outputs, one a class.
+    pub logits: Vec<f32>,
+    /// Their softmax.
+    pub probabilities: Vec<f32>,
+    /// The vector that the network hands to its head.
+    pub features: Vec<f32>,
+    labels: Arc<Labels>,
+}
+
+impl Answer {
+    /// The `n` likeliest classes, likeliest first; among equals the lower index.
+    pub fn top(&self, n: usize) -> Vec<Prediction> {
+        let mut order: Vec<usize> = (0..self.probabilities.len()).collect();
+        order.sort_by(|a, b| self.probabilities[*b].total_cmp(&self.probabilities[*a]).then(a.cmp(b)));
+        order
+            .into_iter()
+            .take(n)
+            .map(|index| Prediction {
+                index,
+                label: self.labels.get(index).map_or_else(|| format!("class {index}"), str::to_owned),
+                probability: self.probabilities[index],
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,70 @@
+//! Where a picture comes from: bytes in memory, or a texture that never leaves the GPU.
+
+use lampyris_engine::gpu::TextureView;
+use lampyris_engine::kernels::Format;
+use lampyris_engine::kernels::image::Area;
+use std::borrow::Cow;
+
+/// A picture for a classifier.
+#[derive(Debug, Clone)]
+pub struct Input<'a> {
+    pub(crate) pixels: Pixels<'a>,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) area: Option<Area>,
+}
+
+/// The pixels themselves.
+#[derive(Debug, Clone)]
+pub(crate) enum Pixels<'a> {
+    Rgba8(Cow<'a, [u8]>),
+    Texture(&'a TextureView, Format),
+}
+
+impl<'a> Input<'a> {
+    /// Rows of 8-bit RGBA pixels from the top, without gaps; alpha is ignored.
+    pub fn rgba8(bytes: impl Into<Cow<'a, [u8]>>, width: u32, height: u32) -> Input<'a> {
+        Input { pixels: Pixels::Rgba8(bytes.into()), width, height, area: None }
+    }
+
+    /// A texture of the classifier's own device: any filterable format of red, green and blue in `0..=1`, with
+    /// `TEXTURE_BINDING` usage. An `-srgb` texture gives what its bytes give. It is read once, and never written.
+    pub fn texture(view: &'a TextureView) -> Input<'a> {
+        let texture = view.texture();
+        let format = if texture.format().is_srgb() { Format::TextureSrgb } else { Format::Texture };
+        Input { pixels: Pixels::Texture(view, format), width: texture.width(), height: texture.height(), area: None }
+    }
+
+    /// Only this part of the picture.
+    pub fn crop(mut self, area: Area) -> Input<'a> {
+        self.area = Some(area);
+        self
+    }
+
+    /// The part of the picture that counts.
+    pub(crate) fn area(&self) -> Area {
+        self.area.unwrap_or(Area { x: 0, y: 0, width: self.width, height: self.height })
+    }
+}
+
+impl<'a> From<&'a TextureView> for Input<'a> {
+    fn from(view: &'a TextureView) -> Input<'a> {
+        Input::texture(view)
+    }
+}
+
+#[cfg(feature = "image")]
+impl<'a> From<&'a crate::decode::Rgba8Image> for Input<'a> {
+    fn from(image: &'a crate::decode::Rgba8Image) -> Input<'a> {
+        Input::rgba8(image.pixels.as_slice(), image.width, image.height)
+    }
+}
+
+#[cfg(feature = "image")]
+impl From<&image::DynamicImage> for Input<'static> {
+    fn from(image: &image::DynamicImage) -> Input<'static> {
+        let rgba = image.to_rgba8();
+        let (width, height) = rgba.dimensions();
+        Input::rgba8(rgba.into_raw(), width, height)
+    }
+}

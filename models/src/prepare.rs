@@ -1,0 +1,54 @@
+//! A picture becomes a network's input on the device: two dispatches that resize and crop it, from bytes or a texture.
+
+use crate::image_prep::{Passes, Preprocess, ResizeTable};
+use crate::{Error, Result};
+use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, table};
+use lampyris_engine::kernels::{Desc, Format, HostTensor};
+use lampyris_engine::plan::TensorId;
+use lampyris_engine::{Plan, PlanBuilder};
+use std::sync::Arc;
+
+/// Which pictures a preparing plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PictureKind {
+    pub(crate) format: Format,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) area: Area,
+}
+
+impl PictureKind {
+    /// Refuses an area that does not lie within the picture.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Area { x, y, width, height } = self.area;
+        let within = |start: u32, length: u32, whole: u32| {
+            length > 0 && u64::from(start) + u64::from(length) <= u64::from(whole)
+        };
+        if within(x, width, self.width) && within(y, height, self.height) {
+            return Ok(());
+        }
+        Err(Error::Crop { area: format!("{width}x{height}+{x}+{y}"), width: self.width, height: self.height })
+    }
+
+    /// The plan that turns such a picture into the pixels of the network's input.
+    pub(crate) fn plan(&self, preprocess: &Preprocess) -> Result<Plan> {
+        self.check()?;
+        let passes = Passes::new(preprocess, self.area.width, self.area.height)?;
+        let mut builder = PlanBuilder::new();
+        let shape = [1, self.height as usize, self.width as usize];
+        let source = builder.input("picture", Desc::new(self.format, shape));
+        let columns = constant(&mut builder, "resize.columns", &passes.horizontal);
+        let rows = constant(&mut builder, "resize.rows", &passes.vertical);
+        let first = ResizeRows { area: self.area, first_row: passes.first_row, rows: passes.rows };
+        let middle = builder.apply("resize.horizontal", first, &[source, columns])?;
+        let second = ResizeColumns { first_row: passes.first_row };
+        let output = builder.apply("resize.vertical", second, &[middle, rows])?;
+        builder.output("pixels", output);
+        Ok(builder.finish())
+    }
+}
+
+fn constant(builder: &mut PlanBuilder, name: &str, from: &ResizeTable) -> TensorId {
+    let tensor: HostTensor = table(&from.first, &from.count, &from.coefficients, from.taps);
+    builder.constant(name, tensor.desc.clone(), Arc::new(move || Ok(tensor.clone())))
+}

@@ -1,0 +1,101 @@
+//! Where a model comes from: a file or folder on native, bytes anywhere.
+
+use crate::mobilenet::ModelConfig;
+use crate::{Error, Result};
+use lampyris_engine::weights::Weights;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::{Path, PathBuf};
+
+/// The largest configuration file that is read, in bytes.
+#[cfg(not(target_arch = "wasm32"))]
+const MOST_CONFIG: u64 = 16 << 20;
+
+/// A model's files.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Source {
+    /// A `.safetensors` file, or a folder with `model.safetensors`; `config.json` and `preprocessor_config.json` are read
+    /// from the same folder where they exist.
+    #[cfg(not(target_arch = "wasm32"))]
+    Path(PathBuf),
+    /// Files that are in memory already.
+    Files {
+        /// The weights.
+        weights: Weights,
+        /// `config.json`.
+        config: Option<Vec<u8>>,
+        /// `preprocessor_config.json`.
+        preprocessor: Option<Vec<u8>>,
+    },
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: AsRef<Path> + ?Sized> From<&T> for Source {
+    fn from(path: &T) -> Source {
+        Source::Path(path.as_ref().to_owned())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Source {
+        Source::Path(path)
+    }
+}
+
+impl Source {
+    /// Opens the weights and reads the configuration.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] or [`Error::Unreadable`] with the path and what it should hold; [`Error::Weights`]; those of
+    /// [`ModelConfig::read`].
+    pub fn open(&self) -> Result<(Weights, ModelConfig)> {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Source::Path(path) => open(path),
+            Source::Files { weights, config, preprocessor } => {
+                let config = config.as_deref().map(|bytes| ("config.json", bytes));
+                let preprocessor = preprocessor.as_deref().map(|bytes| ("preprocessor_config.json", bytes));
+                Ok((weights.clone(), ModelConfig::read(config, preprocessor)?))
+            }
+        }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn open(path: &Path) -> Result<(Weights, ModelConfig)> {
+    let shown = path.display().to_string();
+    if !path.exists() {
+        return Err(Error::Missing { path: shown });
+    }
+    let (folder, file) = match path.is_dir() {
+        true => (path, path.join("model.safetensors")),
+        false => (path.parent().unwrap_or(Path::new(".")), path.to_owned()),
+    };
+    if !file.exists() {
+        return Err(Error::NoWeights { folder: shown });
+    }
+    let weights = Weights::open(&file)?;
+    let [config, preprocessor] = ["config.json", "preprocessor_config.json"].map(|name| {
+        let beside = folder.join(name);
+        beside.exists().then(|| (beside.display().to_string(), read(&beside)))
+    });
+    let unpack =
+        |entry: Option<(String, Result<Vec<u8>>)>| entry.map(|(name, bytes)| bytes.map(|b| (name, b))).transpose();
+    let (config, preprocessor) = (unpack(config)?, unpack(preprocessor)?);
+    let said = ModelConfig::read(
+        config.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+        preprocessor.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+    )?;
+    Ok((weights, said))
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let unreadable = |reason: String| Error::Unreadable { path: path.display().to_string(), reason };
+    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+    if size > MOST_CONFIG {
+        return Err(unreadable(format!("{size} bytes is more than a configuration's {MOST_CONFIG}")));
+    }
+    std::fs::read(path).map_err(|error| unreadable(error.to_string()))
+}
