@@ -9,6 +9,7 @@ mod error;
 pub mod gpu;
 pub mod plan;
 pub mod run;
+pub mod weights;
 
 pub use error::{Error, Result};
 pub use gpu::Gpu;

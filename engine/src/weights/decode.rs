@@ -1,0 +1,85 @@
+//! Turns stored elements into the numbers the engine computes with, and stops those that would poison a network.
+
+use half::{bf16, f16};
+
+use super::{Dtype, TensorInfo, Weights, WeightsError};
+
+impl Weights {
+    /// The elements of `name` as single precision, in row-major order. Stored as F32, F16, BF16 or F64; the last is rounded
+    /// to the nearest.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is no such tensor, [`WrongDtype`](WeightsError::WrongDtype) if it is stored as
+    /// something else, [`NotFinite`](WeightsError::NotFinite) for the first element that is not a number, infinite, or too
+    /// large for single precision, [`OutOfMemory`](WeightsError::OutOfMemory) if there is no room for the result.
+    pub fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
+        let (info, bytes) = self.find(name)?;
+        match info.dtype {
+            Dtype::F32 => self.decode(info, bytes, f32::from_le_bytes, |value| value),
+            Dtype::F16 => self.decode(info, bytes, f16::from_le_bytes, f16::to_f32),
+            Dtype::BF16 => self.decode(info, bytes, bf16::from_le_bytes, bf16::to_f32),
+            Dtype::F64 => self.decode(info, bytes, f64::from_le_bytes, |value| value as f32),
+            _ => Err(self.wrong_dtype(info, "F32, F16, BF16 or F64")),
+        }
+    }
+
+    /// The elements of `name`, stored as I8, in row-major order.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is no such tensor, [`WrongDtype`](WeightsError::WrongDtype) if it is stored as
+    /// something else, [`OutOfMemory`](WeightsError::OutOfMemory) if there is no room for the result.
+    pub fn i8(&self, name: &str) -> Result<Vec<i8>, WeightsError> {
+        let (info, bytes) = self.find(name)?;
+        if info.dtype != Dtype::I8 {
+            return Err(self.wrong_dtype(info, "I8"));
+        }
+        let mut values = self.room_for(info)?;
+        values.extend_from_slice(bytemuck::cast_slice(bytes));
+        Ok(values)
+    }
+
+    /// The elements of `info` in `bytes`, each read from its `N` bytes and narrowed.
+    fn decode<const N: usize, T: Copy + Into<f64>>(
+        &self,
+        info: &TensorInfo,
+        bytes: &[u8],
+        read: impl Fn([u8; N]) -> T,
+        narrow: impl Fn(T) -> f32,
+    ) -> Result<Vec<f32>, WeightsError> {
+        let (elements, _) = bytes.as_chunks::<N>();
+        let mut values = self.room_for(info)?;
+        values.extend(elements.iter().map(|&element| narrow(read(element))));
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(WeightsError::NotFinite {
+                file: self.file().to_owned(),
+                tensor: info.name.clone(),
+                index,
+                offset: info.range.start + index * N,
+                value: read(elements[index]).into(),
+            }),
+        }
+    }
+
+    /// An empty vector with room for the elements of `info`.
+    fn room_for<T>(&self, info: &TensorInfo) -> Result<Vec<T>, WeightsError> {
+        let mut values = Vec::new();
+        match values.try_reserve_exact(info.elements()) {
+            Ok(()) => Ok(values),
+            Err(_) => Err(WeightsError::OutOfMemory {
+                file: self.file().to_owned(),
+                tensor: info.name.clone(),
+                size: info.elements().saturating_mul(size_of::<T>()),
+            }),
+        }
+    }
+
+    fn wrong_dtype(&self, info: &TensorInfo, wanted: &'static str) -> WeightsError {
+        WeightsError::WrongDtype {
+            file: self.file().to_owned(),
+            tensor: info.name.clone(),
+            found: info.dtype,
+            wanted,
+        }
+    }
+}

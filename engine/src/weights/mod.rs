@@ -1,0 +1,197 @@
+//! Weights: reading tensors from files that are never trusted, and writing them back.
+//!
+//! A [`Weights`] is one safetensors file, [opened](Weights::open) by memory map or [taken](Weights::from_bytes) from memory
+//! (the only way on the web). Opening reads and checks the header and nothing else; after that every tensor's bytes are known
+//! to be inside the file, to belong to no other tensor and to be as many as its type and shape need. Data is decoded when it
+//! is asked for, one tensor at a time, so that the heap never holds more than the tensor at hand.
+//!
+//! # What a file may do
+//! It may be refused, with a [`WeightsError`] that names the file, the tensor and the place. It may not cause a panic, a read
+//! outside itself, or an allocation beyond a small multiple of its own size: a header is at most 100 MB, and nothing is
+//! reserved on the word of a number in it. Names out of a file are escaped before they reach a terminal. Numbers that are
+//! not finite are refused when a tensor is read as [`f32`](Weights::f32), before they can spread through a network.
+//!
+//! # The format
+//! A length (8 bytes, little-endian), a JSON object of that length, then the data. Each member of the object is a tensor:
+//! `{"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}`, with offsets counted from the end of the object; the
+//! optional member `__metadata__` holds strings. Ranges must cover the data without gap and without overlap. This reader
+//! accepts what the format's own `safetensors` crate accepts, except two members of one name, of which that crate silently
+//! keeps the last; it does its own parsing to see those, and to say which tensor is wrong and how. The tests hold the
+//! two against each other on files that are valid, mutated and made up.
+//!
+//! ```
+//! use lampyris_engine::weights::Weights;
+//!
+//! let mut file = Vec::new();
+//! let header = r#"{"bias":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+//! file.extend((header.len() as u64).to_le_bytes());
+//! file.extend(header.as_bytes());
+//! file.extend(1.5_f32.to_le_bytes());
+//! file.extend((-2.0_f32).to_le_bytes());
+//!
+//! let weights = Weights::from_bytes("example", file)?;
+//! assert_eq!(weights.f32("bias")?, [1.5, -2.0]);
+//! # Ok::<(), lampyris_engine::weights::WeightsError>(())
+//! ```
+
+mod decode;
+mod dtype;
+mod error;
+mod header;
+#[cfg(not(target_arch = "wasm32"))]
+mod source;
+#[cfg(not(target_arch = "wasm32"))]
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use dtype::Dtype;
+pub use error::WeightsError;
+#[cfg(not(target_arch = "wasm32"))]
+pub use write::{NewTensor, write_safetensors};
+
+/// What a file says about one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorInfo {
+    /// Its name, unique in the file.
+    pub name: String,
+    /// What an element is.
+    pub dtype: Dtype,
+    /// Its shape, outermost dimension first; empty for a single number. A dimension may be 0.
+    pub shape: Vec<usize>,
+    /// Where its elements are, in bytes from the start of the file; row-major, little-endian.
+    pub range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// The number of elements: the product of the shape.
+    #[must_use]
+    pub fn elements(&self) -> usize {
+        // Not multiplied out: with a 0 in the shape the other dimensions may be any numbers.
+        (self.range.len() as u64 * 8 / self.dtype.bits() as u64) as usize
+    }
+}
+
+/// The tensors of one file.
+///
+/// Clones share the file, which is unmapped or freed with the last of them.
+#[derive(Clone)]
+pub struct Weights {
+    file: Arc<Inner>,
+}
+
+struct Inner {
+    name: String,
+    /// Sorted by name.
+    tensors: Vec<TensorInfo>,
+    metadata: BTreeMap<String, String>,
+    bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
+}
+
+impl Weights {
+    /// Takes a whole safetensors file from memory without copying it: a `Vec<u8>`, an `Arc<[u8]>`, or the `&'static`
+    /// bytes of `include_bytes!`. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the header, each with its own variant of [`WeightsError`].
+    pub fn from_bytes(
+        name: &str,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Result<Self, WeightsError> {
+        let header = header::read(name, bytes.as_ref())?;
+        Ok(Self {
+            file: Arc::new(Inner {
+                name: name.to_owned(),
+                tensors: header.tensors,
+                metadata: header.metadata,
+                bytes: Box::new(bytes),
+            }),
+        })
+    }
+
+    /// The path or name given when opening.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file.name
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.file.tensors.iter().map(|tensor| tensor.name.as_str())
+    }
+
+    /// All tensors, sorted by name.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.file.tensors
+    }
+
+    /// The tensor called `name`, if the file has it.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&TensorInfo> {
+        let tensors = &self.file.tensors;
+        let found = tensors.binary_search_by(|tensor| tensor.name.as_str().cmp(name));
+        found.ok().map(|i| &tensors[i])
+    }
+
+    /// The strings the file carries about itself; empty if it has none.
+    #[must_use]
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.file.metadata
+    }
+
+    /// Bytes of all tensors together, as stored.
+    #[must_use]
+    pub fn total_bytes(&self) -> usize {
+        self.file
+            .tensors
+            .iter()
+            .map(|tensor| tensor.range.len())
+            .sum()
+    }
+
+    /// The stored elements of `name`, whatever their type: little-endian, row-major, not aligned in memory.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is no such tensor.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], WeightsError> {
+        self.find(name).map(|(_, bytes)| bytes)
+    }
+
+    /// The tensor called `name` and its bytes.
+    fn find(&self, name: &str) -> Result<(&TensorInfo, &[u8]), WeightsError> {
+        let info = self.get(name).ok_or_else(|| WeightsError::Missing {
+            file: self.file.name.clone(),
+            tensor: name.to_owned(),
+            count: self.file.tensors.len(),
+        })?;
+        let all = (*self.file.bytes).as_ref();
+        // Only an owner of bytes that gives out fewer than when it was handed over fails here.
+        let bytes = all
+            .get(info.range.clone())
+            .ok_or_else(|| WeightsError::Truncated {
+                file: self.file.name.clone(),
+                size: all.len() as u64,
+                needed: info.range.end as u64,
+                tensor: info.name.clone(),
+            })?;
+        Ok((info, bytes))
+    }
+}
+
+impl fmt::Debug for Weights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Weights")
+            .field("file", &self.file.name)
+            .field("tensors", &self.file.tensors.len())
+            .field("bytes", &self.total_bytes())
+            .finish_non_exhaustive()
+    }
+}
