@@ -220,7 +220,7 @@ pub(crate) fn cases() -> Vec<Case> {
             add(Tier::Full, Depthwise { padding: Padding::all(kernel), ..pooled }, storage, [1, 3, 4, 5]);
             for side in [1, 2, 3, 4, 5, 8, 13, 16, 17, 31] {
                 add(Tier::Full, plain, storage, [1, side, 5, 12]);
-                add(Tier::Full, plain, storage, [1, 5, side, 12]);
+                add(Tier::Full, plain, storage, [1, 6, side, 12]);
                 add(Tier::Full, pooled, storage, [1, side, side, 4]);
             }
             for c in [1, 2, 3, 4, 5, 31, 32, 33, 37, 65] {

@@ -7,6 +7,7 @@ pub use padding::Padding;
 use crate::{Desc, Fill, Format, Noise};
 
 crate::kernels! {
+    conv,
     depthwise,
     pointwise,
     stem,
@@ -32,4 +33,22 @@ pub(crate) fn affine_of(weights: Format, channels: usize) -> (Desc, Fill) {
     let mut values: Vec<f32> = (0..channels).map(|_| noise.real(-1.0, 1.0)).collect();
     values.extend((0..channels).map(|_| noise.real(0.5, 1.5) / 127.0));
     (Desc::f32([2, channels]), Fill::Values(values))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own_and_a_variant_that_runs_anywhere() {
+        for entry in super::FAMILY {
+            let mut labels = HashSet::new();
+            for case in (entry.cases)() {
+                let (inputs, outputs) = (case.descs(), case.outputs().unwrap());
+                let call = crate::Call { inputs: &inputs, outputs: &outputs };
+                assert!(!case.kernel.candidates(&call, &crate::Caps::WEBGPU_DEFAULT).is_empty(), "{}", case.label);
+                assert!(labels.insert(case.label.clone()), "{}: {} twice", entry.name, case.label);
+            }
+        }
+    }
 }
