@@ -75,11 +75,6 @@ impl Weights {
     }
 
     fn wrong_dtype(&self, info: &TensorInfo, wanted: &'static str) -> WeightsError {
-        WeightsError::WrongDtype {
-            file: self.file().to_owned(),
-            tensor: info.name.clone(),
-            found: info.dtype,
-            wanted,
-        }
+        WeightsError::WrongDtype { file: self.file().to_owned(), tensor: info.name.clone(), found: info.dtype, wanted }
     }
 }

@@ -43,9 +43,7 @@ pub enum WeightsError {
         file: String,
     },
     /// The file ends inside the length that opens it.
-    #[error(
-        "{file}: the file is {size} bytes, but a safetensors file opens with an 8-byte length; download it again"
-    )]
+    #[error("{file}: the file is {size} bytes, but a safetensors file opens with an 8-byte length; download it again")]
     TooShort {
         /// The file.
         file: String,
@@ -95,9 +93,7 @@ pub enum WeightsError {
         offset: usize,
     },
     /// The header is text, but not one JSON object.
-    #[error(
-        "{file}: its header is not a JSON object ({reason}); it is damaged, download or export it again"
-    )]
+    #[error("{file}: its header is not a JSON object ({reason}); it is damaged, download or export it again")]
     HeaderNotJson {
         /// The file.
         file: String,

@@ -27,16 +27,10 @@ pub(super) struct Header {
 /// Reads the header of the file `bytes`; no tensor's data is touched.
 pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Header, WeightsError> {
     let text = text(file, bytes)?;
-    let RawHeader {
-        metadata,
-        mut entries,
-    } = parse(file, text)?;
+    let RawHeader { metadata, mut entries } = parse(file, text)?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     if let Some(twice) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(WeightsError::DuplicateName {
-            file: file.to_owned(),
-            tensor: twice[0].0.clone(),
-        });
+        return Err(WeightsError::DuplicateName { file: file.to_owned(), tensor: twice[0].0.clone() });
     }
     let mut tensors = Vec::with_capacity(entries.len());
     let mut spans = Vec::with_capacity(entries.len());
@@ -45,17 +39,8 @@ pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Header, WeightsError> {
         tensors.push(tensor);
         spans.push(span);
     }
-    lay_out(
-        file,
-        bytes.len(),
-        LENGTH_BYTES + text.len(),
-        &mut tensors,
-        &spans,
-    )?;
-    Ok(Header {
-        tensors,
-        metadata: metadata.unwrap_or_default(),
-    })
+    lay_out(file, bytes.len(), LENGTH_BYTES + text.len(), &mut tensors, &spans)?;
+    Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
 }
 
 /// Turns `spans`, counted from `data_start`, into the ranges of `tensors`, if they tile the rest of the file.
@@ -108,22 +93,13 @@ fn lay_out(
         previous = Some(i);
     }
     if end != file_size {
-        return Err(WeightsError::TrailingBytes {
-            file: file(),
-            size: file_size,
-            expected: end,
-        });
+        return Err(WeightsError::TrailingBytes { file: file(), size: file_size, expected: end });
     }
     Ok(())
 }
 
 /// The number of bytes that `shape` elements of `dtype` take.
-pub(super) fn byte_size(
-    file: &str,
-    tensor: &str,
-    dtype: Dtype,
-    shape: &[u64],
-) -> Result<u64, WeightsError> {
+pub(super) fn byte_size(file: &str, tensor: &str, dtype: Dtype, shape: &[u64]) -> Result<u64, WeightsError> {
     let bits = shape
         .iter()
         .try_fold(1_u64, |product, &dim| product.checked_mul(dim))
@@ -151,104 +127,46 @@ fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, WeightsError> {
         return Err(WeightsError::Empty { file: file() });
     }
     let Some((length, rest)) = bytes.split_first_chunk::<LENGTH_BYTES>() else {
-        return Err(WeightsError::TooShort {
-            file: file(),
-            size: bytes.len(),
-        });
+        return Err(WeightsError::TooShort { file: file(), size: bytes.len() });
     };
     let declared = u64::from_le_bytes(*length);
     if declared > HEADER_LIMIT {
         if let Some((found, remedy)) = other_format(bytes) {
-            return Err(WeightsError::OtherFormat {
-                file: file(),
-                found,
-                remedy,
-            });
+            return Err(WeightsError::OtherFormat { file: file(), found, remedy });
         }
-        return Err(WeightsError::HeaderTooLarge {
-            file: file(),
-            declared,
-            limit: HEADER_LIMIT,
-        });
+        return Err(WeightsError::HeaderTooLarge { file: file(), declared, limit: HEADER_LIMIT });
     }
     let Some(header) = rest.get(..declared as usize) else {
-        return Err(WeightsError::HeaderPastEnd {
-            file: file(),
-            size: bytes.len(),
-            declared,
-        });
+        return Err(WeightsError::HeaderPastEnd { file: file(), size: bytes.len(), declared });
     };
-    std::str::from_utf8(header).map_err(|error| WeightsError::HeaderNotUtf8 {
-        file: file(),
-        offset: LENGTH_BYTES + error.valid_up_to(),
-    })
+    std::str::from_utf8(header)
+        .map_err(|error| WeightsError::HeaderNotUtf8 { file: file(), offset: LENGTH_BYTES + error.valid_up_to() })
 }
 
 /// What a file that is not safetensors is most often instead, and what to do about it.
 fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const KNOWN: [(&[u8], &str, &str); 6] = [
-        (
-            b"version https://git-lfs",
-            "a Git LFS pointer",
-            "fetch what it points to with `git lfs pull`",
-        ),
-        (
-            b"GGUF",
-            "a GGUF file",
-            "get the model's .safetensors file instead",
-        ),
-        (
-            b"PK\x03\x04",
-            "a zip archive (PyTorch saves those)",
-            "convert it to .safetensors first",
-        ),
-        (
-            b"\x89HDF",
-            "an HDF5 file (Keras saves those)",
-            "convert it to .safetensors first",
-        ),
-        (
-            b"<!DOCTYPE",
-            "a web page",
-            "download the file itself, not the page that shows it",
-        ),
-        (
-            b"<html",
-            "a web page",
-            "download the file itself, not the page that shows it",
-        ),
+        (b"version https://git-lfs", "a Git LFS pointer", "fetch what it points to with `git lfs pull`"),
+        (b"GGUF", "a GGUF file", "get the model's .safetensors file instead"),
+        (b"PK\x03\x04", "a zip archive (PyTorch saves those)", "convert it to .safetensors first"),
+        (b"\x89HDF", "an HDF5 file (Keras saves those)", "convert it to .safetensors first"),
+        (b"<!DOCTYPE", "a web page", "download the file itself, not the page that shows it"),
+        (b"<html", "a web page", "download the file itself, not the page that shows it"),
     ];
     KNOWN
         .iter()
-        .find(|(magic, ..)| {
-            bytes
-                .get(..magic.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(magic))
-        })
+        .find(|(magic, ..)| bytes.get(..magic.len()).is_some_and(|start| start.eq_ignore_ascii_case(magic)))
         .map(|&(_, found, remedy)| (found, remedy))
 }
 
 /// Checks one entry by itself: its type, its shape and the length of its span. The range is filled in later.
-fn describe(
-    file: &str,
-    name: String,
-    entry: Entry,
-) -> Result<(TensorInfo, (u64, u64)), WeightsError> {
+fn describe(file: &str, name: String, entry: Entry) -> Result<(TensorInfo, (u64, u64)), WeightsError> {
     let Some(dtype) = Dtype::from_name(&entry.dtype) else {
-        return Err(WeightsError::UnknownDtype {
-            file: file.to_owned(),
-            tensor: name,
-            dtype: entry.dtype,
-        });
+        return Err(WeightsError::UnknownDtype { file: file.to_owned(), tensor: name, dtype: entry.dtype });
     };
     let (begin, end) = entry.data_offsets;
     if end < begin {
-        return Err(WeightsError::BackwardRange {
-            file: file.to_owned(),
-            tensor: name,
-            begin,
-            end,
-        });
+        return Err(WeightsError::BackwardRange { file: file.to_owned(), tensor: name, begin, end });
     }
     let expected = byte_size(file, &name, dtype, &entry.shape)?;
     if expected != end - begin {
@@ -263,20 +181,8 @@ fn describe(
     }
     let shape: Result<Vec<usize>, _> = entry.shape.iter().copied().map(usize::try_from).collect();
     match shape {
-        Ok(shape) => Ok((
-            TensorInfo {
-                name,
-                dtype,
-                shape,
-                range: 0..0,
-            },
-            (begin, end),
-        )),
-        Err(_) => Err(WeightsError::ShapeOverflow {
-            file: file.to_owned(),
-            tensor: name,
-            shape: entry.shape,
-        }),
+        Ok(shape) => Ok((TensorInfo { name, dtype, shape, range: 0..0 }, (begin, end))),
+        Err(_) => Err(WeightsError::ShapeOverflow { file: file.to_owned(), tensor: name, shape: entry.shape }),
     }
 }
 
@@ -297,21 +203,13 @@ struct Entry {
 fn parse(file: &str, text: &str) -> Result<RawHeader, WeightsError> {
     let mut failed = None;
     let mut json = serde_json::Deserializer::from_str(text);
-    let visitor = HeaderVisitor {
-        failed: &mut failed,
-    };
-    let parsed = (&mut json)
-        .deserialize_map(visitor)
-        .and_then(|header| json.end().map(|()| header));
+    let visitor = HeaderVisitor { failed: &mut failed };
+    let parsed = (&mut json).deserialize_map(visitor).and_then(|header| json.end().map(|()| header));
     parsed.map_err(|error| {
         let file = file.to_owned();
         let reason = shortened(&error.to_string());
         match failed {
-            Some(entry) => WeightsError::BadEntry {
-                file,
-                entry,
-                reason,
-            },
+            Some(entry) => WeightsError::BadEntry { file, entry, reason },
             None => WeightsError::HeaderNotJson { file, reason },
         }
     })
@@ -331,10 +229,7 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawHeader, A::Error> {
-        let mut header = RawHeader {
-            metadata: None,
-            entries: Vec::new(),
-        };
+        let mut header = RawHeader { metadata: None, entries: Vec::new() };
         while let Some(name) = map.next_key::<String>()? {
             let outcome = if name == METADATA {
                 read_metadata(&mut map, &mut header.metadata)

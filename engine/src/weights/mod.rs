@@ -101,10 +101,7 @@ impl Weights {
     ///
     /// # Errors
     /// Whatever is wrong with the header, each with its own variant of [`WeightsError`].
-    pub fn from_bytes(
-        name: &str,
-        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
-    ) -> Result<Self, WeightsError> {
+    pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, WeightsError> {
         let header = header::read(name, bytes.as_ref())?;
         Ok(Self {
             file: Arc::new(Inner {
@@ -150,11 +147,7 @@ impl Weights {
     /// Bytes of all tensors together, as stored.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        self.file
-            .tensors
-            .iter()
-            .map(|tensor| tensor.range.len())
-            .sum()
+        self.file.tensors.iter().map(|tensor| tensor.range.len()).sum()
     }
 
     /// The stored elements of `name`, whatever their type: little-endian, row-major, not aligned in memory.
@@ -174,14 +167,12 @@ impl Weights {
         })?;
         let all = (*self.file.bytes).as_ref();
         // Only an owner of bytes that gives out fewer than when it was handed over fails here.
-        let bytes = all
-            .get(info.range.clone())
-            .ok_or_else(|| WeightsError::Truncated {
-                file: self.file.name.clone(),
-                size: all.len() as u64,
-                needed: info.range.end as u64,
-                tensor: info.name.clone(),
-            })?;
+        let bytes = all.get(info.range.clone()).ok_or_else(|| WeightsError::Truncated {
+            file: self.file.name.clone(),
+            size: all.len() as u64,
+            needed: info.range.end as u64,
+            tensor: info.name.clone(),
+        })?;
         Ok((info, bytes))
     }
 }

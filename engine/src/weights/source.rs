@@ -24,20 +24,12 @@ impl Weights {
         let name = path.display().to_string();
         let failed = |action, source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => WeightsError::NotFound { file: name.clone() },
-            _ => WeightsError::Io {
-                file: name.clone(),
-                action,
-                source,
-            },
+            _ => WeightsError::Io { file: name.clone(), action, source },
         };
         // Asked before opening, because opening a pipe would wait for its writer.
         let kind = fs::metadata(path).map_err(|error| failed("look at the file", error))?;
         if !kind.is_file() {
-            let found = if kind.is_dir() {
-                "a directory"
-            } else {
-                "a device or a pipe"
-            };
+            let found = if kind.is_dir() { "a directory" } else { "a device or a pipe" };
             return Err(WeightsError::NotAFile { file: name, found });
         }
         let file = File::open(path).map_err(|error| failed("open the file", error))?;

@@ -42,17 +42,12 @@ pub fn write_safetensors(
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
     let name = path.display().to_string();
-    let failed = |action, source| WeightsError::Io {
-        file: name.clone(),
-        action,
-        source,
-    };
+    let failed = |action, source| WeightsError::Io { file: name.clone(), action, source };
     let mut order: Vec<&NewTensor<'_>> = tensors.iter().collect();
     order.sort_by(|a, b| (b.dtype.bits(), &a.name).cmp(&(a.dtype.bits(), &b.name)));
     let header = header(&name, &order, metadata)?;
 
-    let (temporary, file) =
-        create_beside(path).map_err(|error| failed("create a file beside it", error))?;
+    let (temporary, file) = create_beside(path).map_err(|error| failed("create a file beside it", error))?;
     let written = write_all(file, &header, &order).and_then(|()| fs::rename(&temporary, path));
     written.map_err(|error| {
         // The first failure is the one to report; a leftover that cannot be removed either is named by the same disk.
@@ -66,19 +61,11 @@ pub fn write_safetensors(
 #[serde(untagged)]
 enum Member<'a> {
     Metadata(&'a BTreeMap<String, String>),
-    Tensor {
-        dtype: &'static str,
-        shape: &'a [usize],
-        data_offsets: (usize, usize),
-    },
+    Tensor { dtype: &'static str, shape: &'a [usize], data_offsets: (usize, usize) },
 }
 
 /// The header with its length in front, padded so that the data begins at a multiple of 8.
-fn header(
-    file: &str,
-    order: &[&NewTensor<'_>],
-    metadata: &BTreeMap<String, String>,
-) -> Result<Vec<u8>, WeightsError> {
+fn header(file: &str, order: &[&NewTensor<'_>], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, WeightsError> {
     let mut members = BTreeMap::new();
     if !metadata.is_empty() {
         members.insert(METADATA, Member::Metadata(metadata));
@@ -86,9 +73,7 @@ fn header(
     let mut end = 0;
     for tensor in order {
         if tensor.name == METADATA {
-            return Err(WeightsError::ReservedName {
-                file: file.to_owned(),
-            });
+            return Err(WeightsError::ReservedName { file: file.to_owned() });
         }
         let shape: Vec<u64> = tensor.shape.iter().map(|&dim| dim as u64).collect();
         let expected = byte_size(file, &tensor.name, tensor.dtype, &shape)?;
@@ -104,16 +89,9 @@ fn header(
                 found: tensor.bytes.len() as u64,
             });
         }
-        let member = Member::Tensor {
-            dtype: tensor.dtype.name(),
-            shape: &tensor.shape,
-            data_offsets: (begin, end),
-        };
+        let member = Member::Tensor { dtype: tensor.dtype.name(), shape: &tensor.shape, data_offsets: (begin, end) };
         if members.insert(&tensor.name, member).is_some() {
-            return Err(WeightsError::DuplicateName {
-                file: file.to_owned(),
-                tensor: tensor.name.clone(),
-            });
+            return Err(WeightsError::DuplicateName { file: file.to_owned(), tensor: tensor.name.clone() });
         }
     }
 
@@ -126,11 +104,7 @@ fn header(
     bytes.resize(bytes.len().next_multiple_of(LENGTH_BYTES), b' ');
     let length = (bytes.len() - LENGTH_BYTES) as u64;
     if length > HEADER_LIMIT {
-        return Err(WeightsError::HeaderTooLarge {
-            file: file.to_owned(),
-            declared: length,
-            limit: HEADER_LIMIT,
-        });
+        return Err(WeightsError::HeaderTooLarge { file: file.to_owned(), declared: length, limit: HEADER_LIMIT });
     }
     bytes[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
     Ok(bytes)
@@ -150,9 +124,7 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
         let candidate = path.with_file_name(name);
         match File::create_new(&candidate) {
             Ok(file) => return Ok((candidate, file)),
-            Err(error)
-                if error.kind() == io::ErrorKind::AlreadyExists && attempt + 1 < ATTEMPTS =>
-            {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt + 1 < ATTEMPTS => {
                 attempt += 1;
             }
             Err(error) => return Err(error),

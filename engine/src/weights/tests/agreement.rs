@@ -28,10 +28,7 @@ fn judged(bytes: &[u8]) -> Result<Weights, WeightsError> {
         }
         (Err(WeightsError::DuplicateName { .. }), Ok(_)) => {}
         (Err(WeightsError::BadEntry { entry, reason, .. }), Ok(_)) => {
-            assert!(
-                entry == "__metadata__" && reason.contains("there twice"),
-                "{ours:?}"
-            );
+            assert!(entry == "__metadata__" && reason.contains("there twice"), "{ours:?}");
         }
         (Err(_), Err(_)) => {}
         (ours, judge) => panic!("{ours:?} here, {judge:?} by the crate"),
@@ -41,19 +38,12 @@ fn judged(bytes: &[u8]) -> Result<Weights, WeightsError> {
 
 /// Asserts that the tensors' ranges tile the end of the file.
 fn assert_covered(weights: &Weights, file_size: usize) {
-    let mut ranges: Vec<_> = weights
-        .tensors()
-        .iter()
-        .map(|tensor| tensor.range.clone())
-        .collect();
+    let mut ranges: Vec<_> = weights.tensors().iter().map(|tensor| tensor.range.clone()).collect();
     ranges.sort_by_key(|range| (range.start, range.end));
     for pair in ranges.windows(2) {
         assert_eq!(pair[0].end, pair[1].start);
     }
-    assert_eq!(
-        ranges.last().map_or(file_size, |range| range.end),
-        file_size
-    );
+    assert_eq!(ranges.last().map_or(file_size, |range| range.end), file_size);
 }
 
 /// A valid file with several types, a number without dimensions, an empty tensor, metadata and padding.
@@ -76,14 +66,9 @@ fn types_have_the_names_and_sizes_of_the_crate() {
         assert_eq!(Dtype::from_name(dtype.name()), Some(dtype));
     }
     // The crate lists its types in the refusal of an unknown one; each must be known here.
-    let refusal = serde_json::from_value::<JudgeDtype>("?".into())
-        .unwrap_err()
-        .to_string();
+    let refusal = serde_json::from_value::<JudgeDtype>("?".into()).unwrap_err().to_string();
     let (_, list) = refusal.split_once("expected one of ").unwrap();
-    let names: Vec<&str> = list
-        .split(", ")
-        .map(|name| name.trim_matches('`'))
-        .collect();
+    let names: Vec<&str> = list.split(", ").map(|name| name.trim_matches('`')).collect();
     assert_eq!(names.len(), Dtype::ALL.len());
     for name in names {
         assert!(Dtype::from_name(name).is_some(), "{name}");
@@ -117,10 +102,7 @@ fn every_single_bit_of_damage_is_judged_alike() {
         }
     }
     // Data may hold anything and names most things; the rest of the header may not.
-    assert!(
-        accepted >= 22 * 8 && refused > 500,
-        "{accepted} accepted, {refused} refused"
-    );
+    assert!(accepted >= 22 * 8 && refused > 500, "{accepted} accepted, {refused} refused");
 }
 
 /// How one tensor of a made-up file lies elsewhere than behind the one before it.
@@ -142,11 +124,8 @@ fn almost_valid() -> impl Strategy<Value = Vec<u8>> {
     let name = prop::sample::select(('a'..='z').collect::<Vec<_>>());
     let tensors = prop::collection::vec((name, dtype, shape), 0..5);
     let far = prop_oneof![3 => 0_u64..40, 1 => (u64::MAX - 40)..=u64::MAX];
-    let moved = prop_oneof![
-        far.clone().prop_map(Moved::Begin),
-        far.prop_map(Moved::End),
-        (-6_i64..7).prop_map(Moved::Whole),
-    ];
+    let moved =
+        prop_oneof![far.clone().prop_map(Moved::Begin), far.prop_map(Moved::End), (-6_i64..7).prop_map(Moved::Whole),];
     let moved = prop::option::weighted(0.5, (0_usize..4, moved));
     let extra = prop_oneof![4 => Just(0_i64), 1 => -3_i64..4];
     let turn = any::<prop::sample::Index>();
@@ -155,9 +134,7 @@ fn almost_valid() -> impl Strategy<Value = Vec<u8>> {
         let mut entries = Vec::new();
         for (i, (name, dtype, shape)) in tensors.into_iter().enumerate() {
             let bits = Dtype::from_name(dtype).map_or(8, Dtype::bits) as u64;
-            let elements = shape
-                .iter()
-                .fold(1_u64, |product, &dim| product.wrapping_mul(dim));
+            let elements = shape.iter().fold(1_u64, |product, &dim| product.wrapping_mul(dim));
             let (mut begin, mut end) = (laid, laid + elements.wrapping_mul(bits) / 8 % 4096);
             laid = end;
             match moved {
@@ -237,11 +214,7 @@ fn made_up_layouts_meet_every_verdict() {
         let bytes = almost_valid().new_tree(&mut runner).unwrap().current();
         let verdict = match Weights::from_bytes("made up", bytes) {
             Ok(weights) => format!("Ok of {}", weights.names().len().min(2)),
-            Err(error) => format!("{error:?}")
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            Err(error) => format!("{error:?}").split(' ').next().unwrap_or_default().to_owned(),
         };
         *met.entry(verdict).or_default() += 1;
     }
@@ -260,9 +233,6 @@ fn made_up_layouts_meet_every_verdict() {
         "Gap",
         "TrailingBytes",
     ] {
-        assert!(
-            met.contains_key(verdict),
-            "{verdict} was never met: {met:?}"
-        );
+        assert!(met.contains_key(verdict), "{verdict} was never met: {met:?}");
     }
 }

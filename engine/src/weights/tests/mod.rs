@@ -1,10 +1,6 @@
 //! Holds the reader to its word: what it reads is what was stored, and what is wrong is refused by name.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agreement;
 mod refused;

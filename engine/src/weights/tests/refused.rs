@@ -9,9 +9,7 @@ fn refusal(bytes: Vec<u8>) -> WeightsError {
     let text = error.to_string();
     assert!(text.starts_with("model.safetensors: "), "{text}");
     let (_, way_out) = text.rsplit_once(';').unwrap();
-    let verbs = [
-        "download", "export", "convert", "get the", "fetch", "rename", "use",
-    ];
+    let verbs = ["download", "export", "convert", "get the", "fetch", "rename", "use"];
     assert!(verbs.iter().any(|verb| way_out.contains(verb)), "{text}");
     assert!(text.len() < 700, "{text}");
     assert!(!text.contains(char::is_control), "{text}");
@@ -55,57 +53,27 @@ fn a_file_shorter_than_its_length() {
 fn a_header_that_runs_past_the_end() {
     let mut bytes = file("{}", &[]);
     bytes[0] = 200;
-    assert_refused!(
-        refusal(bytes),
-        HeaderPastEnd {
-            size: 10,
-            declared: 200_u64
-        }
-    );
+    assert_refused!(refusal(bytes), HeaderPastEnd { size: 10, declared: 200_u64 });
 }
 
 #[test]
 fn a_header_over_the_limit_and_up_to_the_largest_number() {
-    for declared in [
-        100_000_001,
-        u64::from(u32::MAX),
-        1 << 63,
-        u64::MAX - 8,
-        u64::MAX - 7,
-        u64::MAX,
-    ] {
+    for declared in [100_000_001, u64::from(u32::MAX), 1 << 63, u64::MAX - 8, u64::MAX - 7, u64::MAX] {
         let mut bytes = file("{}", &[]);
         bytes[..8].copy_from_slice(&declared.to_le_bytes());
-        assert_refused!(
-            refusal(bytes),
-            HeaderTooLarge {
-                declared: declared,
-                limit: 100_000_000_u64
-            }
-        );
+        assert_refused!(refusal(bytes), HeaderTooLarge { declared: declared, limit: 100_000_000_u64 });
     }
     let mut at_the_limit = file("{}", &[]);
     at_the_limit[..8].copy_from_slice(&100_000_000_u64.to_le_bytes());
-    assert_refused!(
-        refusal(at_the_limit),
-        HeaderPastEnd {
-            declared: 100_000_000_u64
-        }
-    );
+    assert_refused!(refusal(at_the_limit), HeaderPastEnd { declared: 100_000_000_u64 });
 }
 
 #[test]
 fn a_file_of_another_kind_by_its_first_bytes() {
     for (start, expected) in [
-        (
-            "version https://git-lfs.github.com/spec/v1\n",
-            "a Git LFS pointer",
-        ),
+        ("version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("GGUF\u{3}\0\0\0\0\0\0\0", "a GGUF file"),
-        (
-            "PK\u{3}\u{4}\0\0\u{8}\u{8}\0\0\0\0",
-            "a zip archive (PyTorch saves those)",
-        ),
+        ("PK\u{3}\u{4}\0\0\u{8}\u{8}\0\0\0\0", "a zip archive (PyTorch saves those)"),
         ("<!doctype html><title>404</title>", "a web page"),
     ] {
         assert_refused!(refusal(start.into()), OtherFormat { found: expected });
@@ -143,12 +111,7 @@ fn an_entry_that_is_not_a_tensor() {
         r#"{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}"#,
     ] {
         let error = refusal(file(&format!(r#"{{"conv.weight":{value}}}"#), &[0]));
-        assert_refused!(
-            error,
-            BadEntry {
-                entry: "conv.weight"
-            }
-        );
+        assert_refused!(error, BadEntry { entry: "conv.weight" });
     }
 }
 
@@ -160,78 +123,40 @@ fn metadata_that_is_not_text_by_text_or_there_twice() {
         r#"{"__metadata__":{"a":"1","a":"2"}}"#,
         r#"{"__metadata__":{},"__metadata__":{}}"#,
     ] {
-        assert_refused!(
-            refusal(file(header, &[])),
-            BadEntry {
-                entry: "__metadata__"
-            }
-        );
+        assert_refused!(refusal(file(header, &[])), BadEntry { entry: "__metadata__" });
     }
 }
 
 #[test]
 fn two_tensors_of_one_name() {
     let once = entry("a", "U8", &[2], 0, 2);
-    assert_refused!(
-        refusal_of(&format!("{once},{once}"), 2),
-        DuplicateName { tensor: "a" }
-    );
+    assert_refused!(refusal_of(&format!("{once},{once}"), 2), DuplicateName { tensor: "a" });
     let again = entry("a", "U8", &[2], 2, 4);
-    assert_refused!(
-        refusal_of(&format!("{once},{again}"), 4),
-        DuplicateName { tensor: "a" }
-    );
+    assert_refused!(refusal_of(&format!("{once},{again}"), 4), DuplicateName { tensor: "a" });
     // Spelled differently in JSON, the same name all the same.
     let escaped = again.replace("\"a\"", "\"\\u0061\"");
-    assert_refused!(
-        refusal_of(&format!("{once},{escaped}"), 4),
-        DuplicateName { tensor: "a" }
-    );
+    assert_refused!(refusal_of(&format!("{once},{escaped}"), 4), DuplicateName { tensor: "a" });
 }
 
 #[test]
 fn an_unknown_type() {
     for dtype in ["F31", "f32", "", "I4"] {
         let error = refusal_of(&entry("a", dtype, &[1], 0, 4), 4);
-        assert_refused!(
-            error,
-            UnknownDtype {
-                tensor: "a",
-                dtype: dtype
-            }
-        );
+        assert_refused!(error, UnknownDtype { tensor: "a", dtype: dtype });
     }
 }
 
 #[test]
 fn a_shape_too_large_to_count() {
-    for shape in [
-        &[u64::MAX, 2][..],
-        &[1 << 32, 1 << 32],
-        &[1 << 62],
-        &[u64::MAX],
-        &[1 << 40, 1 << 40, 0],
-    ] {
+    for shape in [&[u64::MAX, 2][..], &[1 << 32, 1 << 32], &[1 << 62], &[u64::MAX], &[1 << 40, 1 << 40, 0]] {
         let error = refusal_of(&entry("a", "F32", shape, 0, 4), 4);
-        assert_refused!(
-            error,
-            ShapeOverflow {
-                tensor: "a",
-                shape: shape
-            }
-        );
+        assert_refused!(error, ShapeOverflow { tensor: "a", shape: shape });
     }
 }
 
 #[test]
 fn packed_elements_that_end_inside_a_byte() {
-    assert_refused!(
-        refusal_of(&entry("a", "F4", &[3], 0, 2), 2),
-        PartialByte {
-            tensor: "a",
-            dtype: Dtype::F4
-        }
-    );
+    assert_refused!(refusal_of(&entry("a", "F4", &[3], 0, 2), 2), PartialByte { tensor: "a", dtype: Dtype::F4 });
 }
 
 #[test]
@@ -239,13 +164,7 @@ fn a_size_that_is_not_type_times_shape() {
     for end in [0, 23, 25, 48] {
         assert_refused!(
             refusal_of(&entry("a", "F32", &[2, 3], 0, end), end as usize),
-            SizeMismatch {
-                tensor: "a",
-                expected: 24_u64,
-                found: end,
-                dtype: Dtype::F32,
-                shape: [2, 3]
-            }
+            SizeMismatch { tensor: "a", expected: 24_u64, found: end, dtype: Dtype::F32, shape: [2, 3] }
         );
     }
 }
@@ -255,51 +174,25 @@ fn a_range_that_ends_before_it_begins() {
     for (begin, end) in [(4, 0), (u64::MAX, 0), (u64::MAX, u64::MAX - 1)] {
         assert_refused!(
             refusal_of(&entry("a", "U8", &[4], begin, end), 4),
-            BackwardRange {
-                tensor: "a",
-                begin: begin,
-                end: end
-            }
+            BackwardRange { tensor: "a", begin: begin, end: end }
         );
     }
 }
 
 #[test]
 fn data_behind_the_end_of_the_file() {
-    let (a, b) = (
-        entry("b", "U8", &[4], 0, 4),
-        entry("a", "U8", &[100], 4, 104),
-    );
+    let (a, b) = (entry("b", "U8", &[4], 0, 4), entry("a", "U8", &[100], 4, 104));
     let header = format!("{{{a},{b}}}");
     let whole = 8 + header.len() as u64 + 104;
     for cut in 1..=100 {
         let bytes = file(&header, &vec![0; 104 - cut]);
         let size = bytes.len() as u64;
-        assert_refused!(
-            refusal(bytes),
-            Truncated {
-                tensor: "a",
-                size: size,
-                needed: whole
-            }
-        );
+        assert_refused!(refusal(bytes), Truncated { tensor: "a", size: size, needed: whole });
     }
-    assert_refused!(
-        refusal(file(&header, &[0; 3])),
-        Truncated {
-            tensor: "b",
-            needed: whole
-        }
-    );
+    assert_refused!(refusal(file(&header, &[0; 3])), Truncated { tensor: "b", needed: whole });
     // A range at the end of what can be counted at all.
     let far = entry("far", "U8", &[4], u64::MAX - 4, u64::MAX);
-    assert_refused!(
-        refusal_of(&far, 4),
-        Truncated {
-            tensor: "far",
-            needed: u64::MAX
-        }
-    );
+    assert_refused!(refusal_of(&far, 4), Truncated { tensor: "far", needed: u64::MAX });
     let all = entry("all", "U8", &[1 << 60], 0, 1 << 60);
     assert_refused!(refusal_of(&all, 4), Truncated { tensor: "all" });
 }
@@ -308,73 +201,27 @@ fn data_behind_the_end_of_the_file() {
 fn tensors_that_share_bytes() {
     for (second, offset) in [((0, 4), 0), ((2, 6), 2), ((1, 3), 1), ((2, 2), 2)] {
         let (begin, end) = second;
-        let header = format!(
-            "{{{},{}}}",
-            entry("x", "U8", &[end - begin], begin, end),
-            entry("w", "U8", &[4], 0, 4)
-        );
+        let header = format!("{{{},{}}}", entry("x", "U8", &[end - begin], begin, end), entry("w", "U8", &[4], 0, 4));
         let data = vec![0; end.max(4) as usize];
         let error = refusal(file(&header, &data));
         assert!(matches!(error, WeightsError::Overlap { .. }), "{error:?}");
-        assert_refused!(
-            error,
-            Overlap {
-                offset: 8 + header.len() + offset
-            }
-        );
+        assert_refused!(error, Overlap { offset: 8 + header.len() + offset });
     }
 }
 
 #[test]
 fn bytes_that_belong_to_no_tensor() {
-    let header = format!(
-        "{{{},{}}}",
-        entry("a", "U8", &[4], 0, 4),
-        entry("b", "U8", &[4], 7, 11)
-    );
+    let header = format!("{{{},{}}}", entry("a", "U8", &[4], 0, 4), entry("b", "U8", &[4], 7, 11));
     let bytes = file(&header, &[0; 11]);
-    assert_refused!(
-        refusal(bytes),
-        Gap {
-            tensor: "b",
-            offset: 8 + header.len() + 4,
-            size: 3
-        }
-    );
-    assert_refused!(
-        refusal_of(&entry("a", "U8", &[4], 1, 5), 5),
-        Gap {
-            tensor: "a",
-            size: 1
-        }
-    );
+    assert_refused!(refusal(bytes), Gap { tensor: "b", offset: 8 + header.len() + 4, size: 3 });
+    assert_refused!(refusal_of(&entry("a", "U8", &[4], 1, 5), 5), Gap { tensor: "a", size: 1 });
 
-    let mut bytes = file(
-        &header
-            .replace("[7, 11]", "[4, 8]")
-            .replace("[7,11]", "[4,8]"),
-        &[0; 9],
-    );
+    let mut bytes = file(&header.replace("[7, 11]", "[4, 8]").replace("[7,11]", "[4,8]"), &[0; 9]);
     let size = bytes.len();
-    assert_refused!(
-        refusal(bytes.clone()),
-        TrailingBytes {
-            size: size,
-            expected: size - 1
-        }
-    );
+    assert_refused!(refusal(bytes.clone()), TrailingBytes { size: size, expected: size - 1 });
     bytes.pop();
-    assert_eq!(
-        Weights::from_bytes("whole", bytes).unwrap().total_bytes(),
-        8
-    );
-    assert_refused!(
-        refusal(file("{}", &[0])),
-        TrailingBytes {
-            size: 11,
-            expected: 10
-        }
-    );
+    assert_eq!(Weights::from_bytes("whole", bytes).unwrap().total_bytes(), 8);
+    assert_refused!(refusal(file("{}", &[0])), TrailingBytes { size: 11, expected: 10 });
 }
 
 #[test]
@@ -384,11 +231,7 @@ fn names_cannot_reach_the_terminal_raw_or_at_length() {
     let text = error.to_string();
     assert!(text.contains(r"\u{1b}[31m\u{202e}long"), "{text}");
     let many = refusal_of(&entry("a", "U8", &[1; 1000], 0, 2), 2);
-    assert!(
-        many.to_string()
-            .contains("[1, 1, 1, 1, 1, 1, 1, 1, ... 1000 dimensions]"),
-        "{many}"
-    );
+    assert!(many.to_string().contains("[1, 1, 1, 1, 1, 1, 1, 1, ... 1000 dimensions]"), "{many}");
 }
 
 #[test]
@@ -396,43 +239,19 @@ fn missing_files_and_what_is_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let missing = folder.path().join("missing.safetensors");
     let error = Weights::open(&missing).unwrap_err();
-    assert_refused!(
-        error,
-        NotFound {
-            file: missing.display().to_string()
-        }
-    );
+    assert_refused!(error, NotFound { file: missing.display().to_string() });
     let error = Weights::open(folder.path()).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("give the path of a .safetensors file")
-    );
-    assert_refused!(
-        error,
-        NotAFile {
-            found: "a directory"
-        }
-    );
+    assert!(error.to_string().ends_with("give the path of a .safetensors file"));
+    assert_refused!(error, NotAFile { found: "a directory" });
 
     let empty = folder.path().join("empty.safetensors");
     std::fs::write(&empty, []).unwrap();
-    assert_refused!(
-        Weights::open(&empty).unwrap_err(),
-        Empty {
-            file: empty.display().to_string()
-        }
-    );
+    assert_refused!(Weights::open(&empty).unwrap_err(), Empty { file: empty.display().to_string() });
 }
 
 #[cfg(unix)]
 #[test]
 fn a_device_is_not_read() {
     let error = Weights::open("/dev/zero".as_ref()).unwrap_err();
-    assert_refused!(
-        error,
-        NotAFile {
-            found: "a device or a pipe"
-        }
-    );
+    assert_refused!(error, NotAFile { found: "a device or a pipe" });
 }

@@ -11,19 +11,12 @@ use safetensors::SafeTensors;
 use super::super::{Dtype, NewTensor, Weights, WeightsError, write_safetensors};
 
 fn tensor(name: &str, dtype: Dtype, shape: &[usize], bytes: Vec<u8>) -> NewTensor<'static> {
-    NewTensor {
-        name: name.to_owned(),
-        dtype,
-        shape: shape.to_vec(),
-        bytes: Cow::Owned(bytes),
-    }
+    NewTensor { name: name.to_owned(), dtype, shape: shape.to_vec(), bytes: Cow::Owned(bytes) }
 }
 
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Tensors of any type with distinct names and as many bytes as they need.
@@ -134,34 +127,15 @@ fn what_a_reader_would_refuse_is_not_written() {
     let fine = tensor("a", Dtype::U8, &[2], vec![0; 2]);
     assert!(matches!(
         write(&[tensor("a", Dtype::F32, &[2], vec![0; 7])]),
-        WeightsError::SizeMismatch {
-            expected: 8,
-            found: 7,
-            ..
-        }
+        WeightsError::SizeMismatch { expected: 8, found: 7, .. }
     ));
-    assert!(matches!(
-        write(&[tensor("a", Dtype::F4, &[3], vec![0; 2])]),
-        WeightsError::PartialByte { .. }
-    ));
-    assert!(matches!(
-        write(&[tensor("a", Dtype::U8, &[usize::MAX, 2], vec![])]),
-        WeightsError::ShapeOverflow { .. }
-    ));
-    assert!(matches!(
-        write(&[fine.clone(), fine]),
-        WeightsError::DuplicateName { .. }
-    ));
-    for metadata in [
-        BTreeMap::new(),
-        BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-    ] {
+    assert!(matches!(write(&[tensor("a", Dtype::F4, &[3], vec![0; 2])]), WeightsError::PartialByte { .. }));
+    assert!(matches!(write(&[tensor("a", Dtype::U8, &[usize::MAX, 2], vec![])]), WeightsError::ShapeOverflow { .. }));
+    assert!(matches!(write(&[fine.clone(), fine]), WeightsError::DuplicateName { .. }));
+    for metadata in [BTreeMap::new(), BTreeMap::from([("a".to_owned(), "b".to_owned())])] {
         let reserved = [tensor("__metadata__", Dtype::U8, &[], vec![0])];
         let error = write_safetensors(&path, &reserved, &metadata).unwrap_err();
-        assert!(
-            matches!(error, WeightsError::ReservedName { .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, WeightsError::ReservedName { .. }), "{error:?}");
     }
 }
 
@@ -181,9 +155,6 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     let nowhere = folder.path().join("missing").join("model.safetensors");
     assert!(matches!(
         write_safetensors(&nowhere, &tensors, &BTreeMap::new()),
-        Err(WeightsError::Io {
-            action: "create a file beside it",
-            ..
-        })
+        Err(WeightsError::Io { action: "create a file beside it", .. })
     ));
 }
