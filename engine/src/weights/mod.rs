@@ -7,9 +7,10 @@
 //!
 //! # What a file may do
 //! It may be refused, with a [`WeightsError`] that names the file, the tensor and the place. It may not cause a panic, a read
-//! outside itself, or an allocation beyond a small multiple of its own size: a header is at most 100 MB, and nothing is
-//! reserved on the word of a number in it. Names out of a file are escaped before they reach a terminal. Numbers that are
-//! not finite are refused when a tensor is read as [`f32`](Weights::f32), before they can spread through a network.
+//! outside itself, or an allocation on the word of a number in it: a header is at most 100 MB, takes less than ten times
+//! that in memory while it is read, and a tensor never has more elements than the file holds. Names out of a file are
+//! escaped before they reach a terminal. Numbers that are not finite are refused when a tensor is read as
+//! [`f32`](Weights::f32), before they can spread through a network.
 //!
 //! # The format
 //! A length (8 bytes, little-endian), a JSON object of that length, then the data. Each member of the object is a tensor:

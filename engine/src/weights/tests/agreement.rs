@@ -143,6 +143,7 @@ fn almost_valid() -> impl Strategy<Value = Vec<u8>> {
                 Some((which, Moved::Whole(by))) if which == i => {
                     begin = begin.saturating_add_signed(by);
                     end = end.saturating_add_signed(by);
+                    laid = end;
                 }
                 _ => {}
             }
