@@ -307,8 +307,18 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
-/// Text from a file, made safe for a terminal: control characters escaped, at most 80 characters.
+/// Text from a file, made safe for a terminal: whatever does not print is escaped, at most 80 characters are shown.
 pub(crate) fn shown(text: &str) -> String {
-    let escaped: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() { format!("{escaped}...") } else { escaped }
+    let mut safe = String::new();
+    for (position, character) in text.chars().enumerate() {
+        match (position, character) {
+            (80, _) => {
+                safe.push_str("...");
+                break;
+            }
+            (_, '"' | '\'' | '\\') => safe.push(character),
+            _ => safe.extend(character.escape_debug()),
+        }
+    }
+    safe
 }

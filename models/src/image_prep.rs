@@ -5,6 +5,9 @@
 //! then along the columns; each output byte is
 //! `clamp((2^21 + sum(coefficient * byte)) >> 22, 0, 255)`, and the bytes between the passes are rounded too.
 //! [`ResizeTable`] holds the coefficients; whoever runs the passes needs nothing else.
+//!
+//! The rows always come first, as in every Pillow before version 13. That version starts with the columns of some pictures that shrink,
+//! tall ones mostly, and the different rounding between the passes changes bytes slightly (bilinear ones by 1).
 
 use crate::error::{Error, Result};
 
@@ -142,24 +145,21 @@ impl Preprocess {
                 "its side must be a multiple of 32, at most 8192",
             ));
         }
+        let largest = match self.resize {
+            Resize::Keep => 1,
+            Resize::Shorter(size) => size,
+            Resize::Exact { width, height } => width.max(height),
+        };
         let (new_width, new_height) = match self.resize {
             Resize::Keep => (width, height),
             Resize::Exact { width, height } => (width, height),
             Resize::Shorter(size) => {
                 let (short, long) = (width.min(height), width.max(height));
-                // In range: at most 8192 * 65535.
-                let scaled =
-                    ((u64::from(size.min(MAX_TARGET_SIDE)) * u64::from(long)) as f64 / f64::from(short)) as u32;
+                let scaled = ((u64::from(size) * u64::from(long)) as f64 / f64::from(short)) as u32;
                 if width <= height { (size, scaled) } else { (scaled, size) }
             }
         };
-        let (short, long) = (new_width.min(new_height), new_width.max(new_height));
-        let too_large = match self.resize {
-            Resize::Keep => false,
-            Resize::Exact { .. } => long > MAX_TARGET_SIDE,
-            Resize::Shorter(_) => short > MAX_TARGET_SIDE,
-        };
-        if short == 0 || too_large {
+        if largest > MAX_TARGET_SIDE || new_width == 0 || new_height == 0 {
             return Err(size_error(
                 "the size to resize to",
                 new_width,

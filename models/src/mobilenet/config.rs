@@ -279,14 +279,8 @@ impl Settings {
             filter: said.filter.unwrap_or_default(),
         };
         let usual_epsilon = match (spec.naming, spec.architecture) {
-            (Naming::Timm, _) => {
-                if tensorflow {
-                    1e-3
-                } else {
-                    1e-5
-                }
-            }
-            (Naming::Torchvision, Architecture::V2) => 1e-5,
+            _ if tensorflow => 1e-3,
+            (Naming::Timm, _) | (Naming::Torchvision, Architecture::V2) => 1e-5,
             (Naming::Torchvision, _) => 1e-3,
         };
         let usual_padding = if tensorflow { Padding::TensorflowSame } else { Padding::Symmetric };

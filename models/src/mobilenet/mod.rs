@@ -7,6 +7,7 @@ pub mod config;
 pub mod fold;
 mod json;
 pub mod network;
+mod reader;
 mod recognize;
 pub mod spec;
 mod tables;

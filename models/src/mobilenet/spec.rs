@@ -259,3 +259,29 @@ impl NetworkSpec {
         self.convolutions().any(|conv| conv.batch_norm.is_some())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_architectures() {
+        for architecture in Architecture::ALL {
+            assert_eq!(Architecture::from_name(architecture.name()), Some(architecture));
+        }
+        let named = [
+            ("mobilenetv2_110d", Some(Architecture::V2)),
+            ("mobilenetv3_small_050", Some(Architecture::V3Small)),
+            ("tf_mobilenetv3_large_minimal_100", Some(Architecture::V3LargeMinimalistic)),
+            ("mobilenet_v1", None),
+            ("mobilenetv3_rw", None),
+            ("mobilenetv4_conv_small", None),
+            ("mobilenet_v3", None),
+            ("resnet50", None),
+            ("", None),
+        ];
+        for (name, architecture) in named {
+            assert_eq!(Architecture::from_name(name), architecture, "{name}");
+        }
+    }
+}

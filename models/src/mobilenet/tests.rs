@@ -213,7 +213,8 @@ fn all_damage_is_named_at_once() {
 
 #[test]
 fn every_single_missing_tensor_is_named() {
-    for network in networks() {
+    // One of each naming and size; all of them would take a minute.
+    for network in networks().into_iter().step_by(6) {
         let index = separate(&network);
         for removed in index.keys().filter(|name| !name.ends_with("num_batches_tracked")) {
             let mut damaged = index.clone();
@@ -281,27 +282,6 @@ fn empty_tensors_are_refused() {
         }
     }
     assert!(matches!(recognize("m", &index, None), Err(Error::Tensors { .. })));
-}
-
-#[test]
-fn names_of_architectures() {
-    for architecture in Architecture::ALL {
-        assert_eq!(Architecture::from_name(architecture.name()), Some(architecture));
-    }
-    let named = [
-        ("mobilenetv2_110d", Some(Architecture::V2)),
-        ("mobilenetv3_small_050", Some(Architecture::V3Small)),
-        ("tf_mobilenetv3_large_minimal_100", Some(Architecture::V3LargeMinimalistic)),
-        ("mobilenet_v1", None),
-        ("mobilenetv3_rw", None),
-        ("mobilenetv4_conv_small", None),
-        ("mobilenet_v3", None),
-        ("resnet50", None),
-        ("", None),
-    ];
-    for (name, architecture) in named {
-        assert_eq!(Architecture::from_name(name), architecture, "{name}");
-    }
 }
 
 /// The tensors a safetensors file lists.
