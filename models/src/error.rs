@@ -72,9 +72,7 @@ pub enum Error {
     },
 
     /// The tensors are those of a known network, except for the ones named here.
-    #[error(
-        "{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}"
-    )]
+    #[error("{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}")]
     Tensors {
         /// The file, as the caller named it.
         file: String,
@@ -127,9 +125,7 @@ pub enum Error {
     },
 
     /// A label file cannot be read as one label a line.
-    #[error(
-        "{file}, line {line}: {problem}; a label file is UTF-8 text with one label on each line"
-    )]
+    #[error("{file}, line {line}: {problem}; a label file is UTF-8 text with one label on each line")]
     LabelLine {
         /// The file, as the caller named it.
         file: String,
@@ -226,28 +222,15 @@ impl fmt::Display for Problems {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing {
-                name,
-                expected,
-                or_batch_norm,
-            } => {
+            Self::Missing { name, expected, or_batch_norm } => {
                 write!(f, "`{}` {} is missing", shown(name), Wanted(expected))?;
                 match or_batch_norm {
                     Some(norm) => write!(f, ", and so is the batch norm `{}.*`", shown(norm)),
                     None => Ok(()),
                 }
             }
-            Self::Shape {
-                name,
-                expected,
-                found,
-            } => {
-                write!(
-                    f,
-                    "`{}` is {found:?} where {} is needed",
-                    shown(name),
-                    Wanted(expected)
-                )
+            Self::Shape { name, expected, found } => {
+                write!(f, "`{}` is {found:?} where {} is needed", shown(name), Wanted(expected))
             }
             Self::Unexpected { name } => write!(f, "`{}` is no part of it", shown(name)),
         }
@@ -276,9 +259,5 @@ impl fmt::Display for Wanted<'_> {
 /// Text from a file, made safe for a terminal: control characters escaped, at most 80 characters.
 pub(crate) fn shown(text: &str) -> String {
     let escaped: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() {
-        format!("{escaped}...")
-    } else {
-        escaped
-    }
+    if text.chars().nth(80).is_some() { format!("{escaped}...") } else { escaped }
 }

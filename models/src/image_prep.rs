@@ -132,12 +132,7 @@ impl Preprocess {
     /// [`MAX_TARGET_SIDE`], and a crop that is no multiple of 32.
     pub fn geometry(&self, width: u32, height: u32) -> Result<Geometry> {
         if !(1..=MAX_IMAGE_SIDE).contains(&width) || !(1..=MAX_IMAGE_SIDE).contains(&height) {
-            return Err(size_error(
-                "the picture",
-                width,
-                height,
-                "each side must have 1 to 65535",
-            ));
+            return Err(size_error("the picture", width, height, "each side must have 1 to 65535"));
         }
         if !(1..=MAX_TARGET_SIDE).contains(&self.crop) || !self.crop.is_multiple_of(32) {
             return Err(size_error(
@@ -153,13 +148,9 @@ impl Preprocess {
             Resize::Shorter(size) => {
                 let (short, long) = (width.min(height), width.max(height));
                 // In range: at most 8192 * 65535.
-                let scaled = ((u64::from(size.min(MAX_TARGET_SIDE)) * u64::from(long)) as f64
-                    / f64::from(short)) as u32;
-                if width <= height {
-                    (size, scaled)
-                } else {
-                    (scaled, size)
-                }
+                let scaled =
+                    ((u64::from(size.min(MAX_TARGET_SIDE)) * u64::from(long)) as f64 / f64::from(short)) as u32;
+                if width <= height { (size, scaled) } else { (scaled, size) }
             }
         };
         let (short, long) = (new_width.min(new_height), new_width.max(new_height));
@@ -186,12 +177,7 @@ impl Preprocess {
 }
 
 fn size_error(what: &'static str, width: u32, height: u32, allowed: &'static str) -> Error {
-    Error::ImageSize {
-        what,
-        width: u64::from(width),
-        height: u64::from(height),
-        allowed,
-    }
+    Error::ImageSize { what, width: u64::from(width), height: u64::from(height), allowed }
 }
 
 /// Where a crop starts: for a picture that is large enough half the difference, rounded to even; for one that is padded first, minus the
@@ -256,8 +242,7 @@ impl ResizeTable {
             // Casts to unsigned saturate at 0, which is the clamp that is wanted.
             let from = (centre - support + 0.5) as u32;
             let to = ((centre + support + 0.5) as u32).min(input);
-            let weights =
-                (from..to).map(|x| filter.weight((f64::from(x) - centre + 0.5) * (1.0 / stretch)));
+            let weights = (from..to).map(|x| filter.weight((f64::from(x) - centre + 0.5) * (1.0 / stretch)));
             first.push(from);
             rows.push(fixed_point(weights.collect()));
         }
@@ -268,12 +253,7 @@ impl ResizeTable {
             row.resize(taps, 0);
             coefficients.extend(row);
         }
-        Ok(Self {
-            first,
-            count,
-            coefficients,
-            taps,
-        })
+        Ok(Self { first, count, coefficients, taps })
     }
 
     /// How many output positions the table has.
@@ -288,17 +268,9 @@ impl ResizeTable {
 
     /// The inputs that any output position sums: the first one, and how many from there on.
     pub fn inputs(&self) -> (u32, u32) {
-        let used = || {
-            self.first
-                .iter()
-                .zip(&self.count)
-                .filter(|&(_, &count)| count > 0)
-        };
+        let used = || self.first.iter().zip(&self.count).filter(|&(_, &count)| count > 0);
         let from = used().map(|(&first, _)| first).min().unwrap_or(0);
-        let to = used()
-            .map(|(&first, &count)| first + count)
-            .max()
-            .unwrap_or(0);
+        let to = used().map(|(&first, &count)| first + count).max().unwrap_or(0);
         (from, to - from)
     }
 
@@ -307,9 +279,7 @@ impl ResizeTable {
         let counted = self.first.iter().zip(&self.count);
         counted
             .zip(self.coefficients.chunks(self.taps))
-            .map(|((&first, &count), row)| {
-                (first as usize, row.get(..count as usize).unwrap_or(row))
-            })
+            .map(|((&first, &count), row)| (first as usize, row.get(..count as usize).unwrap_or(row)))
     }
 }
 
@@ -319,11 +289,7 @@ fn fixed_point(weights: Vec<f64>) -> Vec<i32> {
     let one = f64::from(1_u32 << PRECISION_BITS);
     let round = |weight: f64| {
         let weight = if sum == 0.0 { weight } else { weight / sum };
-        if weight < 0.0 {
-            (weight * one - 0.5) as i32
-        } else {
-            (weight * one + 0.5) as i32
-        }
+        if weight < 0.0 { (weight * one - 0.5) as i32 } else { (weight * one + 0.5) as i32 }
     };
     weights.into_iter().map(round).collect()
 }
@@ -348,22 +314,10 @@ impl Passes {
     /// As [`Preprocess::geometry`].
     pub fn new(preprocess: &Preprocess, width: u32, height: u32) -> Result<Self> {
         let to = preprocess.geometry(width, height)?;
-        let horizontal =
-            ResizeTable::new(preprocess.filter, width, to.width, to.left, preprocess.crop)?;
-        let vertical = ResizeTable::new(
-            preprocess.filter,
-            height,
-            to.height,
-            to.top,
-            preprocess.crop,
-        )?;
+        let horizontal = ResizeTable::new(preprocess.filter, width, to.width, to.left, preprocess.crop)?;
+        let vertical = ResizeTable::new(preprocess.filter, height, to.height, to.top, preprocess.crop)?;
         let (first_row, rows) = vertical.inputs();
-        Ok(Self {
-            horizontal,
-            vertical,
-            first_row,
-            rows,
-        })
+        Ok(Self { horizontal, vertical, first_row, rows })
     }
 }
 
@@ -373,35 +327,19 @@ impl Passes {
 ///
 /// # Errors
 /// [`Error::Length`] if `rgba` does not hold `width * height * 4` bytes, and those of [`Preprocess::geometry`].
-pub fn resize_crop_u8(
-    rgba: &[u8],
-    width: u32,
-    height: u32,
-    preprocess: &Preprocess,
-) -> Result<Vec<u8>> {
+pub fn resize_crop_u8(rgba: &[u8], width: u32, height: u32, preprocess: &Preprocess) -> Result<Vec<u8>> {
     let passes = Passes::new(preprocess, width, height)?;
     let shape = [height as usize, width as usize, 4];
     let row_bytes = shape[1] * 4;
     if row_bytes.checked_mul(shape[0]) != Some(rgba.len()) {
-        return Err(Error::Length {
-            what: "rgba".to_owned(),
-            shape: shape.to_vec(),
-            found: rgba.len(),
-        });
+        return Err(Error::Length { what: "rgba".to_owned(), shape: shape.to_vec(), found: rgba.len() });
     }
     let first_row = passes.first_row as usize;
     let mut between = Vec::with_capacity(passes.rows as usize * passes.horizontal.len());
-    for row in rgba
-        .chunks_exact(row_bytes)
-        .skip(first_row)
-        .take(passes.rows as usize)
-    {
+    for row in rgba.chunks_exact(row_bytes).skip(first_row).take(passes.rows as usize) {
         let (pixels, _) = row.as_chunks::<4>();
         between.extend(
-            passes
-                .horizontal
-                .rows()
-                .map(|(first, coefficients)| weigh(pixels.iter().skip(first), coefficients)),
+            passes.horizontal.rows().map(|(first, coefficients)| weigh(pixels.iter().skip(first), coefficients)),
         );
     }
     let columns = passes.horizontal.len();
@@ -409,10 +347,7 @@ pub fn resize_crop_u8(
     for (first, coefficients) in passes.vertical.rows() {
         let from = first.saturating_sub(first_row) * columns;
         for column in 0..columns {
-            out.extend(weigh(
-                between.iter().skip(from + column).step_by(columns),
-                coefficients,
-            ));
+            out.extend(weigh(between.iter().skip(from + column).step_by(columns), coefficients));
         }
     }
     Ok(out)

@@ -1,10 +1,6 @@
 //! Finds the test data that is not part of the repository, for this crate's own tests.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as expected"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as expected")]
 
 use std::path::PathBuf;
 
@@ -16,17 +12,10 @@ pub(crate) fn material(test: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    let required = std::env::var("LAMPYRIS_REQUIRE")
-        .is_ok_and(|list| list.split(',').any(|item| item.trim() == "material"));
-    assert!(
-        !required,
-        "{test}: no test data at {}, and LAMPYRIS_REQUIRE asks for it",
-        folder.display()
-    );
-    eprintln!(
-        "skipped: {test}: no test data at {} (set LAMPYRIS_MATERIAL)",
-        folder.display()
-    );
+    let required =
+        std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|item| item.trim() == "material"));
+    assert!(!required, "{test}: no test data at {}, and LAMPYRIS_REQUIRE asks for it", folder.display());
+    eprintln!("skipped: {test}: no test data at {} (set LAMPYRIS_MATERIAL)", folder.display());
     None
 }
 

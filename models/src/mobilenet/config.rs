@@ -86,10 +86,7 @@ impl ModelConfig {
     ///
     /// # Errors
     /// [`Error::Json`], [`Error::Config`] and [`Error::Unsupported`], each with the file and the key.
-    pub fn read(
-        config: Option<(&str, &[u8])>,
-        preprocessor: Option<(&str, &[u8])>,
-    ) -> Result<Self> {
+    pub fn read(config: Option<(&str, &[u8])>, preprocessor: Option<(&str, &[u8])>) -> Result<Self> {
         let mut said = Self::default();
         if let Some((file, bytes)) = config {
             let map = json::parse(file, bytes)?;
@@ -110,19 +107,12 @@ impl ModelConfig {
         };
         self.architecture = name.and_then(Architecture::from_name);
         self.from_tensorflow = name.is_some_and(|name| name.starts_with("tf_mobilenet"));
-        self.width_multiplier =
-            top.number("width_mult", |width| width > 0.0, "a number above 0")?;
-        let classes = top.count(
-            "num_classes",
-            |count| (1..=10_000_000).contains(&count),
-            "the number of outputs, at least 1",
-        )?;
+        self.width_multiplier = top.number("width_mult", |width| width > 0.0, "a number above 0")?;
+        let classes =
+            top.count("num_classes", |count| (1..=10_000_000).contains(&count), "the number of outputs, at least 1")?;
         self.classes = classes.map(|count| count as usize);
-        let offset = top.count(
-            "label_offset",
-            |offset| offset < 10_000_000,
-            "the number of outputs before the first label",
-        )?;
+        let offset =
+            top.count("label_offset", |offset| offset < 10_000_000, "the number of outputs before the first label")?;
         self.label_offset = offset.map(|offset| offset as usize);
         self.batch_norm_epsilon = epsilon(top, "bn_eps")?;
         if self.batch_norm_epsilon.is_none() {
@@ -132,19 +122,9 @@ impl ModelConfig {
             Some("symmetric") => Some(Padding::Symmetric),
             Some("tensorflow_same" | "same") => Some(Padding::TensorflowSame),
             Some(other) => {
-                return Err(top.wrong(
-                    "padding",
-                    &Value::from(other),
-                    "`symmetric` or `tensorflow_same`",
-                ));
+                return Err(top.wrong("padding", &Value::from(other), "`symmetric` or `tensorflow_same`"));
             }
-            None => top.flag("tf_padding")?.map(|same| {
-                if same {
-                    Padding::TensorflowSame
-                } else {
-                    Padding::Symmetric
-                }
-            }),
+            None => top.flag("tf_padding")?.map(|same| if same { Padding::TensorflowSame } else { Padding::Symmetric }),
         };
         self.labels = labels(top)?;
         self.read_picture(top)?;
@@ -164,24 +144,15 @@ impl ModelConfig {
         if let Some(size) = side(object, "resize")? {
             self.resize = Some(Resize::Shorter(size));
         }
-        if let Some(share) = object.number(
-            "crop_pct",
-            |share| share > 0.0 && share <= 1.0,
-            "a number above 0, at most 1",
-        )? {
-            self.resize = self
-                .crop
-                .map(|crop| Resize::Shorter((f64::from(crop) / share) as u32));
+        if let Some(share) =
+            object.number("crop_pct", |share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")?
+        {
+            self.resize = self.crop.map(|crop| Resize::Shorter((f64::from(crop) / share) as u32));
             // A share so small that the picture would be larger than can be is the fault of the share.
-            if let (Some(Resize::Shorter(size)), Some(value)) =
-                (self.resize, object.get("crop_pct"))
+            if let (Some(Resize::Shorter(size)), Some(value)) = (self.resize, object.get("crop_pct"))
                 && size > MAX_TARGET_SIDE
             {
-                return Err(object.wrong(
-                    "crop_pct",
-                    value,
-                    "a share of a picture of at most 8192 pixels",
-                ));
+                return Err(object.wrong("crop_pct", value, "a share of a picture of at most 8192 pixels"));
             }
         }
         if let Some(mode) = object.get("crop_mode").filter(|mode| *mode != "center") {
@@ -192,11 +163,7 @@ impl ModelConfig {
                 Some("bilinear") => Filter::Bilinear,
                 Some("bicubic") => Filter::Bicubic,
                 _ => {
-                    return Err(object.unsupported(
-                        "interpolation",
-                        value,
-                        "`bilinear` and `bicubic` are",
-                    ));
+                    return Err(object.unsupported("interpolation", value, "`bilinear` and `bicubic` are"));
                 }
             });
         }
@@ -213,10 +180,7 @@ impl ModelConfig {
         match top.get("size") {
             Some(Value::Object(_)) => {
                 let size = top.object("size")?;
-                let shorter = size
-                    .map(|size| side(size, "shortest_edge"))
-                    .transpose()?
-                    .flatten();
+                let shorter = size.map(|size| side(size, "shortest_edge")).transpose()?.flatten();
                 let height = size.map(|size| side(size, "height")).transpose()?.flatten();
                 let width = size.map(|size| side(size, "width")).transpose()?.flatten();
                 exact = width.zip(height);
@@ -251,18 +215,12 @@ impl ModelConfig {
                 Some(2) => Filter::Bilinear,
                 Some(3) => Filter::Bicubic,
                 _ => {
-                    return Err(top.unsupported(
-                        "resample",
-                        value,
-                        "2 (bilinear) and 3 (bicubic) are",
-                    ));
+                    return Err(top.unsupported("resample", value, "2 (bilinear) and 3 (bicubic) are"));
                 }
             });
         }
         self.mean = top.colours("image_mean", mean, COLOURS)?.or(self.mean);
-        self.std = top
-            .colours("image_std", deviation, DEVIATIONS)?
-            .or(self.std);
+        self.std = top.colours("image_std", deviation, DEVIATIONS)?.or(self.std);
         if top.flag("do_normalize")? == Some(false) {
             (self.mean, self.std) = (Some([0.0; 3]), Some([1.0; 3]));
         }
@@ -271,36 +229,15 @@ impl ModelConfig {
 
     /// Mean and deviation for pixels from 0 to 1, where the file means them for pixels from 0 to `255 * factor`.
     fn rescale(&mut self, top: Object<'_>) -> Result<()> {
-        if let Some(value) = top
-            .get("rescale_offset")
-            .filter(|value| **value != Value::Bool(false))
-        {
-            return Err(top.unsupported(
-                "rescale_offset",
-                value,
-                "write the offset into `image_mean`",
-            ));
+        if let Some(value) = top.get("rescale_offset").filter(|value| **value != Value::Bool(false)) {
+            return Err(top.unsupported("rescale_offset", value, "write the offset into `image_mean`"));
         }
-        let factor = top
-            .number("rescale_factor", |factor| factor > 0.0, "a number above 0")?
-            .unwrap_or(1.0 / 255.0);
-        let range = if top.flag("do_rescale")? == Some(false) {
-            255.0
-        } else {
-            255.0 * factor
-        };
+        let factor = top.number("rescale_factor", |factor| factor > 0.0, "a number above 0")?.unwrap_or(1.0 / 255.0);
+        let range = if top.flag("do_rescale")? == Some(false) { 255.0 } else { 255.0 * factor };
         if (range - 1.0).abs() > 1e-6 {
             let default = Preprocess::default();
-            self.mean = Some(
-                self.mean
-                    .unwrap_or(default.mean.map(f64::from))
-                    .map(|mean| mean / range),
-            );
-            self.std = Some(
-                self.std
-                    .unwrap_or(default.std.map(f64::from))
-                    .map(|std| std / range),
-            );
+            self.mean = Some(self.mean.unwrap_or(default.mean.map(f64::from)).map(|mean| mean / range));
+            self.std = Some(self.std.unwrap_or(default.std.map(f64::from)).map(|std| std / range));
         }
         Ok(())
     }
@@ -315,11 +252,7 @@ impl Settings {
     /// [`Error::ClassCount`] and [`Error::LabelCount`] if the configuration does not fit the last layer.
     pub fn new(said: &ModelConfig, spec: &NetworkSpec) -> Result<Self> {
         if let Some(classes) = said.classes.filter(|classes| *classes != spec.classes) {
-            return Err(Error::ClassCount {
-                file: said.file.clone(),
-                said: classes,
-                found: spec.classes,
-            });
+            return Err(Error::ClassCount { file: said.file.clone(), said: classes, found: spec.classes });
         }
         let mut assumed = Vec::new();
         let mut note = |is_said: bool, words: &'static str| {
@@ -330,10 +263,7 @@ impl Settings {
         let tensorflow = said.from_tensorflow;
         note(said.padding.is_some() || tensorflow, "symmetric padding");
         note(said.crop.is_some(), "an input of 224 x 224 pixels");
-        note(
-            said.mean.is_some() && said.std.is_some(),
-            "ImageNet's mean and deviation",
-        );
+        note(said.mean.is_some() && said.std.is_some(), "ImageNet's mean and deviation");
         note(
             said.batch_norm_epsilon.is_some() || tensorflow || !spec.has_batch_norm(),
             "the usual epsilon of the batch norms",
@@ -344,12 +274,8 @@ impl Settings {
         let preprocess = Preprocess {
             resize: said.resize.unwrap_or(usual_resize),
             crop,
-            mean: said
-                .mean
-                .map_or(default.mean, |mean| mean.map(|value| value as f32)),
-            std: said
-                .std
-                .map_or(default.std, |std| std.map(|value| value as f32)),
+            mean: said.mean.map_or(default.mean, |mean| mean.map(|value| value as f32)),
+            std: said.std.map_or(default.std, |std| std.map(|value| value as f32)),
             filter: said.filter.unwrap_or_default(),
         };
         let usual_epsilon = match (spec.naming, spec.architecture) {
@@ -363,14 +289,8 @@ impl Settings {
             (Naming::Torchvision, Architecture::V2) => 1e-5,
             (Naming::Torchvision, _) => 1e-3,
         };
-        let usual_padding = if tensorflow {
-            Padding::TensorflowSame
-        } else {
-            Padding::Symmetric
-        };
-        let label_offset = said
-            .label_offset
-            .unwrap_or(usize::from(spec.classes == 1001));
+        let usual_padding = if tensorflow { Padding::TensorflowSame } else { Padding::Symmetric };
+        let label_offset = said.label_offset.unwrap_or(usize::from(spec.classes == 1001));
         let labels = match &said.labels {
             Some(names) => Labels::fit(&said.file, names.clone(), spec.classes, label_offset)?,
             None => Labels::numbered(spec.classes, label_offset),
@@ -387,31 +307,17 @@ impl Settings {
 }
 
 fn epsilon(top: Object<'_>, key: &str) -> Result<Option<f64>> {
-    top.number(
-        key,
-        |epsilon| epsilon > 0.0 && epsilon < 1.0,
-        "a number between 0 and 1",
-    )
+    top.number(key, |epsilon| epsilon > 0.0 && epsilon < 1.0, "a number between 0 and 1")
 }
 
 /// A number of pixels.
 fn side(object: Object<'_>, key: &str) -> Result<Option<u32>> {
-    Ok(object
-        .count(
-            key,
-            |size| (1..=u64::from(MAX_TARGET_SIDE)).contains(&size),
-            SIZE,
-        )?
-        .map(|size| size as u32))
+    Ok(object.count(key, |size| (1..=u64::from(MAX_TARGET_SIDE)).contains(&size), SIZE)?.map(|size| size as u32))
 }
 
 fn wrong_size(top: Object<'_>) -> Error {
     let value = top.get("size").cloned().unwrap_or_default();
-    top.wrong(
-        "size",
-        &value,
-        "an object with `shortest_edge`, or with `height` and `width`",
-    )
+    top.wrong("size", &value, "an object with `shortest_edge`, or with `height` and `width`")
 }
 
 /// The side of a square given as a number, `[side, side]`, `[3, side, side]` or `{"height": side, "width": side}`.
@@ -428,8 +334,7 @@ fn square(object: Object<'_>, key: &str, value: &Value) -> Result<u32> {
         },
         side => (side, side),
     };
-    let allowed =
-        |size: u64| (1..=u64::from(MAX_TARGET_SIDE)).contains(&size) && size.is_multiple_of(32);
+    let allowed = |size: u64| (1..=u64::from(MAX_TARGET_SIDE)).contains(&size) && size.is_multiple_of(32);
     let height = object.whole(key, height, allowed, CROP)?;
     if object.whole(key, width, allowed, CROP)? != height {
         return Err(object.wrong(key, value, CROP));
@@ -442,17 +347,10 @@ fn labels(top: Object<'_>) -> Result<Option<Vec<String>>> {
     const NAMES: &str = "a list of texts";
     if let Some(value) = top.get("label_names") {
         let descriptions = top.object("label_descriptions")?;
-        let names = value
-            .as_array()
-            .ok_or_else(|| top.wrong("label_names", value, NAMES))?;
+        let names = value.as_array().ok_or_else(|| top.wrong("label_names", value, NAMES))?;
         let named = names.iter().map(|name| {
-            let name = name
-                .as_str()
-                .ok_or_else(|| top.wrong("label_names", value, NAMES))?;
-            let description = descriptions
-                .map(|texts| texts.text(name))
-                .transpose()?
-                .flatten();
+            let name = name.as_str().ok_or_else(|| top.wrong("label_names", value, NAMES))?;
+            let description = descriptions.map(|texts| texts.text(name)).transpose()?.flatten();
             Ok(description.unwrap_or(name).to_owned())
         });
         return named.collect::<Result<_>>().map(Some);
@@ -463,26 +361,13 @@ fn labels(top: Object<'_>) -> Result<Option<Vec<String>>> {
     let count = ids.entries().count();
     let mut slots = vec![None; count];
     for (id, label) in ids.entries() {
-        let slot = id
-            .parse()
-            .ok()
-            .and_then(|position: usize| slots.get_mut(position));
-        let slot = slot.ok_or_else(|| {
-            ids.wrong(
-                id,
-                label,
-                "every number from 0 to one less than there are labels, once",
-            )
-        })?;
-        let text = label
-            .as_str()
-            .ok_or_else(|| ids.wrong(id, label, "a text"))?;
+        let slot = id.parse().ok().and_then(|position: usize| slots.get_mut(position));
+        let slot =
+            slot.ok_or_else(|| ids.wrong(id, label, "every number from 0 to one less than there are labels, once"))?;
+        let text = label.as_str().ok_or_else(|| ids.wrong(id, label, "a text"))?;
         *slot = Some(text.to_owned());
     }
-    let missing = || {
-        top.get("id2label")
-            .map(|value| top.wrong("id2label", value, "every number from 0 on, once"))
-    };
+    let missing = || top.get("id2label").map(|value| top.wrong("id2label", value, "every number from 0 on, once"));
     match slots.into_iter().collect::<Option<Vec<String>>>() {
         Some(labels) => Ok(Some(labels)),
         None => missing().map_or(Ok(None), Err),

@@ -26,8 +26,7 @@ impl Padding {
                 (side, side)
             }
             Self::TensorflowSame => {
-                let total = (size.div_ceil(stride).saturating_sub(1) * stride + kernel)
-                    .saturating_sub(size);
+                let total = (size.div_ceil(stride).saturating_sub(1) * stride + kernel).saturating_sub(size);
                 (total / 2, total - total / 2)
             }
         }
@@ -40,12 +39,7 @@ impl Padding {
     pub fn around(self, height: usize, width: usize, kernel: usize, stride: usize) -> Sides {
         let (top, bottom) = self.along(height, kernel, stride);
         let (left, right) = self.along(width, kernel, stride);
-        Sides {
-            top,
-            left,
-            bottom,
-            right,
-        }
+        Sides { top, left, bottom, right }
     }
 }
 
@@ -85,32 +79,17 @@ impl BatchNorm<'_> {
     /// not finite.
     pub fn affine(&self, name: &str, epsilon: f64) -> Result<Vec<(f64, f64)>> {
         let channels = self.gamma.len();
-        for (part, values) in [
-            ("bias", self.beta),
-            ("running_mean", self.mean),
-            ("running_var", self.variance),
-        ] {
+        for (part, values) in [("bias", self.beta), ("running_mean", self.mean), ("running_var", self.variance)] {
             expect_length(&format!("{name}.{part}"), &[channels], values.len())?;
         }
-        let values = self
-            .gamma
-            .iter()
-            .zip(self.beta)
-            .zip(self.mean.iter().zip(self.variance))
-            .enumerate();
+        let values = self.gamma.iter().zip(self.beta).zip(self.mean.iter().zip(self.variance)).enumerate();
         values
             .map(|(channel, ((&gamma, &beta), (&mean, &variance)))| {
-                let wrong = |problem| Error::Value {
-                    tensor: name.to_owned(),
-                    channel,
-                    problem,
-                };
+                let wrong = |problem| Error::Value { tensor: name.to_owned(), channel, problem };
                 let variance = f64::from(variance) + epsilon;
                 // A variance that is not a number fails this too.
                 if variance.partial_cmp(&0.0) != Some(std::cmp::Ordering::Greater) {
-                    return Err(wrong(
-                        "the batch norm's variance is negative or not a number",
-                    ));
+                    return Err(wrong("the batch norm's variance is negative or not a number"));
                 }
                 let factor = f64::from(gamma) / variance.sqrt();
                 let summand = f64::from(beta) - f64::from(mean) * factor;
@@ -144,22 +123,14 @@ pub fn fold_batch_norm(
     let channels = affine.len();
     let each = weight.len().checked_div(channels).unwrap_or(0);
     if each == 0 || each * channels != weight.len() {
-        return Err(Error::Length {
-            what: format!("{name}.weight"),
-            shape: vec![channels, each],
-            found: weight.len(),
-        });
+        return Err(Error::Length { what: format!("{name}.weight"), shape: vec![channels, each], found: weight.len() });
     }
     if let Some(bias) = bias {
         expect_length(&format!("{name}.bias"), &[channels], bias.len())?;
     }
     let mut folded = Vec::with_capacity(channels);
-    for (channel, (row, (factor, summand))) in weight.chunks_exact_mut(each).zip(affine).enumerate()
-    {
-        let before = bias
-            .and_then(|bias| bias.get(channel))
-            .copied()
-            .unwrap_or(0.0);
+    for (channel, (row, (factor, summand))) in weight.chunks_exact_mut(each).zip(affine).enumerate() {
+        let before = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
         let after = (f64::from(before) * factor + summand) as f32;
         for value in row.iter_mut() {
             *value = (f64::from(*value) * factor) as f32;
@@ -182,21 +153,14 @@ pub fn fold_batch_norm(
 /// [`Error::Length`] if there are not `n * k` values; `name` is the tensor in it.
 pub fn linear_rows<T: Copy>(name: &str, weight: &[T], n: usize, k: usize) -> Result<Vec<T>> {
     expect_length(name, &[n, k], weight.len())?;
-    Ok((0..k)
-        .flat_map(|input| weight.iter().skip(input).step_by(k.max(1)).copied())
-        .collect())
+    Ok((0..k).flat_map(|input| weight.iter().skip(input).step_by(k.max(1)).copied()).collect())
 }
 
 /// A depthwise weight from torch's `[channels, 1, kernel, kernel]` to `[kernel * kernel, channels]`: tap after tap, row by row.
 ///
 /// # Errors
 /// [`Error::Length`] if there are not `channels * kernel * kernel` values; `name` is the tensor in it.
-pub fn depthwise_rows<T: Copy>(
-    name: &str,
-    weight: &[T],
-    channels: usize,
-    kernel: usize,
-) -> Result<Vec<T>> {
+pub fn depthwise_rows<T: Copy>(name: &str, weight: &[T], channels: usize, kernel: usize) -> Result<Vec<T>> {
     expect_length(name, &[channels, 1, kernel, kernel], weight.len())?;
     linear_rows(name, weight, channels, kernel * kernel)
 }
@@ -206,71 +170,35 @@ pub fn depthwise_rows<T: Copy>(
 ///
 /// # Errors
 /// [`Error::Length`] if there are not `cout * 3 * kernel * kernel` values; `name` is the tensor in it.
-pub fn stem_rows<T: Copy + Default>(
-    name: &str,
-    weight: &[T],
-    cout: usize,
-    kernel: usize,
-) -> Result<Vec<T>> {
+pub fn stem_rows<T: Copy + Default>(name: &str, weight: &[T], cout: usize, kernel: usize) -> Result<Vec<T>> {
     let by_tap = conv_rows(name, weight, cout, 3, kernel, kernel)?;
     let taps = by_tap.chunks((3 * cout).max(1));
-    Ok(taps
-        .flat_map(|rows| {
-            rows.iter()
-                .copied()
-                .chain(std::iter::repeat_n(T::default(), cout))
-        })
-        .collect())
+    Ok(taps.flat_map(|rows| rows.iter().copied().chain(std::iter::repeat_n(T::default(), cout))).collect())
 }
 
 /// Any convolution's weight from torch's `[cout, cin, kh, kw]` to `[kh, kw, cin, cout]`; `cin` is the number of input channels of one group.
 ///
 /// # Errors
 /// [`Error::Length`] if there are not `cout * cin * kh * kw` values; `name` is the tensor in it.
-pub fn conv_rows<T: Copy>(
-    name: &str,
-    weight: &[T],
-    cout: usize,
-    cin: usize,
-    kh: usize,
-    kw: usize,
-) -> Result<Vec<T>> {
+pub fn conv_rows<T: Copy>(name: &str, weight: &[T], cout: usize, cin: usize, kh: usize, kw: usize) -> Result<Vec<T>> {
     expect_length(name, &[cout, cin, kh, kw], weight.len())?;
     let taps = kh * kw;
     let starts = (0..taps).flat_map(|tap| (0..cin).map(move |input| input * taps + tap));
-    Ok(starts
-        .flat_map(|start| {
-            weight
-                .iter()
-                .skip(start)
-                .step_by((cin * taps).max(1))
-                .copied()
-        })
-        .collect())
+    Ok(starts.flat_map(|start| weight.iter().skip(start).step_by((cin * taps).max(1)).copied()).collect())
 }
 
 fn expect_length(name: &str, shape: &[usize], found: usize) -> Result<()> {
-    let values = shape
-        .iter()
-        .try_fold(1_usize, |product, &size| product.checked_mul(size));
+    let values = shape.iter().try_fold(1_usize, |product, &size| product.checked_mul(size));
     if values == Some(found) {
         Ok(())
     } else {
-        Err(Error::Length {
-            what: name.to_owned(),
-            shape: shape.to_vec(),
-            found,
-        })
+        Err(Error::Length { what: name.to_owned(), shape: shape.to_vec(), found })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::panic,
-        reason = "a test stops at the first thing that is not as expected"
-    )]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as expected")]
 
     use proptest::prelude::*;
 
@@ -288,15 +216,7 @@ mod tests {
         assert_eq!(Padding::TensorflowSame.along(0, 3, 2), (1, 2));
         assert_eq!(Padding::Symmetric.along(224, 3, 2), (1, 1));
         assert_eq!(Padding::Symmetric.along(7, 5, 1), (2, 2));
-        assert_eq!(
-            Padding::TensorflowSame.around(224, 7, 3, 2),
-            Sides {
-                top: 0,
-                left: 1,
-                bottom: 1,
-                right: 1
-            }
-        );
+        assert_eq!(Padding::TensorflowSame.around(224, 7, 3, 2), Sides { top: 0, left: 1, bottom: 1, right: 1 });
     }
 
     proptest! {
@@ -335,112 +255,41 @@ mod tests {
 
     #[test]
     fn folding_by_hand() {
-        let norm = BatchNorm {
-            gamma: &[2.0, -1.0],
-            beta: &[1.0, 0.5],
-            mean: &[3.0, 0.0],
-            variance: &[4.0, 0.25],
-        };
+        let norm = BatchNorm { gamma: &[2.0, -1.0], beta: &[1.0, 0.5], mean: &[3.0, 0.0], variance: &[4.0, 0.25] };
         let mut weight = [1.0, 2.0, 3.0, 4.0];
-        assert_eq!(
-            fold_batch_norm("c", &mut weight, None, &norm, 0.0).unwrap(),
-            [-2.0, 0.5]
-        );
+        assert_eq!(fold_batch_norm("c", &mut weight, None, &norm, 0.0).unwrap(), [-2.0, 0.5]);
         assert_eq!(weight, [1.0, 2.0, -6.0, -8.0]);
         let mut scales = [0.5, 0.25];
-        assert_eq!(
-            fold_batch_norm("c", &mut scales, Some(&[1.0, 1.0]), &norm, 0.0).unwrap(),
-            [-1.0, -1.5]
-        );
+        assert_eq!(fold_batch_norm("c", &mut scales, Some(&[1.0, 1.0]), &norm, 0.0).unwrap(), [-1.0, -1.5]);
         assert_eq!(scales, [0.5, -0.5]);
     }
 
     #[test]
     fn bad_batch_norms_are_refused() {
-        let good = BatchNorm {
-            gamma: &[1.0, 1.0],
-            beta: &[0.0, 0.0],
-            mean: &[0.0, 0.0],
-            variance: &[1.0, 1.0],
-        };
+        let good = BatchNorm { gamma: &[1.0, 1.0], beta: &[0.0, 0.0], mean: &[0.0, 0.0], variance: &[1.0, 1.0] };
         let fold = |norm: BatchNorm<'_>, weight: &mut [f32]| {
-            fold_batch_norm("c", weight, None, &norm, 1e-5)
-                .unwrap_err()
-                .to_string()
+            fold_batch_norm("c", weight, None, &norm, 1e-5).unwrap_err().to_string()
         };
-        let message = fold(
-            BatchNorm {
-                variance: &[1.0, -1.0],
-                ..good
-            },
-            &mut [1.0; 4],
-        );
-        assert_eq!(
-            message,
-            "`c`, channel 1: the batch norm's variance is negative or not a number"
-        );
-        assert!(
-            fold(
-                BatchNorm {
-                    variance: &[f32::NAN, 1.0],
-                    ..good
-                },
-                &mut [1.0; 4]
-            )
-            .contains("channel 0")
-        );
-        assert!(
-            fold(
-                BatchNorm {
-                    gamma: &[1.0, f32::INFINITY],
-                    ..good
-                },
-                &mut [1.0; 4]
-            )
-            .contains("not finite")
-        );
-        assert!(
-            fold(
-                BatchNorm {
-                    mean: &[1.0],
-                    ..good
-                },
-                &mut [1.0; 4]
-            )
-            .contains("c.running_mean")
-        );
+        let message = fold(BatchNorm { variance: &[1.0, -1.0], ..good }, &mut [1.0; 4]);
+        assert_eq!(message, "`c`, channel 1: the batch norm's variance is negative or not a number");
+        assert!(fold(BatchNorm { variance: &[f32::NAN, 1.0], ..good }, &mut [1.0; 4]).contains("channel 0"));
+        assert!(fold(BatchNorm { gamma: &[1.0, f32::INFINITY], ..good }, &mut [1.0; 4]).contains("not finite"));
+        assert!(fold(BatchNorm { mean: &[1.0], ..good }, &mut [1.0; 4]).contains("c.running_mean"));
         assert!(fold(good, &mut [1.0; 3]).contains("c.weight"));
         assert!(fold(good, &mut []).contains("c.weight"));
         assert!(fold(good, &mut [1.0, 1.0, f32::NAN, 1.0]).contains("channel 1"));
-        let none = BatchNorm {
-            gamma: &[],
-            beta: &[],
-            mean: &[],
-            variance: &[],
-        };
+        let none = BatchNorm { gamma: &[], beta: &[], mean: &[], variance: &[] };
         assert!(fold(none, &mut [1.0]).contains("c.weight"));
-        assert!(matches!(
-            fold_batch_norm("c", &mut [1.0; 2], Some(&[0.0]), &good, 1e-5),
-            Err(Error::Length { .. })
-        ));
+        assert!(matches!(fold_batch_norm("c", &mut [1.0; 2], Some(&[0.0]), &good, 1e-5), Err(Error::Length { .. })));
     }
 
     #[test]
     fn layouts_put_output_channels_innermost() {
-        assert_eq!(
-            linear_rows("w", &[1, 2, 3, 4, 5, 6], 2, 3).unwrap(),
-            [1, 4, 2, 5, 3, 6]
-        );
+        assert_eq!(linear_rows("w", &[1, 2, 3, 4, 5, 6], 2, 3).unwrap(), [1, 4, 2, 5, 3, 6]);
         let depthwise: Vec<i8> = (0..18).collect();
-        assert_eq!(
-            depthwise_rows("w", &depthwise, 2, 3).unwrap()[..6],
-            [0, 9, 1, 10, 2, 11]
-        );
+        assert_eq!(depthwise_rows("w", &depthwise, 2, 3).unwrap()[..6], [0, 9, 1, 10, 2, 11]);
         // [2, 2, 1, 2] to [1, 2, 2, 2].
-        assert_eq!(
-            conv_rows("w", &[1, 2, 3, 4, 5, 6, 7, 8], 2, 2, 1, 2).unwrap(),
-            [1, 5, 3, 7, 2, 6, 4, 8]
-        );
+        assert_eq!(conv_rows("w", &[1, 2, 3, 4, 5, 6, 7, 8], 2, 2, 1, 2).unwrap(), [1, 5, 3, 7, 2, 6, 4, 8]);
     }
 
     #[test]
@@ -449,12 +298,7 @@ mod tests {
         let rows = stem_rows("w", &weight, 2, 3).unwrap();
         assert_eq!(rows.len(), 3 * 3 * 4 * 2);
         // The first tap: red, green, blue of both outputs, then zeros; the second follows.
-        assert_eq!(
-            rows[..12],
-            [
-                0.0, 27.0, 9.0, 36.0, 18.0, 45.0, 0.0, 0.0, 1.0, 28.0, 10.0, 37.0
-            ]
-        );
+        assert_eq!(rows[..12], [0.0, 27.0, 9.0, 36.0, 18.0, 45.0, 0.0, 0.0, 1.0, 28.0, 10.0, 37.0]);
         assert_eq!(rows[8 * 8..], [8.0, 35.0, 17.0, 44.0, 26.0, 53.0, 0.0, 0.0]);
     }
 

@@ -14,10 +14,7 @@ pub(super) struct Object<'a> {
 
 /// Parses a file whose top level must be an object.
 pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|source| Error::Json {
-        file: file.to_owned(),
-        source,
-    })?;
+    let value: Value = serde_json::from_slice(bytes).map_err(|source| Error::Json { file: file.to_owned(), source })?;
     match value {
         Value::Object(map) => Ok(map),
         other => Err(Error::Config {
@@ -31,11 +28,7 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
 
 impl<'a> Object<'a> {
     pub(super) fn top(file: &'a str, map: &'a Map<String, Value>) -> Self {
-        Self {
-            file,
-            parent: "",
-            map,
-        }
+        Self { file, parent: "", map }
     }
 
     /// The value of a key; absent and `null` are the same.
@@ -47,33 +40,17 @@ impl<'a> Object<'a> {
     pub(super) fn object(self, key: &'a str) -> Result<Option<Object<'a>>> {
         match self.get(key) {
             None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Object {
-                file: self.file,
-                parent: key,
-                map,
-            })),
+            Some(Value::Object(map)) => Ok(Some(Object { file: self.file, parent: key, map })),
             Some(other) => Err(self.wrong(key, other, "an object")),
         }
     }
 
     pub(super) fn text(self, key: &str) -> Result<Option<&'a str>> {
-        self.get(key)
-            .map(|value| {
-                value
-                    .as_str()
-                    .ok_or_else(|| self.wrong(key, value, "a text"))
-            })
-            .transpose()
+        self.get(key).map(|value| value.as_str().ok_or_else(|| self.wrong(key, value, "a text"))).transpose()
     }
 
     pub(super) fn flag(self, key: &str) -> Result<Option<bool>> {
-        self.get(key)
-            .map(|value| {
-                value
-                    .as_bool()
-                    .ok_or_else(|| self.wrong(key, value, "true or false"))
-            })
-            .transpose()
+        self.get(key).map(|value| value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false"))).transpose()
     }
 
     pub(super) fn number(
@@ -83,23 +60,14 @@ impl<'a> Object<'a> {
         expected: &'static str,
     ) -> Result<Option<f64>> {
         let read = |value: &Value| {
-            let number = value
-                .as_f64()
-                .filter(|number| number.is_finite() && allowed(*number));
+            let number = value.as_f64().filter(|number| number.is_finite() && allowed(*number));
             number.ok_or_else(|| self.wrong(key, value, expected))
         };
         self.get(key).map(read).transpose()
     }
 
-    pub(super) fn count(
-        self,
-        key: &str,
-        allowed: impl Fn(u64) -> bool,
-        expected: &'static str,
-    ) -> Result<Option<u64>> {
-        self.get(key)
-            .map(|value| self.whole(key, value, allowed, expected))
-            .transpose()
+    pub(super) fn count(self, key: &str, allowed: impl Fn(u64) -> bool, expected: &'static str) -> Result<Option<u64>> {
+        self.get(key).map(|value| self.whole(key, value, allowed, expected)).transpose()
     }
 
     /// A whole number; `224.0` is one too.
@@ -116,10 +84,7 @@ impl<'a> Object<'a> {
                 .filter(|number| number.fract() == 0.0 && (0.0..1e15).contains(number))
                 .map(|number| number as u64)
         };
-        let number = value
-            .as_u64()
-            .or_else(float)
-            .filter(|number| allowed(*number));
+        let number = value.as_u64().or_else(float).filter(|number| allowed(*number));
         number.ok_or_else(|| self.wrong(key, value, expected))
     }
 
@@ -133,20 +98,12 @@ impl<'a> Object<'a> {
         let Some(value) = self.get(key) else {
             return Ok(None);
         };
-        let number = |item: &Value| {
-            item.as_f64()
-                .filter(|number| number.is_finite() && allowed(*number))
-        };
+        let number = |item: &Value| item.as_f64().filter(|number| number.is_finite() && allowed(*number));
         let triple = match value.as_array().map(Vec::as_slice) {
-            Some([red, green, blue]) => number(red)
-                .zip(number(green))
-                .zip(number(blue))
-                .map(|((r, g), b)| [r, g, b]),
+            Some([red, green, blue]) => number(red).zip(number(green)).zip(number(blue)).map(|((r, g), b)| [r, g, b]),
             _ => None,
         };
-        triple
-            .map(Some)
-            .ok_or_else(|| self.wrong(key, value, expected))
+        triple.map(Some).ok_or_else(|| self.wrong(key, value, expected))
     }
 
     pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
@@ -154,30 +111,16 @@ impl<'a> Object<'a> {
     }
 
     pub(super) fn wrong(self, key: &str, value: &Value, expected: &'static str) -> Error {
-        Error::Config {
-            file: self.file.to_owned(),
-            key: self.path(key),
-            found: described(value),
-            expected,
-        }
+        Error::Config { file: self.file.to_owned(), key: self.path(key), found: described(value), expected }
     }
 
     pub(super) fn unsupported(self, key: &str, value: &Value, instead: &'static str) -> Error {
-        Error::Unsupported {
-            file: self.file.to_owned(),
-            key: self.path(key),
-            found: described(value),
-            instead,
-        }
+        Error::Unsupported { file: self.file.to_owned(), key: self.path(key), found: described(value), instead }
     }
 
     fn path(self, key: &str) -> String {
         let key = shown(key);
-        if self.parent.is_empty() {
-            key
-        } else {
-            format!("{}.{key}", self.parent)
-        }
+        if self.parent.is_empty() { key } else { format!("{}.{key}", self.parent) }
     }
 }
 

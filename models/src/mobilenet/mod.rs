@@ -20,6 +20,6 @@ pub use fold::Padding;
 pub use network::{Network, Pixels, PlanRequest, Precision};
 pub use recognize::{TensorIndex, recognize};
 pub use spec::{
-    Activation, Architecture, BatchNormNames, BlockSpec, ConvKind, ConvSpec, LinearSpec, Naming,
-    NetworkSpec, SqueezeExciteSpec,
+    Activation, Architecture, BatchNormNames, BlockSpec, ConvKind, ConvSpec, LinearSpec, Naming, NetworkSpec,
+    SqueezeExciteSpec,
 };

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::spec::{
-    Activation, Architecture, BatchNormNames, BlockSpec, ConvKind, ConvSpec, LinearSpec, Naming,
-    NetworkSpec, SqueezeExciteSpec,
+    Activation, Architecture, BatchNormNames, BlockSpec, ConvKind, ConvSpec, LinearSpec, Naming, NetworkSpec,
+    SqueezeExciteSpec,
 };
 use super::tables::{Stage, Table, tables};
 use crate::error::{Error, Problem, Problems, Result, shown};
@@ -36,11 +36,7 @@ impl TensorIndex for BTreeMap<String, Vec<usize>> {
 /// # Errors
 /// [`Error::UnknownNetwork`] if the tensors are not those of a MobileNet, [`Error::Tensors`] with every missing, mis-shaped or
 /// foreign tensor if they nearly are, [`Error::ArchitectureMismatch`] if they are another one than `said`.
-pub fn recognize(
-    file: &str,
-    index: &dyn TensorIndex,
-    said: Option<Architecture>,
-) -> Result<NetworkSpec> {
+pub fn recognize(file: &str, index: &dyn TensorIndex, said: Option<Architecture>) -> Result<NetworkSpec> {
     let mut best: Option<Candidate> = None;
     let mut best_as_said: Option<Candidate> = None;
     for naming in [Naming::Torchvision, Naming::Timm] {
@@ -72,11 +68,9 @@ pub fn recognize(
         });
     }
     match said {
-        Some(said) if said != chosen.spec.architecture => Err(Error::ArchitectureMismatch {
-            file: file.to_owned(),
-            said,
-            found: chosen.spec.architecture,
-        }),
+        Some(said) if said != chosen.spec.architecture => {
+            Err(Error::ArchitectureMismatch { file: file.to_owned(), said, found: chosen.spec.architecture })
+        }
         _ => Ok(chosen.spec),
     }
 }
@@ -84,28 +78,13 @@ pub fn recognize(
 fn unknown(file: &str, index: &dyn TensorIndex) -> Error {
     let mut names: Vec<&str> = index.names().collect();
     names.sort_unstable();
-    let sample: Vec<String> = names
-        .iter()
-        .take(4)
-        .map(|name| format!("`{}`", shown(name)))
-        .collect();
-    let sample = if sample.is_empty() {
-        "none".to_owned()
-    } else {
-        sample.join(", ")
-    };
-    Error::UnknownNetwork {
-        file: file.to_owned(),
-        count: names.len(),
-        sample,
-    }
+    let sample: Vec<String> = names.iter().take(4).map(|name| format!("`{}`", shown(name))).collect();
+    let sample = if sample.is_empty() { "none".to_owned() } else { sample.join(", ") };
+    Error::UnknownNetwork { file: file.to_owned(), count: names.len(), sample }
 }
 
 fn keep_better(best: &mut Option<Candidate>, candidate: Candidate) {
-    if best
-        .as_ref()
-        .is_none_or(|best| candidate.problems.len() < best.problems.len())
-    {
+    if best.as_ref().is_none_or(|best| candidate.problems.len() < best.problems.len()) {
         *best = Some(candidate);
     }
 }
@@ -123,35 +102,15 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn read(
-        index: &dyn TensorIndex,
-        architecture: Architecture,
-        naming: Naming,
-        table: &Table,
-    ) -> Self {
-        let mut reader = Reader {
-            index,
-            naming,
-            used: HashSet::new(),
-            problems: Vec::new(),
-            asked: 0,
-            found: 0,
-        };
+    fn read(index: &dyn TensorIndex, architecture: Architecture, naming: Naming, table: &Table) -> Self {
+        let mut reader = Reader { index, naming, used: HashSet::new(), problems: Vec::new(), asked: 0, found: 0 };
         let spec = reader.network(architecture, table);
-        let foreign =
-            |name: &&str| !reader.used.contains(*name) && !name.ends_with(".num_batches_tracked");
+        let foreign = |name: &&str| !reader.used.contains(*name) && !name.ends_with(".num_batches_tracked");
         let mut unexpected: Vec<&str> = index.names().filter(foreign).collect();
         unexpected.sort_unstable();
         let mut problems = reader.problems;
-        problems.extend(unexpected.into_iter().map(|name| Problem::Unexpected {
-            name: name.to_owned(),
-        }));
-        Self {
-            spec,
-            problems,
-            asked: reader.asked,
-            found: reader.found,
-        }
+        problems.extend(unexpected.into_iter().map(|name| Problem::Unexpected { name: name.to_owned() }));
+        Self { spec, problems, asked: reader.asked, found: reader.found }
     }
 }
 
@@ -209,15 +168,13 @@ impl Reader<'_> {
             }
         }
         let (last, norm) = match (self.naming, architecture) {
-            (Naming::Torchvision, _) => (
-                format!("features.{}.0", blocks.len() + 1),
-                format!("features.{}.1", blocks.len() + 1),
-            ),
+            (Naming::Torchvision, _) => {
+                (format!("features.{}.0", blocks.len() + 1), format!("features.{}.1", blocks.len() + 1))
+            }
             (Naming::Timm, Architecture::V2) => ("conv_head".to_owned(), "bn2".to_owned()),
-            (Naming::Timm, _) => (
-                format!("blocks.{}.0.conv", table.stages.len()),
-                format!("blocks.{}.0.bn1", table.stages.len()),
-            ),
+            (Naming::Timm, _) => {
+                (format!("blocks.{}.0.conv", table.stages.len()), format!("blocks.{}.0.bn1", table.stages.len()))
+            }
         };
         let last = self.conv(ConvRequest {
             name: last,
@@ -232,16 +189,7 @@ impl Reader<'_> {
         let head = self.head(table, known(last.cout));
         let classes = head.last().map_or(0, |layer| layer.cout);
         let feature_size = last.cout;
-        NetworkSpec {
-            architecture,
-            naming: self.naming,
-            stem,
-            blocks,
-            last,
-            head,
-            classes,
-            feature_size,
-        }
+        NetworkSpec { architecture, naming: self.naming, stem, blocks, last, head, classes, feature_size }
     }
 
     fn head(&mut self, table: &Table, features: Option<usize>) -> Vec<LinearSpec> {
@@ -250,11 +198,7 @@ impl Reader<'_> {
             let name = if timm { "classifier" } else { "classifier.1" };
             return vec![self.linear(name, features, None, false, Activation::None)];
         }
-        let (first, second) = if timm {
-            ("conv_head", "classifier")
-        } else {
-            ("classifier.0", "classifier.3")
-        };
+        let (first, second) = if timm { ("conv_head", "classifier") } else { ("classifier.0", "classifier.3") };
         let hidden = self.linear(first, features, None, timm, table.activation);
         let output = self.linear(second, known(hidden.cout), None, false, Activation::None);
         vec![hidden, output]
@@ -274,64 +218,25 @@ impl Reader<'_> {
             name,
             norm,
             kind,
-            kernel: if kind == ConvKind::Depthwise {
-                stage.kernel
-            } else {
-                1
-            },
-            stride: if kind == ConvKind::Depthwise {
-                stride
-            } else {
-                1
-            },
+            kernel: if kind == ConvKind::Depthwise { stage.kernel } else { 1 },
+            stride: if kind == ConvKind::Depthwise { stride } else { 1 },
             cin,
             cout,
             activation,
         };
-        let expand = names.expand.map(|prefixes| {
-            self.conv(conv(
-                prefixes,
-                ConvKind::Pointwise,
-                cin,
-                None,
-                stage.activation,
-            ))
-        });
+        let expand =
+            names.expand.map(|prefixes| self.conv(conv(prefixes, ConvKind::Pointwise, cin, None, stage.activation)));
         let middle = expand.as_ref().map_or(cin, |expand| known(expand.cout));
-        let depthwise = self.conv(conv(
-            names.depthwise,
-            ConvKind::Depthwise,
-            middle,
-            middle,
-            stage.activation,
-        ));
+        let depthwise = self.conv(conv(names.depthwise, ConvKind::Depthwise, middle, middle, stage.activation));
         let middle = middle.or(known(depthwise.cout));
         let squeeze_excite = names.squeeze_excite.map(|(first, second)| {
             let fc1 = self.linear(&first, middle, None, true, Activation::Relu);
             let fc2 = self.linear(&second, known(fc1.cout), middle, true, Activation::None);
-            SqueezeExciteSpec {
-                channels: fc2.cout,
-                squeezed: fc1.cout,
-                fc1,
-                fc2,
-            }
+            SqueezeExciteSpec { channels: fc2.cout, squeezed: fc1.cout, fc1, fc2 }
         });
-        let project = self.conv(conv(
-            names.project,
-            ConvKind::Pointwise,
-            middle,
-            cout,
-            Activation::None,
-        ));
+        let project = self.conv(conv(names.project, ConvKind::Pointwise, middle, cout, Activation::None));
         let residual = stride == 1 && cin == known(project.cout);
-        BlockSpec {
-            name,
-            expand,
-            depthwise,
-            squeeze_excite,
-            project,
-            residual,
-        }
+        BlockSpec { name, expand, depthwise, squeeze_excite, project, residual }
     }
 
     fn block_names(&self, block: &str, architecture: Architecture, stage: &Stage) -> BlockNames {
@@ -339,33 +244,15 @@ impl Reader<'_> {
         match (self.naming, architecture) {
             (Naming::Timm, _) => BlockNames {
                 expand: stage.expand.then(|| pair("conv_pw", "bn1")),
-                depthwise: if stage.expand {
-                    pair("conv_dw", "bn2")
-                } else {
-                    pair("conv_dw", "bn1")
-                },
-                squeeze_excite: stage
-                    .squeeze_excite
-                    .then(|| pair("se.conv_reduce", "se.conv_expand")),
-                project: if stage.expand {
-                    pair("conv_pwl", "bn3")
-                } else {
-                    pair("conv_pw", "bn2")
-                },
+                depthwise: if stage.expand { pair("conv_dw", "bn2") } else { pair("conv_dw", "bn1") },
+                squeeze_excite: stage.squeeze_excite.then(|| pair("se.conv_reduce", "se.conv_expand")),
+                project: if stage.expand { pair("conv_pwl", "bn3") } else { pair("conv_pw", "bn2") },
             },
             (Naming::Torchvision, Architecture::V2) => BlockNames {
                 expand: stage.expand.then(|| pair("conv.0.0", "conv.0.1")),
-                depthwise: if stage.expand {
-                    pair("conv.1.0", "conv.1.1")
-                } else {
-                    pair("conv.0.0", "conv.0.1")
-                },
+                depthwise: if stage.expand { pair("conv.1.0", "conv.1.1") } else { pair("conv.0.0", "conv.0.1") },
                 squeeze_excite: None,
-                project: if stage.expand {
-                    pair("conv.2", "conv.3")
-                } else {
-                    pair("conv.1", "conv.2")
-                },
+                project: if stage.expand { pair("conv.2", "conv.3") } else { pair("conv.1", "conv.2") },
             },
             (Naming::Torchvision, _) => {
                 // At tiny widths rounding makes the middle as narrow as the input, and torchvision then leaves the expansion
@@ -374,15 +261,8 @@ impl Reader<'_> {
                 let expand = stage.expand && !matches!(first, Some([_, 1, taps, _]) if *taps > 1);
                 let depthwise = usize::from(expand);
                 let project = depthwise + 1 + usize::from(stage.squeeze_excite);
-                let layer = |number: usize| {
-                    pair(&format!("block.{number}.0"), &format!("block.{number}.1"))
-                };
-                let squeeze = |number: usize| {
-                    pair(
-                        &format!("block.{number}.fc1"),
-                        &format!("block.{number}.fc2"),
-                    )
-                };
+                let layer = |number: usize| pair(&format!("block.{number}.0"), &format!("block.{number}.1"));
+                let squeeze = |number: usize| pair(&format!("block.{number}.fc1"), &format!("block.{number}.fc2"));
                 BlockNames {
                     expand: expand.then(|| layer(0)),
                     depthwise: layer(depthwise),
@@ -394,43 +274,17 @@ impl Reader<'_> {
     }
 
     fn conv(&mut self, request: ConvRequest) -> ConvSpec {
-        let ConvRequest {
-            name,
-            norm,
-            kind,
-            kernel,
-            stride,
-            cin,
-            cout,
-            activation,
-        } = request;
+        let ConvRequest { name, norm, kind, kernel, stride, cin, cout, activation } = request;
         let weight = format!("{name}.weight");
-        let inputs = if kind == ConvKind::Depthwise {
-            Some(1)
-        } else {
-            cin
-        };
+        let inputs = if kind == ConvKind::Depthwise { Some(1) } else { cin };
         let shape = self.tensor(&weight, &[cout, inputs, Some(kernel), Some(kernel)], None);
-        let cout = shape
-            .and_then(|shape| shape.first().copied())
-            .or(cout)
-            .or_else(|| self.length(&format!("{name}.bias")));
+        let cout =
+            shape.and_then(|shape| shape.first().copied()).or(cout).or_else(|| self.length(&format!("{name}.bias")));
         let weight_scale = self.scale(&name, cout);
         let (bias, batch_norm) = self.bias_or_batch_norm(&name, &norm, cout);
         let cout = cout.unwrap_or(0);
         let cin = cin.unwrap_or(if kind == ConvKind::Depthwise { cout } else { 0 });
-        ConvSpec {
-            weight,
-            weight_scale,
-            bias,
-            batch_norm,
-            kind,
-            kernel,
-            stride,
-            cin,
-            cout,
-            activation,
-        }
+        ConvSpec { weight, weight_scale, bias, batch_norm, kind, kernel, stride, cin, cout, activation }
     }
 
     fn bias_or_batch_norm(
@@ -446,12 +300,7 @@ impl Reader<'_> {
             running_mean: format!("{norm}.running_mean"),
             running_var: format!("{norm}.running_var"),
         };
-        let parts = [
-            &names.weight,
-            &names.bias,
-            &names.running_mean,
-            &names.running_var,
-        ];
+        let parts = [&names.weight, &names.bias, &names.running_mean, &names.running_var];
         if !parts.iter().any(|part| self.index.shape(part).is_some()) {
             self.tensor(&bias, &[cout], Some(norm));
             return (Some(bias), None);
@@ -478,25 +327,11 @@ impl Reader<'_> {
         let weight = format!("{name}.weight");
         let bias = format!("{name}.bias");
         let expected = [cout, cin, Some(1), Some(1)];
-        let shape = self.tensor(
-            &weight,
-            if as_conv { &expected } else { &expected[..2] },
-            None,
-        );
-        let cout = shape
-            .and_then(|shape| shape.first().copied())
-            .or(cout)
-            .or_else(|| self.length(&bias));
+        let shape = self.tensor(&weight, if as_conv { &expected } else { &expected[..2] }, None);
+        let cout = shape.and_then(|shape| shape.first().copied()).or(cout).or_else(|| self.length(&bias));
         let weight_scale = self.scale(name, cout);
         self.tensor(&bias, &[cout], None);
-        LinearSpec {
-            weight,
-            weight_scale,
-            bias,
-            cin: cin.unwrap_or(0),
-            cout: cout.unwrap_or(0),
-            activation,
-        }
+        LinearSpec { weight, weight_scale, bias, cin: cin.unwrap_or(0), cout: cout.unwrap_or(0), activation }
     }
 
     /// The scale of an 8-bit weight, if there is one.
@@ -516,12 +351,7 @@ impl Reader<'_> {
     }
 
     /// Asks for a tensor: its shape if it fits, else `None` and a problem on the list.
-    fn tensor(
-        &mut self,
-        name: &str,
-        expected: &[Option<usize>],
-        or_batch_norm: Option<&str>,
-    ) -> Option<Vec<usize>> {
+    fn tensor(&mut self, name: &str, expected: &[Option<usize>], or_batch_norm: Option<&str>) -> Option<Vec<usize>> {
         self.asked += 1;
         let Some(shape) = self.index.shape(name) else {
             self.problems.push(Problem::Missing {
@@ -534,9 +364,10 @@ impl Reader<'_> {
         self.found += 1;
         self.used.insert(name.to_owned());
         let fits = shape.len() == expected.len()
-            && shape.iter().zip(expected).all(|(&size, expected)| {
-                size > 0 && expected.is_none_or(|expected| size == expected)
-            });
+            && shape
+                .iter()
+                .zip(expected)
+                .all(|(&size, expected)| size > 0 && expected.is_none_or(|expected| size == expected));
         if !fits {
             self.problems.push(Problem::Shape {
                 name: name.to_owned(),

@@ -20,13 +20,8 @@ pub enum Architecture {
 
 impl Architecture {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::V2,
-        Self::V3Large,
-        Self::V3Small,
-        Self::V3LargeMinimalistic,
-        Self::V3SmallMinimalistic,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::V2, Self::V3Large, Self::V3Small, Self::V3LargeMinimalistic, Self::V3SmallMinimalistic];
 
     /// The name as torchvision spells it, `mobilenet_v3_small` for example, with `_minimalistic` where that applies.
     pub fn name(self) -> &'static str {
@@ -43,9 +38,7 @@ impl Architecture {
     /// (`tf_mobilenetv3_large_minimal_100`, `mobilenetv2_140`) or a Hugging Face `model_type`. `None` if it is none of these.
     pub fn from_name(name: &str) -> Option<Self> {
         let plain = name.strip_prefix("tf_").unwrap_or(name);
-        let rest = plain
-            .strip_prefix("mobilenet_v")
-            .or_else(|| plain.strip_prefix("mobilenetv"))?;
+        let rest = plain.strip_prefix("mobilenet_v").or_else(|| plain.strip_prefix("mobilenetv"))?;
         let mut words = rest.split('_');
         match (words.next()?, words.next()) {
             ("2", _) => Some(Self::V2),
@@ -245,26 +238,14 @@ pub struct NetworkSpec {
 impl NetworkSpec {
     /// Every convolution in the order in which it runs (the layers of squeeze-excite and of the head are not among them).
     pub fn convolutions(&self) -> impl Iterator<Item = &ConvSpec> {
-        let blocks = self.blocks.iter().flat_map(|block| {
-            block
-                .expand
-                .iter()
-                .chain([&block.depthwise, &block.project])
-        });
-        std::iter::once(&self.stem)
-            .chain(blocks)
-            .chain([&self.last])
+        let blocks = self.blocks.iter().flat_map(|block| block.expand.iter().chain([&block.depthwise, &block.project]));
+        std::iter::once(&self.stem).chain(blocks).chain([&self.last])
     }
 
     /// Every fully connected layer: those of squeeze-excite in the order of the blocks, then the head.
     pub fn linears(&self) -> impl Iterator<Item = &LinearSpec> {
-        let squeeze = self
-            .blocks
-            .iter()
-            .filter_map(|block| block.squeeze_excite.as_ref());
-        squeeze
-            .flat_map(|layers| [&layers.fc1, &layers.fc2])
-            .chain(&self.head)
+        let squeeze = self.blocks.iter().filter_map(|block| block.squeeze_excite.as_ref());
+        squeeze.flat_map(|layers| [&layers.fc1, &layers.fc2]).chain(&self.head)
     }
 
     /// Whether any weight has a scale beside it, which is to say is stored in 8 bits.

@@ -83,32 +83,18 @@ fn table(architecture: Architecture) -> Table {
         Architecture::V3SmallMinimalistic => (&V3_SMALL, true),
     };
     let v2 = architecture == Architecture::V2;
-    let narrow = if v2 {
-        Activation::Relu6
-    } else {
-        Activation::Relu
-    };
-    let wide = if v2 || minimalistic {
-        narrow
-    } else {
-        Activation::HardSwish
-    };
+    let narrow = if v2 { Activation::Relu6 } else { Activation::Relu };
+    let wide = if v2 || minimalistic { narrow } else { Activation::HardSwish };
     let stages = rows
         .iter()
-        .map(
-            |&(repeats, kernel, stride, expand, squeeze_excite, hard_swish)| Stage {
-                repeats,
-                kernel: if minimalistic { 3 } else { kernel },
-                stride,
-                expand,
-                squeeze_excite: squeeze_excite && !minimalistic,
-                activation: if hard_swish { wide } else { narrow },
-            },
-        )
+        .map(|&(repeats, kernel, stride, expand, squeeze_excite, hard_swish)| Stage {
+            repeats,
+            kernel: if minimalistic { 3 } else { kernel },
+            stride,
+            expand,
+            squeeze_excite: squeeze_excite && !minimalistic,
+            activation: if hard_swish { wide } else { narrow },
+        })
         .collect();
-    Table {
-        stages,
-        activation: wide,
-        hidden: !v2,
-    }
+    Table { stages, activation: wide, hidden: !v2 }
 }

@@ -1,10 +1,6 @@
 //! Every kind of json file that comes with a model, and what is said about a wrong one.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test stops at the first thing that is not as expected"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as expected")]
 
 use super::*;
 use crate::mobilenet::{TensorIndex, recognize};
@@ -47,41 +43,20 @@ fn settings(said: &ModelConfig, classes: usize) -> Settings {
 fn nothing_said_means_torchvisions_defaults() {
     let settings = settings(&ModelConfig::default(), 1000);
     assert_eq!(settings.preprocess, Preprocess::default());
-    assert_eq!(
-        (
-            settings.padding,
-            settings.batch_norm_epsilon,
-            settings.label_offset
-        ),
-        (Padding::Symmetric, 1e-5, 0)
-    );
+    assert_eq!((settings.padding, settings.batch_norm_epsilon, settings.label_offset), (Padding::Symmetric, 1e-5, 0));
     assert_eq!(settings.labels.get(999), Some("class 999"));
     assert_eq!(
         settings.assumed,
-        [
-            "symmetric padding",
-            "an input of 224 x 224 pixels",
-            "ImageNet's mean and deviation"
-        ]
+        ["symmetric padding", "an input of 224 x 224 pixels", "ImageNet's mean and deviation"]
     );
-    assert_eq!(
-        config("{}").unwrap(),
-        ModelConfig {
-            file: "config.json".to_owned(),
-            ..ModelConfig::default()
-        }
-    );
+    assert_eq!(config("{}").unwrap(), ModelConfig { file: "config.json".to_owned(), ..ModelConfig::default() });
 }
 
 #[test]
 fn a_background_class_shifts_labels() {
     let settings = settings(&ModelConfig::default(), 1001);
     assert_eq!(
-        (
-            settings.label_offset,
-            settings.labels.get(0),
-            settings.labels.get(1)
-        ),
+        (settings.label_offset, settings.labels.get(0), settings.labels.get(1)),
         (1, Some("background"), Some("class 0"))
     );
 }
@@ -95,23 +70,10 @@ fn a_folder_of_our_own() {
     );
     let said = said.unwrap();
     assert_eq!(said.architecture, Some(Architecture::V3LargeMinimalistic));
-    assert_eq!(
-        (said.width_multiplier, said.batch_norm_epsilon),
-        (Some(1.0), None)
-    );
+    assert_eq!((said.width_multiplier, said.batch_norm_epsilon), (Some(1.0), None));
     let settings = settings(&said, 1001);
-    assert_eq!(
-        settings.preprocess,
-        Preprocess {
-            mean: [0.5; 3],
-            std: [0.5, 0.25, 0.5],
-            ..Preprocess::default()
-        }
-    );
-    assert_eq!(
-        (settings.padding, settings.label_offset),
-        (Padding::TensorflowSame, 1)
-    );
+    assert_eq!(settings.preprocess, Preprocess { mean: [0.5; 3], std: [0.5, 0.25, 0.5], ..Preprocess::default() });
+    assert_eq!((settings.padding, settings.label_offset), (Padding::TensorflowSame, 1));
     assert!(settings.assumed.is_empty());
 }
 
@@ -119,14 +81,8 @@ fn a_folder_of_our_own() {
 fn an_unstated_resize_keeps_the_usual_proportion() {
     let resize = |text: &str| settings(&config(text).unwrap(), 10).preprocess.resize;
     assert_eq!(resize(r#"{"image_size": 96}"#), Resize::Shorter(109));
-    assert_eq!(
-        resize(r#"{"image_size": [192, 192]}"#),
-        Resize::Shorter(219)
-    );
-    assert_eq!(
-        resize(r#"{"image_size": 64, "resize": 64.0}"#),
-        Resize::Shorter(64)
-    );
+    assert_eq!(resize(r#"{"image_size": [192, 192]}"#), Resize::Shorter(219));
+    assert_eq!(resize(r#"{"image_size": 64, "resize": 64.0}"#), Resize::Shorter(64));
 }
 
 #[test]
@@ -141,22 +97,11 @@ fn timms_hub_config() {
     let said = said.unwrap();
     assert_eq!(said.architecture, Some(Architecture::V3SmallMinimalistic));
     let settings = settings(&said, 3);
-    let expected = Preprocess {
-        resize: Resize::Shorter(269),
-        crop: 256,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        filter: Filter::Bicubic,
-    };
+    let expected =
+        Preprocess { resize: Resize::Shorter(269), crop: 256, mean: [0.5; 3], std: [0.5; 3], filter: Filter::Bicubic };
     assert_eq!(settings.preprocess, expected);
-    assert_eq!(
-        (settings.padding, settings.batch_norm_epsilon),
-        (Padding::TensorflowSame, 1e-3)
-    );
-    assert_eq!(
-        [0, 1, 2].map(|index| settings.labels.get(index).unwrap()),
-        ["tench", "n2", "shark"]
-    );
+    assert_eq!((settings.padding, settings.batch_norm_epsilon), (Padding::TensorflowSame, 1e-3));
+    assert_eq!([0, 1, 2].map(|index| settings.labels.get(index).unwrap()), ["tench", "n2", "shark"]);
     assert!(settings.assumed.is_empty());
 }
 
@@ -178,121 +123,56 @@ fn hugging_face_config_and_preprocessor() {
     .unwrap();
     assert_eq!(said.architecture, Some(Architecture::V2));
     let settings = settings(&said, 2);
-    let expected = Preprocess {
-        resize: Resize::Shorter(200),
-        crop: 192,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-        filter: Filter::Bilinear,
-    };
+    let expected =
+        Preprocess { resize: Resize::Shorter(200), crop: 192, mean: [0.5; 3], std: [0.5; 3], filter: Filter::Bilinear };
     assert_eq!(settings.preprocess, expected);
-    assert_eq!(
-        (settings.padding, settings.batch_norm_epsilon),
-        (Padding::TensorflowSame, 1e-3)
-    );
-    assert_eq!(
-        [0, 1].map(|index| settings.labels.get(index).unwrap()),
-        ["tench", "goldfish"]
-    );
+    assert_eq!((settings.padding, settings.batch_norm_epsilon), (Padding::TensorflowSame, 1e-3));
+    assert_eq!([0, 1].map(|index| settings.labels.get(index).unwrap()), ["tench", "goldfish"]);
 }
 
 #[test]
 fn preprocessors_that_leave_steps_out() {
     let read = |text: &str| settings(&preprocessor(text).unwrap(), 10).preprocess;
-    let exact = Resize::Exact {
-        width: 160,
-        height: 160,
-    };
+    let exact = Resize::Exact { width: 160, height: 160 };
     assert_eq!(
         read(r#"{"size": {"height": 160, "width": 160}}"#),
-        Preprocess {
-            resize: exact,
-            crop: 160,
-            ..Preprocess::default()
-        }
+        Preprocess { resize: exact, crop: 160, ..Preprocess::default() }
     );
-    assert_eq!(
-        read(
-            r#"{"size": {"height": 160, "width": 160}, "crop_size": 96, "do_center_crop": false}"#
-        )
-        .crop,
-        160
-    );
-    assert_eq!(
-        read(r#"{"size": {"height": 160, "width": 160}, "crop_size": 96}"#).crop,
-        96
-    );
-    assert_eq!(
-        read(r#"{"size": 288, "crop_size": 256}"#).resize,
-        Resize::Shorter(288)
-    );
+    assert_eq!(read(r#"{"size": {"height": 160, "width": 160}, "crop_size": 96, "do_center_crop": false}"#).crop, 160);
+    assert_eq!(read(r#"{"size": {"height": 160, "width": 160}, "crop_size": 96}"#).crop, 96);
+    assert_eq!(read(r#"{"size": 288, "crop_size": 256}"#).resize, Resize::Shorter(288));
     assert_eq!(read(r#"{"do_resize": false}"#).resize, Resize::Keep);
     let plain = read(r#"{"do_normalize": false}"#);
     assert_eq!((plain.mean, plain.std), ([0.0; 3], [1.0; 3]));
     // Mean and deviation of pixels from 0 to 255, and from 0 to 2.
-    let raw = read(
-        r#"{"do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": [127.5, 127.5, 127.5]}"#,
-    );
+    let raw = read(r#"{"do_rescale": false, "image_mean": [127.5, 127.5, 127.5], "image_std": [127.5, 127.5, 127.5]}"#);
     assert_eq!((raw.mean, raw.std), ([0.5; 3], [0.5; 3]));
-    let double = read(
-        r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#,
-    );
-    assert!(
-        double
-            .mean
-            .iter()
-            .chain(&double.std)
-            .all(|value| (value - 0.5).abs() < 1e-6),
-        "{double:?}"
-    );
+    let double = read(r#"{"rescale_factor": 0.00784313725490196, "image_mean": [1, 1, 1], "image_std": [1, 1, 1]}"#);
+    assert!(double.mean.iter().chain(&double.std).all(|value| (value - 0.5).abs() < 1e-6), "{double:?}");
 }
 
 #[test]
 fn wrong_values_are_named_with_file_and_key() {
     let cases = [
-        (
-            r#"[1]"#,
-            "config.json: `(top level)` is [1], expected an object",
-        ),
+        (r#"[1]"#, "config.json: `(top level)` is [1], expected an object"),
         (
             r#"{"image_size": 100}"#,
             "config.json: `image_size` is 100, expected a square whose side is a multiple of 32, at most 8192",
         ),
         (r#"{"image_size": [224, 192]}"#, "`image_size` is [224,192]"),
         (r#"{"image_size": -32}"#, "`image_size` is -32"),
-        (
-            r#"{"image_size": 4294967296}"#,
-            "`image_size` is 4294967296",
-        ),
+        (r#"{"image_size": 4294967296}"#, "`image_size` is 4294967296"),
         (r#"{"image_size": "224"}"#, "`image_size` is \"224\""),
-        (
-            r#"{"image_size": [1, 32, 32]}"#,
-            "`image_size` is [1,32,32]",
-        ),
-        (
-            r#"{"image_size": {"height": 32}}"#,
-            "`image_size` is an object with 1 keys",
-        ),
-        (
-            r#"{"resize": 0}"#,
-            "`resize` is 0, expected a whole number of pixels from 1 to 8192",
-        ),
+        (r#"{"image_size": [1, 32, 32]}"#, "`image_size` is [1,32,32]"),
+        (r#"{"image_size": {"height": 32}}"#, "`image_size` is an object with 1 keys"),
+        (r#"{"resize": 0}"#, "`resize` is 0, expected a whole number of pixels from 1 to 8192"),
         (r#"{"resize": 22.5}"#, "`resize` is 22.5"),
         (r#"{"mean": [0.5, 0.5]}"#, "`mean` is [0.5,0.5]"),
         (r#"{"mean": [0.5, 0.5, "x"]}"#, "`mean` is"),
         (r#"{"mean": [0, 0, 1e300]}"#, "`mean` is"),
-        (
-            r#"{"mean": [1, 2, 3, 4, 5, 6, 7, 8, 9]}"#,
-            "`mean` is a list of 9 values",
-        ),
-        (
-            r#"{"std": [0.5, 0, 0.5]}"#,
-            "`std` is [0.5,0,0.5], expected three numbers from 1e-6 to 1e6",
-        ),
-        (
-            r#"{"padding": "valid"}"#,
-            "`padding` is \"valid\", expected `symmetric` or `tensorflow_same`",
-        ),
+        (r#"{"mean": [1, 2, 3, 4, 5, 6, 7, 8, 9]}"#, "`mean` is a list of 9 values"),
+        (r#"{"std": [0.5, 0, 0.5]}"#, "`std` is [0.5,0,0.5], expected three numbers from 1e-6 to 1e6"),
+        (r#"{"padding": "valid"}"#, "`padding` is \"valid\", expected `symmetric` or `tensorflow_same`"),
         (r#"{"bn_eps": -1}"#, "`bn_eps` is -1"),
         (r#"{"num_classes": 0}"#, "`num_classes` is 0"),
         (r#"{"label_offset": 1.5}"#, "`label_offset` is 1.5"),
@@ -303,39 +183,18 @@ fn wrong_values_are_named_with_file_and_key() {
             "`interpolation` is \"lanczos\", which is not supported; `bilinear` and `bicubic` are",
         ),
         (r#"{"pretrained_cfg": 3}"#, "`pretrained_cfg` is 3"),
-        (
-            r#"{"pretrained_cfg": {"crop_pct": 0}}"#,
-            "`pretrained_cfg.crop_pct` is 0",
-        ),
-        (
-            r#"{"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 1e-9}}"#,
-            "`pretrained_cfg.crop_pct` is 1e-9",
-        ),
+        (r#"{"pretrained_cfg": {"crop_pct": 0}}"#, "`pretrained_cfg.crop_pct` is 0"),
+        (r#"{"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 1e-9}}"#, "`pretrained_cfg.crop_pct` is 1e-9"),
         (
             r#"{"pretrained_cfg": {"crop_mode": "squash"}}"#,
             "`pretrained_cfg.crop_mode` is \"squash\", which is not supported",
         ),
-        (
-            r#"{"id2label": {"0": "a", "2": "b"}}"#,
-            "`id2label.2` is \"b\"",
-        ),
-        (
-            r#"{"id2label": {"0": "a", "00": "b"}}"#,
-            "`id2label` is an object with 2 keys",
-        ),
-        (
-            r#"{"id2label": {"0": 5}}"#,
-            "`id2label.0` is 5, expected a text",
-        ),
-        (
-            r#"{"id2label": {"x\u001b": "a"}}"#,
-            "`id2label.x\\u{1b}` is \"a\"",
-        ),
+        (r#"{"id2label": {"0": "a", "2": "b"}}"#, "`id2label.2` is \"b\""),
+        (r#"{"id2label": {"0": "a", "00": "b"}}"#, "`id2label` is an object with 2 keys"),
+        (r#"{"id2label": {"0": 5}}"#, "`id2label.0` is 5, expected a text"),
+        (r#"{"id2label": {"x\u001b": "a"}}"#, "`id2label.x\\u{1b}` is \"a\""),
         (r#"{"label_names": "n1"}"#, "`label_names` is \"n1\""),
-        (
-            r#"{"label_names": ["n1"], "label_descriptions": {"n1": 1}}"#,
-            "`label_descriptions.n1` is 1",
-        ),
+        (r#"{"label_names": ["n1"], "label_descriptions": {"n1": 1}}"#, "`label_descriptions.n1` is 1"),
     ];
     for (text, expected) in cases {
         let message = config(text).unwrap_err().to_string();
@@ -351,42 +210,21 @@ fn wrong_preprocessors_are_named_with_file_and_key() {
             r#"{"size": {"longest_edge": 9}}"#,
             "`size` is an object with 1 keys, expected an object with `shortest_edge`",
         ),
-        (
-            r#"{"size": {"shortest_edge": 0}}"#,
-            "`size.shortest_edge` is 0",
-        ),
+        (r#"{"size": {"shortest_edge": 0}}"#, "`size.shortest_edge` is 0"),
         (
             r#"{"size": {"height": 200, "width": 200}}"#,
             "`size` is an object with 2 keys, expected a square whose side is a multiple of 32",
         ),
-        (
-            r#"{"crop_size": {"height": 200, "width": 200}}"#,
-            "`crop_size` is 200",
-        ),
-        (
-            r#"{"do_center_crop": false}"#,
-            "`do_center_crop` is false, which is not supported",
-        ),
-        (
-            r#"{"do_resize": "no"}"#,
-            "`do_resize` is \"no\", expected true or false",
-        ),
-        (
-            r#"{"resample": 1}"#,
-            "`resample` is 1, which is not supported; 2 (bilinear) and 3 (bicubic) are",
-        ),
+        (r#"{"crop_size": {"height": 200, "width": 200}}"#, "`crop_size` is 200"),
+        (r#"{"do_center_crop": false}"#, "`do_center_crop` is false, which is not supported"),
+        (r#"{"do_resize": "no"}"#, "`do_resize` is \"no\", expected true or false"),
+        (r#"{"resample": 1}"#, "`resample` is 1, which is not supported; 2 (bilinear) and 3 (bicubic) are"),
         (r#"{"rescale_factor": 0}"#, "`rescale_factor` is 0"),
-        (
-            r#"{"rescale_offset": true}"#,
-            "`rescale_offset` is true, which is not supported",
-        ),
+        (r#"{"rescale_offset": true}"#, "`rescale_offset` is true, which is not supported"),
     ];
     for (text, expected) in cases {
         let message = preprocessor(text).unwrap_err().to_string();
-        assert!(
-            message.starts_with("preprocessor_config.json: "),
-            "{message}"
-        );
+        assert!(message.starts_with("preprocessor_config.json: "), "{message}");
         assert!(message.contains(expected), "{text}: {message}");
     }
 }
@@ -396,28 +234,16 @@ fn what_is_not_json_is_refused() {
     for text in ["", "{", "{\"a\": NaN}", "\u{0}", &"[".repeat(100_000)] {
         let error = config(text).unwrap_err();
         assert!(matches!(error, Error::Json { .. }), "{error}");
-        assert!(
-            error
-                .to_string()
-                .starts_with("config.json is not valid JSON: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("config.json is not valid JSON: "), "{error}");
     }
 }
 
 #[test]
 fn counts_must_fit_the_last_layer() {
-    let refused = |text: &str| {
-        Settings::new(&config(text).unwrap(), &network(10))
-            .unwrap_err()
-            .to_string()
-    };
+    let refused = |text: &str| Settings::new(&config(text).unwrap(), &network(10)).unwrap_err().to_string();
     assert_eq!(
         refused(r#"{"num_classes": 11}"#),
         "config.json: `num_classes` is 11, but the last layer has 10 outputs"
     );
-    assert!(
-        refused(r#"{"id2label": {"0": "a"}}"#)
-            .starts_with("config.json has 1 labels for 10 classes")
-    );
+    assert!(refused(r#"{"id2label": {"0": "a"}}"#).starts_with("config.json has 1 labels for 10 classes"));
 }
