@@ -36,7 +36,7 @@ ${ activation.fields() }
 // [images, h, w, c]
 @group(0) @binding(1) var<storage, read> x: ${ storage_of.rows(values) };
 // [kernel * kernel, c]
-@group(0) @binding(2) var<storage, read> w: array<${ "u32" if storage == "i8" else "vec4<f32>" }>;
+@group(0) @binding(2) var<storage, read> w: ${ storage_of.rows("i8" if storage == "i8" else "f32") };
 // [1 or 2, c]: the bias, then the scale of each channel of byte weights
 @group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
 // [images, ho, wo, c]
@@ -52,14 +52,7 @@ ${ storage_of.writer("y", values) }
 
 ${ activation.function() }
 
-// The weights of four channels.
-fn weights(i: u32) -> vec4<f32> {
-# if storage == "i8"
-    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(w[i]) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
-# else
-    return w[i];
-# endif
-}
+${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 
 # set scaled = " * factor" if storage == "i8" else ""
 # if path == "sweep"
@@ -100,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let row${ r } = (image * params.h + u32(clamp(y${ r }, 0, h - 1))) * params.w * c4 + c;
 # endfor
 # for i in range(K * K)
-    let w${ i } = weights(${ i }u * c4 + c);
+    let w${ i } = load_w(${ i }u * c4 + c);
 # endfor
     // sumR_J: the output of row R that J more steps will complete, less what it still misses.
 # for r in range(OY)
@@ -182,7 +175,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let row = (image * params.h + u32(clamp(iy, 0, h - 1))) * params.w * c4 + c;
 # if shape == "any"
             for (var kx = 0u; kx < params.kernel; kx++) {
-                let tap = weights((ky * params.kernel + kx) * c4 + c);
+                let tap = load_w((ky * params.kernel + kx) * c4 + c);
 # for t in range(4)
                 let x${ t } = ix0 + i32(${ t }u * params.stride + kx);
                 let v${ t } = load_x(row + u32(clamp(x${ t }, 0, w_last)) * c4);
@@ -196,7 +189,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
             let v${ i } = select(vec4<f32>(), read${ i }, inside && x${ i } >= 0 && x${ i } <= w_last);
 # endfor
 # for kx in range(K)
-            let tap${ kx } = weights((ky * ${ K }u + ${ kx }u) * c4 + c);
+            let tap${ kx } = load_w((ky * ${ K }u + ${ kx }u) * c4 + c);
 # for t in range(4)
             sum${ t } += v${ t * S + kx } * tap${ kx };
 # endfor

@@ -9,6 +9,7 @@ use crate::{Desc, Fill, Format, Noise};
 crate::kernels! {
     conv,
     depthwise,
+    depthwise_pointwise,
     pointwise,
     stem,
 }

@@ -46,7 +46,7 @@ ${ activation.fields() }
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 # endif
 // [kernel * kernel * 3, n]
-@group(0) @binding(2) var<storage, read> w: array<${ "u32" if storage == "i8" else "vec4<f32>" }>;
+@group(0) @binding(2) var<storage, read> w: ${ storage_of.rows("i8" if storage == "i8" else "f32") };
 // [1 or 2, n]: the bias, then the scale of each output channel of byte weights
 @group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
 // [m, n]
@@ -67,14 +67,7 @@ fn pixel(i: u32) -> vec3<f32> {
 # endif
 }
 
-// The weights of four output channels.
-fn weights(i: u32) -> vec4<f32> {
-# if storage == "i8"
-    return vec4<f32>(bitcast<vec4<i32>>(vec4<u32>(w[i]) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u));
-# else
-    return w[i];
-# endif
-}
+${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 
 # set groups = (TM + SG - 1) // SG if subgroups else TM
 # if subgroups
@@ -113,7 +106,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let a${ p } = select(vec3<f32>(), read${ p }, all(at${ p } == vec2<i32>(near${ p })));
 # endfor
 # for i in range(3)
-            let w${ i } = weights(tap + ${ i }u * n4);
+            let w${ i } = load_w(tap + ${ i }u * n4);
 # endfor
             tap += 3u * n4;
 # for i in range(3)
