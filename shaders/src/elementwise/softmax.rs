@@ -1,6 +1,6 @@
 //! Softmax over the last axis, on its own.
 
-use super::layout::{filled, require_f32};
+use super::layout::{filled, grid, require_f32};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
     parallel, traffic,
@@ -42,16 +42,17 @@ impl Kernel for Softmax {
         SOURCES
     }
 
-    fn candidates(&self, _call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
-        fitting(SOURCES, &[], caps).collect()
+    fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+        let path = if caps.software || call.inputs[0].last() <= 32 { "sweep" } else { "portable" };
+        fitting(SOURCES, &[("path", path)], caps).collect()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
         let x = &call.inputs[0];
-        let rows = x.rows() as u32;
-        let width = rows.clamp(1, 32_768);
-        let params = vec![rows, width, x.last() as u32, u32::from(self.logarithm)];
-        filled(Launch::new(call, params, [width, rows.div_ceil(width), 1]), source)
+        let rows = if source.number("LANES") > 1 { 1 } else { source.workgroup[0] };
+        let (grid, _) = grid(x.rows().div_ceil(rows as usize), source);
+        let params = vec![x.rows() as u32, grid[0] * rows, x.last() as u32, u32::from(self.logarithm)];
+        filled(Launch::new(call, params, grid), source)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
