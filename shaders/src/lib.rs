@@ -8,6 +8,7 @@
 mod activation;
 mod case;
 pub mod conv;
+pub mod elementwise;
 pub mod head;
 pub mod image;
 mod kernel;
@@ -40,5 +41,5 @@ pub(crate) use kernels;
 
 /// Every kernel, family by family.
 pub fn all() -> Vec<Entry> {
-    [conv::FAMILY, head::FAMILY, image::FAMILY].concat()
+    [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY].concat()
 }

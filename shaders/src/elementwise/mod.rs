@@ -1,0 +1,15 @@
+//! Operators on whole tensors, for networks that are more than convolutions: plain, portable, complete.
+
+mod layout;
+
+crate::kernels! {
+    binary,
+    concat,
+    matmul,
+    pool2d,
+    rearrange,
+    reduce,
+    reshape,
+    softmax,
+    unary,
+}
