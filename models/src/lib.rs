@@ -2,9 +2,12 @@
 //!
 //! - [`mobilenet`]: from tensor names, shapes and json files to a complete description of a MobileNet.
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
+//! - `decode` (feature `image`): picture files to pixels, within limits.
 //! - [`labels`]: what an output index is called.
 
 pub mod classifier;
+#[cfg(feature = "image")]
+pub mod decode;
 pub mod error;
 pub mod image_prep;
 pub mod input;
