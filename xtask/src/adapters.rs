@@ -186,6 +186,12 @@ fn usable(manifest: &Path) -> bool {
     manifest.is_file() && manifest.with_file_name("libvk_swiftshader.so").is_file()
 }
 
+/// The browser on the `PATH` whose WebGPU can be tried.
+#[cfg(feature = "browser")]
+pub(crate) fn browser() -> Option<PathBuf> {
+    BROWSERS.iter().find_map(|name| which(name))
+}
+
 /// Folders in which a browser's own files may lie, likeliest first.
 fn browser_folders() -> Vec<PathBuf> {
     let mut folders = Vec::new();

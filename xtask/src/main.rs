@@ -1,8 +1,9 @@
 //! What a developer runs: one command that tests on every adapter of the machine, and the few that stand beside it.
 //!
-//! Only the standard library is used, so that `cargo xtask` answers seconds after a clean checkout.
+//! Only the standard library is used (but for `browser`), so that `cargo xtask` answers seconds after a clean checkout.
 
 mod adapters;
+mod browser;
 mod deps;
 mod install;
 mod process;
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
              run every test on every adapter of this machine, installing software adapters when missing;
              --full runs all cases instead of the short tier, FILTER picks tests by name
   adapters   say which adapters and tools the tests will find here, and what is missing
+  browser    compile every kernel in headless Chromium, whose WebGPU shares no code with wgpu
   wasm       build the libraries for wasm32-unknown-unknown
   deps       prove that the libraries' dependencies are small and cannot reach the network";
 
@@ -45,6 +47,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
     match command.as_str() {
         "test" => test::run(&test::Options::parse(rest)?),
         "adapters" => no_arguments(rest).and_then(|()| adapters::report()),
+        "browser" => no_arguments(rest).and_then(|()| browser::check()),
         "wasm" => no_arguments(rest).and_then(|()| wasm::build()),
         "deps" => no_arguments(rest).and_then(|()| deps::check()),
         "help" | "--help" | "-h" => {
