@@ -1,0 +1,65 @@
+//! Really trained MobileNets against an independent implementation's logits, on every adapter and the CPU executor.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::models::mobilenet::Precision;
+use lampyris::{Classifier, ClassifierOptions};
+use support::{Tensors, devices, material};
+
+/// Worst difference of logits relative to the reference's largest.
+fn worst(found: &[Vec<f32>], reference: &[f32]) -> f32 {
+    let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let found: Vec<f32> = found.concat();
+    assert_eq!(found.len(), reference.len());
+    found.iter().zip(reference).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
+}
+
+/// `[images, 3, side, side]` as `[images, side, side, 3]`.
+fn channels_last(values: &[f32], side: usize) -> Vec<f32> {
+    values
+        .chunks(3 * side * side)
+        .flat_map(|image| (0..side * side).flat_map(move |p| (0..3).map(move |c| image[c * side * side + p])))
+        .collect()
+}
+
+#[test]
+fn logits_of_the_reference_pixels() {
+    let Some(material) = material() else { return };
+    let labels: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(material.join("images/labels.json")).unwrap()).unwrap();
+    let index: Vec<usize> =
+        labels["pixels"]["index"].as_array().unwrap().iter().map(|i| i.as_u64().unwrap() as usize).collect();
+    let pixels = channels_last(&Tensors::open(&material.join("images/pixels.safetensors")).f32("pixels"), 224);
+    let few = channels_last(&Tensors::open(&material.join("mobilenet_tiny/pixels.safetensors")).f32("pixels"), 96);
+    let models = [
+        ("mobilenet_v2", true),
+        ("mobilenet_v3_small", true),
+        ("mobilenet_v3_large_minimalistic", true),
+        ("mobilenet_tiny/mobilenet_v2_w025", false),
+        ("mobilenet_tiny/mobilenet_v3_small_w025", false),
+        ("mobilenet_tiny/mobilenet_v3_large_w025", false),
+    ];
+    for (model, imagenet) in models {
+        let folder = material.join(model);
+        let reference = Tensors::open(&folder.join("reference.safetensors")).f32("logits");
+        let reference: Vec<f32> = match imagenet {
+            true => index.iter().flat_map(|i| reference[i * 1001..(i + 1) * 1001].to_vec()).collect(),
+            false => reference,
+        };
+        let pixels = if imagenet { &pixels } else { &few };
+        for (name, gpu) in devices() {
+            for (precision, tolerance) in [(Precision::F32, 1e-3), (Precision::F16, 2e-2)] {
+                let options = ClassifierOptions::default().precision(precision);
+                let loaded = Classifier::load_with(&gpu, &folder, options, |_| ());
+                let classifier = gpu.block_on(loaded).unwrap();
+                let answers = gpu.block_on(classifier.classify_normalized(pixels)).unwrap();
+                let logits: Vec<Vec<f32>> = answers.into_iter().map(|a| a.logits).collect();
+                let error = worst(&logits, &reference);
+                eprintln!("{model} {precision:?} on {name}: {error:e}");
+                assert!(error <= tolerance, "{model} {precision:?} on {name}: {error:e} > {tolerance:e}");
+            }
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What the tests share: the adapters of this machine, and the material, or a printed skip.
+
+#![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+use lampyris::engine::weights::Weights;
+use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, adapters};
+use std::path::{Path, PathBuf};
+
+/// Whether `LAMPYRIS_REQUIRE` asks for `what`.
+pub fn required(what: &str) -> bool {
+    std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == what))
+}
+
+/// The folder of models, photos and references: `LAMPYRIS_MATERIAL`, or `../shared/material` beside the repository.
+pub fn material() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/material");
+    let folder = std::env::var_os("LAMPYRIS_MATERIAL").map_or(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    assert!(!required("material"), "LAMPYRIS_REQUIRE asks for material and {} is no folder", folder.display());
+    eprintln!("SKIPPED: no material at {}; tests/MATERIAL.md says what it is", folder.display());
+    None
+}
+
+/// Every adapter, lavapipe once more with WebGPU's default limits, and the CPU executor last.
+pub fn devices() -> Vec<(String, Gpu)> {
+    let mut devices = Vec::new();
+    for (index, adapter) in pollster::block_on(adapters()).iter().enumerate() {
+        let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
+        devices.push((adapter.to_string(), pollster::block_on(Gpu::with(options.clone())).unwrap()));
+        if adapter.backend == "vulkan" && adapter.name.contains("llvmpipe") {
+            let clamped = pollster::block_on(Gpu::with(options.limits(LimitTier::WebGpu))).unwrap();
+            assert_eq!((clamped.caps().max_storage_buffers, clamped.caps().subgroup), (8, None));
+            devices.push((format!("{adapter}, clamped to WebGPU's defaults"), clamped));
+        }
+    }
+    assert!(!devices.is_empty() || !required("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
+    if devices.is_empty() {
+        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
+    }
+    devices.push(("CPU executor".to_owned(), Gpu::cpu_executor()));
+    devices
+}
+
+/// A safetensors file of references.
+pub struct Tensors(Weights);
+
+impl Tensors {
+    pub fn open(path: &Path) -> Tensors {
+        Tensors(Weights::open(path).unwrap())
+    }
+
+    pub fn f32(&self, name: &str) -> Vec<f32> {
+        self.0.f32(name).unwrap()
+    }
+}
