@@ -12,6 +12,7 @@ use lampyris_engine::kernels::image::Area;
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -48,6 +49,12 @@ pub struct Classifier {
     inner: Arc<Inner>,
 }
 
+/// A kind of picture, the images of the batch it belongs to and its position among them.
+type PreparingKey = (PictureKind, usize, usize);
+
+/// How a picture is prepared, and its bytes when it is not a texture.
+type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
+
 #[derive(Debug)]
 struct Inner {
     gpu: Gpu,
@@ -57,7 +64,7 @@ struct Inner {
     precision: Precision,
     store: ConstantStore,
     executors: Mutex<HashMap<(usize, Pixels), Executor>>,
-    preparing: Mutex<Vec<((PictureKind, usize, usize), GpuPlan)>>,
+    preparing: Mutex<Vec<(PreparingKey, GpuPlan)>>,
 }
 
 impl TensorIndex for Weights {
@@ -266,10 +273,7 @@ impl Classifier {
     }
 
     /// How a picture is prepared on the device: as it is, or, when the device cannot bind so large a picture, resized on the CPU first.
-    fn fitted<'a>(
-        &self,
-        picture: &'a Picture<'_>,
-    ) -> Result<(PictureKind, Preprocess, Option<std::borrow::Cow<'a, [u8]>>)> {
+    fn fitted<'a>(&self, picture: &'a Picture<'_>) -> Result<Fitted<'a>> {
         let preprocess = self.inner.preprocess;
         let input::Pixels::Rgba8(bytes) = &picture.input.pixels else {
             return Ok((picture.kind, preprocess, None));

@@ -8,12 +8,12 @@ use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, adapters};
 use std::path::{Path, PathBuf};
 
 /// Whether `LAMPYRIS_REQUIRE` asks for `what`.
-pub fn required(what: &str) -> bool {
+pub(crate) fn required(what: &str) -> bool {
     std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == what))
 }
 
 /// The folder of models, photos and references: `LAMPYRIS_MATERIAL`, or `../shared/material` beside the repository.
-pub fn material() -> Option<PathBuf> {
+pub(crate) fn material() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/material");
     let folder = std::env::var_os("LAMPYRIS_MATERIAL").map_or(beside, PathBuf::from);
     if folder.is_dir() {
@@ -25,7 +25,7 @@ pub fn material() -> Option<PathBuf> {
 }
 
 /// Every adapter, lavapipe once more with WebGPU's default limits, and the CPU executor last.
-pub fn devices() -> Vec<(String, Gpu)> {
+pub(crate) fn devices() -> Vec<(String, Gpu)> {
     let mut devices = Vec::new();
     for (index, adapter) in pollster::block_on(adapters()).iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
@@ -45,14 +45,14 @@ pub fn devices() -> Vec<(String, Gpu)> {
 }
 
 /// A safetensors file of references.
-pub struct Tensors(Weights);
+pub(crate) struct Tensors(Weights);
 
 impl Tensors {
-    pub fn open(path: &Path) -> Tensors {
+    pub(crate) fn open(path: &Path) -> Tensors {
         Tensors(Weights::open(path).unwrap())
     }
 
-    pub fn f32(&self, name: &str) -> Vec<f32> {
+    pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
         self.0.f32(name).unwrap()
     }
 }
