@@ -3,13 +3,14 @@
 // portable: an invocation owns 4 pixels x 4 channels.
 // subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; each lane loads the values of
 // other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
-//@ axis path = portable(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=28)
+// tiled: a workgroup owns 64 pixels x 64 channels and stages 16 channels in at a time in workgroup memory.
+//@ axis path = portable(TM=4) | tiled(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=28)
 //@ axis storage = f32 | f16 | i8
 //@ axis gate = plain | scaled
 # import "storage" as storage_of
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
-# set subgroups = path != "portable"
+# set subgroups = path in ["subgroup4", "subgroup8"]
 
 struct Params {
     // pixels of all images
@@ -72,6 +73,69 @@ fn finish(row: u32, column: u32, sum: vec4<f32>, bias: vec4<f32>, factor: vec4<f
     }
 }
 
+# if path == "tiled"
+// [pixel][four channels in], and [channel in][four channels out].
+var<workgroup> tile_x: array<array<vec4<f32>, 4>, 64>;
+var<workgroup> tile_w: array<array<vec4<f32>, 16>, 16>;
+
+@compute @workgroup_size(16, 16)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_id) local: vec3<u32>,
+    @builtin(local_invocation_index) index: u32,
+) {
+    let k4 = params.k4;
+    let n4 = params.n4;
+    let column = group.x * 16u + local.x;
+    let row0 = group.y * 64u + local.y * ${ TM }u;
+    // What this invocation stages: one pixel's four channels, and weights of one four of channels out.
+    let staged_row = min(group.y * 64u + index / 4u, params.m - 1u);
+    let staged_n = min(group.x * 16u + index % 16u, n4 - 1u);
+# for t in range(TM)
+    var sum${ t } = vec4<f32>();
+# endfor
+    for (var k = 0u; k < k4; k += 4u) {
+        let staged_k = k + index % 4u;
+        var a = load_x(staged_row * k4 + min(staged_k, k4 - 1u));
+# if gate == "scaled"
+        a *= load_scale(staged_row / params.pixels * k4 + min(staged_k, k4 - 1u));
+# endif
+        tile_x[index / 4u][index % 4u] = select(vec4<f32>(), a, staged_k < k4);
+# if storage == "f32"
+        tile_w[index / 16u][index % 16u] = w[min(k * 4u + index / 16u, k4 * 4u - 1u) * n4 + staged_n];
+# elif storage == "f16"
+        if index < 128u {
+            let pair = w[min(k * 2u + index / 16u, k4 * 2u - 1u) * n4 + staged_n];
+            let x_half = unpack2x16float(pair.x);
+            let y_half = unpack2x16float(pair.y);
+            let z_half = unpack2x16float(pair.z);
+            let w_half = unpack2x16float(pair.w);
+            tile_w[index / 16u * 2u][index % 16u] = vec4<f32>(x_half.x, y_half.x, z_half.x, w_half.x);
+            tile_w[index / 16u * 2u + 1u][index % 16u] = vec4<f32>(x_half.y, y_half.y, z_half.y, w_half.y);
+        }
+# else
+        if index < 64u {
+            let quads = w[min(k + index / 16u, k4 - 1u) * n4 + staged_n];
+# for i in range(4)
+            tile_w[index / 16u * 4u + ${ i }u][index % 16u] = bytes(quads, ${ 24 - 8 * i }u);
+# endfor
+        }
+# endif
+        workgroupBarrier();
+        for (var i = 0u; i < 4u; i++) {
+            let w0 = tile_w[i * 4u][local.x];
+            let w1 = tile_w[i * 4u + 1u][local.x];
+            let w2 = tile_w[i * 4u + 2u][local.x];
+            let w3 = tile_w[i * 4u + 3u][local.x];
+# for t in range(TM)
+            let a${ t } = tile_x[local.y * ${ TM }u + ${ t }u][i];
+            sum${ t } += a${ t }.x * w0 + a${ t }.y * w1 + a${ t }.z * w2 + a${ t }.w * w3;
+# endfor
+        }
+        workgroupBarrier();
+    }
+    let n = min(column, n4 - 1u);
+# else
 # if subgroups
 # set groups = (TM + SG - 1) // SG
 @compute @workgroup_size(${ SG })
@@ -150,6 +214,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # endfor
 # endfor
     }
+# endif
     let bias = affine[n];
     var factor = vec4<f32>(1.0);
     if params.scales != 0u {
