@@ -18,6 +18,8 @@
 
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
-pub use lampyris_engine::gpu::{AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, adapters};
+pub use lampyris_engine::gpu::{
+    AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
+};
 pub use lampyris_models as models;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};

@@ -2,7 +2,7 @@
 
 use super::pipeline::Pipeline;
 use super::poll::Mailbox;
-use super::{ConstantStore, Gpu};
+use super::{ConstantStore, Gpu, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Desc, HostTensor, Launch, Operand, Source};
@@ -130,9 +130,23 @@ impl GpuPlan {
         progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         check_memory(gpu, &plan)?;
-        let mut launches = Vec::with_capacity(plan.steps.len());
+        let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {
-            launches.push(plan.with_call(step, |call| launch(gpu, step, call, choice))?);
+            let (inputs, outputs) = plan.descs(step);
+            let call = Call { inputs: &inputs, outputs: &outputs };
+            let candidates = step.kernel.candidates(&call, gpu.caps());
+            let source = match choice {
+                VariantChoice::Best => {
+                    let (source, new) = tune::fastest(gpu, step, &call, &candidates).await?;
+                    measured |= new;
+                    source
+                }
+                VariantChoice::By(choose) => choose(step, &candidates),
+            };
+            launches.push(launch(gpu, step, &call, source)?);
+        }
+        if measured && let Some(tuning) = gpu.tuning() {
+            tuning.save();
         }
         let sources: Vec<Source> = launches.iter().map(|(source, _)| **source).collect();
         gpu.guarded("compiling the kernels", |device| {
@@ -275,6 +289,25 @@ impl GpuPlan {
         pass.dispatch_workgroups(x, y, z);
     }
 
+    /// Submits the plan `times` times in one pass, without reading anything back.
+    pub(super) fn repeat(&self, times: u32) -> Result<()> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        if let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) {
+            let descriptor = wgpu::CommandEncoderDescriptor { label: Some("lampyris.repeat") };
+            let mut encoder = device.create_command_encoder(&descriptor);
+            {
+                let descriptor = wgpu::ComputePassDescriptor { label: Some("lampyris.repeat"), timestamp_writes: None };
+                let mut pass = encoder.begin_compute_pass(&descriptor);
+                for _ in 0..times {
+                    self.encode(device, &mut pass, &[]);
+                }
+            }
+            queue.submit([encoder.finish()]);
+        }
+        Ok(())
+    }
+
     fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
         let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| {
@@ -368,13 +401,13 @@ fn check_memory(gpu: &Gpu, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Chooses the variant of a step and its launch.
-fn launch(gpu: &Gpu, step: &Step, call: &Call<'_>, choice: VariantChoice<'_>) -> Result<(&'static Source, Launch)> {
-    let candidates = step.kernel.candidates(call, gpu.caps());
-    let source = match choice {
-        VariantChoice::Best => candidates.first().copied(),
-        VariantChoice::By(choose) => choose(step, &candidates),
-    };
+/// The launch of a step's chosen variant.
+fn launch(
+    gpu: &Gpu,
+    step: &Step,
+    call: &Call<'_>,
+    source: Option<&'static Source>,
+) -> Result<(&'static Source, Launch)> {
     let adapter = gpu.summary().name.clone();
     let Some(source) = source.filter(|s| s.fits(gpu.caps())) else {
         let call = call.inputs.iter().map(Desc::to_string).collect::<Vec<_>>().join(", ");

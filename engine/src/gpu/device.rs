@@ -3,6 +3,7 @@
 use super::adapter::{self, AdapterChoice, AdapterKind, AdapterSummary, Requirements};
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
+use super::tune::Tuning;
 use crate::{Error, Result};
 use lampyris_shaders::Caps;
 use std::path::PathBuf;
@@ -19,6 +20,17 @@ pub enum LimitTier {
     WebGpu,
 }
 
+/// Which kernel variants to choose from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum VariantSet {
+    /// Those for the adapter's kind.
+    #[default]
+    Adapter,
+    /// Those for real GPUs, on a software adapter too: exercises them where no GPU is at hand.
+    RealGpu,
+}
+
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -27,6 +39,8 @@ pub struct GpuOptions {
     pub adapter: AdapterChoice,
     /// Which limits.
     pub limits: LimitTier,
+    /// Which kernel variants to choose from.
+    pub variants: VariantSet,
     /// Keep the driver's and naga's run-time checks of shaders.
     pub checked: bool,
     /// Most bytes of GPU memory that one plan may take; unlimited when absent.
@@ -45,6 +59,12 @@ impl GpuOptions {
     /// With these limits.
     pub fn limits(mut self, limits: LimitTier) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// With these kernel variants.
+    pub fn variants(mut self, variants: VariantSet) -> Self {
+        self.variants = variants;
         self
     }
 
@@ -91,6 +111,7 @@ struct Opened {
     device: wgpu::Device,
     queue: wgpu::Queue,
     pipelines: Pipelines,
+    tuning: Tuning,
 }
 
 impl Gpu {
@@ -150,7 +171,8 @@ impl Gpu {
             tracing::error!(%error, "uncaptured device error");
             note_loss(&on_error, &error.to_string());
         }));
-        let summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        summary.caps.software &= options.variants == VariantSet::Adapter;
         Ok(Gpu::assemble(device, queue, summary, options, lost, true))
     }
 
@@ -179,7 +201,8 @@ impl Gpu {
         own: bool,
     ) -> Gpu {
         let pipelines = Pipelines::new(&device, &summary, &options);
-        let opened = Some(Opened { device, queue, pipelines });
+        let tuning = Tuning::open(&summary, &options);
+        let opened = Some(Opened { device, queue, pipelines, tuning });
         Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, submitting: Mutex::default() }) }
     }
 
@@ -225,6 +248,10 @@ impl Gpu {
     /// Keeps other runs out between writing inputs and submitting.
     pub(super) fn submitting(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.submitting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tuning(&self) -> Option<&Tuning> {
+        self.inner.opened.as_ref().map(|opened| &opened.tuning)
     }
 
     /// Whether the engine opened the device itself.

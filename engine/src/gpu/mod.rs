@@ -9,9 +9,10 @@ mod pipeline;
 mod poll;
 mod store;
 mod texture;
+mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
-pub use device::{Gpu, GpuOptions, LimitTier};
+pub use device::{Gpu, GpuOptions, LimitTier, VariantSet};
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -1,0 +1,181 @@
+//! Which of several variants is faster on this adapter: measured once per step shape, remembered in memory and on disk.
+
+use super::adapter::AdapterSummary;
+use super::device::GpuOptions;
+use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice};
+use crate::plan::{PlanBuilder, Step};
+use crate::{Error, Result};
+use lampyris_shaders::{Call, Case, HostTensor, Source, Tier, difference};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What was measured, by step shape.
+#[derive(Debug, Default)]
+pub(super) struct Tuning {
+    known: Mutex<BTreeMap<String, String>>,
+    file: Option<PathBuf>,
+}
+
+/// How long one sample of a variant should take at least, in seconds.
+#[cfg(not(target_arch = "wasm32"))]
+const SAMPLE_SECONDS: f64 = 1e-3;
+
+/// Samples of a variant, of which the fastest counts.
+#[cfg(not(target_arch = "wasm32"))]
+const SAMPLES: usize = 5;
+
+impl Tuning {
+    /// Reads what an earlier process measured on this adapter and driver; a damaged file is ignored.
+    pub(super) fn open(summary: &AdapterSummary, options: &GpuOptions) -> Tuning {
+        let file = options.cache.as_ref().map(|folder| {
+            let name = format!("{}|{}|{}", summary.name, summary.driver, summary.backend);
+            folder.join(format!("tuning-{:016x}.json", checksum(name.as_bytes())))
+        });
+        #[cfg(not(target_arch = "wasm32"))]
+        let known = file.as_ref().and_then(|file| std::fs::read(file).ok());
+        #[cfg(target_arch = "wasm32")]
+        let known: Option<Vec<u8>> = None;
+        let known = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        Tuning { known: Mutex::new(known), file }
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: String, label: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, label.to_owned());
+    }
+
+    /// Writes the file back; failing to is no failure of the run.
+    pub(super) fn save(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(file) = &self.file {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let text = serde_json::to_vec_pretty(&known).unwrap_or_default();
+            let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
+            let write = || {
+                file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+                std::fs::write(&temporary, text)?;
+                std::fs::rename(&temporary, file)
+            };
+            if let Err(error) = write() {
+                tracing::debug!(%error, file = %file.display(), "the tuning cache was not written");
+            }
+        }
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn checksum(data: &[u8]) -> u64 {
+    data.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
+}
+
+/// What a measurement holds for: the kernel, its parameters, its shapes, and the very text of the shaders.
+fn key(step: &Step, call: &Call<'_>, candidates: &[&'static Source]) -> String {
+    let shaders = candidates.iter().fold(0, |sum, source| sum ^ checksum(source.wgsl.as_bytes()));
+    format!("{} {} {:?} {shaders:016x}", step.kernel.name(), step.kernel.summary(), call.inputs)
+}
+
+/// The fastest of `candidates` on this adapter, and whether it had to be measured. Those that disagree with the last,
+/// portable one are not taken.
+///
+/// # Errors
+/// [`Error::DeviceLost`] when the device is gone.
+pub(super) async fn fastest(
+    gpu: &Gpu,
+    step: &Step,
+    call: &Call<'_>,
+    candidates: &[&'static Source],
+) -> Result<(Option<&'static Source>, bool)> {
+    let (Some(tuning), [_, _, ..]) = (gpu.tuning(), candidates) else {
+        return Ok((candidates.first().copied(), false));
+    };
+    let key = key(step, call, candidates);
+    if let Some(known) = tuning.get(&key).and_then(|label| candidates.iter().find(|s| s.label == label)) {
+        return Ok((Some(known), false));
+    }
+    if !gpu.is_own() {
+        return Ok((candidates.first().copied(), false));
+    }
+    let case = Case {
+        label: step.name.clone(),
+        kernel: step.kernel.clone(),
+        inputs: call.inputs.iter().map(|desc| (desc.clone(), lampyris_shaders::Fill::Noise)).collect(),
+        tier: Tier::Model,
+    };
+    let inputs = case.tensors();
+    let mut reference: Option<Vec<HostTensor>> = None;
+    let mut best: Option<(f64, &'static Source)> = None;
+    for source in candidates.iter().rev().copied() {
+        let plan = match alone(gpu, step, &inputs, source).await {
+            Ok(plan) => plan,
+            Err(error @ Error::DeviceLost { .. }) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, variant = source.label, "a variant was left out");
+                continue;
+            }
+        };
+        let data: Vec<InputData<'_>> = inputs.iter().map(|t| InputData::Words(&t.words)).collect();
+        let found = plan.run(&data).await?;
+        let tolerance = 2.0 * step.kernel.tolerance(call).relative;
+        match &reference {
+            Some(reference) if difference(reference, &found).worst > tolerance => {
+                tracing::warn!(variant = source.label, kernel = source.kernel, "a variant disagrees and was left out");
+                continue;
+            }
+            Some(_) => {}
+            None => reference = Some(found),
+        }
+        let seconds = plan.seconds_of_a_run().await?;
+        if best.is_none_or(|(fastest, _)| seconds < fastest) {
+            best = Some((seconds, source));
+        }
+    }
+    if let Some((_, source)) = best {
+        tuning.put(key, source.label);
+    }
+    Ok((best.map(|(_, source)| source).or(candidates.last().copied()), true))
+}
+
+/// The step as a plan of its own.
+async fn alone(gpu: &Gpu, step: &Step, inputs: &[HostTensor], source: &'static Source) -> Result<GpuPlan> {
+    let mut builder = PlanBuilder::new();
+    let ids: Vec<_> =
+        inputs.iter().enumerate().map(|(i, t)| builder.input(format!("input{i}"), t.desc.clone())).collect();
+    for (i, id) in builder.apply_shared(step.name.clone(), step.kernel.clone(), &ids)?.into_iter().enumerate() {
+        builder.output(format!("output{i}"), id);
+    }
+    let choose = |_: &Step, _: &[&'static Source]| Some(source);
+    let store = ConstantStore::new();
+    Box::pin(GpuPlan::new(gpu, Arc::new(builder.finish()), &store, VariantChoice::By(&choose))).await
+}
+
+impl GpuPlan {
+    /// Seconds of one run, from runs repeated in one pass; their inputs are those of the last run.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn seconds_of_a_run(&self) -> Result<f64> {
+        let (mut repeats, mut best) = (1u32, f64::INFINITY);
+        let mut samples = 0;
+        while samples < SAMPLES {
+            let start = std::time::Instant::now();
+            self.repeat(repeats)?;
+            self.gpu().idle().await?;
+            let seconds = start.elapsed().as_secs_f64();
+            if seconds < SAMPLE_SECONDS && repeats < 1 << 12 {
+                repeats *= 2;
+                continue;
+            }
+            best = best.min(seconds / f64::from(repeats));
+            samples += 1;
+        }
+        Ok(best)
+    }
+
+    /// A browser's clock is too coarse to choose by, so the best guess stays.
+    #[cfg(target_arch = "wasm32")]
+    async fn seconds_of_a_run(&self) -> Result<f64> {
+        Ok(0.0)
+    }
+}

@@ -1,0 +1,53 @@
+//! Where two variants are candidates, the faster is measured, remembered and asked for again; a damaged memory is ignored.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+use lampyris_engine::gpu::{AdapterChoice, ConstantStore, GpuOptions, GpuPlan, VariantChoice, VariantSet};
+use lampyris_engine::kernels::{Desc, Format, conv::Pointwise};
+use lampyris_engine::{Gpu, Plan, PlanBuilder};
+use std::sync::Arc;
+
+fn plan() -> Plan {
+    let mut b = PlanBuilder::new();
+    let x = b.input("x", Desc::f32([1, 6, 6, 16]));
+    let w = b.input("w", Desc::new(Format::MatrixF32, [16, 20]));
+    let a = b.input("a", Desc::f32([1, 20]));
+    let y = b.apply("y", Pointwise::default(), &[x, w, a]).unwrap();
+    b.output("y", y);
+    b.finish()
+}
+
+fn chosen(folder: &std::path::Path) -> Option<&'static str> {
+    let options = GpuOptions::default().variants(VariantSet::RealGpu).cache(folder);
+    let gpu = pollster::block_on(Gpu::with(options.adapter(AdapterChoice::Best))).unwrap();
+    if gpu.is_cpu_executor() {
+        let required = std::env::var("LAMPYRIS_REQUIRE").unwrap_or_default();
+        assert!(!required.contains("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
+        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
+        return None;
+    }
+    let store = ConstantStore::new();
+    let plan = gpu.block_on(GpuPlan::new(&gpu, Arc::new(plan()), &store, VariantChoice::Best)).unwrap();
+    Some(plan.sources().next().unwrap().choice("path"))
+}
+
+#[test]
+fn the_choice_is_measured_once_and_kept_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(first) = chosen(folder.path()) else { return };
+    assert!(["tiled", "portable"].contains(&first), "{first}");
+    let file = || {
+        let mut files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("tuning-")).unwrap()
+    };
+    let text = std::fs::read_to_string(file()).unwrap();
+    assert!(text.contains(first), "{text}");
+    // What the file says is believed, so turning it round turns the choice round.
+    let other = if first == "tiled" { "portable" } else { "tiled" };
+    std::fs::write(file(), text.replace(first, other)).unwrap();
+    assert_eq!(chosen(folder.path()), Some(other));
+    // A damaged file is not fatal: it is measured again.
+    std::fs::write(file(), "{ not json").unwrap();
+    assert!(chosen(folder.path()).is_some());
+    assert!(std::fs::read_to_string(file()).unwrap().contains("pointwise"));
+}
