@@ -1,0 +1,102 @@
+//! A network of a few steps under construction, with the tensors that go into it.
+
+use lampyris_engine::kernels::elementwise::{Axis, Rearrange, Reshape};
+use lampyris_engine::kernels::{Desc, Format, HostTensor, Kernel};
+use lampyris_engine::plan::{Plan, TensorId};
+use lampyris_engine::{PlanBuilder, Result};
+use std::sync::Arc;
+
+/// An output in logical form.
+pub(crate) struct Answer {
+    /// `None` for a list of indices, which no operator gives another shape; its order is the recorded one.
+    pub(crate) shape: Option<Vec<usize>>,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Answer {
+    /// The values of a host tensor; words as the whole numbers they are.
+    pub(crate) fn of(tensor: &HostTensor) -> Answer {
+        let shape = (tensor.desc.format != Format::Word).then(|| tensor.desc.shape.clone());
+        let values = match tensor.desc.format {
+            Format::Word => tensor.words.iter().map(|word| f64::from(*word)).collect(),
+            _ => tensor.values().iter().map(|value| f64::from(*value)).collect(),
+        };
+        Answer { shape, values }
+    }
+}
+
+/// A finished plan and its inputs.
+pub(crate) struct Network {
+    plan: Arc<Plan>,
+    inputs: Vec<HostTensor>,
+}
+
+impl Network {
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.plan.clone()
+    }
+
+    pub(crate) fn inputs(&self) -> &[HostTensor] {
+        &self.inputs
+    }
+}
+
+/// Collects steps and inputs.
+#[derive(Default)]
+pub(crate) struct Sketch {
+    builder: PlanBuilder,
+    inputs: Vec<HostTensor>,
+    constants: usize,
+}
+
+impl Sketch {
+    /// A tensor that is given at every run.
+    pub(crate) fn input(&mut self, shape: &[usize], values: &[f32]) -> TensorId {
+        let tensor = HostTensor::from_values(Desc::f32(shape), values);
+        let id = self.builder.input(format!("in{}", self.inputs.len()), tensor.desc.clone());
+        self.inputs.push(tensor);
+        id
+    }
+
+    /// A tensor that is given once, as weights are.
+    pub(crate) fn constant(&mut self, desc: Desc, values: &[f32]) -> TensorId {
+        let tensor = HostTensor::from_values(desc.clone(), values);
+        self.constants += 1;
+        self.builder.constant(format!("constant{}", self.constants), desc, Arc::new(move || Ok(tensor.clone())))
+    }
+
+    /// The shape of a tensor.
+    pub(crate) fn shape(&self, id: TensorId) -> Vec<usize> {
+        self.builder.desc(id).shape.clone()
+    }
+
+    /// Applies a kernel and gives its first output.
+    pub(crate) fn apply(&mut self, kernel: impl Kernel, inputs: &[TensorId]) -> Result<TensorId> {
+        self.builder.apply(kernel.name(), kernel, inputs)
+    }
+
+    /// Applies a kernel and gives all outputs.
+    pub(crate) fn apply_all(&mut self, kernel: impl Kernel, inputs: &[TensorId]) -> Result<Vec<TensorId>> {
+        self.builder.apply_all(kernel.name(), kernel, inputs)
+    }
+
+    /// Axis `i` of the result is axis `order[i]` of `x`.
+    pub(crate) fn transpose(&mut self, x: TensorId, order: &[usize]) -> Result<TensorId> {
+        let shape = self.shape(x);
+        let axes = order.iter().map(|axis| Axis::whole(*axis, shape[*axis])).collect();
+        self.apply(Rearrange { axes, constant: 0.0 }, &[x])
+    }
+
+    /// The same values under another shape.
+    pub(crate) fn reshape(&mut self, x: TensorId, shape: &[usize]) -> Result<TensorId> {
+        self.apply(Reshape { shape: shape.to_vec() }, &[x])
+    }
+
+    /// The finished plan.
+    pub(crate) fn finish(mut self, outputs: &[TensorId]) -> Network {
+        for (position, id) in outputs.iter().enumerate() {
+            self.builder.output(format!("out{position}"), *id);
+        }
+        Network { plan: Arc::new(self.builder.finish()), inputs: self.inputs }
+    }
+}
