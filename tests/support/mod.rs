@@ -27,6 +27,19 @@ pub fn relative(found: &[f32], reference: &[f32]) -> f32 {
     found.iter().zip(reference).map(apart).fold(0.0f32, f32::max) / largest
 }
 
+/// `[images, 3, side, side]` as `[images, side, side, 3]`.
+pub fn channels_last(values: &[f32], side: usize) -> Vec<f32> {
+    values
+        .chunks(3 * side * side)
+        .flat_map(|image| (0..side * side).flat_map(move |p| (0..3).map(move |c| image[c * side * side + p])))
+        .collect()
+}
+
+/// The folder of a recorded network of noise; `tests/fixtures/README.md` says what it holds.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mobilenet").join(name)
+}
+
 /// The folder of models, photos and references: `LAMPYRIS_MATERIAL`, or `../shared/material` beside the repository.
 pub fn material() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/material");
@@ -69,6 +82,10 @@ impl Tensors {
 
     pub fn f32(&self, name: &str) -> Vec<f32> {
         self.0.f32(name).unwrap()
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.0.names().collect()
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
