@@ -300,7 +300,7 @@ impl Classifier {
     pub(crate) fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
         let format = match &input.pixels {
             input::Pixels::Rgba8(bytes) => {
-                let expected = u64::from(input.width) * u64::from(input.height) * 4;
+                let expected = (u64::from(input.width) * u64::from(input.height)).saturating_mul(4);
                 if bytes.len() as u64 != expected {
                     let (width, height, found) = (input.width, input.height, bytes.len() as u64);
                     return Err(Error::PixelBytes { width, height, expected, found });

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+pub mod bent;
 pub mod photos;
 
 use lampyris::engine::weights::Weights;
