@@ -4,7 +4,7 @@ use crate::image_prep::{Preprocess, Resize, resize_crop_u8};
 use crate::input::{self, Input};
 use crate::labels::Labels;
 use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
-use crate::prepare::PictureKind;
+use crate::prepare::{self, PictureKind};
 use crate::source::Source;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
@@ -53,7 +53,7 @@ pub struct Classifier {
 type PreparingKey = (PictureKind, usize, usize);
 
 /// How a picture is prepared, and its bytes when it is not a texture.
-type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
+pub(crate) type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -209,7 +209,7 @@ impl Classifier {
                     let side = self.inner.preprocess.crop;
                     let prepared = picture.to_crop(&self.inner.preprocess, &self.inner.gpu)?;
                     debug_assert_eq!(prepared.len() as u32, side * side * 4);
-                    words.extend(prepared.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])));
+                    words.extend(prepare::words(&prepared));
                 }
                 let side = self.inner.preprocess.crop as usize;
                 let desc = Desc::new(Format::Rgba8, [inputs.len(), side, side]);
@@ -250,30 +250,21 @@ impl Classifier {
         for picture in pictures {
             let (kind, preprocess, bytes) = self.fitted(picture)?;
             kinds.push((kind, preprocess));
-            words.push(bytes.map(|b| {
-                b.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect::<Vec<u32>>()
-            }));
+            words.push(bytes.map(|bytes| prepare::words(&bytes)));
         }
         let mut plans = Vec::with_capacity(pictures.len());
         for (item, (kind, preprocess)) in kinds.iter().enumerate() {
             plans.push(self.preparing(kind, preprocess, plan, (pictures.len(), item)).await?);
         }
-        let data: Vec<[InputData<'_>; 1]> = pictures
-            .iter()
-            .zip(&words)
-            .map(|(picture, words)| match (&picture.input.pixels, words) {
-                (input::Pixels::Texture(view, _), None) => [InputData::Texture(view)],
-                (_, Some(words)) => [InputData::Words(words)],
-                _ => [InputData::Bound],
-            })
-            .collect();
+        let data: Vec<[InputData<'_>; 1]> =
+            pictures.iter().zip(&words).map(|(picture, words)| [picture.data(words.as_deref())]).collect();
         let before: Vec<(&GpuPlan, &[InputData<'_>])> =
             plans.iter().zip(&data).map(|(plan, data)| (plan, data.as_slice())).collect();
         Ok(plan.submit(&[InputData::Bound], &before)?.wait().await?)
     }
 
     /// How a picture is prepared on the device: as it is, or, when the device cannot bind so large a picture, resized on the CPU first.
-    fn fitted<'a>(&self, picture: &'a Picture<'_>) -> Result<Fitted<'a>> {
+    pub(crate) fn fitted<'a>(&self, picture: &'a Picture<'_>) -> Result<Fitted<'a>> {
         let preprocess = self.inner.preprocess;
         let input::Pixels::Rgba8(bytes) = &picture.input.pixels else {
             return Ok((picture.kind, preprocess, None));
@@ -310,10 +301,10 @@ impl Classifier {
         Ok(plan)
     }
 
-    fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
+    pub(crate) fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
         let format = match &input.pixels {
             input::Pixels::Rgba8(bytes) => {
-                let expected = u64::from(input.width) * u64::from(input.height) * 4;
+                let expected = (u64::from(input.width) * u64::from(input.height)).saturating_mul(4);
                 if bytes.len() as u64 != expected {
                     let (width, height, found) = (input.width, input.height, bytes.len() as u64);
                     return Err(Error::PixelBytes { width, height, expected, found });
@@ -385,14 +376,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A checked input.
-struct Picture<'a> {
+pub(crate) struct Picture<'a> {
     input: &'a Input<'a>,
     kind: PictureKind,
 }
 
 impl Picture<'_> {
+    /// What the preparing plan reads: the texture, or the words of [`Classifier::fitted`]'s bytes.
+    pub(crate) fn data<'a>(&'a self, words: Option<&'a [u32]>) -> InputData<'a> {
+        match (&self.input.pixels, words) {
+            (input::Pixels::Texture(view, _), None) => InputData::Texture(view),
+            (_, Some(words)) => InputData::Words(words),
+            _ => InputData::Bound,
+        }
+    }
+
     /// The network's pixels, computed on the CPU.
-    fn to_crop(&self, preprocess: &Preprocess, gpu: &Gpu) -> Result<Vec<u8>> {
+    pub(crate) fn to_crop(&self, preprocess: &Preprocess, gpu: &Gpu) -> Result<Vec<u8>> {
         let input::Pixels::Rgba8(bytes) = &self.input.pixels else {
             let adapter = gpu.summary().name.clone();
             return Err(Error::Engine(lampyris_engine::Error::NoTexture { adapter }));

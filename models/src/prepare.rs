@@ -1,7 +1,9 @@
 //! A picture becomes a network's input on the device: two dispatches that resize and crop it, from bytes or a texture.
 
 use crate::image_prep::{Passes, Preprocess, ResizeTable};
-use crate::{Error, Result};
+use crate::input::Input;
+use crate::{Classifier, Error, Result};
+use lampyris_engine::gpu::{ConstantStore, GpuPlan, VariantChoice};
 use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::TensorId;
@@ -51,4 +53,31 @@ impl PictureKind {
 fn constant(builder: &mut PlanBuilder, name: &str, from: &ResizeTable) -> TensorId {
     let tensor: HostTensor = table(&from.first, &from.count, &from.coefficients, from.taps);
     builder.constant(name, tensor.desc.clone(), Arc::new(move || Ok(tensor.clone())))
+}
+
+impl Classifier {
+    /// The pixels that the network is given for a picture: `side` rows of `side` RGBA pixels, after resize and crop and before
+    /// normalization. Prepared as [`Classifier::classify`] prepares them and read back, to see what a network sees; each
+    /// call sets up anew.
+    ///
+    /// # Errors
+    /// As [`Classifier::classify`].
+    pub async fn prepared_pixels<'a>(&self, input: impl Into<Input<'a>>) -> Result<Vec<u8>> {
+        let input = input.into();
+        let picture = self.picture(&input)?;
+        if self.gpu().is_cpu_executor() {
+            return picture.to_crop(self.preprocess(), self.gpu());
+        }
+        let (kind, preprocess, bytes) = self.fitted(&picture)?;
+        let plan = Arc::new(kind.plan(&preprocess)?);
+        let plan = GpuPlan::new(self.gpu(), plan, &ConstantStore::new(), VariantChoice::Best).await?;
+        let words = bytes.map(|bytes| words(&bytes));
+        let outputs = plan.run(&[picture.data(words.as_deref())]).await?;
+        Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())
+    }
+}
+
+/// RGBA bytes as storage words.
+pub(crate) fn words(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect()
 }

@@ -1,7 +1,10 @@
 //! What the tests share: the adapters of this machine, and the material, or a printed skip.
 
-#![allow(dead_code, reason = "each test uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+pub mod bent;
+pub mod photos;
 
 use lampyris::engine::weights::Weights;
 use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, adapters};
@@ -10,6 +13,32 @@ use std::path::{Path, PathBuf};
 /// Whether `LAMPYRIS_REQUIRE` asks for `what`.
 pub(crate) fn required(what: &str) -> bool {
     std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == what))
+}
+
+/// Whether everything is run, or only what a short wait allows: `LAMPYRIS_TIER=full`.
+pub fn full_tier() -> bool {
+    std::env::var("LAMPYRIS_TIER").is_ok_and(|tier| tier.trim() == "full")
+}
+
+/// Worst difference relative to the reference's largest magnitude. What is not a number is infinitely wrong.
+pub fn relative(found: &[f32], reference: &[f32]) -> f32 {
+    assert_eq!(found.len(), reference.len());
+    let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let apart = |(a, b): (&f32, &f32)| if (a - b).is_nan() { f32::INFINITY } else { (a - b).abs() };
+    found.iter().zip(reference).map(apart).fold(0.0f32, f32::max) / largest
+}
+
+/// `[images, 3, side, side]` as `[images, side, side, 3]`.
+pub fn channels_last(values: &[f32], side: usize) -> Vec<f32> {
+    values
+        .chunks(3 * side * side)
+        .flat_map(|image| (0..side * side).flat_map(move |p| (0..3).map(move |c| image[c * side * side + p])))
+        .collect()
+}
+
+/// The folder of a recorded network of noise; `tests/fixtures/README.md` says what it holds.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/mobilenet").join(name)
 }
 
 /// The folder of models, photos and references: `LAMPYRIS_MATERIAL`, or `../shared/material` beside the repository.
@@ -54,5 +83,13 @@ impl Tensors {
 
     pub(crate) fn f32(&self, name: &str) -> Vec<f32> {
         self.0.f32(name).unwrap()
+    }
+
+    pub fn names(&self) -> Vec<&str> {
+        self.0.names().collect()
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        self.0.bytes(name).unwrap().to_vec()
     }
 }
