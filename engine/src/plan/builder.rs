@@ -1,6 +1,6 @@
 //! Describes a network step by step; shapes are inferred and checked as it grows.
 
-use super::{Constant, Maker, Place, Plan, PlanTensor, Step, TensorId, memory};
+use super::{Constant, FusionOptions, Maker, Place, Plan, PlanTensor, Step, TensorId, fuse, memory};
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, Kernel};
 use std::collections::HashMap;
@@ -98,6 +98,11 @@ impl PlanBuilder {
 
     /// Fuses what can be fused, drops steps and constants that no output needs, and lays out the memory.
     pub fn finish(self) -> Plan {
+        self.finish_with(FusionOptions::default())
+    }
+
+    /// As [`PlanBuilder::finish`], with a say in what is fused.
+    pub fn finish_with(self, fusion: FusionOptions) -> Plan {
         let mut plan = Plan {
             tensors: self.tensors,
             steps: self.steps,
@@ -107,6 +112,7 @@ impl PlanBuilder {
             slots: Vec::new(),
         };
         memory::drop_unused(&mut plan);
+        fuse::fuse(&mut plan.tensors, &mut plan.steps, &plan.outputs, fusion);
         memory::assign(&mut plan);
         plan
     }

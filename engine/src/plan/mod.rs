@@ -2,9 +2,11 @@
 
 mod builder;
 mod display;
+mod fuse;
 mod memory;
 
 pub use builder::PlanBuilder;
+pub use fuse::FusionOptions;
 
 use crate::Result;
 use lampyris_shaders::{Call, Desc, HostTensor, Kernel};
