@@ -7,11 +7,14 @@ mod compiled;
 mod device;
 mod pipeline;
 mod poll;
+mod profile;
 mod store;
 mod texture;
+mod timer;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
 pub use device::{Gpu, GpuOptions, LimitTier};
+pub use profile::{Profile, ProfileMethod, StepProfile};
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};
