@@ -1,6 +1,6 @@
 //! The certificate: every kernel and variant against its twin, on the adapter in front of the user.
 
-use crate::gpu::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice};
+use crate::gpu::{ConstantStore, Gpu, GpuPlan, VariantChoice};
 use crate::plan::PlanBuilder;
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, difference};
@@ -117,16 +117,6 @@ impl Prepared {
         let choose = |_: &crate::plan::Step, _: &[&'static Source]| Some(source);
         let plan = Arc::new(builder.finish());
         let plan = GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await?;
-        let mut textures = Vec::new();
-        for tensor in self.inputs.iter().filter(|t| t.desc.format.is_texture()) {
-            textures.push(gpu.texture(tensor).await?);
-        }
-        let mut views = textures.iter();
-        let data = self.inputs.iter().map(|tensor| match tensor.desc.format.is_texture() {
-            true => views.next().map(InputData::Texture),
-            false => Some(InputData::Words(&tensor.words)),
-        });
-        let data: Vec<InputData<'_>> = data.flatten().collect();
-        plan.run(&data).await
+        plan.run_tensors(&self.inputs).await
     }
 }

@@ -133,6 +133,14 @@ pub enum Error {
         /// The driver's words.
         reason: String,
     },
+    /// There is nothing to measure time with.
+    #[error(
+        "{adapter} has no timestamps and there is no clock here; measure with a native build, or on another adapter"
+    )]
+    NoTimer {
+        /// The adapter.
+        adapter: String,
+    },
     /// A texture was given where the CPU executor runs.
     #[error("a texture needs the device it lives on, and {adapter} has none; pass the pixels as bytes")]
     NoTexture {

@@ -13,6 +13,7 @@ pub mod head;
 pub mod image;
 mod kernel;
 pub mod parallel;
+pub mod roofline;
 mod tensor;
 
 pub use activation::Activation;
@@ -41,5 +42,5 @@ pub(crate) use kernels;
 
 /// Every kernel, family by family.
 pub fn all() -> Vec<Entry> {
-    [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY].concat()
+    [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY, roofline::FAMILY].concat()
 }

@@ -233,7 +233,7 @@ impl GpuPlan {
         Ok(Pending { plan: self.clone(), staging: Some(staging), arrived })
     }
 
-    fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
+    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
         let plan = &self.inner.plan;
         for (position, id) in plan.inputs.iter().enumerate() {
             let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);

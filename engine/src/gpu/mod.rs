@@ -7,12 +7,15 @@ mod compiled;
 mod device;
 mod pipeline;
 mod poll;
+mod profile;
 mod store;
 mod texture;
+mod timer;
 mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
 pub use device::{Gpu, GpuOptions, LimitTier, VariantSet};
+pub use profile::{Profile, ProfileMethod, StepProfile};
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -1,6 +1,6 @@
-//! Textures of the engine's own, for certifying the kernels that read them.
+//! Textures of the engine's own, for judging and measuring the kernels that read them on host tensors.
 
-use super::Gpu;
+use super::{Gpu, GpuPlan, InputData};
 use crate::{Error, Result};
 use lampyris_shaders::{Format, HostTensor};
 
@@ -39,4 +39,34 @@ impl Gpu {
         })
         .await
     }
+}
+
+impl GpuPlan {
+    /// As [`GpuPlan::run`], on tensors of the host: those in a texture format become textures.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::run`] and [`Gpu::texture`].
+    pub async fn run_tensors(&self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
+        let textures = self.textures(inputs).await?;
+        self.run(&data(inputs, &textures)).await
+    }
+
+    /// The textures among `inputs`, in their order.
+    pub(super) async fn textures(&self, inputs: &[HostTensor]) -> Result<Vec<wgpu::TextureView>> {
+        let mut textures = Vec::new();
+        for tensor in inputs.iter().filter(|t| t.desc.format.is_texture()) {
+            textures.push(self.gpu().texture(tensor).await?);
+        }
+        Ok(textures)
+    }
+}
+
+/// Host tensors as the inputs of a run, with the textures made of them.
+pub(super) fn data<'a>(inputs: &'a [HostTensor], textures: &'a [wgpu::TextureView]) -> Vec<InputData<'a>> {
+    let mut views = textures.iter();
+    let data = inputs.iter().map(|tensor| match tensor.desc.format.is_texture() {
+        true => views.next().map(InputData::Texture),
+        false => Some(InputData::Words(&tensor.words)),
+    });
+    data.flatten().collect()
 }

@@ -57,14 +57,14 @@ pub(super) fn index_of(shape: &[usize], place: &[usize]) -> usize {
 }
 
 /// A grid of `groups` workgroups folded into two directions, and the invocations in one row of it.
-pub(super) fn grid(groups: usize, source: &Source) -> ([u32; 3], u32) {
+pub(crate) fn grid(groups: usize, source: &Source) -> ([u32; 3], u32) {
     let columns = groups.clamp(1, 32_768);
     let rows = groups.div_ceil(columns);
     ([columns as u32, rows as u32, 1], columns as u32 * source.workgroup[0])
 }
 
 /// Appends zeros until the words fill the parameter block, whose size is rounded up to that of its widest member.
-pub(super) fn filled(mut launch: Launch, source: &Source) -> Launch {
+pub(crate) fn filled(mut launch: Launch, source: &Source) -> Launch {
     launch.params.resize(source.params_bytes as usize / 4, 0);
     launch
 }

@@ -1,6 +1,6 @@
 //! Operators on whole tensors, for networks that are more than convolutions: plain, portable, complete.
 
-mod layout;
+pub(crate) mod layout;
 
 crate::kernels! {
     binary,
