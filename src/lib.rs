@@ -23,3 +23,8 @@ pub use lampyris_engine::gpu::{
 };
 pub use lampyris_models as models;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
+
+/// The README's example, compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
