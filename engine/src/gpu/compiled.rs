@@ -149,12 +149,10 @@ impl GpuPlan {
             tuning.save();
         }
         let sources: Vec<Source> = launches.iter().map(|(source, _)| **source).collect();
-        gpu.guarded("compiling the kernels", |device| {
-            if let Some(pipelines) = gpu.pipelines() {
-                pipelines.warm(device, &sources, gpu.is_own());
-            }
-        })
-        .await?;
+        if let Some((source, reason)) = gpu.compile(&sources, &|| ()).await?.into_iter().next() {
+            let doing = format!("compiling {} ({})", source.kernel, source.label);
+            return Err(Error::Driver { adapter: gpu.summary().name.clone(), doing, reason });
+        }
         let constants = store.upload(gpu, &plan.constants, progress).await?;
         let result_bytes = plan.outputs.iter().map(|(_, id)| plan.tensor(*id).desc.bytes()).sum();
         let inner = gpu

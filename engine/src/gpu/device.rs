@@ -5,7 +5,7 @@ use super::pipeline::Pipelines;
 use super::poll::Mailbox;
 use super::tune::Tuning;
 use crate::{Error, Result};
-use lampyris_shaders::Caps;
+use lampyris_shaders::{Caps, Source};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -298,6 +298,24 @@ impl Gpu {
                 Err(Error::Driver { adapter, doing, reason: error.to_string() })
             }
         }
+    }
+
+    /// Compiles variants ahead of the plans that will need them, on this machine's threads where the device is the engine's
+    /// own; `done` hears of each. One that the driver refuses is left to fail, by name, in the plan that needs it.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`] on the CPU executor; [`Error::DeviceLost`] when the device is gone.
+    pub async fn warm(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<()> {
+        self.compile(sources, done).await.map(|_| ())
+    }
+
+    /// Compiles variants, and gives those that the driver refuses with its words.
+    pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
+        self.guarded("compiling the kernels", |device| match self.pipelines() {
+            Some(pipelines) => pipelines.warm(device, sources, self.is_own(), done),
+            None => Vec::new(),
+        })
+        .await
     }
 
     /// Waits until the queue has done what was submitted.

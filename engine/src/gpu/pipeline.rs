@@ -3,7 +3,7 @@
 use super::adapter::AdapterSummary;
 use super::device::GpuOptions;
 use lampyris_shaders::{Binding, Source};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A compiled variant with the layout its bind groups need.
@@ -50,38 +50,70 @@ impl Pipelines {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).contains_key(source)
     }
 
-    /// Compiles the variants that are new: on this machine's threads when `threads`, one after the other otherwise.
-    pub(super) fn warm(&self, device: &wgpu::Device, sources: &[Source], threads: bool) {
-        let fresh: Vec<&Source> = sources.iter().filter(|s| !self.has(s)).collect();
+    /// Compiles the variants that are new: on this machine's threads when `threads`, one after the other otherwise. `done`
+    /// hears of each. Gives those that the driver refuses, with its words; on the web they are the caller's error scope's.
+    pub(super) fn warm(
+        &self,
+        device: &wgpu::Device,
+        sources: &[Source],
+        threads: bool,
+        done: &(dyn Fn() + Sync),
+    ) -> Vec<(Source, String)> {
+        let fresh: HashSet<&Source> = sources.iter().filter(|s| !self.has(s)).collect();
+        let fresh: Vec<&Source> = fresh.into_iter().collect();
         if fresh.is_empty() {
-            return;
+            return Vec::new();
         }
         #[cfg(not(target_arch = "wasm32"))]
         {
             let workers = if threads { std::thread::available_parallelism().map_or(1, usize::from) } else { 1 };
+            let next = std::sync::atomic::AtomicUsize::new(0);
+            let refused = Mutex::new(Vec::new());
+            let work = || {
+                while let Some(source) = fresh.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                    if let Err(reason) = self.get_scoped(device, source) {
+                        refused.lock().unwrap_or_else(PoisonError::into_inner).push((**source, reason));
+                    }
+                    done();
+                }
+            };
             if workers > 1 && fresh.len() > 1 {
-                let next = std::sync::atomic::AtomicUsize::new(0);
                 std::thread::scope(|scope| {
                     for _ in 0..workers.min(fresh.len()) {
-                        scope.spawn(|| {
-                            while let Some(source) = fresh.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                            {
-                                self.get(device, source);
-                            }
-                        });
+                        scope.spawn(work);
                     }
                 });
-                self.disk.save();
-                return;
+            } else {
+                work();
             }
+            self.disk.save();
+            refused.into_inner().unwrap_or_else(PoisonError::into_inner)
         }
         #[cfg(target_arch = "wasm32")]
-        let _ = threads;
-        for source in fresh {
-            self.get(device, source);
+        {
+            let _ = threads;
+            for source in fresh {
+                self.get(device, source);
+                done();
+            }
+            Vec::new()
         }
-        #[cfg(not(target_arch = "wasm32"))]
-        self.disk.save();
+    }
+
+    /// As [`Pipelines::get`] under error scopes of this thread, for they are not those of the thread that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn get_scoped(&self, device: &wgpu::Device, source: &Source) -> Result<(), String> {
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        self.get(device, source);
+        let (validation, internal) = (now(validation.pop()), now(internal.pop()));
+        match validation.or(internal) {
+            None => Ok(()),
+            Some(error) => {
+                self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+                Err(error.to_string())
+            }
+        }
     }
 
     fn compile(&self, device: &wgpu::Device, source: &Source) -> Pipeline {
@@ -123,6 +155,16 @@ impl Pipelines {
             cache,
         });
         Pipeline { pipeline, layout }
+    }
+}
+
+/// What an error scope caught: off the web it is known as soon as the scope is closed.
+#[cfg(not(target_arch = "wasm32"))]
+fn now(caught: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(caught).poll(&mut context) {
+        std::task::Poll::Ready(error) => error,
+        std::task::Poll::Pending => None,
     }
 }
 
