@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 pub mod bent;
+pub mod host;
 pub mod photos;
 
 use lampyris::engine::weights::Weights;

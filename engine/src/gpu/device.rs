@@ -275,6 +275,26 @@ impl Gpu {
         }
     }
 
+    /// Asks a device that has just refused something whether it is lost: its callback comes late, and to a host alone when
+    /// the device is a host's; but nothing can be mapped on a lost device.
+    async fn confirm_alive(&self, device: &wgpu::Device) -> Result<()> {
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("lampyris.alive"),
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let arrived = Mailbox::new();
+        let signal = arrived.clone();
+        probe.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+        let refused = scope.pop();
+        if !arrived.receive(self).await || refused.await.is_some() {
+            self.notify_lost("nothing can be read back from it");
+        }
+        self.check_alive()
+    }
+
     /// Runs `make` and turns what the driver says about it into an error. The scope closes before anything is awaited.
     pub(super) async fn guarded<T>(&self, doing: &str, make: impl FnOnce(&wgpu::Device) -> T) -> Result<T> {
         self.check_alive()?;
@@ -294,7 +314,7 @@ impl Gpu {
         match (validation.await, internal.await) {
             (None, None) => Ok(made),
             (Some(error), _) | (None, Some(error)) => {
-                self.check_alive()?;
+                self.confirm_alive(device).await?;
                 Err(Error::Driver { adapter, doing, reason: error.to_string() })
             }
         }

@@ -1,0 +1,97 @@
+//! A program that has its own wgpu device and its own opinion on errors, into which the engine is invited as a guest.
+
+use super::required;
+use lampyris::{Gpu, wgpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A host's device, with handlers that count.
+pub struct Host {
+    pub name: String,
+    pub adapter: wgpu::Adapter,
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+    errors: Arc<AtomicUsize>,
+    losses: Arc<AtomicUsize>,
+}
+
+/// A host on every adapter that computes.
+pub fn hosts() -> Vec<Host> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.flags = wgpu::InstanceFlags::empty();
+    let adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::all()));
+    let computes = |adapter: &wgpu::Adapter| {
+        adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
+    };
+    let hosts: Vec<Host> = adapters.into_iter().filter(computes).map(Host::new).collect();
+    assert!(!hosts.is_empty() || !required("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
+    if hosts.is_empty() {
+        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
+    }
+    hosts
+}
+
+impl Host {
+    fn new(adapter: wgpu::Adapter) -> Host {
+        let wanted = Gpu::requirements(&adapter);
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("the host's"),
+            required_features: wanted.features,
+            required_limits: wanted.limits,
+            ..Default::default()
+        };
+        let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+        let (errors, losses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (on_error, on_loss) = (errors.clone(), losses.clone());
+        device.on_uncaptured_error(Arc::new(move |_| {
+            on_error.fetch_add(1, Ordering::SeqCst);
+        }));
+        device.set_device_lost_callback(move |_, _| {
+            on_loss.fetch_add(1, Ordering::SeqCst);
+        });
+        let info = adapter.get_info();
+        Host { name: format!("{} ({})", info.name, info.backend), adapter, device, queue, errors, losses }
+    }
+
+    /// The engine on this device.
+    pub fn guest(&self) -> Gpu {
+        Gpu::from_device(&self.adapter, &self.device, &self.queue).unwrap()
+    }
+
+    /// How often the host was told of an error and of a loss.
+    pub fn told(&self) -> (usize, usize) {
+        (self.errors.load(Ordering::SeqCst), self.losses.load(Ordering::SeqCst))
+    }
+
+    /// Makes an error that only the host can hear of.
+    pub fn blunder(&self) {
+        let _ = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("no buffer can be both"),
+            size: 16,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
+            mapped_at_creation: false,
+        });
+    }
+
+    /// A texture with these rows of texels.
+    pub fn texture(&self, format: wgpu::TextureFormat, texels: &[u8], [width, height]: [u32; 2]) -> wgpu::TextureView {
+        let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
+        let texture = self.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("the host's picture"),
+            size,
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        });
+        let layout = wgpu::TexelCopyBufferLayout {
+            offset: 0,
+            bytes_per_row: Some(texels.len() as u32 / height),
+            rows_per_image: Some(height),
+        };
+        self.queue.write_texture(texture.as_image_copy(), texels, layout, size);
+        texture.create_view(&wgpu::TextureViewDescriptor::default())
+    }
+}

@@ -1,0 +1,157 @@
+//! A host's texture gives what its bytes give, without leaving the device, and the host's handlers stay the host's.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use half::f16;
+use lampyris::engine::Error as EngineError;
+use lampyris::engine::kernels::image::Area;
+use lampyris::wgpu::TextureFormat;
+use lampyris::{Classifier, Error, Gpu, Input};
+use support::fixture;
+use support::host::{Host, hosts};
+
+const NETWORK: &str = "mobilenet_v3_small_w025";
+/// The picture's width and height, and a part of it.
+const WIDTH: u32 = 150;
+const HEIGHT: u32 = 97;
+const PART: Area = Area { x: 13, y: 5, width: 90, height: 80 };
+
+/// A picture with every level of each colour and no smooth place, and alpha that must not matter.
+fn picture() -> Vec<u8> {
+    (0..WIDTH * HEIGHT).flat_map(|p| [p * 7, p * 13 + p / 150, p / 3, p * 29].map(|value| value as u8)).collect()
+}
+
+/// The picture's bytes as a texture of this format holds them.
+fn texels(format: TextureFormat, bytes: &[u8]) -> Vec<u8> {
+    match format {
+        TextureFormat::Bgra8Unorm | TextureFormat::Bgra8UnormSrgb => {
+            bytes.chunks_exact(4).flat_map(|p| [p[2], p[1], p[0], p[3]]).collect()
+        }
+        TextureFormat::Rgba16Float => {
+            bytes.iter().flat_map(|b| f16::from_f32(f32::from(*b) / 255.0).to_le_bytes()).collect()
+        }
+        _ => bytes.to_vec(),
+    }
+}
+
+fn load(host: &Host) -> (Gpu, Classifier) {
+    let gpu = host.guest();
+    let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+    (gpu, classifier)
+}
+
+/// The largest difference of two prepared pictures in a red, green or blue value, in levels.
+fn levels(a: &[u8], b: &[u8]) -> u8 {
+    assert_eq!((a.len(), a.len() % 4), (b.len(), 0));
+    let colour = |(at, _): &(usize, u8)| at % 4 != 3;
+    let apart = a.iter().zip(b).map(|(a, b)| a.abs_diff(*b)).enumerate().filter(colour);
+    apart.map(|(_, levels)| levels).max().unwrap()
+}
+
+#[test]
+fn textures_give_what_their_bytes_give() {
+    // Hardware may decode -srgb texels with a little error, and 16-bit floats are rounded: one level at most, after the resize.
+    // Software decodes exactly.
+    let formats = [
+        (TextureFormat::Rgba8Unorm, 0),
+        (TextureFormat::Bgra8Unorm, 0),
+        (TextureFormat::Rgba8UnormSrgb, 1),
+        (TextureFormat::Bgra8UnormSrgb, 1),
+        (TextureFormat::Rgba16Float, 1),
+    ];
+    let bytes = picture();
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let prepared = |input: Input<'_>| gpu.block_on(classifier.prepared_pixels(input)).unwrap();
+        let logits = |input: Input<'_>| gpu.block_on(classifier.classify(input)).unwrap().logits;
+        for (format, allowed) in formats {
+            let view = host.texture(format, &texels(format, &bytes), [WIDTH, HEIGHT]);
+            for area in [None, Some(PART)] {
+                let inputs = || {
+                    let both = [Input::texture(&view), Input::rgba8(bytes.as_slice(), WIDTH, HEIGHT)];
+                    both.map(|input| match area {
+                        Some(area) => input.crop(area),
+                        None => input,
+                    })
+                };
+                let [texture, plain] = inputs().map(prepared);
+                let apart = levels(&texture, &plain);
+                let allowed = if gpu.caps().software { 0 } else { allowed };
+                assert!(apart <= allowed, "{format:?}, {area:?} on {}: {apart} levels apart", host.name);
+                if apart == 0 {
+                    let [texture, plain] = inputs().map(logits);
+                    assert_eq!(texture, plain, "{format:?}, {area:?} on {}: other logits", host.name);
+                }
+            }
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn middle_gray_stays_middle_gray() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let gray = vec![128; (WIDTH * HEIGHT * 4) as usize];
+        for format in [TextureFormat::Rgba8UnormSrgb, TextureFormat::Bgra8UnormSrgb, TextureFormat::Rgba8Unorm] {
+            let view = host.texture(format, &gray, [WIDTH, HEIGHT]);
+            let found = gpu.block_on(classifier.prepared_pixels(&view)).unwrap();
+            let apart = levels(&found, &vec![128; found.len()]);
+            assert_eq!(apart, 0, "{format:?} on {}: gray is {apart} levels off", host.name);
+        }
+    }
+}
+
+#[test]
+fn the_hosts_handlers_stay_the_hosts() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let view = host.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        gpu.block_on(classifier.classify(&view)).unwrap();
+        // What the guest does wrong is the guest's to hear.
+        let outside = Area { x: WIDTH, ..PART };
+        gpu.block_on(classifier.classify(Input::texture(&view).crop(outside))).unwrap_err();
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+        // And the host's handlers are still in place.
+        host.blunder();
+        assert_eq!(host.told(), (1, 0), "the host's error handler on {} is gone", host.name);
+        host.device.destroy();
+        let _ = host.device.poll(lampyris::wgpu::PollType::Poll);
+        assert_eq!(host.told(), (1, 1), "the host's lost callback on {} is gone", host.name);
+        // A guest that was told of the loss leaves the device alone.
+        gpu.notify_lost("the host destroyed it");
+        expect_lost(&host, gpu.block_on(classifier.classify(&view)));
+        expect_lost(&host, gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))));
+        assert_eq!(host.told(), (1, 1), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn a_loss_that_nobody_told_of_is_noticed() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        host.device.destroy();
+        expect_lost(&host, gpu.block_on(classifier.classify(Input::rgba8(picture(), WIDTH, HEIGHT))));
+        // A second guest finds out while it loads.
+        let gpu = host.guest();
+        expect_lost(&host, gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))));
+    }
+}
+
+fn expect_lost<T: std::fmt::Debug>(host: &Host, result: lampyris::Result<T>) {
+    assert!(matches!(result, Err(Error::Engine(EngineError::DeviceLost { .. }))), "{}: {result:?}", host.name);
+}
+
+#[test]
+fn a_texture_is_refused_where_there_is_no_device() {
+    let gpu = Gpu::cpu_executor();
+    let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+    for host in hosts() {
+        let view = host.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        let refused = gpu.block_on(classifier.classify(&view));
+        assert!(matches!(refused, Err(Error::Engine(EngineError::NoTexture { .. }))), "{refused:?}");
+        gpu.block_on(classifier.classify(Input::rgba8(picture(), WIDTH, HEIGHT))).unwrap();
+    }
+}
