@@ -44,3 +44,10 @@ pub(crate) use kernels;
 pub fn all() -> Vec<Entry> {
     [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY, roofline::FAMILY].concat()
 }
+
+/// Whether `source` is a variant that this crate linked, and that its build therefore validated and its tests ran; anybody
+/// may make a [`Source`] of their own.
+pub fn is_linked(source: &Source) -> bool {
+    let own = |linked: &Source| std::ptr::eq(linked.wgsl, source.wgsl);
+    all().iter().any(|entry| entry.sources.iter().any(own))
+}
