@@ -133,6 +133,22 @@ pub enum Error {
         /// The driver's words.
         reason: String,
     },
+    /// A kernel gives something else than its twin.
+    #[error(
+        "{kernel} does not agree with its twin on {adapter}: case {case} has an error of {error:.1e}, and {tolerance:.1e} is allowed; run `lampyris doctor` and report what it says"
+    )]
+    Disagrees {
+        /// The kernel and its variant.
+        kernel: String,
+        /// The adapter.
+        adapter: String,
+        /// The case.
+        case: String,
+        /// The largest difference relative to the twin's largest value.
+        error: f64,
+        /// What the kernel allows.
+        tolerance: f64,
+    },
     /// There is nothing to measure time with.
     #[error(
         "{adapter} has no timestamps and there is no clock here; measure with a native build, or on another adapter"

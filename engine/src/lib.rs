@@ -7,6 +7,7 @@
 pub mod certify;
 mod error;
 pub mod gpu;
+pub mod measure;
 pub mod plan;
 pub mod run;
 pub mod weights;

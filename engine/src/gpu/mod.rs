@@ -8,6 +8,8 @@ mod device;
 mod pipeline;
 mod poll;
 mod profile;
+#[cfg(not(target_arch = "wasm32"))]
+mod roofline;
 mod store;
 mod texture;
 mod timer;
@@ -17,5 +19,7 @@ pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adap
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
 pub use device::{Gpu, GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
+#[cfg(not(target_arch = "wasm32"))]
+pub use roofline::{Roofline, roofline};
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -7,6 +7,11 @@ crate::kernels! {
     read,
 }
 
+/// The kernels of this family, for checking them before they measure.
+pub fn entries() -> &'static [crate::Entry] {
+    FAMILY
+}
+
 /// Refuses what the kernels here do not take: anything but one tensor in `format`, not empty, with rows in fours.
 pub(super) fn require(
     kernel: &'static str,
