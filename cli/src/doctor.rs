@@ -1,0 +1,68 @@
+//! `lampyris doctor`: which adapters there are, and whether every kernel agrees with its CPU twin on them.
+
+mod adapters;
+mod certificate;
+#[cfg(test)]
+mod tests;
+
+use crate::args::{DeviceArguments, Doctor};
+use crate::failure::Failure;
+use crate::{device, output};
+use adapters::Adapter;
+use certificate::{Check, Checked};
+use lampyris::engine::kernels::{Entry, Tier, all};
+use lampyris::{AdapterChoice, Gpu};
+use serde::Serialize;
+
+/// Everything that doctor found out.
+#[derive(Debug, Serialize)]
+struct Report {
+    adapters: Vec<Adapter>,
+    certificate: Vec<Check>,
+}
+
+/// Lists the adapters, certifies those that `arguments` choose, and fails when a check failed.
+pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let entries = entries(job.only.as_deref())?;
+    let found = pollster::block_on(lampyris::adapters());
+    let every = arguments.adapter.as_deref() == Some("all");
+    let choices = match every {
+        true => (0..found.len()).map(AdapterChoice::Index).collect(),
+        false => vec![device::choice(arguments)],
+    };
+    let devices = choices
+        .into_iter()
+        .map(|choice| Ok(pollster::block_on(Gpu::with(device::options(arguments, choice)))?))
+        .collect::<Result<Vec<Gpu>, Failure>>()?;
+    let tier = if job.full { Tier::Model } else { Tier::Short };
+    let mut checked = Vec::new();
+    for gpu in &devices {
+        device::say_kind(gpu);
+        if gpu.is_cpu_executor() {
+            output::note("the CPU executor runs the twins themselves, so there is nothing to certify");
+            continue;
+        }
+        checked.push(certificate::certify(gpu, &entries, tier)?);
+    }
+    let adapters: Vec<Adapter> = found.iter().enumerate().map(|(i, summary)| Adapter::new(i, summary)).collect();
+    let text = if job.json {
+        let certificate = checked.iter().flat_map(|c| c.lines(every)).collect();
+        output::json(&Report { adapters, certificate })?
+    } else {
+        let tables: String = checked.iter().map(Checked::table).collect();
+        format!("{}{tables}", adapters::table(&adapters))
+    };
+    output::print(&text)?;
+    certificate::verdict(&checked)
+}
+
+fn entries(only: Option<&str>) -> Result<Vec<Entry>, Failure> {
+    let mut entries = all();
+    let Some(only) = only else { return Ok(entries) };
+    let known = entries.iter().map(|entry| entry.name).collect();
+    entries.retain(|entry| entry.name == only);
+    match entries.is_empty() {
+        true => Err(Failure::UnknownKernel { name: only.to_owned(), known }),
+        false => Ok(entries),
+    }
+}

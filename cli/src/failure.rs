@@ -1,0 +1,67 @@
+//! What can stop a job, and the exit code that says which kind it was.
+
+use lampyris::engine;
+use lampyris::models::decode::DecodeError;
+
+/// Why a job did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line cannot be read.
+    #[error("{0}")]
+    Usage(String),
+    /// A path names nothing.
+    #[error("{path} does not exist; name a picture, or a folder of pictures")]
+    NoPicture { path: String },
+    /// A folder without pictures.
+    #[error("{folder} holds no picture (jpeg, png, gif, webp or bmp); name another folder, or pictures one by one")]
+    NoPictures { folder: String },
+    /// A file or folder cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Unreadable { path: String, source: std::io::Error },
+    /// The model's files are not in order, or a picture does not fit it.
+    #[error(transparent)]
+    Model(#[from] lampyris::Error),
+    /// The engine or a driver.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A file is no picture.
+    #[error(transparent)]
+    Picture(#[from] DecodeError),
+    /// No kernel has this name.
+    #[error("no kernel is called {name}; the kernels are {}", .known.join(", "))]
+    UnknownKernel { name: String, known: Vec<&'static str> },
+    /// Kernels disagree with their twins.
+    #[error(
+        "{failed} of {total} checks failed, the first {first}; do not trust this adapter with these kernels, and please report the output of `lampyris doctor --json`"
+    )]
+    Certificate { failed: usize, total: usize, first: String },
+    /// The answer cannot be written.
+    #[error("the output cannot be written: {0}")]
+    Output(std::io::Error),
+}
+
+impl Failure {
+    /// What clap says, in one sentence.
+    pub(crate) fn usage(error: &clap::Error) -> Failure {
+        let said = error.render().to_string();
+        let said = said.split("\n\n").next().unwrap_or(&said);
+        let said = said.strip_prefix("error: ").unwrap_or(said);
+        let words: Vec<&str> = said.split_whitespace().collect();
+        Failure::Usage(format!("{}; `lampyris help` shows what can be asked", words.join(" ")))
+    }
+
+    /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Failure::Certificate { .. } | Failure::Output(_) => 1,
+            Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => match error {
+                engine::Error::DeviceLost { .. }
+                | engine::Error::Driver { .. }
+                | engine::Error::OutOfMemory { .. }
+                | engine::Error::NoDevice { .. } => 1,
+                _ => 2,
+            },
+            _ => 2,
+        }
+    }
+}
