@@ -81,7 +81,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 fn unit_tests(options: &Options) -> Command {
     let mut command = cargo();
     let separator = if output(cargo().args(["nextest", "--version"])).is_some() {
-        command.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        // The full tier has time limits of its own (.config/nextest.toml).
+        let profile = if options.full { "full" } else { "default" };
+        command.args(["nextest", "run", "--workspace", "--no-fail-fast", "--profile", profile]);
         None
     } else {
         command.args(["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
