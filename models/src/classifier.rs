@@ -216,7 +216,7 @@ impl Classifier {
                 executor.run(&[HostTensor::from_words(desc, words)]).await?
             }
         };
-        Ok(self.answers(&outputs))
+        self.answers(&outputs)
     }
 
     /// What is in pictures that are normalized already: `[images, side, side, 3]` values.
@@ -233,7 +233,7 @@ impl Classifier {
         }
         let executor = self.executor(images, Pixels::Normalized).await?;
         let outputs = executor.run(&[HostTensor::from_values(desc, values)]).await?;
-        Ok(self.answers(&outputs))
+        self.answers(&outputs)
     }
 
     /// The vector that the network hands to its head.
@@ -318,10 +318,10 @@ impl Classifier {
         Ok(Picture { input, kind })
     }
 
-    fn answers(&self, outputs: &[HostTensor]) -> Vec<Answer> {
+    fn answers(&self, outputs: &[HostTensor]) -> Result<Vec<Answer>> {
         let [logits, probabilities, features] = [0, 1, 4].map(|at: usize| outputs.get(at));
         let (Some(logits), Some(probabilities), Some(features)) = (logits, probabilities, features) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let labels = lock(&self.inner.labels).clone();
         let images = logits.desc.shape[0];
@@ -329,14 +329,13 @@ impl Classifier {
             let values = tensor.values();
             values.chunks((values.len() / images.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
+        if logits.values().iter().any(|v| !v.is_finite()) {
+            return Err(Error::NotFinite { network: self.inner.network.weights().file().to_owned() });
+        }
         let rows = split(logits).into_iter().zip(split(probabilities)).zip(split(features));
-        rows.map(|((logits, probabilities), features)| Answer {
-            logits,
-            probabilities,
-            features,
-            labels: labels.clone(),
-        })
-        .collect()
+        let answer =
+            |((logits, probabilities), features)| Answer { logits, probabilities, features, labels: labels.clone() };
+        Ok(rows.map(answer).collect())
     }
 }
 

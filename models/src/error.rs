@@ -71,6 +71,15 @@ pub enum Error {
         found: u64,
     },
 
+    /// A network's answer is no number, so that no class can be named.
+    #[error(
+        "{network} gave infinities or no numbers; if it was run in f16, run it in f32, and otherwise `lampyris doctor` tells whether the adapter computes right"
+    )]
+    NotFinite {
+        /// The weights file.
+        network: String,
+    },
+
     /// A crop reaches outside its picture, or is empty.
     #[error("the crop {area} does not lie within the picture's {width} x {height} pixels")]
     Crop {

@@ -135,9 +135,15 @@ pub struct Difference {
     pub at: (usize, usize, f64, f64),
 }
 
-/// Compares what a GPU gave with what the twin gave; a NaN counts as an infinite difference.
+/// Compares what a GPU gave with what the twin gave. A NaN on one side, or another number of tensors or values, counts as an
+/// infinite difference.
 pub fn difference(reference: &[HostTensor], found: &[HostTensor]) -> Difference {
     let mut result = Difference { worst: 0.0, at: (0, 0, 0.0, 0.0) };
+    let alike = |(expected, got): (&HostTensor, &HostTensor)| expected.desc == got.desc;
+    if reference.len() != found.len() || !reference.iter().zip(found).all(alike) {
+        result.worst = f64::INFINITY;
+        return result;
+    }
     for (output, (expected, got)) in reference.iter().zip(found).enumerate() {
         if expected.desc.format.is_word() {
             for (i, (e, g)) in expected.words.iter().zip(&got.words).enumerate() {
@@ -149,10 +155,15 @@ pub fn difference(reference: &[HostTensor], found: &[HostTensor]) -> Difference 
             continue;
         }
         let (expected, got) = (expected.values(), got.values());
-        let largest = expected.iter().fold(0.0f64, |m, v| m.max(f64::from(v.abs()))).max(1e-20);
+        let finite = expected.iter().filter(|v| v.is_finite());
+        let largest = finite.fold(0.0f64, |m, v| m.max(f64::from(v.abs()))).max(1e-20);
         for (i, (e, g)) in expected.iter().zip(&got).enumerate() {
             let (e, g) = (f64::from(*e), f64::from(*g));
-            let error = if g.is_nan() { f64::INFINITY } else { (e - g).abs() / largest };
+            let error = match e.is_finite() && g.is_finite() {
+                true => (e - g).abs() / largest,
+                false if e == g || (e.is_nan() && g.is_nan()) => 0.0,
+                false => f64::INFINITY,
+            };
             if error > result.worst {
                 result = Difference { worst: error, at: (output, i, e, g) };
             }
@@ -170,4 +181,24 @@ pub struct Entry {
     pub sources: &'static [crate::Source],
     /// Its cases.
     pub cases: fn() -> Vec<Case>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worst(expected: &[f32], found: &[f32]) -> f64 {
+        let tensor = |values: &[f32]| vec![HostTensor::from_values(Desc::f32([values.len()]), values)];
+        difference(&tensor(expected), &tensor(found)).worst
+    }
+
+    #[test]
+    fn what_is_not_a_number_only_agrees_with_its_like() {
+        assert_eq!(worst(&[1.0, 4.0], &[1.0, 2.0]), 0.5);
+        assert_eq!(worst(&[f32::NAN, f32::INFINITY, 1.0], &[f32::NAN, f32::INFINITY, 1.0]), 0.0);
+        assert_eq!(worst(&[f32::NAN], &[1.0]), f64::INFINITY);
+        assert_eq!(worst(&[1.0], &[f32::NAN]), f64::INFINITY);
+        assert_eq!(worst(&[f32::INFINITY], &[f32::NEG_INFINITY]), f64::INFINITY);
+        assert_eq!(worst(&[1.0, 1.0], &[1.0]), f64::INFINITY);
+    }
 }
