@@ -6,23 +6,7 @@ mod support;
 
 use lampyris::models::mobilenet::Precision;
 use lampyris::{Classifier, ClassifierOptions};
-use support::{Tensors, devices, material};
-
-/// Worst difference of logits relative to the reference's largest.
-fn worst(found: &[Vec<f32>], reference: &[f32]) -> f32 {
-    let largest = reference.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let found: Vec<f32> = found.concat();
-    assert_eq!(found.len(), reference.len());
-    found.iter().zip(reference).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
-}
-
-/// `[images, 3, side, side]` as `[images, side, side, 3]`.
-fn channels_last(values: &[f32], side: usize) -> Vec<f32> {
-    values
-        .chunks(3 * side * side)
-        .flat_map(|image| (0..side * side).flat_map(move |p| (0..3).map(move |c| image[c * side * side + p])))
-        .collect()
-}
+use support::{Tensors, channels_last, devices, material, relative};
 
 #[test]
 fn logits_of_the_reference_pixels() {
@@ -55,8 +39,8 @@ fn logits_of_the_reference_pixels() {
                 let loaded = Classifier::load_with(&gpu, &folder, options, |_| ());
                 let classifier = gpu.block_on(loaded).unwrap();
                 let answers = gpu.block_on(classifier.classify_normalized(pixels)).unwrap();
-                let logits: Vec<Vec<f32>> = answers.into_iter().map(|a| a.logits).collect();
-                let error = worst(&logits, &reference);
+                let logits: Vec<f32> = answers.into_iter().flat_map(|answer| answer.logits).collect();
+                let error = relative(&logits, &reference);
                 eprintln!("{model} {precision:?} on {name}: {error:e}");
                 assert!(error <= tolerance, "{model} {precision:?} on {name}: {error:e} > {tolerance:e}");
             }
