@@ -103,6 +103,19 @@ impl Prepared {
     /// # Errors
     /// As [`GpuPlan::new`] and [`GpuPlan::run`].
     pub async fn run(&self, gpu: &Gpu, source: &'static Source) -> Result<Vec<HostTensor>> {
+        self.load(gpu, source).await?.run_tensors(&self.inputs).await
+    }
+
+    /// The case's inputs.
+    pub fn inputs(&self) -> &[HostTensor] {
+        &self.inputs
+    }
+
+    /// A plan of the case alone, with one variant.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`].
+    pub async fn load(&self, gpu: &Gpu, source: &'static Source) -> Result<GpuPlan> {
         let mut builder = PlanBuilder::new();
         let ids: Vec<_> = self
             .inputs
@@ -116,7 +129,6 @@ impl Prepared {
         }
         let choose = |_: &crate::plan::Step, _: &[&'static Source]| Some(source);
         let plan = Arc::new(builder.finish());
-        let plan = GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await?;
-        plan.run_tensors(&self.inputs).await
+        GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await
     }
 }

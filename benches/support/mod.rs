@@ -1,0 +1,59 @@
+//! What the benches share: the adapter that the environment names, and the heap's count.
+
+#![allow(unreachable_pub, dead_code, reason = "each bench is a crate of its own and uses its part")]
+
+use lampyris::{AdapterChoice, Gpu, GpuOptions};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A bench's result; what it says ends the bench.
+pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+/// The adapter of `LAMPYRIS_ADAPTER`, or the best.
+pub fn adapter() -> Result<Gpu> {
+    let wanted: AdapterChoice = std::env::var("LAMPYRIS_ADAPTER").unwrap_or_default().parse()?;
+    let gpu = pollster::block_on(Gpu::with(GpuOptions::default().adapter(wanted)))?;
+    if gpu.is_cpu_executor() {
+        return Err("there is no adapter to measure; the CPU executor is the judge, not a device".into());
+    }
+    Ok(gpu)
+}
+
+/// Ends the bench with what went wrong.
+pub fn end(error: &dyn std::fmt::Display) -> ! {
+    eprintln!("\nerror: {error}");
+    std::process::exit(1);
+}
+
+/// The system's heap, counting what is taken from it.
+pub struct Counting;
+
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+impl Counting {
+    /// Allocations and reallocations so far, of all threads. A driver's own are not among them.
+    pub fn taken() -> u64 {
+        TAKEN.load(Ordering::Relaxed)
+    }
+}
+
+#[allow(unsafe_code, reason = "a global allocator is an unsafe trait; this one only counts")]
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the system allocator's demand.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above; the pointer came from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        TAKEN.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
