@@ -115,9 +115,7 @@ fn line(job: &Classify, gpu: &Gpu, file: &Path, answer: &Answer, latency_ms: f64
         adapter: gpu.summary().name.clone(),
         backend: gpu.summary().backend.clone(),
         latency_ms: (latency_ms * 1e3).round() / 1e3,
-        predictions: top
-            .map(|p| Prediction { index: p.index, label: p.label, probability: p.probability })
-            .collect(),
+        predictions: top.map(|p| Prediction { index: p.index, label: p.label, probability: p.probability }).collect(),
         features: job.features.then(|| answer.features.clone()),
     }
 }

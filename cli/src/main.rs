@@ -1,2 +1,38 @@
-//! The `lampyris` command.
-fn main() {}
+//! The `lampyris` command: reads the command line, runs one job, and says in one sentence what went wrong.
+
+mod args;
+mod classify;
+mod device;
+mod doctor;
+mod failure;
+mod output;
+mod pictures;
+
+use args::{Arguments, Job};
+use clap::Parser;
+use failure::Failure;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let done = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments),
+        Err(error) if error.use_stderr() => Err(Failure::usage(&error)),
+        Err(help) => output::print(&help.render().to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has read enough of it.
+        Err(Failure::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(&failure.to_string());
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.job {
+        Job::Classify(job) => classify::run(&job, &arguments.device),
+        Job::Doctor(job) => doctor::run(&job, &arguments.device),
+    }
+}

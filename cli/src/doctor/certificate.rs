@@ -110,7 +110,8 @@ impl Checked {
         }
         let head = ("kernel", "variant", "cases", "worst error", "of allowed", "ms");
         let mut text = format!("\ncertificate of {}\n", output::one_line(&self.adapter));
-        text += &format!("  {:18} {:26} {:>5}  {:>11}  {:>10}  {:>8}\n", head.0, head.1, head.2, head.3, head.4, head.5);
+        text +=
+            &format!("  {:18} {:26} {:>5}  {:>11}  {:>10}  {:>8}\n", head.0, head.1, head.2, head.3, head.4, head.5);
         rows.iter().for_each(|row| text += &row.text());
         for (v, _) in self.verdicts.iter().filter(|(v, _)| !v.passed()) {
             let said = v.failure.as_deref().map(output::one_line).unwrap_or_default();
@@ -155,7 +156,8 @@ impl<'a> Row<'a> {
         self.cases += 1;
         self.failed += usize::from(!verdict.passed());
         self.worst = self.worst.max(verdict.worst_error);
-        self.share = self.share.max(if verdict.worst_error > 0.0 { verdict.worst_error / verdict.tolerance } else { 0.0 });
+        self.share =
+            self.share.max(if verdict.worst_error > 0.0 { verdict.worst_error / verdict.tolerance } else { 0.0 });
         self.ms += ms;
     }
 

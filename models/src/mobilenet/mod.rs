@@ -7,6 +7,8 @@ pub mod config;
 pub mod fold;
 mod json;
 pub mod network;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod quantize;
 mod reader;
 mod recognize;
 pub mod spec;

@@ -82,6 +82,12 @@ impl Network {
         self.tensors.weights()
     }
 
+    /// The weights as layers.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn tensors(&self) -> &Tensors {
+        &self.tensors
+    }
+
     /// The plan of a run; its outputs are those of [`OUTPUTS`].
     ///
     /// # Errors
@@ -251,7 +257,7 @@ fn activation_of(activation: super::Activation) -> Activation {
 }
 
 /// `features.0.0` of `features.0.0.weight`.
-fn stem_of(weight: &str) -> &str {
+pub(super) fn stem_of(weight: &str) -> &str {
     weight.strip_suffix(".weight").unwrap_or(weight)
 }
 

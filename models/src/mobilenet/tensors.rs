@@ -33,7 +33,7 @@ pub(super) struct Layer {
 }
 
 /// A weight in the file's order, its values in f32 or its bytes with the scale of each output channel.
-enum Values {
+pub(super) enum Values {
     Float(Vec<f32>),
     Bytes(Vec<i8>, Vec<f32>),
 }
@@ -138,7 +138,7 @@ impl Layer {
     }
 
     /// Weight and bias with the batch norm folded in.
-    fn folded(&self) -> Result<(Values, Vec<f32>)> {
+    pub(super) fn folded(&self) -> Result<(Values, Vec<f32>)> {
         let weights = &self.tensors.weights;
         let mut values = match &self.scale {
             Some(scale) => Values::Bytes(weights.i8(&self.weight)?, weights.f32(scale)?),
