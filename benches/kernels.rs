@@ -7,11 +7,11 @@
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use lampyris::Gpu;
 use lampyris::engine::certify::Prepared;
 use lampyris::engine::gpu::{GpuPlan, InputData, TextureView};
 use lampyris::engine::kernels::{self, Call, Case, Source, Tier, Work};
 use lampyris::engine::measure::{Roofline, roofline};
-use lampyris::Gpu;
 use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 use support::{Result, adapter, end};

@@ -7,10 +7,10 @@
 mod support;
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, measurement::WallTime};
+use lampyris::engine::gpu::ConstantStore;
 use lampyris::engine::gpu::{GpuPlan, InputData};
 use lampyris::engine::kernels::{Desc, HostTensor, Noise};
 use lampyris::engine::run::compare;
-use lampyris::engine::gpu::ConstantStore;
 use lampyris::models::mobilenet::{Pixels, Precision};
 use lampyris::{Classifier, ClassifierOptions, Gpu};
 use std::cell::OnceCell;
@@ -100,7 +100,8 @@ impl Loaded {
         let (desc, mut noise) = (Desc::f32([1, side, side, 3]), Noise::new(1));
         let values: Vec<f32> = (0..desc.len()).map(|_| noise.real(-1.0, 1.0)).collect();
         let input = HostTensor::from_values(desc, &values);
-        let report = gpu.block_on(compare(gpu, executor.plan(), &ConstantStore::new(), std::slice::from_ref(&input)))?;
+        let report =
+            gpu.block_on(compare(gpu, executor.plan(), &ConstantStore::new(), std::slice::from_ref(&input)))?;
         if !report.agrees() {
             return Err(report.to_string().into());
         }
@@ -219,8 +220,7 @@ mod by_hand {
             });
             let params = buffer(8, Use::UNIFORM | Use::COPY_DST);
             queue.write_buffer(&params, 0, &[1, 0, 0, 0, 64, 0, 0, 0]);
-            let slots: Vec<wgpu::Buffer> =
-                (0..plan.slots.len().max(2)).map(|_| buffer(16, Use::STORAGE)).collect();
+            let slots: Vec<wgpu::Buffer> = (0..plan.slots.len().max(2)).map(|_| buffer(16, Use::STORAGE)).collect();
             let layout = pipeline.get_bind_group_layout(0);
             let bind = |step: usize| {
                 let entries = [&params, &slots[step % slots.len()], &slots[(step + 1) % slots.len()]];
