@@ -62,8 +62,14 @@ impl From<Precision> for lampyris::models::mobilenet::Precision {
 pub(crate) enum Job {
     /// Say what is in pictures
     Classify(Classify),
-    /// List the adapters, and hold every kernel against its CPU twin on one of them
+    /// List the adapters, and hold every kernel against its CPU twin on the chosen one; `--adapter all` for each of them
     Doctor(Doctor),
+    /// Show what is in a model's files, its plan, and the WGSL of a kernel
+    Inspect(Inspect),
+    /// Measure a model's speed, or an adapter's limits
+    Bench(Bench),
+    /// Write a model with weights of 8 bits
+    Quantize(Quantize),
 }
 
 /// A model and how it is run.
@@ -103,7 +109,8 @@ pub(crate) struct Classify {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
-    /// Every case of every kernel, which takes minutes, rather than the short ones
+    /// Every case with every variant that the adapter can run, which takes minutes. Without it: the short cases, with the
+    /// variants that the engine chooses from on this adapter, likeliest first, as far as half a minute goes
     #[arg(long)]
     pub(crate) full: bool,
     /// One line of JSON: the adapters and the certificate
@@ -112,4 +119,79 @@ pub(crate) struct Doctor {
     /// Only this kernel
     #[arg(long, value_name = "NAME", hide = true)]
     pub(crate) only: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// A .safetensors file, or a folder with model.safetensors and config.json
+    #[arg(value_name = "MODEL", required_unless_present = "kernel")]
+    pub(crate) model: Option<PathBuf>,
+    /// The plan that runs it: every dispatch, and the bytes on the device
+    #[arg(long, requires = "model")]
+    pub(crate) plan: bool,
+    /// The linked WGSL of a kernel's variants
+    #[arg(long, value_name = "NAME")]
+    pub(crate) kernel: Option<String>,
+    /// Only this variant of the kernel
+    #[arg(long, value_name = "LABEL", requires = "kernel")]
+    pub(crate) variant: Option<String>,
+    /// How the plan stores activations
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// Pictures in one run of the plan
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) batch: u16,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// A .safetensors file, or a folder with model.safetensors and config.json
+    #[arg(long, value_name = "PATH", required_unless_present = "roofline")]
+    pub(crate) model: Option<PathBuf>,
+    /// How activations are stored
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// Runs that are timed [default: 50, on the CPU executor 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) runs: Option<u16>,
+    /// Pictures in one run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) batch: u16,
+    /// The time of each step as well
+    #[arg(long, requires = "model")]
+    pub(crate) profile: bool,
+    /// Write the time of each step as a trace, for chrome://tracing and ui.perfetto.dev
+    #[arg(long, value_name = "FILE", requires = "model")]
+    pub(crate) trace: Option<PathBuf>,
+    /// What the adapter can do at best; with --model also each step's share of it
+    #[arg(long)]
+    pub(crate) roofline: bool,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Signed bytes, with a scale for each output channel
+    Int8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Quantize {
+    /// A .safetensors file, or a folder with model.safetensors and config.json
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Where to write: a .safetensors file, or a folder
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_enum)]
+    pub(crate) format: Format,
+    /// Pictures on which both models are compared
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) images: Option<PathBuf>,
 }

@@ -9,8 +9,8 @@ use crate::args::{DeviceArguments, Doctor};
 use crate::failure::Failure;
 use crate::{device, output};
 use adapters::Adapter;
-use certificate::{Check, Checked};
-use lampyris::engine::kernels::{Entry, Tier, all};
+use certificate::{Check, Checked, Extent};
+use lampyris::engine::kernels::{Entry, all};
 use lampyris::{AdapterChoice, Gpu};
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
         .into_iter()
         .map(|choice| Ok(pollster::block_on(Gpu::with(device::options(arguments, choice)))?))
         .collect::<Result<Vec<Gpu>, Failure>>()?;
-    let tier = if job.full { Tier::Model } else { Tier::Short };
+    let extent = if job.full { Extent::Full } else { Extent::Short };
     let mut checked = Vec::new();
     for gpu in &devices {
         device::say_kind(gpu);
@@ -42,7 +42,7 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
             output::note("the CPU executor runs the twins themselves, so there is nothing to certify");
             continue;
         }
-        checked.push(certificate::certify(gpu, &entries, tier)?);
+        checked.push(certificate::certify(gpu, &entries, extent)?);
     }
     let adapters: Vec<Adapter> = found.iter().enumerate().map(|(i, summary)| Adapter::new(i, summary)).collect();
     let text = if job.json {
@@ -53,6 +53,7 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
         format!("{}{tables}", adapters::table(&adapters))
     };
     output::print(&text)?;
+    checked.iter().filter_map(Checked::unreached).for_each(|said| output::note(&said));
     certificate::verdict(&checked)
 }
 

@@ -30,6 +30,21 @@ pub(crate) enum Failure {
     /// No kernel has this name.
     #[error("no kernel is called {name}; the kernels are {}", .known.join(", "))]
     UnknownKernel { name: String, known: Vec<&'static str> },
+    /// A kernel has no variant of this name.
+    #[error("{kernel} has no variant {name}; its variants are {}", .known.join(", "))]
+    UnknownVariant { kernel: &'static str, name: String, known: Vec<&'static str> },
+    /// Something that only a device has was asked of the CPU executor.
+    #[error("{what} need a device, and the CPU executor is none; choose an adapter with --adapter")]
+    NeedsDevice { what: &'static str },
+    /// The output would replace the input.
+    #[error("{path} is the model that is read; name another file or folder to write to")]
+    Overwrites { path: String },
+    /// A file or folder cannot be written.
+    #[error("{path} cannot be written: {source}")]
+    Unwritable { path: String, source: std::io::Error },
+    /// There is no room for temporary files.
+    #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
+    Temporary(std::io::Error),
     /// Kernels disagree with their twins.
     #[error(
         "{failed} of {total} checks failed, the first {first}; do not trust this adapter with these kernels, and please report the output of `lampyris doctor --json`"

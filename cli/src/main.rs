@@ -1,12 +1,15 @@
 //! The `lampyris` command: reads the command line, runs one job, and says in one sentence what went wrong.
 
 mod args;
+mod bench;
 mod classify;
 mod device;
 mod doctor;
 mod failure;
+mod inspect;
 mod output;
 mod pictures;
+mod quantize;
 
 use args::{Arguments, Job};
 use clap::Parser;
@@ -34,5 +37,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.job {
         Job::Classify(job) => classify::run(&job, &arguments.device),
         Job::Doctor(job) => doctor::run(&job, &arguments.device),
+        Job::Inspect(job) => inspect::run(&job),
+        Job::Bench(job) => bench::run(&job, &arguments.device),
+        Job::Quantize(job) => quantize::run(&job, &arguments.device),
     }
 }

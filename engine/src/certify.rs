@@ -49,6 +49,11 @@ impl Prepared {
         Ok(Prepared { case: case.clone(), inputs, expected })
     }
 
+    /// The case.
+    pub fn case(&self) -> &Case {
+        &self.case
+    }
+
     /// The variants that this adapter would choose from.
     ///
     /// # Errors
@@ -83,6 +88,14 @@ impl Prepared {
             }
         }
         Ok(found)
+    }
+
+    /// The variants that the engine chooses from on this device, which are fewer than [`Prepared::variants`]: those for
+    /// other kinds of adapter are left out.
+    pub fn candidates(&self, gpu: &Gpu) -> Vec<&'static Source> {
+        let inputs = self.case.descs();
+        let outputs: Vec<_> = self.expected.iter().map(|t| t.desc.clone()).collect();
+        self.case.kernel.candidates(&Call { inputs: &inputs, outputs: &outputs }, gpu.caps())
     }
 
     /// Runs one variant on the device and compares.

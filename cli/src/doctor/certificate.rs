@@ -2,11 +2,12 @@
 
 use crate::failure::Failure;
 use crate::output;
-use lampyris::Gpu;
 use lampyris::engine::certify::{Prepared, Verdict};
 use lampyris::engine::kernels::{Entry, Source, Tier};
+use lampyris::{AdapterKind, Gpu};
 use serde::Serialize;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// One line of a certificate.
@@ -19,7 +20,8 @@ pub(super) struct Check {
     case: String,
     /// Absent when there is no result to compare, or a result that is no number.
     worst_error: Option<f64>,
-    tolerance: f64,
+    /// Absent when there was no time for the check.
+    tolerance: Option<f64>,
     verdict: &'static str,
     ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,43 +33,136 @@ pub(super) struct Check {
 pub(super) struct Checked {
     adapter: String,
     verdicts: Vec<(Verdict, f64)>,
+    /// Kernel, variant and case of what there was no time for.
+    unreached: Vec<(String, String, String)>,
     took: Duration,
 }
 
-/// Runs the cases of `entries` up to `tier`: the variants that `gpu` would choose in the short tier, all that it can run beyond.
-pub(super) fn certify(gpu: &Gpu, entries: &[Entry], tier: Tier) -> Result<Checked, Failure> {
+/// How long the short form goes on starting checks. Drivers that compile slowly, as software adapters do at first, reach the
+/// variants that the engine is likeliest to choose, and the rest is reported as not reached.
+const SHORT: Duration = Duration::from_secs(20);
+
+/// Most devices of one software adapter that work side by side.
+const MOST_DEVICES: usize = 8;
+
+/// What is certified.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extent {
+    /// The short cases, with the variants that the engine chooses from on this adapter.
+    Short,
+    /// Every case, with every variant that the adapter can run.
+    Full,
+}
+
+/// A variant with the cases to check it on.
+struct Group<'a> {
+    source: &'static Source,
+    /// How many variants the engine likes better for the case where it is liked best.
+    rank: usize,
+    /// Positions among the checks, and the cases.
+    cases: Vec<(usize, &'a Prepared)>,
+}
+
+/// Holds the kernels of `entries` against their twins on `gpu`.
+pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Checked, Failure> {
     let start = Instant::now();
+    let tier = match extent {
+        Extent::Short => Tier::Short,
+        Extent::Full => Tier::Model,
+    };
     let cases: Vec<_> = entries.iter().flat_map(|entry| (entry.cases)()).filter(|case| case.tier <= tier).collect();
     let progress = output::progress(cases.len(), "running the twins");
-    let mut checks = Vec::new();
+    let mut prepared = Vec::with_capacity(cases.len());
     for case in &cases {
-        let prepared = Prepared::new(case)?;
-        // The short form checks what this adapter would run; what only others would choose is left to the full form.
-        let variants = if tier == Tier::Short { prepared.candidates(gpu)? } else { prepared.variants(gpu)? };
-        checks.push((prepared, variants));
+        prepared.push(Prepared::new(case)?);
         progress.inc(1);
     }
     progress.finish_and_clear();
 
-    let all: Vec<&'static Source> = checks.iter().flat_map(|(_, variants)| variants).copied().collect();
-    let distinct: HashSet<Source> = all.iter().map(|source| **source).collect();
-    let distinct: Vec<Source> = distinct.into_iter().collect();
-    let progress = output::progress(distinct.len(), "compiling");
-    gpu.block_on(gpu.warm(&distinct, &|| progress.inc(1)))?;
-    progress.finish_and_clear();
-
-    let progress = output::progress(all.len(), "checking");
-    let mut verdicts = Vec::with_capacity(all.len());
-    for (prepared, variants) in &checks {
-        for source in variants {
-            let start = Instant::now();
-            let verdict = gpu.block_on(prepared.check(gpu, source))?;
-            verdicts.push((verdict, start.elapsed().as_secs_f64() * 1e3));
-            progress.inc(1);
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut total = 0;
+    for case in &prepared {
+        let variants = match extent {
+            Extent::Short => case.candidates(gpu),
+            Extent::Full => case.variants(gpu)?,
+        };
+        for (rank, source) in variants.into_iter().enumerate() {
+            match groups.iter_mut().find(|group| group.source == source) {
+                Some(group) => {
+                    group.rank = group.rank.min(rank);
+                    group.cases.push((total, case));
+                }
+                None => groups.push(Group { source, rank, cases: vec![(total, case)] }),
+            }
+            total += 1;
         }
     }
+    groups.sort_by_key(|group| group.rank);
+    let until = match extent {
+        Extent::Short => Some(start + SHORT),
+        Extent::Full => None,
+    };
+    let mut outcomes = check_all(gpu, &groups, total, until)?;
+    outcomes.sort_by_key(|(at, ..)| *at);
+    let verdicts: Vec<(Verdict, f64)> = outcomes.iter().map(|(_, verdict, ms)| (verdict.clone(), *ms)).collect();
+    let reached: HashSet<usize> = outcomes.iter().map(|(at, ..)| *at).collect();
+    let all = groups.iter().flat_map(|group| group.cases.iter().map(|(at, case)| (at, group.source, case)));
+    let unreached = all
+        .filter(|(at, ..)| !reached.contains(at))
+        .map(|(_, source, case)| (source.kernel.to_owned(), source.label.to_owned(), case.case().label.clone()));
+    let unreached = unreached.collect();
+    Ok(Checked { adapter: gpu.summary().to_string(), verdicts, unreached, took: start.elapsed() })
+}
+
+/// A check's position, what it gave, and the milliseconds it took.
+type Outcome = (usize, Verdict, f64);
+
+/// Checks all groups, starting none after `until`. A real GPU's driver compiles on all threads ahead of the checks; a software adapter compiles when a
+/// kernel first runs, one after the other on a device, so several devices share the groups.
+fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instant>) -> Result<Vec<Outcome>, Failure> {
+    let several = gpu.summary().kind == AdapterKind::Software && gpu.summary().backend == "vulkan";
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_DEVICES).min(groups.len());
+    let mut devices = vec![gpu.clone()];
+    if several {
+        for _ in 1..threads {
+            devices.push(pollster::block_on(Gpu::with(gpu.options().clone()))?);
+        }
+    } else {
+        let sources: Vec<Source> = groups.iter().map(|group| *group.source).collect();
+        let progress = output::progress(sources.len(), "compiling");
+        gpu.block_on(gpu.warm(&sources, &|| progress.inc(1)))?;
+        progress.finish_and_clear();
+    }
+    let progress = output::progress(total, "checking");
+    let next = AtomicUsize::new(0);
+    let work = |gpu: &Gpu| -> Result<Vec<Outcome>, Failure> {
+        let mut outcomes = Vec::new();
+        while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for (at, case) in &group.cases {
+                let start = Instant::now();
+                if until.is_some_and(|until| start > until) {
+                    break;
+                }
+                let verdict = gpu.block_on(case.check(gpu, group.source))?;
+                outcomes.push((*at, verdict, start.elapsed().as_secs_f64() * 1e3));
+                progress.inc(1);
+            }
+        }
+        Ok(outcomes)
+    };
+    let outcomes = std::thread::scope(|scope| {
+        let workers: Vec<_> = devices.iter().map(|gpu| scope.spawn(|| work(gpu))).collect();
+        let mut all = Vec::with_capacity(total);
+        for worker in workers {
+            match worker.join() {
+                Ok(outcomes) => all.extend(outcomes?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(all)
+    });
     progress.finish_and_clear();
-    Ok(Checked { adapter: gpu.summary().to_string(), verdicts, took: start.elapsed() })
+    outcomes
 }
 
 /// An error that names the first failed check, if any failed.
@@ -84,19 +179,46 @@ pub(super) fn verdict(checked: &[Checked]) -> Result<(), Failure> {
 }
 
 impl Checked {
+    /// What there was no time for, in words.
+    pub(super) fn unreached(&self) -> Option<String> {
+        let variants: HashSet<_> = self.unreached.iter().map(|(kernel, variant, _)| (kernel, variant)).collect();
+        (!variants.is_empty()).then(|| {
+            format!(
+                "{} checks of {} variants were not reached in {} s, because the driver is still compiling kernels; run it \
+                 again, or with --full",
+                self.unreached.len(),
+                variants.len(),
+                SHORT.as_secs()
+            )
+        })
+    }
+
     /// The certificate as data; each line names the adapter when there may be several.
     pub(super) fn lines(&self, named: bool) -> impl Iterator<Item = Check> + '_ {
-        self.verdicts.iter().map(move |(v, ms)| Check {
-            adapter: named.then(|| self.adapter.clone()),
+        let adapter = move || named.then(|| self.adapter.clone());
+        let reached = self.verdicts.iter().map(move |(v, ms)| Check {
+            adapter: adapter(),
             kernel: v.kernel.clone(),
             variant: v.variant.clone(),
             case: v.case.clone(),
             worst_error: (v.failure.is_none() && v.worst_error.is_finite()).then_some(v.worst_error),
-            tolerance: v.tolerance,
+            tolerance: Some(v.tolerance),
             verdict: if v.passed() { "pass" } else { "fail" },
             ms: (ms * 1e3).round() / 1e3,
             failure: v.failure.clone(),
-        })
+        });
+        let unreached = self.unreached.iter().map(move |(kernel, variant, case)| Check {
+            adapter: adapter(),
+            kernel: kernel.clone(),
+            variant: variant.clone(),
+            case: case.clone(),
+            worst_error: None,
+            tolerance: None,
+            verdict: "not reached",
+            ms: 0.0,
+            failure: None,
+        });
+        reached.chain(unreached)
     }
 
     /// The certificate for people: a line for each variant, with its worst case.

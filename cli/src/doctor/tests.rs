@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-use super::certificate::{certify, verdict};
+use super::certificate::{Extent, certify, verdict};
 use crate::failure::Failure;
 use lampyris::engine::kernels::{
     Binding, Call, Caps, Case, Desc, Entry, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
@@ -118,9 +118,9 @@ fn devices() -> Vec<Gpu> {
 #[test]
 fn a_broken_kernel_is_named_and_fails_the_certificate() {
     for gpu in devices() {
-        let honest = certify(&gpu, &[entry(|| case(0))], Tier::Short).unwrap();
+        let honest = certify(&gpu, &[entry(|| case(0))], Extent::Short).unwrap();
         verdict(&[honest]).unwrap();
-        let both = certify(&gpu, &[entry(|| case(0)), entry(|| case(1))], Tier::Short).unwrap();
+        let both = certify(&gpu, &[entry(|| case(0)), entry(|| case(1))], Extent::Short).unwrap();
         let table = both.table();
         let failure = verdict(&[both]).unwrap_err();
         assert_eq!(failure.code(), 1);
@@ -134,7 +134,7 @@ fn a_broken_kernel_is_named_and_fails_the_certificate() {
 fn a_shader_that_the_driver_refuses_fails_and_leaves_the_rest_to_be_checked() {
     for gpu in devices() {
         let all = [entry(|| case(2)), entry(|| case(0))];
-        let checked = certify(&gpu, &all, Tier::Short).unwrap();
+        let checked = certify(&gpu, &all, Extent::Short).unwrap();
         let lines: Vec<serde_json::Value> =
             checked.lines(false).map(|line| serde_json::to_value(line).unwrap()).collect();
         assert_eq!((&lines[0]["verdict"], &lines[1]["verdict"]), (&"fail".into(), &"pass".into()));

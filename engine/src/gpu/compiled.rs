@@ -1,11 +1,12 @@
 //! The GPU executor: a plan with its pipelines, buffers and bind groups made once, run by one encoder, one pass, one submit.
 
+use super::fit::{check_memory, launch};
 use super::pipeline::Pipeline;
 use super::poll::Mailbox;
 use super::{ConstantStore, Gpu, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
 use crate::{Error, Result};
-use lampyris_shaders::{Call, Desc, HostTensor, Launch, Operand, Source};
+use lampyris_shaders::{Call, HostTensor, Launch, Operand, Source};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Decides which variant a step runs.
@@ -225,6 +226,7 @@ impl GpuPlan {
             }
         }
         queue.submit([encoder.finish()]);
+        gpu.count_submit();
         let arrived = Mailbox::new();
         let signal = arrived.clone();
         staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
@@ -285,6 +287,7 @@ impl GpuPlan {
             }
         }
         pass.dispatch_workgroups(x, y, z);
+        self.inner.gpu.count_dispatch();
     }
 
     /// Submits the plan `times` times in one pass, without reading anything back.
@@ -302,6 +305,7 @@ impl GpuPlan {
                 }
             }
             queue.submit([encoder.finish()]);
+            gpu.count_submit();
         }
         Ok(())
     }
@@ -373,50 +377,6 @@ impl Pending {
         inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
         Ok(outputs)
     }
-}
-
-/// Refuses a plan that cannot fit, with the figures.
-fn check_memory(gpu: &Gpu, plan: &Plan) -> Result<()> {
-    let bytes = plan.bytes();
-    if let Some(budget) = gpu.options().budget
-        && bytes.total() > budget
-    {
-        let (weights, activations) = (bytes.weights, bytes.activations + bytes.params);
-        return Err(Error::Budget { needed: bytes.total(), weights, activations, budget });
-    }
-    let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
-    for tensor in &plan.tensors {
-        if tensor.desc.bytes() > limit {
-            return Err(Error::TooLarge {
-                tensor: tensor.name.clone(),
-                desc: tensor.desc.clone(),
-                bytes: tensor.desc.bytes(),
-                adapter: gpu.summary().name.clone(),
-                limit,
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The launch of a step's chosen variant.
-fn launch(
-    gpu: &Gpu,
-    step: &Step,
-    call: &Call<'_>,
-    source: Option<&'static Source>,
-) -> Result<(&'static Source, Launch)> {
-    let adapter = gpu.summary().name.clone();
-    let Some(source) = source.filter(|s| s.fits(gpu.caps())) else {
-        let call = call.inputs.iter().map(Desc::to_string).collect::<Vec<_>>().join(", ");
-        return Err(Error::NoVariant { kernel: step.kernel.name().to_owned(), adapter, call });
-    };
-    let launch = step.kernel.launch(call, source);
-    let limit = gpu.caps().max_groups;
-    if launch.grid.iter().any(|groups| *groups > limit) {
-        return Err(Error::Grid { step: step.name.clone(), grid: launch.grid, adapter, limit });
-    }
-    Ok((source, launch))
 }
 
 /// Allocates the slots and parameters and makes the bind groups.

@@ -7,6 +7,7 @@ use super::tune::Tuning;
 use crate::{Error, Result};
 use lampyris_shaders::{Caps, Source};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which limits to ask a device for.
@@ -102,8 +103,20 @@ struct Inner {
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
     own: bool,
+    dispatches: AtomicU64,
+    submits: AtomicU64,
     /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
     submitting: Mutex<()>,
+}
+
+/// What a device has been given to do since it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Dispatches encoded.
+    pub dispatches: u64,
+    /// Runs submitted.
+    pub submits: u64,
 }
 
 #[derive(Debug)]
@@ -143,6 +156,8 @@ impl Gpu {
             options: GpuOptions::default(),
             lost: Arc::default(),
             own: true,
+            dispatches: AtomicU64::default(),
+            submits: AtomicU64::default(),
             submitting: Mutex::default(),
         };
         Gpu { inner: Arc::new(inner) }
@@ -203,7 +218,9 @@ impl Gpu {
         let pipelines = Pipelines::new(&device, &summary, &options);
         let tuning = Tuning::open(&summary, &options);
         let opened = Some(Opened { device, queue, pipelines, tuning });
-        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, submitting: Mutex::default() }) }
+        let (dispatches, submits) = Default::default();
+        let submitting = Mutex::default();
+        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, dispatches, submits, submitting }) }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -243,6 +260,22 @@ impl Gpu {
 
     pub(super) fn pipelines(&self) -> Option<&Pipelines> {
         self.inner.opened.as_ref().map(|opened| &opened.pipelines)
+    }
+
+    /// What it has been given to do so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            dispatches: self.inner.dispatches.load(Ordering::Relaxed),
+            submits: self.inner.submits.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn count_dispatch(&self) {
+        self.inner.dispatches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_submit(&self) {
+        self.inner.submits.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Keeps other runs out between writing inputs and submitting.

@@ -5,6 +5,7 @@ mod adapter;
 mod cache;
 mod compiled;
 mod device;
+mod fit;
 mod pipeline;
 mod poll;
 mod profile;
@@ -17,7 +18,7 @@ mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
-pub use device::{Gpu, GpuOptions, LimitTier, VariantSet};
+pub use device::{Counts, Gpu, GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};

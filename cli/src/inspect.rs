@@ -1,0 +1,32 @@
+//! `lampyris inspect`: what is in a model's files, the plan that is made of them, and the shaders that run it. Needs no device.
+
+mod kernels;
+mod model;
+
+use crate::args::Inspect;
+use crate::failure::Failure;
+use crate::output;
+use serde::Serialize;
+
+/// Everything that was asked for.
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    model: Option<model::Model>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<kernels::Kernel>,
+}
+
+/// Prints the model's contents, its plan when asked for, and a kernel's variants.
+pub(crate) fn run(job: &Inspect) -> Result<(), Failure> {
+    let kernel = job.kernel.as_deref().map(|name| kernels::find(name, job.variant.as_deref())).transpose()?;
+    let model = job.model.as_deref().map(|path| model::open(path, job)).transpose()?;
+    let text = match job.json {
+        true => output::json(&Report { model, kernel })?,
+        false => {
+            let model = model.map(|model| model.text()).unwrap_or_default();
+            format!("{model}{}", kernel.map(|kernel| kernel.text()).unwrap_or_default())
+        }
+    };
+    output::print(&text)
+}
