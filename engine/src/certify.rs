@@ -54,17 +54,6 @@ impl Prepared {
         &self.case
     }
 
-    /// The variants that this adapter would choose from.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] when the case does not fit its kernel.
-    pub fn candidates(&self, gpu: &Gpu) -> Result<Vec<&'static Source>> {
-        let shape = |source| Error::Shape { step: self.case.label.clone(), source };
-        let inputs = self.case.descs();
-        let outputs = self.case.kernel.outputs(&inputs).map_err(shape)?;
-        Ok(self.case.kernel.candidates(&Call { inputs: &inputs, outputs: &outputs }, gpu.caps()))
-    }
-
     /// Every variant that the adapter can run and that the case's formats call for: all that the kernel would choose from
     /// on any adapter.
     ///
