@@ -24,6 +24,11 @@ const RUNS_ON_CPU: usize = 3;
 /// Measures what was asked for and prints it.
 pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failure> {
     let options = device::options(arguments, device::choice(arguments));
+    if (job.profile || job.trace.is_some() || job.roofline)
+        && pollster::block_on(Gpu::with(options.clone()))?.is_cpu_executor()
+    {
+        return Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" });
+    }
     let mut report = Report::default();
     if let Some(model) = &job.model {
         // The caches are measured, so the user's are left alone.
@@ -40,7 +45,6 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
         if report.speed.is_none() {
             device::say_kind(&gpu);
         }
-        needs_device(&gpu)?;
         report.roofline = Some(gpu.block_on(roofline(&gpu))?);
     }
     if let (Some(path), Some(profile)) = (&job.trace, &report.profile) {
@@ -111,7 +115,6 @@ fn speed(job: &Bench, model: &Path, classifier: &Classifier, first: FirstResult)
 
 fn profile(job: &Bench, classifier: &Classifier) -> Result<Profile, Failure> {
     let gpu = classifier.gpu();
-    needs_device(gpu)?;
     let executor = gpu.block_on(classifier.executor(usize::from(job.batch), Pixels::Rgba8))?;
     let plan = executor.gpu_plan()?;
     let words: usize = plan.plan().inputs.iter().map(|id| plan.plan().tensor(*id).desc.words()).sum();
@@ -119,11 +122,4 @@ fn profile(job: &Bench, classifier: &Classifier) -> Result<Profile, Failure> {
     let words: Vec<u32> = (0..words).map(|_| noise.bits() as u32).collect();
     let runs = job.runs.map_or(RUNS, usize::from);
     Ok(gpu.block_on(plan.profile(&[InputData::Words(&words)], runs))?)
-}
-
-fn needs_device(gpu: &Gpu) -> Result<(), Failure> {
-    match gpu.is_cpu_executor() {
-        true => Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" }),
-        false => Ok(()),
-    }
 }

@@ -1,5 +1,6 @@
 //! What can stop a job, and the exit code that says which kind it was.
 
+use clap::error::ErrorKind;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -58,6 +59,11 @@ pub(crate) enum Failure {
 impl Failure {
     /// What clap says, in one sentence.
     pub(crate) fn usage(error: &clap::Error) -> Failure {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Failure::Usage(
+                "say what to do: classify, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
+            );
+        }
         let said = error.render().to_string();
         let said = said.split("\n\n").next().unwrap_or(&said);
         let said = said.strip_prefix("error: ").unwrap_or(said);

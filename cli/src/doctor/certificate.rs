@@ -243,7 +243,11 @@ impl Checked {
         }
         let failed = self.verdicts.iter().filter(|(v, _)| !v.passed()).count();
         let kernels: HashSet<&str> = rows.iter().map(|row| row.kernel.as_str()).collect();
-        let verdict = if failed == 0 { "all agree with their twins".to_owned() } else { format!("{failed} FAILED") };
+        let verdict = match (failed, self.unreached.len()) {
+            (0, 0) => "all agree with their twins".to_owned(),
+            (0, unreached) => format!("these agree with their twins, and {unreached} checks were not reached"),
+            (failed, _) => format!("{failed} FAILED"),
+        };
         text += &format!(
             "  {} checks of {} variants of {} kernels in {:.1} s: {verdict}\n",
             self.verdicts.len(),

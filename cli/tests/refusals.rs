@@ -1,0 +1,139 @@
+//! What cannot be done is said in one sentence, with exit code 2, and nothing is printed to stdout.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use std::process::Stdio;
+use support::{command, file, fixture, lampyris, picture};
+
+/// Runs the command and holds it to one sentence on stderr that contains `words`.
+fn refused(arguments: &[&str], words: &[&str]) {
+    let said = lampyris(arguments);
+    assert_eq!(said.code, 2, "{arguments:?}: {}", said.stderr);
+    assert_eq!(said.stdout, "", "{arguments:?}");
+    assert_eq!(said.stderr.lines().count(), 1, "{arguments:?}: {}", said.stderr);
+    assert!(said.stderr.starts_with("lampyris: "), "{arguments:?}: {}", said.stderr);
+    for word in words {
+        assert!(said.stderr.contains(word), "{arguments:?}: no `{word}` in {}", said.stderr);
+    }
+}
+
+#[test]
+fn bad_usage() {
+    let model = fixture("mobilenet_v2_w025");
+    refused(&[], &["classify", "doctor", "lampyris help"]);
+    refused(&["clasify"], &["clasify", "lampyris help"]);
+    refused(&["classify"], &["--model", "IMAGE"]);
+    refused(&["classify", "--model", &model], &["IMAGE"]);
+    refused(&["classify", "--model", &model, "--top", "0", &picture()], &["--top"]);
+    refused(&["classify", "--model", &model, "--batch", "1000", &picture()], &["--batch"]);
+    refused(&["classify", "--model", &model, "--features", &picture()], &["--json"]);
+    refused(&["classify", "--model", &model, "--precision", "f64", &picture()], &["f64", "f16"]);
+    refused(&["bench"], &["--model"]);
+    refused(&["bench", "--roofline", "--adapter", "cpu"], &["CPU executor", "--adapter"]);
+    refused(&["inspect"], &["MODEL"]);
+    refused(&["inspect", "--kernel", "nothing"], &["nothing", "pointwise"]);
+    refused(&["inspect", "--kernel", "resize_columns", "--variant", "nothing"], &["nothing", "portable"]);
+    refused(&["doctor", "--only", "nothing", "--adapter", "cpu"], &["nothing", "pointwise"]);
+    refused(&["quantize", &model, "out"], &["--format"]);
+    refused(&["doctor", "--adapter", "no such adapter"], &["no such adapter", "cpu"]);
+    refused(&["classify", "--model", &model, "--adapter", "99", &picture()], &["99", "cpu"]);
+}
+
+#[test]
+fn bad_pictures() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), fixture("mobilenet_v2_w025"));
+    let empty = file(&folder, "empty.png", b"");
+    let text = file(&folder, "text.jpg", b"This is no picture.\n");
+    let cut = file(&folder, "cut.png", &std::fs::read(picture()).unwrap()[..5000]);
+    let bare = folder.path().join("bare").display().to_string();
+    std::fs::create_dir(&bare).unwrap();
+    let with = |image: &str, words: &[&str]| {
+        refused(&["classify", "--model", &model, "--adapter", "cpu", image], words);
+        // The pictures before it are good; nothing is said of them.
+        refused(&["classify", "--model", &model, "--adapter", "cpu", "--batch", "1", &picture(), image], words);
+    };
+    with(&empty, &["empty.png is empty"]);
+    with(&text, &["text.jpg is not a picture"]);
+    with(&cut, &["cut.png"]);
+    with(&bare, &["bare holds no picture"]);
+    with("missing.png", &["missing.png does not exist"]);
+}
+
+#[test]
+fn bad_models() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = folder.path().display().to_string();
+    let good = std::fs::read(format!("{}/model.safetensors", fixture("mobilenet_v2_w025"))).unwrap();
+    let empty = file(&folder, "empty.safetensors", b"");
+    let text = file(&folder, "text.safetensors", b"This is no model, whatever its name says.\n");
+    let cut = file(&folder, "cut.safetensors", &good[..good.len() / 2]);
+    let config = file(&folder, "odd/config.json", b"{ \"padding\": ");
+    let odd = config.strip_suffix("/config.json").unwrap();
+    file(&folder, "odd/model.safetensors", &good);
+    for (model, words) in [
+        ("missing", ["missing does not exist", ".safetensors"]),
+        (&bare, ["holds no model.safetensors", "config.json"]),
+        (&empty, ["empty.safetensors", ""]),
+        (&text, ["text.safetensors", ""]),
+        (&cut, ["cut.safetensors", ""]),
+        (odd, ["config.json", "JSON"]),
+    ] {
+        refused(&["classify", "--model", model, "--adapter", "cpu", &picture()], &words);
+        refused(&["bench", "--model", model, "--adapter", "cpu"], &words);
+        refused(&["inspect", model], &words);
+        refused(&["quantize", model, &format!("{bare}/out"), "--format", "int8"], &words);
+    }
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
+fn bad_labels() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), fixture("mobilenet_v2_w025"));
+    let labels = file(&folder, "three.txt", b"a\nb\nc\n");
+    let classify = |labels: &str| {
+        ["classify", "--model", &model, "--adapter", "cpu", "--labels", labels, &picture()].map(str::to_owned)
+    };
+    for (labels, words) in
+        [(labels.as_str(), ["three.txt has 3 labels", "10 classes"]), ("missing.txt", ["missing.txt", ""])]
+    {
+        let arguments = classify(labels);
+        refused(&arguments.each_ref().map(String::as_str), &words);
+    }
+}
+
+#[test]
+fn a_budget_that_is_too_small_is_refused_with_the_figures() {
+    for adapter in support::adapters().into_iter().filter(|adapter| *adapter != "cpu") {
+        let model = fixture("mobilenet_v2_w025");
+        let arguments = ["classify", "--model", &model, "--adapter", adapter, "--budget", "1000", &picture()];
+        refused(&arguments, &["the budget is 1000", "bytes of GPU memory"]);
+    }
+}
+
+#[test]
+fn a_model_is_not_quantized_over_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(format!("{}/model.safetensors", fixture("mobilenet_v2_w025"))).unwrap();
+    let path = file(&folder, "model.safetensors", &good);
+    let bare = folder.path().display().to_string();
+    refused(&["quantize", &path, &path, "--format", "int8"], &["is the model that is read"]);
+    refused(&["quantize", &bare, &bare, "--format", "int8"], &["is the model that is read"]);
+    assert_eq!(std::fs::read(&path).unwrap(), good);
+}
+
+#[test]
+fn a_reader_that_leaves_early_ends_it_quietly() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut child = command(&cache)
+        .args(["inspect", "--kernel", "pointwise"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
