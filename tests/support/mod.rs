@@ -6,6 +6,8 @@
 pub mod bent;
 pub mod host;
 pub mod photos;
+#[cfg(target_os = "linux")]
+pub mod tracer;
 
 use lampyris::engine::weights::Weights;
 use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, adapters};
