@@ -20,8 +20,14 @@ fn main() -> Result<(), Box<dyn Error>> {
 pub(crate) fn run(gpu: &Gpu, model: &str) -> Result<Comparison, Box<dyn Error>> {
     let network = open_network(&Source::from(model))?;
     let side = network.settings().preprocess.crop as usize;
-    let plan =
-        network.plan(PlanRequest { images: 1, side, pixels: Pixels::Normalized, precision: Precision::F32, top: 5 })?;
+    let plan = network.plan(PlanRequest {
+        images: 1,
+        side,
+        pixels: Pixels::Normalized,
+        precision: Precision::F32,
+        top: 5,
+        fuse_depthwise: false,
+    })?;
     let mut noise = Noise::new(1);
     let values: Vec<f32> = (0..side * side * 3).map(|_| noise.real(-2.0, 2.0)).collect();
     let picture = HostTensor::from_values(Desc::f32([1, side, side, 3]), &values);

@@ -41,7 +41,14 @@ fn recorded_shapes(name: &str, architecture: &str) -> Network {
 }
 
 fn request() -> PlanRequest {
-    PlanRequest { images: 1, side: 224, pixels: Pixels::Rgba8, precision: Precision::F32, top: 5 }
+    PlanRequest {
+        images: 1,
+        side: 224,
+        pixels: Pixels::Rgba8,
+        precision: Precision::F32,
+        top: 5,
+        fuse_depthwise: false,
+    }
 }
 
 /// The plans held still, by name.

@@ -112,9 +112,9 @@ impl Classifier {
             preparing: Mutex::default(),
         };
         let classifier = Classifier { inner: Arc::new(inner) };
-        let plan = Arc::new(classifier.plan(1, Pixels::Rgba8)?);
-        let (total, mut arrived) = (plan.bytes().weights.max(1), 0);
-        let executor = Executor::new(gpu, plan, &classifier.inner.store, |bytes| {
+        let plans = classifier.candidates(1, Pixels::Rgba8)?;
+        let (total, mut arrived) = (plans[0].bytes().weights.max(1), 0);
+        let executor = Executor::fastest(gpu, plans, &classifier.inner.store, |bytes| {
             arrived += bytes;
             progress(arrived as f64 / total as f64);
         });
@@ -159,8 +159,23 @@ impl Classifier {
     /// # Errors
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, images: usize, pixels: Pixels) -> Result<Plan> {
+        self.plan_with(images, pixels, false)
+    }
+
+    fn plan_with(&self, images: usize, pixels: Pixels, fuse_depthwise: bool) -> Result<Plan> {
         let side = self.inner.preprocess.crop as usize;
-        self.inner.network.plan(PlanRequest { images, side, pixels, precision: self.inner.precision, top: 5 })
+        let precision = self.inner.precision;
+        self.inner.network.plan(PlanRequest { images, side, pixels, precision, top: 5, fuse_depthwise })
+    }
+
+    /// The plans worth timing against each other on this adapter. On software adapters the fused depthwise form measured
+    /// slower at every width that matters, and compiling it costs them seconds.
+    fn candidates(&self, images: usize, pixels: Pixels) -> Result<Vec<Arc<Plan>>> {
+        let mut plans = vec![Arc::new(self.plan(images, pixels)?)];
+        if !self.inner.gpu.caps().software {
+            plans.push(Arc::new(self.plan_with(images, pixels, true)?));
+        }
+        Ok(plans)
     }
 
     /// The executor for a batch, made when it is first needed.
@@ -171,8 +186,8 @@ impl Classifier {
         if let Some(executor) = self.executors().get(&(images, pixels)) {
             return Ok(executor.clone());
         }
-        let plan = Arc::new(self.plan(images, pixels)?);
-        let executor = Executor::new(&self.inner.gpu, plan, &self.inner.store, |_| ()).await?;
+        let plans = self.candidates(images, pixels)?;
+        let executor = Executor::fastest(&self.inner.gpu, plans, &self.inner.store, |_| ()).await?;
         self.executors().insert((images, pixels), executor.clone());
         Ok(executor)
     }

@@ -118,7 +118,8 @@ fn plan(network: &Network, job: &Inspect) -> Result<Plan, Failure> {
     let images = usize::from(job.batch);
     let side = network.settings().preprocess.crop as usize;
     let precision = job.precision.into();
-    let plan = network.plan(PlanRequest { images, side, pixels: Pixels::Rgba8, precision, top: 5 })?;
+    let plan =
+        network.plan(PlanRequest { images, side, pixels: Pixels::Rgba8, precision, top: 5, fuse_depthwise: false })?;
     let bytes = plan.bytes();
     Ok(Plan {
         images,

@@ -290,26 +290,6 @@ impl GpuPlan {
         self.inner.gpu.count_dispatch();
     }
 
-    /// Submits the plan `times` times in one pass, without reading anything back.
-    pub(super) fn repeat(&self, times: u32) -> Result<()> {
-        let gpu = &self.inner.gpu;
-        gpu.check_alive()?;
-        if let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) {
-            let descriptor = wgpu::CommandEncoderDescriptor { label: Some("lampyris.repeat") };
-            let mut encoder = device.create_command_encoder(&descriptor);
-            {
-                let descriptor = wgpu::ComputePassDescriptor { label: Some("lampyris.repeat"), timestamp_writes: None };
-                let mut pass = encoder.begin_compute_pass(&descriptor);
-                for _ in 0..times {
-                    self.encode(device, &mut pass, &[]);
-                }
-            }
-            queue.submit([encoder.finish()]);
-            gpu.count_submit();
-        }
-        Ok(())
-    }
-
     fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
         let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| {

@@ -3,7 +3,7 @@
 use super::adapter::AdapterSummary;
 use super::device::GpuOptions;
 use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice};
-use crate::plan::{PlanBuilder, Step};
+use crate::plan::{Plan, PlanBuilder, Step};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, Tier, difference};
 use std::collections::BTreeMap;
@@ -18,12 +18,13 @@ pub(super) struct Tuning {
 }
 
 /// How long one sample of a variant should take at least, in seconds.
-#[cfg(not(target_arch = "wasm32"))]
 const SAMPLE_SECONDS: f64 = 1e-3;
 
 /// Samples of a variant, of which the fastest counts.
-#[cfg(not(target_arch = "wasm32"))]
 const SAMPLES: usize = 5;
+
+/// Most runs of one sample.
+const MOST_REPEATS: u32 = 1 << 12;
 
 impl Tuning {
     /// Reads what an earlier process measured on this adapter and driver; a damaged file is ignored.
@@ -128,7 +129,10 @@ pub(super) async fn fastest(
             Some(_) => {}
             None => reference = Some(found),
         }
-        let seconds = plan.seconds_of_a_run().await?;
+        let seconds = match seconds_of_a_run(&plan, &data).await {
+            Err(Error::NoTimer { .. }) => return Ok((candidates.first().copied(), false)),
+            seconds => seconds?,
+        };
         if best.is_none_or(|(fastest, _)| seconds < fastest) {
             best = Some((seconds, source));
         }
@@ -152,30 +156,66 @@ async fn alone(gpu: &Gpu, step: &Step, inputs: &[HostTensor], source: &'static S
     Box::pin(GpuPlan::new(gpu, Arc::new(builder.finish()), &store, VariantChoice::By(&choose))).await
 }
 
+/// Seconds of one run, from runs repeated in one pass: the best of some samples, each long enough for the clock.
+async fn seconds_of_a_run(plan: &GpuPlan, data: &[InputData<'_>]) -> Result<f64> {
+    let (mut repeats, mut best, mut samples) = (1, f64::INFINITY, 0);
+    while samples < SAMPLES {
+        let seconds = plan.time(data, repeats).await?;
+        if seconds < SAMPLE_SECONDS && repeats < MOST_REPEATS {
+            repeats *= 2;
+            continue;
+        }
+        best = best.min(seconds / f64::from(repeats));
+        samples += 1;
+    }
+    Ok(best)
+}
+
 impl GpuPlan {
-    /// Seconds of one run, from runs repeated in one pass; their inputs are those of the last run.
-    #[cfg(not(target_arch = "wasm32"))]
-    async fn seconds_of_a_run(&self) -> Result<f64> {
-        let (mut repeats, mut best) = (1u32, f64::INFINITY);
-        let mut samples = 0;
-        while samples < SAMPLES {
-            let start = std::time::Instant::now();
-            self.repeat(repeats)?;
-            self.gpu().idle().await?;
-            let seconds = start.elapsed().as_secs_f64();
-            if seconds < SAMPLE_SECONDS && repeats < 1 << 12 {
-                repeats *= 2;
-                continue;
+    /// Compiles the fastest of `plans`, which must take the same inputs and give the same outputs: each is compiled and
+    /// timed once on an adapter, and the choice remembered. On a host's device, and where there is no clock, the first
+    /// is taken untimed.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`]; [`Error::NoVariant`] when there is no plan.
+    pub async fn fastest(
+        gpu: &Gpu,
+        plans: &[Arc<Plan>],
+        store: &ConstantStore,
+        mut progress: impl FnMut(u64),
+    ) -> Result<GpuPlan> {
+        let texts: Vec<String> = plans.iter().map(|plan| plan.to_string()).collect();
+        let key = format!("plans {:016x}", checksum(texts.concat().as_bytes()));
+        let known = gpu.tuning().and_then(|tuning| tuning.get(&key)).and_then(|text| text.parse::<usize>().ok());
+        let known = if plans.len() < 2 || !gpu.is_own() { Some(0) } else { known };
+        let only = known.and_then(|at| plans.get(at)).or(plans.first());
+        let first = only.ok_or_else(|| Error::NoVariant {
+            kernel: "a network".to_owned(),
+            adapter: gpu.summary().name.clone(),
+            call: "no plan".to_owned(),
+        })?;
+        let mut best = GpuPlan::with_progress(gpu, first.clone(), store, &mut progress).await?;
+        if known.is_some() {
+            return Ok(best);
+        }
+        let words: Vec<Vec<u32>> =
+            best.plan().inputs.iter().map(|id| vec![0; best.plan().tensor(*id).desc.words()]).collect();
+        let data: Vec<InputData<'_>> = words.iter().map(|words| InputData::Words(words)).collect();
+        let mut fastest = match seconds_of_a_run(&best, &data).await {
+            Err(Error::NoTimer { .. }) => return Ok(best),
+            seconds => (0, seconds?),
+        };
+        for (at, plan) in plans.iter().enumerate().skip(1) {
+            let other = GpuPlan::with_progress(gpu, plan.clone(), store, |_| ()).await?;
+            let seconds = seconds_of_a_run(&other, &data).await?;
+            if seconds < fastest.1 {
+                (best, fastest) = (other, (at, seconds));
             }
-            best = best.min(seconds / f64::from(repeats));
-            samples += 1;
+        }
+        if let Some(tuning) = gpu.tuning() {
+            tuning.put(key, &fastest.0.to_string());
+            tuning.save();
         }
         Ok(best)
-    }
-
-    /// A browser's clock is too coarse to choose by, so the best guess stays.
-    #[cfg(target_arch = "wasm32")]
-    async fn seconds_of_a_run(&self) -> Result<f64> {
-        Ok(0.0)
     }
 }

@@ -36,6 +36,24 @@ impl Executor {
         Ok(Executor::Gpu(GpuPlan::with_progress(gpu, plan, store, progress).await?))
     }
 
+    /// Makes the fastest of `plans` ready for `gpu`, as [`GpuPlan::fastest`]; the twins run the first.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::fastest`] and [`CpuPlan::new`].
+    pub async fn fastest(
+        gpu: &Gpu,
+        plans: Vec<Arc<Plan>>,
+        store: &ConstantStore,
+        progress: impl FnMut(u64),
+    ) -> Result<Executor> {
+        if gpu.is_cpu_executor()
+            && let Some(plan) = plans.first()
+        {
+            return Executor::new(gpu, plan.clone(), store, progress).await;
+        }
+        Ok(Executor::Gpu(GpuPlan::fastest(gpu, &plans, store, progress).await?))
+    }
+
     /// The plan it runs.
     pub fn plan(&self) -> &Plan {
         match self {

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use lampyris_engine::kernels::conv::{Depthwise, POOLED_ROWS, Padding, Pointwise, Stem};
 use lampyris_engine::kernels::head::{GlobalPool, Linear, SoftmaxTopK, SqueezeExcite};
 use lampyris_engine::kernels::{Activation, Desc, Format};
-use lampyris_engine::plan::TensorId;
+use lampyris_engine::plan::{FusionOptions, TensorId};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Plan, PlanBuilder};
 
@@ -47,6 +47,9 @@ pub struct PlanRequest {
     pub precision: Precision,
     /// How many classes are listed.
     pub top: usize,
+    /// Depthwise convolutions without squeeze-excite compute their outputs as the projection loads them: fewer
+    /// dispatches, less memory traffic, more arithmetic.
+    pub fuse_depthwise: bool,
 }
 
 /// A recognized network with its weights and settings; plans of any size and batch are made from it.
@@ -117,7 +120,8 @@ impl Network {
         for (name, id) in OUTPUTS.into_iter().zip([logits].into_iter().chain(answer).chain([features])) {
             graph.builder.output(name, id);
         }
-        Ok(graph.builder.finish())
+        let fusion = FusionOptions { depthwise_into_pointwise: request.fuse_depthwise, ..FusionOptions::default() };
+        Ok(graph.builder.finish_with(fusion))
     }
 
     fn values(&self, precision: Precision) -> Format {
