@@ -40,7 +40,7 @@ pub(super) struct Checked {
 
 /// How long the short form goes on starting checks. Drivers that compile slowly, as software adapters do at first, reach the
 /// variants that the engine is likeliest to choose, and the rest is reported as not reached.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(15);
 
 /// Most devices of one software adapter that work side by side.
 const MOST_DEVICES: usize = 8;
@@ -97,7 +97,8 @@ pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Ch
             total += 1;
         }
     }
-    groups.sort_by_key(|group| group.rank);
+    // Long shaders compile slowly, so that many short ones are reached before them.
+    groups.sort_by_key(|group| (group.rank, group.source.wgsl.len()));
     let until = match extent {
         Extent::Short => Some(start + SHORT),
         Extent::Full => None,
