@@ -40,7 +40,7 @@ pub(super) struct Checked {
 
 /// How long the short form goes on starting checks. Drivers that compile slowly, as software adapters do at first, reach the
 /// variants that the engine is likeliest to choose, and the rest is reported as not reached.
-const SHORT: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_secs(15);
 
 /// Most devices of one software adapter that work side by side.
 const MOST_DEVICES: usize = 8;
@@ -97,7 +97,8 @@ pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Ch
             total += 1;
         }
     }
-    groups.sort_by_key(|group| group.rank);
+    // Long shaders compile slowly, so that many short ones are reached before them.
+    groups.sort_by_key(|group| (group.rank, group.source.wgsl.len()));
     let until = match extent {
         Extent::Short => Some(start + SHORT),
         Extent::Full => None,
@@ -120,14 +121,16 @@ type Outcome = (usize, Verdict, f64);
 /// Checks all groups, starting none after `until`. A real GPU's driver compiles on all threads ahead of the checks; a software adapter compiles when a
 /// kernel first runs, one after the other on a device, so several devices share the groups.
 fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instant>) -> Result<Vec<Outcome>, Failure> {
-    let several = gpu.summary().kind == AdapterKind::Software && gpu.summary().backend == "vulkan";
+    let software = gpu.summary().kind == AdapterKind::Software;
+    // OpenGL's contexts take turns, so a second device gains nothing there.
+    let several = software && gpu.summary().backend != "gl";
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_DEVICES).min(groups.len());
     let mut devices = vec![gpu.clone()];
     if several {
         for _ in 1..threads {
             devices.push(pollster::block_on(Gpu::with(gpu.options().clone()))?);
         }
-    } else {
+    } else if !software {
         let sources: Vec<Source> = groups.iter().map(|group| *group.source).collect();
         let progress = output::progress(sources.len(), "compiling");
         gpu.block_on(gpu.warm(&sources, &|| progress.inc(1)))?;

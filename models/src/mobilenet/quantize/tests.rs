@@ -69,9 +69,10 @@ fn logits(source: Source, pixels: &[f32]) -> Vec<f32> {
 
 #[test]
 fn bytes_and_scales_by_hand() {
-    let (bytes, scales) = to_bytes(&[1.27, -0.635, 0.004, 0.0, 0.0, 0.0, -254.0, 2.0, 1.0], 3);
-    assert_eq!(bytes, [127, -64, 0, 0, 0, 0, -127, 1, 0]);
-    assert_eq!(scales, [0.01, 1.0, 2.0]);
+    let (bytes, scales) = to_bytes(&[127.0, -63.5, 0.4, 0.0, 0.0, 0.0, -254.0, 3.0, 1.0], 3);
+    // Halves go to the even neighbour.
+    assert_eq!(bytes, [127, -64, 0, 0, 0, 0, -127, 2, 0]);
+    assert_eq!(scales, [1.0, 1.0, 2.0]);
     let found = error("w", &[3, 3], &[2.0, 1.0], &[127, 0], &[2.0 / 127.0]);
     assert!((found.worst - 0.5).abs() < 1e-7 && (found.rms - 0.2f64.sqrt()).abs() < 1e-7, "{found:?}");
 }
