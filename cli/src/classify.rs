@@ -50,9 +50,12 @@ pub(crate) fn run(job: &Classify, arguments: &DeviceArguments) -> Result<(), Fai
     output::print(&text)
 }
 
+/// The largest file of labels that is read, in bytes.
+const MOST_LABELS: u64 = 16 << 20;
+
 fn read_labels(path: &Path) -> Result<(String, Vec<String>), Failure> {
     let file = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|source| Failure::Unreadable { path: file.clone(), source })?;
+    let bytes = lampyris::models::source::read_small(path, MOST_LABELS)?;
     let labels = parse_labels(&file, &bytes)?;
     Ok((file, labels))
 }

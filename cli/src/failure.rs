@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     /// The output would replace the input.
     #[error("{path} is the model that is read; name another file or folder to write to")]
     Overwrites { path: String },
+    /// A configuration that belongs to something else is in the way.
+    #[error("{path} belongs to another model and would be replaced; write to a folder of its own")]
+    Replaces { path: String },
     /// A file or folder cannot be written.
     #[error("{path} cannot be written: {source}")]
     Unwritable { path: String, source: std::io::Error },

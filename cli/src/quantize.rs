@@ -7,9 +7,13 @@ use lampyris::engine::weights::write_safetensors;
 use lampyris::models::classifier::open_network;
 use lampyris::models::decode::{Limits, decode_file};
 use lampyris::models::mobilenet::quantize::{Quantized, quantize_int8};
+use lampyris::models::source::read_small;
 use lampyris::{Classifier, Source};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// The largest configuration that is copied, in bytes.
+const MOST_CONFIG: u64 = 16 << 20;
 
 /// The files beside the weights.
 const BESIDE: [&str; 2] = ["config.json", "preprocessor_config.json"];
@@ -66,6 +70,19 @@ fn write(quantized: &Quantized, model: &Path, file: &Path) -> Result<(), Failure
         None => PathBuf::from("."),
     };
     let (from, to) = (if model.is_dir() { model.to_owned() } else { parent(model) }, parent(file));
+    // All that goes beside the weights is read, and what would be replaced is looked for, before anything is written.
+    let mut copies = Vec::new();
+    for (source, copy) in BESIDE.map(|name| (from.join(name), to.join(name))) {
+        let same = source.canonicalize().ok() == copy.canonicalize().ok();
+        if !source.exists() || same {
+            continue;
+        }
+        let bytes = said_folded(&read_small(&source, MOST_CONFIG)?);
+        if copy.exists() && read_small(&copy, MOST_CONFIG)? != bytes {
+            return Err(Failure::Replaces { path: copy.display().to_string() });
+        }
+        copies.push((copy, bytes));
+    }
     std::fs::create_dir_all(&to).map_err(unwritable(&to))?;
     let metadata = [
         ("format", "pt"),
@@ -77,13 +94,8 @@ fn write(quantized: &Quantized, model: &Path, file: &Path) -> Result<(), Failure
     let metadata: BTreeMap<String, String> =
         metadata.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     write_safetensors(file, &quantized.tensors, &metadata).map_err(lampyris::Error::from)?;
-    for (source, copy) in BESIDE.map(|name| (from.join(name), to.join(name))) {
-        let same = source.canonicalize().ok() == copy.canonicalize().ok();
-        if source.exists() && !same {
-            let bytes = std::fs::read(&source)
-                .map_err(|error| Failure::Unreadable { path: source.display().to_string(), source: error })?;
-            std::fs::write(&copy, said_folded(&bytes)).map_err(unwritable(&copy))?;
-        }
+    for (copy, bytes) in copies {
+        std::fs::write(&copy, bytes).map_err(unwritable(&copy))?;
     }
     Ok(())
 }

@@ -43,6 +43,9 @@ impl ClassifierOptions {
 /// Preparing plans that are kept, so that a camera's or a folder's pictures of one size are prepared without setting up again.
 const KEPT_PICTURE_KINDS: usize = 16;
 
+/// Most bytes of GPU memory that preparing plans hold between runs.
+const KEPT_PREPARING_BYTES: u64 = 64 << 20;
+
 /// A network on a device, or on the CPU executor. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Classifier {
@@ -309,10 +312,12 @@ impl Classifier {
         }
         let plan = GpuPlan::feeding(&self.inner.gpu, Arc::new(kind.plan(preprocess)?), target, item).await?;
         let mut kept = lock(&self.inner.preparing);
-        if kept.len() >= KEPT_PICTURE_KINDS.max(images) {
+        kept.push((key, plan.clone()));
+        // The oldest go first; those of the batch in hand live on until it has run.
+        let held = |kept: &[(PreparingKey, GpuPlan)]| kept.iter().map(|(_, plan)| plan.bytes()).sum::<u64>();
+        while kept.len() > 1 && (held(&kept) > KEPT_PREPARING_BYTES || kept.len() > KEPT_PICTURE_KINDS.max(images)) {
             kept.remove(0);
         }
-        kept.push((key, plan.clone()));
         Ok(plan)
     }
 

@@ -92,10 +92,26 @@ fn open(path: &Path) -> Result<(Weights, ModelConfig)> {
 
 #[cfg(not(target_arch = "wasm32"))]
 fn read(path: &Path) -> Result<Vec<u8>> {
+    read_small(path, MOST_CONFIG)
+}
+
+/// Reads an ordinary file of at most `limit` bytes; a pipe or a device, which may never end, is refused before it is opened.
+///
+/// # Errors
+/// [`Error::Unreadable`] with the path and why.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn read_small(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
     let unreadable = |reason: String| Error::Unreadable { path: path.display().to_string(), reason };
-    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > MOST_CONFIG {
-        return Err(unreadable(format!("{size} bytes is more than a configuration's {MOST_CONFIG}")));
+    let facts = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !facts.is_file() {
+        return Err(unreadable("it is no ordinary file".to_owned()));
     }
-    std::fs::read(path).map_err(|error| unreadable(error.to_string()))
+    let file = std::fs::File::open(path).map_err(|error| unreadable(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| unreadable(error.to_string()))?;
+    if bytes.len() as u64 > limit {
+        return Err(unreadable(format!("it is larger than the {limit} bytes that such a file may have")));
+    }
+    Ok(bytes)
 }

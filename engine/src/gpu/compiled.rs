@@ -319,14 +319,16 @@ impl Pending {
     /// [`Error::DeviceLost`] when the device is gone.
     pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
         let arrived = self.arrived.clone();
-        let mapped = arrived.receive(self.plan.gpu()).await;
+        let mapped = arrived.receive(self.plan.gpu()).await.unwrap_or(false);
         self.read(mapped)
     }
 
     /// The outputs if they have arrived; `None` otherwise. Never waits; [`Gpu::pump`] makes progress.
     pub fn try_take(&mut self) -> Option<Result<Vec<HostTensor>>> {
-        let mapped = self.arrived.take()?;
-        Some(self.read(mapped))
+        match self.arrived.take() {
+            Some(mapped) => Some(self.read(mapped)),
+            None => self.plan.gpu().check_alive().err().map(Err),
+        }
     }
 
     fn read(&mut self, mapped: bool) -> Result<Vec<HostTensor>> {

@@ -322,7 +322,7 @@ impl Gpu {
         let signal = arrived.clone();
         probe.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
         let refused = scope.pop();
-        if !arrived.receive(self).await || refused.await.is_some() {
+        if !arrived.receive(self).await.unwrap_or(false) || refused.await.is_some() {
             self.notify_lost("nothing can be read back from it");
         }
         self.check_alive()

@@ -29,12 +29,14 @@ impl<T> Mailbox<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Waits for the delivery, polling the device each time it is asked.
-    pub(super) async fn receive(&self, gpu: &Gpu) -> T {
+    /// Waits for the delivery, polling the device each time it is asked; `None` when the device is lost, for then a
+    /// driver may never deliver.
+    pub(super) async fn receive(&self, gpu: &Gpu) -> Option<T> {
         std::future::poll_fn(|context| {
             gpu.pump();
             match self.take() {
-                Some(value) => Poll::Ready(value),
+                Some(value) => Poll::Ready(Some(value)),
+                None if gpu.check_alive().is_err() => Poll::Ready(None),
                 None => {
                     context.waker().wake_by_ref();
                     Poll::Pending
@@ -55,9 +57,15 @@ impl Gpu {
     /// Delivers what has arrived from the device, without ever waiting. Call it once a frame when nothing polls a
     /// future of the engine.
     pub fn pump(&self) {
-        if let Some(device) = self.device() {
-            // A lost device is told through the operations that fail on it.
-            let _ = device.poll(wgpu::PollType::Poll);
+        self.poll(wgpu::PollType::Poll);
+    }
+
+    /// Polls the device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is.
+    fn poll(&self, kind: wgpu::PollType) {
+        let Some(device) = self.device() else { return };
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
+        if polled.is_err() {
+            self.notify_lost("the driver failed while it was polled");
         }
     }
 
@@ -72,10 +80,23 @@ impl Gpu {
             if let Poll::Ready(value) = Pin::as_mut(&mut future).poll(&mut context) {
                 return value;
             }
-            if let Some(device) = self.device() {
-                let timeout = Some(std::time::Duration::from_secs(1));
-                let _ = device.poll(wgpu::PollType::Wait { submission_index: None, timeout });
-            }
+            let timeout = Some(std::time::Duration::from_secs(1));
+            self.poll(wgpu::PollType::Wait { submission_index: None, timeout });
         }
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_lost_device_never_delivers_is_not_waited_for() {
+        let gpu = Gpu::cpu_executor();
+        let mailbox: Mailbox<u32> = Mailbox::new();
+        gpu.notify_lost("for the test");
+        assert_eq!(gpu.block_on(mailbox.receive(&gpu)), None);
+        mailbox.put(7);
+        assert_eq!(gpu.block_on(mailbox.receive(&gpu)), Some(7));
     }
 }

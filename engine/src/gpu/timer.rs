@@ -69,7 +69,7 @@ impl Timer {
         let arrived = Mailbox::new();
         let signal = arrived.clone();
         self.staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
-        let mapped = arrived.receive(gpu).await;
+        let mapped = arrived.receive(gpu).await.unwrap_or(false);
         let view = if mapped { self.staging.get_mapped_range(..).ok() } else { None };
         let Some(view) = view else {
             gpu.notify_lost("timestamps could not be read back");

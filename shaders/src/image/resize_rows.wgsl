@@ -44,7 +44,9 @@ fn encode(linear: vec4<f32>) -> vec4<f32> {
 }
 
 fn pixel(column: u32, row: u32) -> vec4<i32> {
-    var v = clamp(textureLoad(x, vec2<u32>(column, row), 0), vec4<f32>(0.0), vec4<f32>(1.0));
+    // A view may be smaller than its texture said: the last texel stands for those beyond it.
+    let at = min(vec2<u32>(column, row), textureDimensions(x) - vec2<u32>(1u));
+    var v = clamp(textureLoad(x, at, 0), vec4<f32>(0.0), vec4<f32>(1.0));
     if params.srgb != 0u {
         v = encode(v);
     }
