@@ -122,9 +122,10 @@ impl Timed<'_> {
             return Err(format!("does not agree with its twin: error {error:.1e}, allowed {tolerance:.1e}").into());
         }
         let plan = self.gpu.block_on(prepared.load(self.gpu, self.source))?;
-        self.gpu.block_on(plan.run_tensors(prepared.inputs()))?;
+        let given = prepared.inputs();
+        self.gpu.block_on(plan.run_tensors(&given))?;
         let mut textures = Vec::new();
-        for tensor in prepared.inputs() {
+        for tensor in &given {
             let texture = tensor.desc.format.is_texture();
             textures.push(if texture { Some(self.gpu.block_on(self.gpu.texture(tensor))?) } else { None });
         }

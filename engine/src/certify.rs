@@ -1,6 +1,6 @@
 //! The certificate: every kernel and variant against its twin, on the adapter in front of the user.
 
-use crate::gpu::{ConstantStore, Gpu, GpuPlan, VariantChoice};
+use crate::gpu::{ConstantStore, Gpu, GpuPlan, States, VariantChoice};
 use crate::plan::PlanBuilder;
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, difference};
@@ -116,15 +116,16 @@ impl Prepared {
     /// # Errors
     /// As [`GpuPlan::new`] and [`GpuPlan::run`].
     pub async fn run(&self, gpu: &Gpu, source: &'static Source) -> Result<Vec<HostTensor>> {
-        self.load(gpu, source).await?.run_tensors(&self.inputs).await
+        self.load(gpu, source).await?.run_tensors(&self.inputs()).await
     }
 
-    /// The case's inputs.
-    pub fn inputs(&self) -> &[HostTensor] {
-        &self.inputs
+    /// What a run of [`Prepared::load`]'s plan is given: the case's inputs but for those updated in place, which the plan keeps.
+    pub fn inputs(&self) -> Vec<HostTensor> {
+        let kept = |at: usize| self.case.kernel.in_place().iter().any(|(input, _)| *input == at);
+        self.inputs.iter().enumerate().filter(|(at, _)| !kept(*at)).map(|(_, tensor)| tensor.clone()).collect()
     }
 
-    /// A plan of the case alone, with one variant.
+    /// A plan of the case alone, with one variant; tensors that the kernel updates in place hold the case's contents.
     ///
     /// # Errors
     /// As [`GpuPlan::new`].
@@ -134,7 +135,10 @@ impl Prepared {
             .inputs
             .iter()
             .enumerate()
-            .map(|(i, tensor)| builder.input(format!("input{i}"), tensor.desc.clone()))
+            .map(|(i, tensor)| match self.case.kernel.in_place().iter().any(|(input, _)| *input == i) {
+                true => builder.state(format!("input{i}"), tensor.desc.clone()),
+                false => builder.input(format!("input{i}"), tensor.desc.clone()),
+            })
             .collect();
         let outputs = builder.apply_shared(self.case.label.clone(), self.case.kernel.clone(), &ids)?;
         for (i, id) in outputs.iter().enumerate() {
@@ -142,6 +146,11 @@ impl Prepared {
         }
         let choose = |_: &crate::plan::Step, _: &[&'static Source]| Some(source);
         let plan = Arc::new(builder.finish());
-        GpuPlan::new(gpu, plan, &ConstantStore::new(), VariantChoice::By(&choose)).await
+        let states = States::new(gpu, &[&plan]).await?;
+        for (input, _) in self.case.kernel.in_place() {
+            states.write(&format!("input{input}"), 0, &self.inputs[*input].words)?;
+        }
+        let choice = VariantChoice::By(&choose);
+        GpuPlan::with_states(gpu, plan, &ConstantStore::new(), &states, choice, |_| ()).await
     }
 }

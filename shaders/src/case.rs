@@ -1,6 +1,7 @@
 //! Cases are data beside the kernel: the device test, doctor and the benches all read the same list.
 
 use crate::kernel::{Kernel, ShapeError};
+use crate::panel::Code;
 use crate::tensor::{Desc, Format, HostTensor};
 use std::sync::Arc;
 
@@ -119,7 +120,9 @@ fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
                 let words = (0..desc.words()).map(|_| noise.bits() as u32).collect();
                 return HostTensor::from_words(desc.clone(), words);
             }
-            Format::I8 | Format::MatrixI8 => (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect(),
+            Format::Panel(Code::U4) => (0..desc.len()).map(|_| noise.real(0.0, 16.0).floor()).collect(),
+            Format::Panel(Code::U1) => (0..desc.len()).map(|_| noise.real(0.0, 2.0).floor()).collect(),
+            Format::I8 | Format::MatrixI8 | Format::Panel(Code::I8) => (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect(),
             _ => (0..desc.len()).map(|_| noise.real(-1.0, 1.0)).collect(),
         },
     };

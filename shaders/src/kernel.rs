@@ -251,6 +251,12 @@ pub trait Kernel: fmt::Debug + Send + Sync + 'static {
     /// Parameters, grid and bindings for one variant.
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch;
 
+    /// Inputs that outputs overwrite, as `(input, output)`: they are one tensor, which outlives the run. The launch binds
+    /// it once, as the output, and what the shader does not write stays as it was; the twin gives it back whole.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
     /// The twin: the outputs, accumulated in f64 and sharing no code with the shader.
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor>;
 

@@ -12,9 +12,11 @@ pub mod elementwise;
 pub mod head;
 pub mod image;
 mod kernel;
+pub mod panel;
 pub mod parallel;
 pub mod roofline;
 mod tensor;
+pub mod text;
 
 pub use activation::Activation;
 pub use case::{Case, Difference, Entry, Fill, Noise, Tier, difference};
@@ -42,7 +44,7 @@ pub(crate) use kernels;
 
 /// Every kernel, family by family.
 pub fn all() -> Vec<Entry> {
-    [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY, roofline::FAMILY].concat()
+    [conv::FAMILY, elementwise::FAMILY, head::FAMILY, image::FAMILY, roofline::FAMILY, text::FAMILY].concat()
 }
 
 /// Whether `source` is a variant that this crate linked, and that its build therefore validated and its tests ran; anybody

@@ -1,5 +1,6 @@
 //! The vocabulary every crate shares: what a tensor's words mean, and tensors on the host.
 
+use crate::panel::{self, Code};
 use half::f16;
 use std::fmt;
 
@@ -32,6 +33,8 @@ pub enum Format {
     MatrixF16,
     /// Matrix of signed bytes: word `(k / 4) * n4 + n` holds rows `k` (lowest byte) to `k + 3`.
     MatrixI8,
+    /// Rows of weights `[n, k]` in panels of 32 rows by 32 columns, as [`crate::panel`] lays them out.
+    Panel(Code),
 }
 
 impl Format {
@@ -63,6 +66,7 @@ impl Format {
             Format::MatrixF32 => "matrix-f32",
             Format::MatrixF16 => "matrix-f16",
             Format::MatrixI8 => "matrix-i8",
+            Format::Panel(code) => code.label(),
         }
     }
 }
@@ -139,6 +143,7 @@ impl Desc {
             Format::MatrixF32 => pad4(rows) * pad4(last),
             Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
             Format::MatrixI8 => pad4(rows) / 4 * pad4(last),
+            Format::Panel(code) => panel::words(code, rows, last),
         }
     }
 
@@ -200,6 +205,7 @@ impl HostTensor {
                 Format::MatrixI8 => {
                     tensor.words[row / 4 * stride + column] |= u32::from(value as i8 as u8) << (8 * (row % 4));
                 }
+                Format::Panel(code) => panel::put(code, &mut tensor.words, last, (row, column), value),
             }
         }
         tensor
@@ -229,6 +235,7 @@ impl HostTensor {
                     Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.words[i] as f32,
                     Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
                     Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
+                    Format::Panel(code) => panel::get(code, &self.words, last, (row, column)),
                 }
             })
             .collect()
@@ -241,12 +248,15 @@ mod tests {
 
     #[test]
     fn every_format_gives_back_what_it_was_given() {
-        for format in
-            [Format::F32, Format::F16, Format::I8, Format::Word, Format::MatrixF32, Format::MatrixF16, Format::MatrixI8]
-        {
+        use Format::{F16, F32, I8, MatrixF16, MatrixF32, MatrixI8, Panel, Word};
+        let panels = [Code::F32, Code::F16, Code::Bf16, Code::I8, Code::Scale, Code::ScaleMin].map(Panel);
+        for format in [F32, F16, I8, Word, MatrixF32, MatrixF16, MatrixI8].into_iter().chain(panels) {
             for shape in [[1, 1], [3, 5], [7, 4], [4, 7], [9, 13]] {
                 let desc = Desc::new(format, shape);
-                let low = if format == Format::Word { 0.0 } else { -60.0 };
+                if format == Panel(Code::ScaleMin) && !desc.last().is_multiple_of(2) {
+                    continue;
+                }
+                let low = if format == Word { 0.0 } else { -60.0 };
                 let values: Vec<f32> = (0..desc.len()).map(|i| low + i as f32).collect();
                 let tensor = HostTensor::from_values(desc.clone(), &values);
                 assert_eq!(tensor.words.len(), desc.words());

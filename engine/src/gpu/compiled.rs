@@ -3,7 +3,7 @@
 use super::fit::{check_memory, launch};
 use super::pipeline::Pipeline;
 use super::poll::Mailbox;
-use super::{ConstantStore, Gpu, tune};
+use super::{ConstantStore, Gpu, States, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, HostTensor, Launch, Operand, Source};
@@ -122,6 +122,22 @@ impl GpuPlan {
         GpuPlan::bound(gpu, plan, &ConstantStore::new(), VariantChoice::Best, &[(output, region)], |_| ()).await
     }
 
+    /// As [`GpuPlan::with_progress`], for a plan that keeps tensors between runs: `states` holds them.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::new`]; [`Error::Input`] when `states` lacks one or holds it in another shape.
+    pub async fn with_states(
+        gpu: &Gpu,
+        plan: Arc<Plan>,
+        store: &ConstantStore,
+        states: &States,
+        choice: VariantChoice<'_>,
+        progress: impl FnMut(u64),
+    ) -> Result<GpuPlan> {
+        let given = states.regions(&plan)?;
+        GpuPlan::bound(gpu, plan, store, choice, &given, progress).await
+    }
+
     async fn bound(
         gpu: &Gpu,
         plan: Arc<Plan>,
@@ -131,6 +147,14 @@ impl GpuPlan {
         progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         check_memory(gpu, &plan)?;
+        let held = |at: usize| given.iter().any(|(id, _)| id.0 == at);
+        let missing = |(at, tensor): &(usize, &crate::plan::PlanTensor)| {
+            matches!(tensor.place, Place::State(_)) && !held(*at)
+        };
+        if let Some((_, tensor)) = plan.tensors.iter().enumerate().find(missing) {
+            let (expected, found) = ("a state".to_owned(), "nothing".to_owned());
+            return Err(Error::Input { name: tensor.name.clone(), expected, found });
+        }
         let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {
             let (inputs, outputs) = plan.descs(step);
@@ -393,6 +417,7 @@ fn assemble(
             Place::Input(_) => buffer(&tensor.name, bytes),
             Place::Constant(at) => constants.get(at)?.clone(),
             Place::Slot(at) => slots.get(at)?.clone(),
+            Place::State(_) => return None,
         };
         Some(Region { buffer, offset: 0, bytes })
     };

@@ -11,6 +11,7 @@ mod poll;
 mod profile;
 #[cfg(not(target_arch = "wasm32"))]
 mod roofline;
+mod states;
 mod store;
 mod texture;
 mod timer;
@@ -22,5 +23,6 @@ pub use device::{Counts, Gpu, GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
+pub use states::States;
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -97,7 +97,7 @@ pub(super) async fn fastest(
     if let Some(known) = tuning.get(&key).and_then(|label| candidates.iter().find(|s| s.label == label)) {
         return Ok((Some(known), false));
     }
-    if !gpu.is_own() {
+    if !gpu.is_own() || !step.kernel.in_place().is_empty() {
         return Ok((candidates.first().copied(), false));
     }
     let case = Case {

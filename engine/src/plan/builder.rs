@@ -1,8 +1,8 @@
 //! Describes a network step by step; shapes are inferred and checked as it grows.
 
-use super::{Constant, FusionOptions, Maker, Place, Plan, PlanTensor, Step, TensorId, fuse, memory};
+use super::{Constant, FusionOptions, Maker, Place, Plan, PlanTensor, StateDesc, Step, TensorId, fuse, memory};
 use crate::{Error, Result};
-use lampyris_shaders::{Desc, Kernel};
+use lampyris_shaders::{Desc, Kernel, ShapeError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ pub struct PlanBuilder {
     inputs: Vec<TensorId>,
     outputs: Vec<(String, TensorId)>,
     constants: Vec<Constant>,
+    states: Vec<StateDesc>,
     named: HashMap<String, TensorId>,
 }
 
@@ -47,6 +48,17 @@ impl PlanBuilder {
         id
     }
 
+    /// A tensor that outlives a run; asking twice for one name gives the same tensor.
+    pub fn state(&mut self, name: impl Into<String>, desc: Desc) -> TensorId {
+        let name = name.into();
+        let is_it = |tensor: &PlanTensor| matches!(tensor.place, Place::State(_)) && tensor.name == name;
+        if let Some(at) = self.tensors.iter().position(is_it) {
+            return TensorId(at);
+        }
+        self.states.push(StateDesc { name: name.clone(), desc: desc.clone() });
+        self.add(name, desc, Place::State(self.states.len() - 1))
+    }
+
     /// The description of a tensor.
     pub fn desc(&self, id: TensorId) -> &Desc {
         &self.tensors[id.0].desc
@@ -76,9 +88,21 @@ impl PlanBuilder {
         inputs: &[TensorId],
     ) -> Result<Vec<TensorId>> {
         let descs: Vec<Desc> = inputs.iter().map(|id| self.desc(*id).clone()).collect();
-        let outputs = kernel.outputs(&descs).map_err(|source| Error::Shape { step: name.clone(), source })?;
-        let outputs: Vec<TensorId> =
-            outputs.into_iter().map(|desc| self.add(name.clone(), desc, Place::Slot(usize::MAX))).collect();
+        let refuse = |source| Error::Shape { step: name.clone(), source };
+        let made = kernel.outputs(&descs).map_err(refuse)?;
+        let mut outputs = Vec::with_capacity(made.len());
+        for (at, desc) in made.into_iter().enumerate() {
+            let Some((input, _)) = kernel.in_place().iter().find(|(_, output)| *output == at) else {
+                outputs.push(self.add(name.clone(), desc, Place::Slot(usize::MAX)));
+                continue;
+            };
+            let kept = inputs[*input];
+            if !matches!(self.tensors[kept.0].place, Place::State(_)) || self.tensors[kept.0].desc != desc {
+                let reason = format!("input {input} is updated in place, so it must be a state of {desc}");
+                return Err(refuse(ShapeError::Parameter { kernel: kernel.name(), reason }));
+            }
+            outputs.push(kept);
+        }
         self.steps.push(Step { name, kernel, inputs: inputs.to_vec(), outputs: outputs.clone() });
         Ok(outputs)
     }
@@ -109,6 +133,7 @@ impl PlanBuilder {
             inputs: self.inputs,
             outputs: self.outputs,
             constants: self.constants,
+            states: self.states,
             slots: Vec::new(),
         };
         memory::drop_unused(&mut plan);

@@ -9,6 +9,7 @@ impl Plan {
         match tensor.place {
             Place::Input(_) => format!("{}:{}", tensor.name, tensor.desc),
             Place::Constant(_) => format!("[{}]", tensor.desc),
+            Place::State(_) => format!("<{}:{}>", tensor.name, tensor.desc),
             Place::Slot(slot) => format!("s{slot}:{}", tensor.desc),
         }
     }

@@ -13,7 +13,8 @@ pub(super) fn drop_unused(plan: &mut Plan) {
     }
     let mut kept: Vec<_> = Vec::with_capacity(plan.steps.len());
     for step in plan.steps.drain(..).rev() {
-        if step.outputs.iter().any(|id| needed[id.0]) {
+        let kept_on = |id: &super::TensorId| matches!(plan.tensors[id.0].place, Place::State(_));
+        if step.outputs.iter().any(|id| needed[id.0] || kept_on(id)) {
             for id in step.inputs.iter().chain(&step.outputs) {
                 needed[id.0] = true;
             }
@@ -42,7 +43,7 @@ pub(super) fn drop_unused(plan: &mut Plan) {
 fn lifetimes(plan: &Plan) -> Vec<Option<(usize, usize)>> {
     let mut lives: Vec<Option<(usize, usize)>> = vec![None; plan.tensors.len()];
     for (at, step) in plan.steps.iter().enumerate() {
-        for id in &step.outputs {
+        for id in step.outputs.iter().filter(|id| !matches!(plan.tensor(**id).place, Place::State(_))) {
             lives[id.0] = Some((at, at));
         }
         for id in &step.inputs {

@@ -23,6 +23,8 @@ pub enum Place {
     Input(usize),
     /// Made once at load; the position in [`Plan::constants`].
     Constant(usize),
+    /// Kept from run to run, and shared by the plans that name it; the position in [`Plan::states`].
+    State(usize),
     /// In a whole buffer shared by tensors that never live at the same time; the position in [`Plan::slots`].
     Slot(usize),
 }
@@ -73,6 +75,15 @@ impl Constant {
     }
 }
 
+/// A tensor that outlives a run: a cache, a position. All zeros at first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDesc {
+    /// Name, by which plans share it.
+    pub name: String,
+    /// Shape and format.
+    pub desc: Desc,
+}
+
 /// One dispatch.
 #[derive(Debug, Clone)]
 pub struct Step {
@@ -99,6 +110,8 @@ pub struct Plan {
     pub outputs: Vec<(String, TensorId)>,
     /// What the weights give.
     pub constants: Vec<Constant>,
+    /// What outlives a run.
+    pub states: Vec<StateDesc>,
     /// Bytes of each slot buffer.
     pub slots: Vec<u64>,
 }
@@ -110,6 +123,8 @@ pub struct PlanBytes {
     pub weights: u64,
     /// Inputs, slots and outputs.
     pub activations: u64,
+    /// What outlives a run.
+    pub states: u64,
     /// Parameter blocks.
     pub params: u64,
 }
@@ -117,7 +132,7 @@ pub struct PlanBytes {
 impl PlanBytes {
     /// The sum.
     pub fn total(self) -> u64 {
-        self.weights + self.activations + self.params
+        self.weights + self.activations + self.states + self.params
     }
 }
 
@@ -148,6 +163,7 @@ impl Plan {
         PlanBytes {
             weights: self.constants.iter().map(|c| c.desc.bytes()).sum(),
             activations: inputs + self.slots.iter().sum::<u64>(),
+            states: self.states.iter().map(|s| s.desc.bytes().max(4)).sum(),
             params: self.steps.len() as u64 * PARAMS_STRIDE,
         }
     }

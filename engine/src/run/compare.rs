@@ -146,7 +146,7 @@ pub async fn compare(gpu: &Gpu, plan: &Plan, store: &ConstantStore, inputs: &[Ho
         let fetch = |id: &TensorId| match visible.tensor(*id).place {
             Place::Input(at) => Ok(inputs.get(at).cloned()),
             Place::Constant(at) => visible.constants[at].tensor().map(Some),
-            Place::Slot(_) => Ok(values[id.0].clone()),
+            Place::Slot(_) | Place::State(_) => Ok(values[id.0].clone()),
         };
         let given = step.inputs.iter().filter_map(|id| fetch(id).transpose()).collect::<Result<Vec<_>>>()?;
         let got: Vec<HostTensor> = step.outputs.iter().filter_map(|id| values[id.0].clone()).collect();

@@ -1,5 +1,6 @@
 //! The CPU executor: runs a plan by calling the twins. It is the fallback where no adapter exists, and the judge everywhere.
 
+use crate::gpu::States;
 use crate::plan::{Place, Plan, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, HostTensor};
@@ -10,6 +11,7 @@ use std::sync::Arc;
 pub struct CpuPlan {
     plan: Arc<Plan>,
     constants: Arc<Vec<HostTensor>>,
+    states: Option<States>,
 }
 
 impl CpuPlan {
@@ -19,7 +21,13 @@ impl CpuPlan {
     /// [`Error::Constant`] when one cannot be made.
     pub fn new(plan: Arc<Plan>) -> Result<CpuPlan> {
         let constants = plan.constants.iter().map(|c| c.tensor()).collect::<Result<Vec<_>>>()?;
-        Ok(CpuPlan { plan, constants: Arc::new(constants) })
+        Ok(CpuPlan { plan, constants: Arc::new(constants), states: None })
+    }
+
+    /// The same plan with `states` to keep its tensors between runs; the constants are shared.
+    #[must_use]
+    pub fn with_states(self, states: &States) -> CpuPlan {
+        CpuPlan { states: Some(states.clone()), ..self }
     }
 
     /// The plan it runs.
@@ -43,6 +51,16 @@ impl CpuPlan {
         for (_, id) in &self.plan.outputs {
             last_use[id.0] = usize::MAX;
         }
+        for (at, tensor) in self.plan.tensors.iter().enumerate() {
+            if let Place::State(_) = tensor.place {
+                let kept = self.states.as_ref().and_then(|states| states.on_host(&tensor.name));
+                let kept = kept.filter(|kept| kept.desc == tensor.desc);
+                let (name, expected) = (tensor.name.clone(), tensor.desc.to_string());
+                let missing = || Error::Input { name, expected, found: "no such state".to_owned() };
+                values[at] = Some(kept.ok_or_else(missing)?);
+                last_use[at] = usize::MAX;
+            }
+        }
         for (at, step) in self.plan.steps.iter().enumerate() {
             let outputs: Vec<Desc> = step.outputs.iter().map(|id| self.plan.tensor(*id).desc.clone()).collect();
             let given: Vec<&HostTensor> =
@@ -55,6 +73,12 @@ impl CpuPlan {
                 if last_use[id.0] <= at {
                     values[id.0] = None;
                 }
+            }
+        }
+        let updated = self.plan.steps.iter().flat_map(|step| &step.outputs);
+        for id in updated.filter(|id| matches!(self.plan.tensor(**id).place, Place::State(_))) {
+            if let (Some(states), Some(value)) = (&self.states, &values[id.0]) {
+                states.put_on_host(&self.plan.tensor(*id).name, value.clone());
             }
         }
         let found = self.plan.outputs.iter().filter_map(|(_, id)| self.look_up(*id, inputs, &values).cloned());
@@ -70,7 +94,7 @@ impl CpuPlan {
         match self.plan.tensor(id).place {
             Place::Input(at) => inputs.get(at),
             Place::Constant(at) => self.constants.get(at),
-            Place::Slot(_) => values[id.0].as_ref(),
+            Place::Slot(_) | Place::State(_) => values[id.0].as_ref(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One way to run a plan, whichever executor the machine has.
 
 use super::CpuPlan;
-use crate::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
+use crate::gpu::{ConstantStore, Gpu, GpuPlan, InputData, States, VariantChoice};
 use crate::plan::Plan;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
@@ -34,6 +34,24 @@ impl Executor {
             return Ok(Executor::Cpu(cpu));
         }
         Ok(Executor::Gpu(GpuPlan::with_progress(gpu, plan, store, progress).await?))
+    }
+
+    /// As [`Executor::new`], for a plan that keeps tensors between runs: `states` holds them.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::with_states`] and [`CpuPlan::new`].
+    pub async fn with_states(
+        gpu: &Gpu,
+        plan: Arc<Plan>,
+        store: &ConstantStore,
+        states: &States,
+        progress: impl FnMut(u64),
+    ) -> Result<Executor> {
+        if gpu.is_cpu_executor() {
+            return Ok(Executor::Cpu(CpuPlan::new(plan)?.with_states(states)));
+        }
+        let choice = VariantChoice::Best;
+        Ok(Executor::Gpu(GpuPlan::with_states(gpu, plan, store, states, choice, progress).await?))
     }
 
     /// Makes the fastest of `plans` ready for `gpu`, as [`GpuPlan::fastest`]; the twins run the first.

@@ -1,0 +1,197 @@
+//! Attention to a session's cache, for one token or a chunk of a prompt.
+
+use super::CURSOR_WORDS;
+use crate::{
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
+    parallel, traffic,
+};
+use std::any::Any;
+use std::sync::Arc;
+
+/// The linked variants.
+pub(super) const SOURCES: &[Source] = crate::linked::ATTENTION;
+
+/// `y[t, h] = sum_j softmax_j(cap(scale * q[t, h] . k[j, g])) v[j, g]`, `g` the head of keys that query head `h` shares
+///
+/// Inputs: queries `[m, query_heads * head]`, the caches of keys and values `[context, key_heads * head]`, the cursor `[2]` as words
+/// (position, tokens of the run). Output as the queries; all f32. Query `t` lies at `position + t` and sees the `window` positions
+/// up to its own. `cap(s) = softcap * tanh(s / softcap)` where there is a cap. (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023;
+/// the running softmax: Milakov and Gimelshein 2018.)
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Heads of queries; a multiple of those of keys.
+    pub query_heads: usize,
+    /// Heads of keys and values.
+    pub key_heads: usize,
+    /// Columns of a head; a multiple of four, at most [`Attention::MAX_HEAD`].
+    pub head: usize,
+    /// What the scores are multiplied by.
+    pub scale: f32,
+    /// Positions a query sees, its own included; all when absent.
+    pub window: Option<u32>,
+    /// The bound of the scores, when they have one.
+    pub softcap: Option<f32>,
+}
+
+impl Attention {
+    /// Most columns of a head.
+    pub const MAX_HEAD: usize = 256;
+}
+
+impl Kernel for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn summary(&self) -> String {
+        let mut text = format!("{}/{}x{}", self.query_heads, self.key_heads, self.head);
+        if let Some(window) = self.window {
+            text += &format!(" window{window}");
+        }
+        if let Some(cap) = self.softcap {
+            text += &format!(" cap{cap}");
+        }
+        text
+    }
+
+    fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
+        let kernel = self.name();
+        let [q, keys, _, _] = inputs else {
+            return Err(ShapeError::Count { kernel, expected: "queries, keys, values, cursor", found: inputs.len() });
+        };
+        let fits = self.head > 0 && self.head.is_multiple_of(4) && self.head <= Self::MAX_HEAD;
+        if !fits || self.key_heads == 0 || !self.query_heads.is_multiple_of(self.key_heads) || self.window == Some(0) {
+            let reason = format!(
+                "{} heads of queries over {} of keys, of {} columns each: a head has a multiple of four columns, at most {}, and the \
+                 heads of keys divide those of queries",
+                self.query_heads, self.key_heads, self.head, Self::MAX_HEAD
+            );
+            return Err(ShapeError::Parameter { kernel, reason });
+        }
+        let first = |desc: &Desc| desc.shape.first().copied().unwrap_or_default();
+        let cache = Desc::f32([first(keys), self.key_heads * self.head]);
+        let wanted = [
+            Desc::f32([first(q), self.query_heads * self.head]),
+            cache.clone(),
+            cache,
+            Desc::new(Format::Word, [CURSOR_WORDS]),
+        ];
+        for (position, (found, wanted)) in inputs.iter().zip(&wanted).enumerate() {
+            if found != wanted || found.is_empty() {
+                let (expected, found) = (wanted.to_string(), found.clone());
+                return Err(ShapeError::Input { kernel, position, expected, found });
+            }
+        }
+        Ok(vec![q.clone()])
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        SOURCES
+    }
+
+    fn candidates(&self, _call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let mut found: Vec<_> =
+            paths.iter().flat_map(|path| fitting(SOURCES, &[("path", path)], caps).collect::<Vec<_>>()).collect();
+        found.truncate(1);
+        found
+    }
+
+    fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
+        let (m, context) = (call.inputs[0].rows() as u32, call.inputs[1].shape[0] as u32);
+        let (heads, d4) = (self.query_heads as u32, self.head as u32 / 4);
+        let params = vec![
+            m,
+            heads,
+            heads / self.key_heads as u32,
+            d4,
+            self.key_heads as u32 * d4,
+            context,
+            self.window.unwrap_or(u32::MAX),
+            self.scale.to_bits(),
+            self.softcap.unwrap_or(0.0).to_bits(),
+        ];
+        Launch::new(call, params, [heads, m, 1])
+    }
+
+    fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
+        let [q, keys, values] = [0, 1, 2].map(|at: usize| inputs[at].values());
+        let (context, stride) = (inputs[1].desc.shape[0], self.key_heads * self.head);
+        let position = inputs[3].words[0] as usize;
+        let mut y = vec![0.0; outputs[0].len()];
+        parallel::rows(&mut y, self.head, |at, out| {
+            let (t, h) = (at / self.query_heads, at % self.query_heads);
+            let end = (position + t + 1).min(context);
+            let begin = end.saturating_sub(self.window.map_or(usize::MAX, |w| w as usize));
+            let column = h / (self.query_heads / self.key_heads) * self.head;
+            let part = |cache: &'_ [f32], j: usize, i: usize| f64::from(cache[j * stride + column + i]);
+            let score = |j: usize| {
+                let sum: f64 = (0..self.head).map(|i| f64::from(q[at * self.head + i]) * part(&keys, j, i)).sum();
+                let score = sum * f64::from(self.scale);
+                self.softcap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh())
+            };
+            let scores: Vec<f64> = (begin..end).map(score).collect();
+            let top = scores.iter().fold(f64::NEG_INFINITY, |m, s| m.max(*s));
+            let weights: Vec<f64> = scores.iter().map(|s| (s - top).exp()).collect();
+            let total: f64 = weights.iter().sum();
+            for (i, out) in out.iter_mut().enumerate() {
+                let sum: f64 = weights.iter().zip(begin..end).map(|(w, j)| w * part(&values, j, i)).sum();
+                *out = (sum / total) as f32;
+            }
+        });
+        vec![HostTensor::from_values(outputs[0].clone(), &y)]
+    }
+
+    /// The scores are sums of `head` products whose error the exponential turns into a relative one: it weighs as much as the
+    /// scores are large, which `scale` keeps near one, and eightfold here. The sum over the context and the exponential's own
+    /// error (`docs/numerics.md`) come on top.
+    fn tolerance(&self, call: &Call<'_>) -> Tolerance {
+        let scores = 8.0 * Tolerance::of_sum(self.head, Format::F32).relative;
+        let sum = Tolerance::of_sum(call.inputs[1].shape[0], Format::F32).relative;
+        Tolerance { relative: scores + sum + 8.5 * f64::from(f32::EPSILON) }
+    }
+
+    fn work(&self, call: &Call<'_>) -> Work {
+        let keys = call.inputs[1].shape[0] as f64;
+        Work { flops: 4.0 * call.inputs[0].len() as f64 * keys, bytes: traffic(call) }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Heads of awkward sizes, grouped heads, windows, caps; caches below, on and off the lanes.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |tier: Tier, kernel: Attention, [m, position, context]: [usize; 3]| {
+        let noise = |rows: usize, columns: usize| (Desc::f32([rows, columns]), Fill::Range(-2.0, 2.0));
+        let inputs = vec![
+            noise(m, kernel.query_heads * kernel.head),
+            noise(context, kernel.key_heads * kernel.head),
+            noise(context, kernel.key_heads * kernel.head),
+            (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, m as u32])),
+        ];
+        let label = format!("{m}at{position}of{context}.{}", kernel.summary().replace([' ', '/'], "."));
+        cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
+    };
+    let of = |query_heads: usize, key_heads: usize, head: usize| {
+        let scale = 1.0 / (head as f32).sqrt();
+        Attention { query_heads, key_heads, head, scale, window: None, softcap: None }
+    };
+    add(Tier::Short, of(8, 4, 8), [1, 20, 32]);
+    add(Tier::Short, of(3, 1, 20), [5, 70, 90]);
+    add(Tier::Short, Attention { window: Some(8), softcap: Some(5.0), ..of(2, 2, 36) }, [9, 0, 9]);
+    for context in [1, 2, 3, 4, 5, 7, 8, 9, 31, 63, 64, 65, 127, 129] {
+        add(Tier::Full, of(2, 1, 12), [1, context - 1, context]);
+    }
+    for head in [4, 16, 28, 32, 64, 80, 96, 128, 160, 256] {
+        add(Tier::Full, of(2, 1, head), [2, 11, 40]);
+    }
+    for window in [1, 3, 64, 100] {
+        add(Tier::Full, Attention { window: Some(window), ..of(2, 2, 8) }, [7, 60, 80]);
+    }
+    add(Tier::Model, of(9, 3, 64), [1, 255, 512]);
+    add(Tier::Model, of(32, 8, 64), [16, 100, 256]);
+    cases
+}

@@ -1,0 +1,368 @@
+//! Fully connected layer of a transformer: every matrix of it, with the norm before it and what follows it folded in.
+
+use super::Scheme;
+use crate::{
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance, Work,
+    fitting, panel::Code, parallel, traffic,
+};
+use std::any::Any;
+use std::sync::Arc;
+
+/// The linked variants.
+pub(super) const SOURCES: &[Source] = crate::linked::DENSE;
+
+/// What a layer's units compute of their sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Unit {
+    /// `v`
+    #[default]
+    Linear,
+    /// `v / (1 + exp(-v))` (Elfwing et al. 2017)
+    Silu,
+    /// `v / 2 (1 + tanh(sqrt(2 / pi) (v + 0.044715 v^3)))` (Hendrycks and Gimpel 2016)
+    GeluTanh,
+    /// `v / 2 (1 + erf(v / sqrt(2)))` (Hendrycks and Gimpel 2016)
+    Gelu,
+}
+
+impl Unit {
+    /// Every unit.
+    pub const ALL: [Unit; 4] = [Unit::Linear, Unit::Silu, Unit::GeluTanh, Unit::Gelu];
+
+    /// The name in plans.
+    pub fn label(self) -> &'static str {
+        match self {
+            Unit::Linear => "linear",
+            Unit::Silu => "silu",
+            Unit::GeluTanh => "gelu_tanh",
+            Unit::Gelu => "gelu",
+        }
+    }
+
+    fn apply(self, v: f64) -> f64 {
+        match self {
+            Unit::Linear => v,
+            Unit::Silu => v / (1.0 + (-v).exp()),
+            Unit::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh()),
+            Unit::Gelu => 0.5 * v * (1.0 + erf(v / std::f64::consts::SQRT_2)),
+        }
+    }
+}
+
+/// The error function, by its Maclaurin series below 3 and its continued fraction above (Abramowitz and Stegun 7.1.6, 7.1.14).
+fn erf(v: f64) -> f64 {
+    let z = v.abs();
+    let value = if z < 3.0 {
+        let (mut term, mut sum, mut n) = (z, z, 0.0);
+        while term > 1e-18 * sum {
+            n += 1.0;
+            term *= 2.0 * z * z / (2.0 * n + 1.0);
+            sum += term;
+        }
+        std::f64::consts::FRAC_2_SQRT_PI * (-z * z).exp() * sum
+    } else {
+        let fraction = (1..40).rev().fold(z, |f, n| z + f64::from(n) / 2.0 / f);
+        1.0 - (-z * z).exp() / (fraction * std::f64::consts::PI.sqrt())
+    };
+    value.copysign(v)
+}
+
+/// `y[t, n] = unit(sum_k norm(x)[t, k] * w[n, k] + bias[n]) + residual[t, n]`
+///
+/// Inputs: `x [m, k]`, the tensors of `w [n, k]` ([`Scheme::descs`]), then those asked for: `gain [k]` of the norm, `bias [n]`,
+/// `residual [m, n]`. Output `[m, n]`, all in f32. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
+/// they gate, `y[t, i] = unit(gate_i) * up_i` (Shazeer 2020), and the output has `gated` columns. The norm is
+/// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Dense {
+    /// The epsilon of a root-mean-square norm of `x`, when there is one.
+    pub norm: Option<f32>,
+    /// A bias is added to the sums.
+    pub bias: bool,
+    /// What each unit computes.
+    pub unit: Unit,
+    /// Columns of the output when the units are gated.
+    pub gated: Option<usize>,
+    /// The last input is added to the result.
+    pub residual: bool,
+}
+
+impl Dense {
+    /// Rows of the weights of a gated layer of `width` columns: whole panels of gates and units.
+    pub fn gated_rows(width: usize) -> usize {
+        width.div_ceil(16) * 32
+    }
+
+    /// Which row of a gated layer's weights holds gate `i`; its unit lies 16 rows further.
+    pub fn gate_row(i: usize) -> usize {
+        i / 16 * 32 + i % 16
+    }
+
+    /// Positions of gain, bias and residual among the inputs, when the matrix takes `tensors` of them.
+    fn extras(&self, tensors: usize) -> [Option<usize>; 3] {
+        let mut next = 1 + tensors;
+        [self.norm.is_some(), self.bias, self.residual].map(|there| {
+            there.then(|| {
+                next += 1;
+                next - 1
+            })
+        })
+    }
+}
+
+impl Kernel for Dense {
+    fn name(&self) -> &'static str {
+        "dense"
+    }
+
+    fn summary(&self) -> String {
+        let mut text = self.unit.label().to_owned();
+        for (on, word) in [
+            (self.gated.is_some(), " gated"),
+            (self.norm.is_some(), " normed"),
+            (self.bias, " +bias"),
+            (self.residual, " +residual"),
+        ] {
+            if on {
+                text.push_str(word);
+            }
+        }
+        text
+    }
+
+    fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
+        let kernel = self.name();
+        let refuse = |position: usize, expected: String| match inputs.get(position) {
+            Some(found) => ShapeError::Input { kernel, position, expected, found: found.clone() },
+            None => ShapeError::Count { kernel, expected: "x, w, and gain, bias and residual if it has them", found: inputs.len() },
+        };
+        let [m, k] = inputs.first().map_or(&[][..], |x| &x.shape[..]) else {
+            return Err(refuse(0, "rows [tokens, columns]".into()));
+        };
+        if inputs[0].format != Format::F32 || inputs[0].is_empty() {
+            return Err(refuse(0, "rows [tokens, columns] in f32, not empty".into()));
+        }
+        let Some((scheme, n, columns)) = Scheme::of(&inputs[1..]) else {
+            return Err(refuse(1, "the tensors of a matrix in panels".into()));
+        };
+        if columns != *k {
+            return Err(refuse(1, format!("a matrix of {k} columns")));
+        }
+        let width = self.gated.unwrap_or(n);
+        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n) || (self.gated.is_some() && (self.bias || self.residual)) {
+            let reason = format!("{n} rows of weights are not {width} gated units without bias and residual");
+            return Err(ShapeError::Parameter { kernel, reason });
+        }
+        let output = Desc::f32([*m, width]);
+        let wanted = [Desc::f32([*k]), Desc::f32([n]), output.clone()];
+        let mut count = 1 + scheme.codes().len();
+        for (position, wanted) in self.extras(scheme.codes().len()).into_iter().zip(wanted) {
+            let Some(position) = position else { continue };
+            count = position + 1;
+            if inputs.get(position) != Some(&wanted) {
+                return Err(refuse(position, wanted.to_string()));
+            }
+        }
+        if inputs.len() != count {
+            return Err(refuse(inputs.len(), String::new()));
+        }
+        Ok(vec![output])
+    }
+
+    fn sources(&self) -> &'static [Source] {
+        SOURCES
+    }
+
+    fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+        let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
+        let tokens = if call.inputs[0].rows() == 1 { "one" } else { "few" };
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let mut found: Vec<_> = paths
+            .iter()
+            .flat_map(|path| {
+                fitting(SOURCES, &[("path", path), ("tokens", tokens), ("scheme", scheme)], caps).collect::<Vec<_>>()
+            })
+            .collect();
+        found.truncate(1);
+        found
+    }
+
+    fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
+        let (x, y) = (&call.inputs[0], &call.outputs[0]);
+        let (tensors, n) = Scheme::of(&call.inputs[1..]).map_or((0, 0), |(scheme, n, _)| (scheme.codes().len(), n));
+        let extras = self.extras(tensors);
+        let flags = [extras[0].is_some(), extras[1].is_some(), extras[2].is_some(), self.gated.is_some()];
+        let flags: u32 = flags.iter().enumerate().map(|(bit, on)| u32::from(*on) << bit).sum();
+        let four = |columns: usize| columns.div_ceil(4) as u32;
+        let params = vec![
+            x.rows() as u32,
+            x.last() as u32,
+            four(x.last()),
+            four(y.last()),
+            x.last().div_ceil(32) as u32,
+            flags,
+            self.unit as u32,
+            self.norm.unwrap_or(0.0).to_bits(),
+        ];
+        let mut operands: Vec<Operand> = (0..=tensors).map(Operand::Input).collect();
+        operands.extend(extras.map(|position| Operand::Input(position.unwrap_or(0))));
+        operands.push(Operand::Output(0));
+        let panels = n.div_ceil(32) as u32;
+        let across = match source.number("R") {
+            0 => panels,
+            rows => panels * (32 / (rows * source.subgroup)),
+        };
+        Launch { params, grid: [across, (x.rows() as u32).div_ceil(source.number("TM")), 1], operands }
+    }
+
+    fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
+        let descs: Vec<Desc> = inputs.iter().map(|t| t.desc.clone()).collect();
+        let Some((scheme, n, k)) = Scheme::of(&descs[1..]) else { return Vec::new() };
+        let tensors = scheme.codes().len();
+        let extra = |at: usize| self.extras(tensors)[at].map(|position| inputs[position].values());
+        let (gain, bias, residual) = (extra(0), extra(1), extra(2));
+        let (m, width) = (inputs[0].desc.rows(), outputs[0].last());
+        let mut x: Vec<f64> = inputs[0].values().into_iter().map(f64::from).collect();
+        if let (Some(epsilon), Some(gain)) = (self.norm, gain) {
+            for row in x.chunks_mut(k) {
+                let mean = row.iter().map(|v| v * v).sum::<f64>() / k as f64;
+                let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
+                row.iter_mut().zip(&gain).for_each(|(v, g)| *v *= factor * f64::from(*g));
+            }
+        }
+        // Column by column: `sums` is [n, m].
+        let mut sums = vec![0.0f32; n * m];
+        let exact = |row: usize| -> Vec<f64> {
+            let w = scheme.row(&inputs[1..=tensors], row);
+            let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[row]));
+            x.chunks(k).map(|x| x.iter().zip(&w).map(|(x, w)| x * w).sum::<f64>() + bias).collect()
+        };
+        let y: Vec<f32> = if self.gated.is_some() {
+            let mut y = vec![0.0f32; width * m];
+            parallel::rows(&mut y, m, |i, row| {
+                let (gate, up) = (exact(Dense::gate_row(i)), exact(Dense::gate_row(i) + 16));
+                for (t, out) in row.iter_mut().enumerate() {
+                    *out = (self.unit.apply(gate[t]) * up[t]) as f32;
+                }
+            });
+            y
+        } else {
+            parallel::rows(&mut sums, m, |n_at, row| {
+                for (t, (out, sum)) in row.iter_mut().zip(exact(n_at)).enumerate() {
+                    let added = residual.as_ref().map_or(0.0, |r| f64::from(r[t * n + n_at]));
+                    *out = (self.unit.apply(sum) + added) as f32;
+                }
+            });
+            sums
+        };
+        let rows: Vec<f32> = (0..m * width).map(|i| y[i % width * m + i / width]).collect();
+        vec![HostTensor::from_values(outputs[0].clone(), &rows)]
+    }
+
+    /// A sum of `k` products; a gate multiplies two of them, and the units' own functions add a few units in the last place:
+    /// `exp` and the division 6, the five terms of the approximated error function 1.5e-7, an absolute bound that the
+    /// largest output is taken to be no smaller than.
+    fn tolerance(&self, call: &Call<'_>) -> Tolerance {
+        let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative;
+        let unit = match self.unit {
+            Unit::Linear => 0.0,
+            Unit::Silu | Unit::GeluTanh => 12.0 * f64::from(f32::EPSILON),
+            Unit::Gelu => 12.0 * f64::from(f32::EPSILON) + 3.0e-7,
+        };
+        let factors = if self.gated.is_some() { 2.0 } else { 1.0 };
+        Tolerance { relative: factors * sum + unit }
+    }
+
+    fn work(&self, call: &Call<'_>) -> Work {
+        let (n, k) = Scheme::of(&call.inputs[1..]).map_or((0, 0), |(_, n, k)| (n, k));
+        Work { flops: 2.0 * call.inputs[0].rows() as f64 * (k * n) as f64, bytes: traffic(call) }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// The tensors of a matrix filled with noise, its weights within about 1.
+pub(super) fn matrix(scheme: Scheme, n: usize, k: usize) -> Vec<(Desc, Fill)> {
+    let fill = |desc: Desc| {
+        let largest: f32 = match scheme {
+            Scheme::Q8_0 => 127.0,
+            Scheme::Q4_0 => 8.0,
+            _ => 16.0,
+        };
+        let fill = match desc.format {
+            Format::Panel(Code::Scale | Code::ScaleMin) => Fill::Range(-1.0 / largest, 1.0 / largest),
+            _ => Fill::Noise,
+        };
+        (desc, fill)
+    };
+    scheme.descs(n, k).into_iter().map(fill).collect()
+}
+
+/// Every scheme with every ending, sizes round the panels, blocks and tiles, and the shapes of small language models.
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3]| {
+        let rows = kernel.gated.map_or(n, Dense::gated_rows);
+        let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
+        inputs.extend(matrix(scheme, rows, k));
+        let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([n])), (kernel.residual, Desc::f32([m, n]))];
+        inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
+        let label = format!("{m}x{k}x{n}.{}.{}", scheme.label(), kernel.summary().replace(' ', "."));
+        cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
+    };
+    let plain = Dense::default();
+    let normed = Dense { norm: Some(1e-5), ..plain };
+    for scheme in Scheme::ALL {
+        add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, 68, 41]);
+        add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
+        add(Tier::Full, scheme, plain, [1, 32, 32]);
+        add(Tier::Full, scheme, plain, [4, 256, 64]);
+        add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, ..normed }, [1, 64, 16]);
+        add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
+        add(Tier::Model, scheme, Dense { gated: Some(1536), unit: Unit::Silu, ..normed }, [1, 576, 1536]);
+        add(Tier::Model, scheme, normed, [32, 576, 960]);
+    }
+    for unit in Unit::ALL {
+        add(Tier::Short, Scheme::F32, Dense { unit, bias: true, ..plain }, [2, 20, 10]);
+    }
+    for k in [1, 3, 4, 5, 31, 33, 63, 64, 65, 255, 257] {
+        add(Tier::Full, Scheme::F32, normed, [1, k, 20]);
+        add(Tier::Full, Scheme::Q5_1, normed, [3, k, 20]);
+    }
+    for n in [1, 2, 15, 16, 17, 31, 33, 63, 65] {
+        add(Tier::Full, Scheme::F16, plain, [1, 24, n]);
+        add(Tier::Full, Scheme::Q4_0, plain, [6, 24, n]);
+        add(Tier::Full, Scheme::Q8_0, Dense { gated: Some(n), unit: Unit::Silu, ..plain }, [2, 40, n]);
+    }
+    cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_error_function_has_its_known_values() {
+        for (v, expected) in [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (3.5, 0.999_999_256_901_627_7)] {
+            assert!((erf(v) - expected).abs() < 1e-14, "{v}");
+            assert!((erf(-v) + expected).abs() < 1e-14, "{v}");
+        }
+    }
+
+    #[test]
+    fn a_norm_divides_by_the_root_mean_square_and_a_gate_multiplies() {
+        let x = HostTensor::from_values(Desc::f32([1, 2]), &[3.0, 4.0]);
+        let mut rows = vec![0.0f32; 64];
+        (rows[0], rows[32 + 1]) = (2.0, 5.0);
+        let w = HostTensor::from_values(Desc::new(Format::Panel(Code::F32), [32, 2]), &rows);
+        let gain = HostTensor::from_values(Desc::f32([2]), &[1.0, 1.0]);
+        let kernel = Dense { norm: Some(0.0), gated: Some(1), ..Dense::default() };
+        let descs = [x.desc.clone(), w.desc.clone(), gain.desc.clone()];
+        let y = kernel.reference(&[&x, &w, &gain], &kernel.outputs(&descs).unwrap());
+        // The mean square of 3 and 4 is 12.5.
+        assert!((y[0].values()[0] - 6.0 * 20.0 / 12.5).abs() < 1e-6);
+    }
+}

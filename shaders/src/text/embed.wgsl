@@ -1,0 +1,63 @@
+// The embeddings of the tokens that a run adds to a session, from a table in panels of any scheme.
+//
+// An invocation owns a block of 32 columns of one token.
+//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1
+# import "panel" as panel
+# set quantized = scheme not in ["f32", "f16", "bf16"]
+# set next = 4
+
+struct Params {
+    // tokens of a run
+    m: u32,
+    // columns in fours
+    k4: u32,
+    // blocks of 32 columns
+    blocks: u32,
+    // rows of the table
+    rows: u32,
+    // room for tokens
+    context: u32,
+    // the embeddings are multiplied by it
+    factor: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// [context]: the session's tokens
+@group(0) @binding(1) var<storage, read> tokens: array<u32>;
+// [2]: tokens in the cache, tokens that this run adds
+@group(0) @binding(2) var<storage, read> cursor: array<u32>;
+// [rows, k] in panels
+@group(0) @binding(3) var<storage, read> w: ${ panel.words(scheme) };
+# if scheme in ["q5_0", "q5_1"]
+@group(0) @binding(${ next }) var<storage, read> high: array<u32>;
+# set next = next + 1
+# endif
+# if quantized
+@group(0) @binding(${ next }) var<storage, read> scale: array<u32>;
+# set next = next + 1
+# endif
+// [m, k]
+@group(0) @binding(${ next }) var<storage, read_write> y: array<vec4<f32>>;
+
+fn store(token: u32, four: u32, v: vec4<f32>) {
+    if four < params.k4 {
+        y[token * params.k4 + four] = v * params.factor;
+    }
+}
+
+@compute @workgroup_size(16, 4)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x < params.blocks && id.y < params.m {
+        // Places beyond the tokens of the run hold some token or other; nobody reads what becomes of them.
+        let token = min(tokens[min(cursor[0] + id.y, params.context - 1u)], params.rows - 1u);
+        let row = token % 32u;
+        let block = token / 32u * params.blocks + id.x;
+${ panel.loads(scheme, "w0", "block", "row") }
+# if quantized
+${ panel.scale(scheme, "d", "block", "row") }
+# endif
+# for j in range(8)
+        store(id.y, id.x * 8u + ${ j }u, <% if quantized %>d.x * w0_${ j } + d.y<% else %>w0_${ j }<% endif %>);
+# endfor
+    }
+}

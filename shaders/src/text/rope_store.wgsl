@@ -1,0 +1,60 @@
+// Queries and keys turned by their positions, keys and values put into the cache.
+//
+// An invocation owns a pair of columns, i and i + half, of one head of one token; value heads are copied.
+//@ axis path = portable
+
+struct Params {
+    // tokens of a run
+    m: u32,
+    // heads of queries, and of keys
+    query_heads: u32,
+    key_heads: u32,
+    // half the columns of a head
+    half: u32,
+    // room for tokens
+    context: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// [m, (query_heads + 2 key_heads) * 2 half]: queries, keys, values
+@group(0) @binding(1) var<storage, read> x: array<f32>;
+// [context, 2 half]: cosines, then sines
+@group(0) @binding(2) var<storage, read> turns: array<f32>;
+// [2]: tokens in the cache, tokens that this run adds
+@group(0) @binding(3) var<storage, read> cursor: array<u32>;
+// [context, key_heads * 2 half]
+@group(0) @binding(4) var<storage, read_write> keys: array<f32>;
+@group(0) @binding(5) var<storage, read_write> values: array<f32>;
+// [m, query_heads * 2 half]
+@group(0) @binding(6) var<storage, read_write> q: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    let half = params.half;
+    let heads = params.query_heads + 2u * params.key_heads;
+    let head = id.x / half;
+    let i = id.x % half;
+    let position = cursor[0] + id.y;
+    if head >= heads || id.y >= cursor[1] || position >= params.context {
+        return;
+    }
+    let at = (id.y * heads + head) * 2u * half + i;
+    let low = x[at];
+    let high = x[at + half];
+    let row = position * 2u * half + i;
+    let c = turns[row];
+    let s = turns[row + half];
+    if head < params.query_heads {
+        let to = (id.y * params.query_heads + head) * 2u * half + i;
+        q[to] = low * c - high * s;
+        q[to + half] = high * c + low * s;
+    } else if head < params.query_heads + params.key_heads {
+        let to = (position * params.key_heads + head - params.query_heads) * 2u * half + i;
+        keys[to] = low * c - high * s;
+        keys[to + half] = high * c + low * s;
+    } else {
+        let to = (position * params.key_heads + (head - params.query_heads - params.key_heads)) * 2u * half + i;
+        values[to] = low;
+        values[to + half] = high;
+    }
+}
