@@ -144,6 +144,37 @@ pub enum Error {
         problems: Problems,
     },
 
+    /// The tensors are not those that the configuration describes.
+    #[error("{file} does not hold the {model} that its configuration describes: {problems}")]
+    Incomplete {
+        /// The file, as the caller named it.
+        file: String,
+        /// The model's type.
+        model: String,
+        /// Every tensor that is missing, mis-shaped or out of place.
+        problems: Problems,
+    },
+
+    /// More tokens than the session has room for.
+    #[error(
+        "{tokens} tokens do not fit a context of {context}; shorten the prompt, or ask for a longer context where the model was made for one"
+    )]
+    Context {
+        /// Tokens that were to be in it.
+        tokens: usize,
+        /// Tokens it has room for.
+        context: usize,
+    },
+
+    /// A token that the model does not know.
+    #[error("token {token} is not among the {vocabulary} that the model knows; the tokenizer belongs to another model")]
+    Token {
+        /// The token.
+        token: u32,
+        /// Rows of the embedding table.
+        vocabulary: usize,
+    },
+
     /// The configuration names one network, the tensors are another.
     #[error(
         "the configuration says {said}, but the tensors of {file} are those of {found}; correct `architecture` or take the matching weights"

@@ -1,16 +1,19 @@
 //! Architectures as code: what a model file holds, and what to do with a picture before a model sees it.
 //!
+//! - [`decoder`]: decoder transformers of the Llama family, and sessions with them.
 //! - [`mobilenet`]: from tensor names, shapes and json files to a complete description of a MobileNet.
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
 //! - `decode` (feature `image`): picture files to pixels, within limits.
 //! - [`labels`]: what an output index is called.
 
 pub mod classifier;
+pub mod decoder;
 #[cfg(feature = "image")]
 pub mod decode;
 pub mod error;
 pub mod image_prep;
 pub mod input;
+mod json;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;
@@ -20,6 +23,7 @@ pub mod source;
 mod test_material;
 
 pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
+pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use input::Input;
 pub use source::Source;

@@ -7,7 +7,7 @@
 use serde_json::Value;
 
 use super::fold::Padding;
-use super::json::{self, Object};
+use crate::json::{self, Object};
 use super::spec::{Architecture, Naming, NetworkSpec};
 use crate::error::{Error, Result};
 use crate::image_prep::{Filter, MAX_TARGET_SIDE, Preprocess, Resize};

@@ -5,7 +5,6 @@
 
 pub mod config;
 pub mod fold;
-mod json;
 pub mod network;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod quantize;

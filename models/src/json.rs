@@ -6,14 +6,14 @@ use crate::error::{Error, Result, shown};
 
 /// An object in a JSON file, and the way to it.
 #[derive(Clone, Copy)]
-pub(super) struct Object<'a> {
-    pub(super) file: &'a str,
+pub(crate) struct Object<'a> {
+    pub(crate) file: &'a str,
     parent: &'a str,
     map: &'a Map<String, Value>,
 }
 
 /// Parses a file whose top level must be an object.
-pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let value: Value = serde_json::from_slice(bytes).map_err(|source| Error::Json { file: file.to_owned(), source })?;
     match value {
         Value::Object(map) => Ok(map),
@@ -27,17 +27,17 @@ pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
 }
 
 impl<'a> Object<'a> {
-    pub(super) fn top(file: &'a str, map: &'a Map<String, Value>) -> Self {
+    pub(crate) fn top(file: &'a str, map: &'a Map<String, Value>) -> Self {
         Self { file, parent: "", map }
     }
 
     /// The value of a key; absent and `null` are the same.
-    pub(super) fn get(self, key: &str) -> Option<&'a Value> {
+    pub(crate) fn get(self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
     /// An object inside this one. Its errors name `key` as the parent.
-    pub(super) fn object(self, key: &'a str) -> Result<Option<Object<'a>>> {
+    pub(crate) fn object(self, key: &'a str) -> Result<Option<Object<'a>>> {
         match self.get(key) {
             None => Ok(None),
             Some(Value::Object(map)) => Ok(Some(Object { file: self.file, parent: key, map })),
@@ -45,15 +45,15 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn text(self, key: &str) -> Result<Option<&'a str>> {
+    pub(crate) fn text(self, key: &str) -> Result<Option<&'a str>> {
         self.get(key).map(|value| value.as_str().ok_or_else(|| self.wrong(key, value, "a text"))).transpose()
     }
 
-    pub(super) fn flag(self, key: &str) -> Result<Option<bool>> {
+    pub(crate) fn flag(self, key: &str) -> Result<Option<bool>> {
         self.get(key).map(|value| value.as_bool().ok_or_else(|| self.wrong(key, value, "true or false"))).transpose()
     }
 
-    pub(super) fn number(
+    pub(crate) fn number(
         self,
         key: &str,
         allowed: impl Fn(f64) -> bool,
@@ -66,12 +66,12 @@ impl<'a> Object<'a> {
         self.get(key).map(read).transpose()
     }
 
-    pub(super) fn count(self, key: &str, allowed: impl Fn(u64) -> bool, expected: &'static str) -> Result<Option<u64>> {
+    pub(crate) fn count(self, key: &str, allowed: impl Fn(u64) -> bool, expected: &'static str) -> Result<Option<u64>> {
         self.get(key).map(|value| self.whole(key, value, allowed, expected)).transpose()
     }
 
     /// A whole number; `224.0` is one too.
-    pub(super) fn whole(
+    pub(crate) fn whole(
         self,
         key: &str,
         value: &Value,
@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
     }
 
     /// Three numbers, one for each of red, green and blue.
-    pub(super) fn colours(
+    pub(crate) fn colours(
         self,
         key: &str,
         allowed: impl Fn(f64) -> bool,
@@ -106,15 +106,15 @@ impl<'a> Object<'a> {
         triple.map(Some).ok_or_else(|| self.wrong(key, value, expected))
     }
 
-    pub(super) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    pub(crate) fn entries(self) -> impl Iterator<Item = (&'a str, &'a Value)> {
         self.map.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    pub(super) fn wrong(self, key: &str, value: &Value, expected: &'static str) -> Error {
+    pub(crate) fn wrong(self, key: &str, value: &Value, expected: &'static str) -> Error {
         Error::Config { file: self.file.to_owned(), key: self.path(key), found: described(value), expected }
     }
 
-    pub(super) fn unsupported(self, key: &str, value: &Value, instead: &'static str) -> Error {
+    pub(crate) fn unsupported(self, key: &str, value: &Value, instead: &'static str) -> Error {
         Error::Unsupported { file: self.file.to_owned(), key: self.path(key), found: described(value), instead }
     }
 

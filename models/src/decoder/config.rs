@@ -1,0 +1,199 @@
+//! What `config.json` says of a decoder: sizes, heads, norms and positions, each read with the file's and the key's name at hand.
+
+use super::Rope;
+use crate::json::{self, Object};
+use crate::{Error, Result};
+use lampyris_engine::kernels::text::{Attention, Unit};
+
+/// A decoder of the Llama family, complete.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct DecoderConfig {
+    /// The file's `model_type`.
+    pub model_type: String,
+    /// Columns of the residual stream.
+    pub hidden: usize,
+    /// Gated units of a layer.
+    pub intermediate: usize,
+    /// Layers.
+    pub layers: usize,
+    /// Heads of queries.
+    pub query_heads: usize,
+    /// Heads of keys and values; they divide those of queries.
+    pub key_heads: usize,
+    /// Columns of a head.
+    pub head: usize,
+    /// Rows of the embedding table.
+    pub vocabulary: usize,
+    /// Positions the model was made for.
+    pub context: usize,
+    /// Added to the mean square in norms.
+    pub epsilon: f32,
+    /// What gates compute.
+    pub unit: Unit,
+    /// The head is the embedding table.
+    pub tied: bool,
+    /// Queries, keys and values have a bias.
+    pub qkv_bias: bool,
+    /// The attention's output has a bias.
+    pub output_bias: bool,
+    /// Positions a query sees, its own included.
+    pub window: Option<u32>,
+    /// Angles of positions.
+    pub rope: Rope,
+}
+
+/// The most any size may be: far above every model, far below what overflows.
+const MOST: u64 = 1 << 24;
+
+fn sane(value: u64) -> bool {
+    (1..=MOST).contains(&value)
+}
+
+impl DecoderConfig {
+    /// Reads `config.json`, whose name in errors is `file`.
+    ///
+    /// # Errors
+    /// [`Error::Json`] or [`Error::Config`] for what cannot be read; [`Error::Unsupported`] for a model or a setting this library
+    /// does not know.
+    pub fn read(file: &str, bytes: &[u8]) -> Result<DecoderConfig> {
+        let map = json::parse(file, bytes)?;
+        let top = Object::top(file, &map);
+        let model_type = top.text("model_type")?.unwrap_or("llama").to_owned();
+        if !["llama", "mistral", "qwen2"].contains(&model_type.as_str()) {
+            let found = model_type;
+            let (file, key) = (file.to_owned(), "model_type".to_owned());
+            return Err(Error::Unsupported { file, key, found, instead: "known are llama, mistral and qwen2" });
+        }
+        let needed = |key: &str| -> Result<usize> {
+            let value = top.count(key, sane, "a whole number from 1 to 16777216")?;
+            value.map(|v| v as usize).ok_or_else(|| top.wrong(key, &serde_json::Value::Null, "a whole number from 1 to 16777216"))
+        };
+        let or = |key: &str, otherwise: usize| -> Result<usize> {
+            Ok(top.count(key, sane, "a whole number from 1 to 16777216")?.map_or(otherwise, |v| v as usize))
+        };
+        let (hidden, query_heads) = (needed("hidden_size")?, needed("num_attention_heads")?);
+        let key_heads = or("num_key_value_heads", query_heads)?;
+        let head = or("head_dim", hidden / query_heads.max(1))?;
+        if query_heads % key_heads != 0 {
+            return Err(top.wrong("num_key_value_heads", &key_heads.into(), "a divisor of num_attention_heads"));
+        }
+        if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
+            return Err(top.wrong("head_dim", &head.into(), "a multiple of 4 up to 256"));
+        }
+        let unit = match top.text("hidden_act")?.unwrap_or("silu") {
+            "silu" => Unit::Silu,
+            "gelu_pytorch_tanh" | "gelu_new" => Unit::GeluTanh,
+            "gelu" => Unit::Gelu,
+            other => return Err(top.unsupported("hidden_act", &other.into(), "known are silu, gelu, gelu_new and gelu_pytorch_tanh")),
+        };
+        let flag = |key: &str, otherwise: bool| -> Result<bool> { Ok(top.flag(key)?.unwrap_or(otherwise)) };
+        if flag("mlp_bias", false)? {
+            return Err(top.unsupported("mlp_bias", &true.into(), "gated units have no bias here"));
+        }
+        let qwen = model_type == "qwen2";
+        let bias = flag("attention_bias", false)?;
+        let windowed = if qwen { flag("use_sliding_window", false)? } else { true };
+        let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?.filter(|_| windowed);
+        if qwen && window.is_some() {
+            return Err(top.unsupported("use_sliding_window", &true.into(), "qwen2 runs without a window here"));
+        }
+        let epsilon = top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
+        let context = or("max_position_embeddings", 2048)?;
+        Ok(DecoderConfig {
+            hidden,
+            intermediate: needed("intermediate_size")?,
+            layers: needed("num_hidden_layers")?,
+            query_heads,
+            key_heads,
+            head,
+            vocabulary: needed("vocab_size")?,
+            context,
+            epsilon: epsilon as f32,
+            unit,
+            tied: flag("tie_word_embeddings", false)?,
+            qkv_bias: bias || qwen,
+            output_bias: bias,
+            window: window.map(|w| w as u32),
+            rope: rope(top, context)?,
+            model_type,
+        })
+    }
+}
+
+/// `rope_theta` and `rope_scaling`, or both in `rope_parameters` as newer files have them.
+fn rope(top: Object<'_>, context: usize) -> Result<Rope> {
+    let positive = |v: f64| v > 0.0 && v < 1e12;
+    let expected = "a number above 0";
+    let scaling = match top.object("rope_parameters")? {
+        Some(parameters) => Some(parameters),
+        None => top.object("rope_scaling")?,
+    };
+    let theta = match scaling.map(|s| s.number("rope_theta", positive, expected)).transpose()?.flatten() {
+        Some(theta) => theta,
+        None => top.number("rope_theta", positive, expected)?.unwrap_or(1e4),
+    };
+    let Some(scaling) = scaling else { return Ok(Rope::Plain { theta }) };
+    let kind = scaling.text("rope_type")?.or(scaling.text("type")?).unwrap_or("default").to_owned();
+    let number = |key: &str| scaling.number(key, positive, expected);
+    let needed = |key: &str| number(key)?.ok_or_else(|| scaling.wrong(key, &serde_json::Value::Null, expected));
+    let original = number("original_max_position_embeddings")?.unwrap_or(context as f64);
+    match kind.as_str() {
+        "default" => Ok(Rope::Plain { theta }),
+        "linear" => Ok(Rope::Linear { theta, factor: needed("factor")? }),
+        "llama3" => {
+            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
+            if low >= high {
+                return Err(scaling.wrong("high_freq_factor", &high.into(), "a number above low_freq_factor"));
+            }
+            Ok(Rope::Llama3 { theta, factor: needed("factor")?, low, high, original })
+        }
+        "yarn" => {
+            if let Some(value) = scaling.get("mscale").or(scaling.get("mscale_all_dim")) {
+                return Err(scaling.unsupported("mscale", value, "yarn is known with attention_factor only"));
+            }
+            let factor = needed("factor")?;
+            let attention = number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
+            Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
+        }
+        other => Err(scaling.unsupported("rope_type", &other.into(), "known are default, linear, llama3 and yarn")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"{"model_type": "llama", "hidden_size": 64, "intermediate_size": 172, "num_hidden_layers": 5,
+        "num_attention_heads": 8, "vocab_size": 512"#;
+
+    fn read(more: &str) -> Result<DecoderConfig> {
+        DecoderConfig::read("config.json", format!("{SMALL}{more}}}").as_bytes())
+    }
+
+    #[test]
+    fn what_is_not_said_has_the_published_defaults() {
+        let config = read("").unwrap();
+        assert_eq!((config.key_heads, config.head, config.tied), (8, 8, false));
+        assert_eq!(config.rope, Rope::Plain { theta: 1e4 });
+    }
+
+    #[test]
+    fn what_is_wrong_or_unknown_is_named() {
+        for (more, named) in [
+            (r#", "num_key_value_heads": 3"#, "num_key_value_heads"),
+            (r#", "head_dim": 6"#, "head_dim"),
+            (r#", "hidden_act": "relu2""#, "hidden_act"),
+            (r#", "rope_scaling": {"rope_type": "spiral"}"#, "rope_scaling.rope_type"),
+            (r#", "rope_scaling": {"rope_type": "linear"}"#, "rope_scaling.factor"),
+            (r#", "rms_norm_eps": -1"#, "rms_norm_eps"),
+            (r#", "mlp_bias": true"#, "mlp_bias"),
+        ] {
+            let error = read(more).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("config.json"), "{error}");
+        }
+        let other = SMALL.replace("llama", "mamba") + "}";
+        assert!(DecoderConfig::read("config.json", other.as_bytes()).unwrap_err().to_string().contains("mamba"));
+    }
+}

@@ -1,0 +1,17 @@
+//! Decoder transformers: one description for the whole family, its plans, and sessions that run them token by token.
+//!
+//! A [`Decoder`] is a model with its weights on a device; a [`Session`] is a conversation with it: the tokens so far and the keys
+//! and values of every layer, which stay on the device. A new member of the family is a change of [`DecoderConfig`].
+
+mod config;
+mod model;
+mod network;
+mod rope;
+mod session;
+mod weights;
+
+pub use config::DecoderConfig;
+pub use model::{Decoder, DecoderFiles};
+pub use network::{Head, PlanRequest};
+pub use rope::Rope;
+pub use session::{Generation, Session};

@@ -1,0 +1,112 @@
+//! The angles of rotary position embeddings, and the ways in which models stretch them over longer contexts.
+
+/// How far a position turns each pair of columns of a head. (Su et al. 2021; the stretched forms as in the reference
+/// implementation, Hugging Face transformers' `modeling_rope_utils`.)
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Rope {
+    /// Pair `i` of `head / 2` turns by `theta^(-2 i / head)` a position.
+    Plain {
+        /// The base.
+        theta: f64,
+    },
+    /// As plain, `factor` times slower (Chen et al. 2023).
+    Linear {
+        /// The base.
+        theta: f64,
+        /// How many times slower.
+        factor: f64,
+    },
+    /// Slow pairs turn `factor` times slower, fast pairs as they did, those between in between (Llama 3.1).
+    Llama3 {
+        /// The base.
+        theta: f64,
+        /// How many times slower the slow pairs turn.
+        factor: f64,
+        /// Pairs that turn less often than this in the original context are slow.
+        low: f64,
+        /// Pairs that turn more often than this in the original context are fast.
+        high: f64,
+        /// Positions the model was first trained on.
+        original: f64,
+    },
+    /// As Llama 3's with a ramp over the pairs, and cosines and sines scaled (Peng et al. 2023).
+    Yarn {
+        /// The base.
+        theta: f64,
+        /// How many times slower the slow pairs turn.
+        factor: f64,
+        /// Pairs that turn more often than this in the original context are fast.
+        fast: f64,
+        /// Pairs that turn less often than this in the original context are slow.
+        slow: f64,
+        /// Positions the model was first trained on.
+        original: f64,
+        /// What cosines and sines are multiplied by.
+        attention: f64,
+    },
+}
+
+impl Rope {
+    /// Radians a position turns each pair of a head of `head` columns, fastest first.
+    fn speeds(&self, head: usize) -> Vec<f64> {
+        let (Rope::Plain { theta } | Rope::Linear { theta, .. } | Rope::Llama3 { theta, .. } | Rope::Yarn { theta, .. }) = self;
+        let plain = |i: usize| theta.powf(-2.0 * i as f64 / head as f64);
+        let tau = std::f64::consts::TAU;
+        let speed = |i: usize| match *self {
+            Rope::Plain { .. } => plain(i),
+            Rope::Linear { factor, .. } => plain(i) / factor,
+            Rope::Llama3 { factor, low, high, original, .. } => {
+                let turns = original * plain(i) / tau;
+                let share = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                plain(i) * (share + (1.0 - share) / factor)
+            }
+            Rope::Yarn { theta, factor, fast, slow, original, .. } => {
+                let pair = |turns: f64| head as f64 * (original / (turns * tau)).ln() / (2.0 * theta.ln());
+                let first = pair(fast).floor().max(0.0);
+                let last = pair(slow).ceil().min(head as f64 - 1.0);
+                let width = if first == last { 0.001 } else { last - first };
+                let share = 1.0 - ((i as f64 - first) / width).clamp(0.0, 1.0);
+                plain(i) * (share + (1.0 - share) / factor)
+            }
+        };
+        (0..head / 2).map(speed).collect()
+    }
+
+    /// `[context, head]`: for each position the cosines of all pairs, then the sines.
+    pub(super) fn turns(&self, context: usize, head: usize) -> Vec<f32> {
+        let speeds = self.speeds(head);
+        let scale = if let Rope::Yarn { attention, .. } = self { *attention } else { 1.0 };
+        let angles = |position: usize| speeds.iter().map(move |speed| position as f64 * speed);
+        (0..context)
+            .flat_map(|p| angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_pair_turns_a_radian_a_position_and_position_zero_not_at_all() {
+        let turns = Rope::Plain { theta: 1e4 }.turns(3, 4);
+        assert_eq!(turns[..4], [1.0, 1.0, 0.0, 0.0]);
+        assert_eq!(turns[4..8], [1f32.cos(), (0.01f64).cos() as f32, 1f64.sin() as f32, (0.01f64).sin() as f32]);
+    }
+
+    #[test]
+    fn stretched_forms_slow_the_slow_pairs_and_leave_the_fast_ones() {
+        let plain = Rope::Plain { theta: 1e4 }.speeds(64);
+        for rope in [
+            Rope::Llama3 { theta: 1e4, factor: 8.0, low: 1.0, high: 4.0, original: 2048.0 },
+            Rope::Yarn { theta: 1e4, factor: 8.0, fast: 32.0, slow: 1.0, original: 2048.0, attention: 1.2 },
+        ] {
+            let speeds = rope.speeds(64);
+            assert_eq!(speeds[0], plain[0], "{rope:?}");
+            assert!((speeds[31] * 8.0 - plain[31]).abs() < 1e-12, "{rope:?}");
+            assert!(speeds.windows(2).all(|pair| pair[1] < pair[0]), "{rope:?}");
+        }
+        assert_eq!(Rope::Linear { theta: 1e4, factor: 2.0 }.speeds(8)[0], 0.5);
+    }
+}

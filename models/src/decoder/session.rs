@@ -1,0 +1,155 @@
+//! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
+
+use super::network::{CURSOR, Head, PlanRequest, TOKENS};
+use super::{Decoder, network};
+use crate::{Error, Result};
+use lampyris_engine::Executor;
+use lampyris_engine::gpu::{InputData, Pending, States};
+use lampyris_engine::kernels::text::Sample;
+use std::collections::VecDeque;
+
+/// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
+const AHEAD: usize = 3;
+
+/// One conversation with a [`Decoder`].
+#[derive(Debug)]
+pub struct Session {
+    model: Decoder,
+    context: usize,
+    prefill: Executor,
+    decode: Executor,
+    states: States,
+    tokens: Vec<u32>,
+    /// How many of the tokens have their keys and values in the cache.
+    cached: usize,
+}
+
+impl Session {
+    pub(super) fn new(model: Decoder, context: usize, prefill: Executor, decode: Executor, states: States) -> Session {
+        Session { model, context, prefill, decode, states, tokens: Vec::new(), cached: 0 }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Decoder {
+        &self.model
+    }
+
+    /// The tokens so far, given and generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens it has room for.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Bytes of its cache on the device.
+    pub fn bytes(&self) -> u64 {
+        self.states.bytes()
+    }
+
+    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk.
+    ///
+    /// # Errors
+    /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
+    /// [`Error::Engine`] from the device.
+    pub async fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.model.config().vocabulary;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocabulary) {
+            return Err(Error::Token { token, vocabulary });
+        }
+        let total = self.tokens.len() + tokens.len();
+        if total > self.context {
+            return Err(Error::Context { tokens: total, context: self.context });
+        }
+        self.states.write(TOKENS, self.tokens.len(), tokens)?;
+        self.tokens.extend_from_slice(tokens);
+        let last = self.tokens.len().saturating_sub(1);
+        while self.cached < last {
+            let count = (last - self.cached).min(Decoder::CHUNK);
+            self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
+            self.prefill.run(&[]).await?;
+            self.cached += count;
+        }
+        Ok(())
+    }
+
+    /// Continues the tokens with the likeliest ones, up to `most` of them or the end of the context.
+    ///
+    /// # Errors
+    /// [`Error::Context`] when there is no token to continue; [`Error::Engine`] from the device.
+    pub fn generate(&mut self, most: usize) -> Result<Generation<'_>> {
+        if self.tokens.is_empty() {
+            return Err(Error::Context { tokens: 0, context: self.context });
+        }
+        self.cached = self.tokens.len() - 1;
+        self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
+        let most = most.min(self.context - self.tokens.len());
+        Ok(Generation { session: self, left: most, under_way: VecDeque::with_capacity(AHEAD) })
+    }
+
+    /// Takes tokens away from the end, down to `length` of them.
+    pub fn rewind(&mut self, length: usize) {
+        self.tokens.truncate(length);
+        self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
+    }
+
+    /// The logits of every token of the session, `[tokens, vocabulary]` row by row, computed anew in one go.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn logits(&mut self) -> Result<Vec<f32>> {
+        let mut logits = Vec::new();
+        let tokens = Decoder::CHUNK.min(self.context);
+        let plan = self.model.plan(PlanRequest { context: self.context, tokens, head: Head::Logits })?;
+        let executor = self.model.executor(plan, &self.states).await?;
+        self.states.write(TOKENS, 0, &self.tokens)?;
+        for first in (0..self.tokens.len()).step_by(tokens) {
+            let count = (self.tokens.len() - first).min(tokens);
+            self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
+            let outputs = executor.run(&[]).await?;
+            let values = outputs.first().map(lampyris_engine::kernels::HostTensor::values).unwrap_or_default();
+            logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
+        }
+        Ok(logits)
+    }
+}
+
+/// Tokens under way. Dropping it stops: tokens that were not taken are forgotten.
+#[derive(Debug)]
+pub struct Generation<'a> {
+    session: &'a mut Session,
+    left: usize,
+    under_way: VecDeque<Pending>,
+}
+
+impl Generation<'_> {
+    /// The next token; `None` when as many as asked for have come or the context is full.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
+    pub async fn next(&mut self) -> Result<Option<u32>> {
+        let outputs = match self.session.decode.clone() {
+            Executor::Gpu(plan) => {
+                while self.under_way.len() < AHEAD.min(self.left) {
+                    self.under_way.push_back(plan.submit(&[] as &[InputData<'_>], &[])?);
+                }
+                let Some(next) = self.under_way.pop_front() else { return Ok(None) };
+                next.wait().await?
+            }
+            other if self.left > 0 => other.run(&[]).await?,
+            _ => return Ok(None),
+        };
+        self.left -= 1;
+        let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
+        match token.filter(|token| *token != Sample::NONE) {
+            Some(token) => {
+                self.session.cached = self.session.tokens.len();
+                self.session.tokens.push(token);
+                Ok(Some(token))
+            }
+            None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),
+        }
+    }
+}
