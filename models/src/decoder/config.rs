@@ -33,14 +33,34 @@ pub struct DecoderConfig {
     pub unit: Unit,
     /// The head is the embedding table.
     pub tied: bool,
+    /// Queries, keys and values come from one tensor, and so do gates and units.
+    pub fused: bool,
     /// Queries, keys and values have a bias.
     pub qkv_bias: bool,
     /// The attention's output has a bias.
     pub output_bias: bool,
-    /// Positions a query sees, its own included.
-    pub window: Option<u32>,
-    /// Angles of positions.
+    /// Gates, units and their projection have a bias.
+    pub mlp_bias: bool,
+    /// Each head of queries and keys is normalized.
+    pub head_norm: bool,
+    /// What attention and gated units give is normalized before it is added.
+    pub post_norm: bool,
+    /// Added to the gains of all norms.
+    pub gain_offset: f32,
+    /// Embeddings are multiplied by it.
+    pub embedding_factor: f32,
+    /// Scores of attention are multiplied by it.
+    pub score_factor: f32,
+    /// The bound of the scores, when they have one.
+    pub score_cap: Option<f32>,
+    /// The bound of the logits, when they have one.
+    pub logit_cap: Option<f32>,
+    /// Positions a query sees in each layer, its own included; all when absent.
+    pub windows: Vec<Option<u32>>,
+    /// Angles of positions in layers that see all of them.
     pub rope: Rope,
+    /// Angles of positions in layers with a window.
+    pub local_rope: Rope,
 }
 
 /// The most any size may be: far above every model, far below what overflows.
@@ -60,14 +80,18 @@ impl DecoderConfig {
         let map = json::parse(file, bytes)?;
         let top = Object::top(file, &map);
         let model_type = top.text("model_type")?.unwrap_or("llama").to_owned();
-        if !["llama", "mistral", "qwen2"].contains(&model_type.as_str()) {
+        const KNOWN: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"];
+        if !KNOWN.contains(&model_type.as_str()) {
             let found = model_type;
             let (file, key) = (file.to_owned(), "model_type".to_owned());
-            return Err(Error::Unsupported { file, key, found, instead: "known are llama, mistral and qwen2" });
+            let instead = "known are llama, mistral, qwen2, qwen3, gemma2, gemma3_text and phi3";
+            return Err(Error::Unsupported { file, key, found, instead });
         }
         let needed = |key: &str| -> Result<usize> {
             let value = top.count(key, sane, "a whole number from 1 to 16777216")?;
-            value.map(|v| v as usize).ok_or_else(|| top.wrong(key, &serde_json::Value::Null, "a whole number from 1 to 16777216"))
+            value
+                .map(|v| v as usize)
+                .ok_or_else(|| top.wrong(key, &serde_json::Value::Null, "a whole number from 1 to 16777216"))
         };
         let or = |key: &str, otherwise: usize| -> Result<usize> {
             Ok(top.count(key, sane, "a whole number from 1 to 16777216")?.map_or(otherwise, |v| v as usize))
@@ -81,29 +105,38 @@ impl DecoderConfig {
         if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
             return Err(top.wrong("head_dim", &head.into(), "a multiple of 4 up to 256"));
         }
-        let unit = match top.text("hidden_act")?.unwrap_or("silu") {
+        let act = match top.text("hidden_activation")? {
+            Some(act) => act,
+            None => top.text("hidden_act")?.unwrap_or("silu"),
+        };
+        let unit = match act {
             "silu" => Unit::Silu,
             "gelu_pytorch_tanh" | "gelu_new" => Unit::GeluTanh,
             "gelu" => Unit::Gelu,
-            other => return Err(top.unsupported("hidden_act", &other.into(), "known are silu, gelu, gelu_new and gelu_pytorch_tanh")),
+            other => {
+                return Err(top.unsupported(
+                    "hidden_act",
+                    &other.into(),
+                    "known are silu, gelu, gelu_new and gelu_pytorch_tanh",
+                ));
+            }
         };
         let flag = |key: &str, otherwise: bool| -> Result<bool> { Ok(top.flag(key)?.unwrap_or(otherwise)) };
-        if flag("mlp_bias", false)? {
-            return Err(top.unsupported("mlp_bias", &true.into(), "gated units have no bias here"));
-        }
-        let qwen = model_type == "qwen2";
-        let bias = flag("attention_bias", false)?;
-        let windowed = if qwen { flag("use_sliding_window", false)? } else { true };
-        let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?.filter(|_| windowed);
-        if qwen && window.is_some() {
-            return Err(top.unsupported("use_sliding_window", &true.into(), "qwen2 runs without a window here"));
-        }
-        let epsilon = top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
-        let context = or("max_position_embeddings", 2048)?;
+        let positive = |key: &str| top.number(key, |v| v > 0.0 && v < 1e12, "a number above 0");
+        let (gemma, bias) = (model_type.starts_with("gemma"), flag("attention_bias", false)?);
+        let epsilon =
+            top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
+        let (context, layers) = (or("max_position_embeddings", 2048)?, needed("num_hidden_layers")?);
+        let rope = rope(top, context, head)?;
+        let local_rope = match positive("rope_local_base_freq")? {
+            Some(theta) => Rope::Plain { theta },
+            None => rope.clone(),
+        };
+        let scalar = positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(head as f64);
         Ok(DecoderConfig {
             hidden,
             intermediate: needed("intermediate_size")?,
-            layers: needed("num_hidden_layers")?,
+            layers,
             query_heads,
             key_heads,
             head,
@@ -111,18 +144,60 @@ impl DecoderConfig {
             context,
             epsilon: epsilon as f32,
             unit,
-            tied: flag("tie_word_embeddings", false)?,
-            qkv_bias: bias || qwen,
+            tied: flag("tie_word_embeddings", gemma)?,
+            fused: model_type == "phi3",
+            qkv_bias: bias || model_type == "qwen2",
             output_bias: bias,
-            window: window.map(|w| w as u32),
-            rope: rope(top, context)?,
+            mlp_bias: flag("mlp_bias", false)?,
+            head_norm: ["qwen3", "gemma3_text"].contains(&model_type.as_str()),
+            post_norm: gemma,
+            gain_offset: if gemma { 1.0 } else { 0.0 },
+            embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+            score_factor: (1.0 / scalar.sqrt()) as f32,
+            score_cap: positive("attn_logit_softcapping")?.map(|cap| cap as f32),
+            logit_cap: positive("final_logit_softcapping")?.map(|cap| cap as f32),
+            windows: windows(top, &model_type, layers)?,
+            rope,
+            local_rope,
             model_type,
         })
     }
 }
 
+/// Which layers see a window only: those that `layer_types` names, or those that the model type is known for.
+fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Option<u32>>> {
+    let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?.map(|window| window as u32);
+    if let Some(value) = top.get("layer_types") {
+        let kinds = value.as_array().filter(|kinds| kinds.len() == layers);
+        let Some(kinds) = kinds else {
+            return Err(top.wrong("layer_types", value, "a list with a type for each layer"));
+        };
+        let kind = |kind: &serde_json::Value| match kind.as_str() {
+            Some("full_attention") => Ok(None),
+            Some("sliding_attention") if window.is_some() => Ok(window),
+            _ => Err(top.unsupported(
+                "layer_types",
+                kind,
+                "known are full_attention, and sliding_attention with sliding_window",
+            )),
+        };
+        return kinds.iter().map(kind).collect();
+    }
+    let pattern = top.count("sliding_window_pattern", sane, "a whole number from 1 to 16777216")?.unwrap_or(6) as usize;
+    let first = top.count("max_window_layers", |v| v <= MOST, "a whole number")?.unwrap_or(0) as usize;
+    let uses = top.flag("use_sliding_window")?.unwrap_or(false);
+    let sees_window = |layer: usize| match model_type {
+        "gemma2" => layer % 2 == 0,
+        "gemma3_text" => (layer + 1) % pattern != 0,
+        "qwen2" | "qwen3" => uses && layer >= first,
+        "mistral" | "phi3" => true,
+        _ => false,
+    };
+    Ok((0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect())
+}
+
 /// `rope_theta` and `rope_scaling`, or both in `rope_parameters` as newer files have them.
-fn rope(top: Object<'_>, context: usize) -> Result<Rope> {
+fn rope(top: Object<'_>, context: usize, head: usize) -> Result<Rope> {
     let positive = |v: f64| v > 0.0 && v < 1e12;
     let expected = "a number above 0";
     let scaling = match top.object("rope_parameters")? {
@@ -137,7 +212,10 @@ fn rope(top: Object<'_>, context: usize) -> Result<Rope> {
     let kind = scaling.text("rope_type")?.or(scaling.text("type")?).unwrap_or("default").to_owned();
     let number = |key: &str| scaling.number(key, positive, expected);
     let needed = |key: &str| number(key)?.ok_or_else(|| scaling.wrong(key, &serde_json::Value::Null, expected));
-    let original = number("original_max_position_embeddings")?.unwrap_or(context as f64);
+    let original = match number("original_max_position_embeddings")? {
+        Some(original) => original,
+        None => top.number("original_max_position_embeddings", positive, expected)?.unwrap_or(context as f64),
+    };
     match kind.as_str() {
         "default" => Ok(Rope::Plain { theta }),
         "linear" => Ok(Rope::Linear { theta, factor: needed("factor")? }),
@@ -153,11 +231,37 @@ fn rope(top: Object<'_>, context: usize) -> Result<Rope> {
                 return Err(scaling.unsupported("mscale", value, "yarn is known with attention_factor only"));
             }
             let factor = needed("factor")?;
-            let attention = number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            let attention =
+                number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
             let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
             Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
         }
-        other => Err(scaling.unsupported("rope_type", &other.into(), "known are default, linear, llama3 and yarn")),
+        "longrope" => {
+            let factors = |key: &str| -> Result<Vec<f64>> {
+                let list = scaling.get(key).and_then(|value| value.as_array()).map(Vec::as_slice).unwrap_or_default();
+                let factors: Vec<f64> =
+                    list.iter().filter_map(serde_json::Value::as_f64).filter(|v| positive(*v)).collect();
+                let there = scaling.get(key).unwrap_or(&serde_json::Value::Null);
+                if factors.len() == head / 2 {
+                    Ok(factors)
+                } else {
+                    Err(scaling.wrong(key, there, "a number above 0 for each pair of a head"))
+                }
+            };
+            let factor = context as f64 / original;
+            let known = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
+            let attention = number("attention_factor")?.unwrap_or(known);
+            Ok(Rope::Long {
+                theta,
+                short: factors("short_factor")?,
+                long: factors("long_factor")?,
+                original,
+                attention,
+            })
+        }
+        other => {
+            Err(scaling.unsupported("rope_type", &other.into(), "known are default, linear, llama3, yarn and longrope"))
+        }
     }
 }
 
@@ -188,7 +292,7 @@ mod tests {
             (r#", "rope_scaling": {"rope_type": "spiral"}"#, "rope_scaling.rope_type"),
             (r#", "rope_scaling": {"rope_type": "linear"}"#, "rope_scaling.factor"),
             (r#", "rms_norm_eps": -1"#, "rms_norm_eps"),
-            (r#", "mlp_bias": true"#, "mlp_bias"),
+            (r#", "layer_types": ["full_attention"]"#, "layer_types"),
         ] {
             let error = read(more).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("config.json"), "{error}");

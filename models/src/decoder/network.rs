@@ -2,10 +2,11 @@
 //!
 //! Llama: Touvron et al. 2023. Reference implementation: Hugging Face transformers.
 
-use super::weights::{Tensors, attention_norm, last_norm, mlp_norm, output_bias, qkv_biases};
+use super::DecoderConfig;
+use super::weights::{Matrix, Norm, Tensors};
 use crate::Result;
 use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, RopeStore, Sample};
-use lampyris_engine::kernels::{Desc, Format, HostTensor};
+use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
 use std::sync::Arc;
@@ -48,49 +49,17 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
     let b = &mut builder;
     let tokens = b.state(TOKENS, Desc::new(Format::Word, [request.context]));
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let turns = turns(b, tensors, request.context);
     let table = tensors.constants(b, &tensors.embedding());
-    let embed = Embed { m: request.tokens, factor: 1.0 };
+    let embed = Embed { m: request.tokens, factor: config.embedding_factor };
     let mut x = b.apply("embed", embed, &[&[tokens, cursor], &table[..]].concat())?;
-    let normed = Dense { norm: Some(config.epsilon), ..Dense::default() };
     for layer in 0..config.layers {
-        let name = |part: &str| format!("layers.{layer}.{part}");
-        let gain = tensors.vector(b, &[attention_norm(layer)], config.hidden);
-        let mut inputs = [vec![x], tensors.constants(b, &tensors.qkv(layer)), vec![gain]].concat();
-        let width = (config.query_heads + 2 * config.key_heads) * config.head;
-        if config.qkv_bias {
-            inputs.push(tensors.vector(b, &qkv_biases(layer), width));
-        }
-        let qkv = b.apply(name("qkv"), Dense { bias: config.qkv_bias, ..normed }, &inputs)?;
-
-        let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
-        let cache = Desc::f32([request.context, key_heads * head]);
-        let [keys, values] = ["keys", "values"].map(|part| b.state(name(part), cache.clone()));
-        let rope = RopeStore { query_heads, key_heads, head };
-        let queries = b.apply(name("rope"), rope, &[qkv, turns, cursor, keys, values])?;
-        let scale = 1.0 / (head as f32).sqrt();
-        let attention = Attention { query_heads, key_heads, head, scale, window: config.window, softcap: None };
-        let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
-
-        let mut inputs = [vec![attended], tensors.constants(b, &tensors.output(layer))].concat();
-        if config.output_bias {
-            inputs.push(tensors.vector(b, &[output_bias(layer)], config.hidden));
-        }
-        inputs.push(x);
-        let output = Dense { bias: config.output_bias, residual: true, ..Dense::default() };
-        x = b.apply(name("output"), output, &inputs)?;
-
-        let gain = tensors.vector(b, &[mlp_norm(layer)], config.hidden);
-        let inputs = [vec![x], tensors.constants(b, &tensors.gate_up(layer)), vec![gain]].concat();
-        let gated = Dense { gated: Some(config.intermediate), unit: config.unit, ..normed };
-        let units = b.apply(name("gate_up"), gated, &inputs)?;
-        let inputs = [vec![units], tensors.constants(b, &tensors.down(layer)), vec![x]].concat();
-        x = b.apply(name("down"), Dense { residual: true, ..Dense::default() }, &inputs)?;
+        x = attention(b, tensors, request.context, layer, x)?;
+        x = units(b, tensors, layer, x)?;
     }
     if request.head != Head::None {
-        let gain = tensors.vector(b, &[last_norm()], config.hidden);
-        let inputs = [vec![x], tensors.constants(b, &tensors.head()), vec![gain]].concat();
-        let logits = b.apply("head", normed, &inputs)?;
+        let inputs = [vec![x], tensors.constants(b, &tensors.head()), vec![tensors.last_gain(b)]].concat();
+        let head = Dense { norm: Some(config.epsilon), softcap: config.logit_cap, ..Dense::default() };
+        let logits = b.apply("head", head, &inputs)?;
         match request.head {
             Head::Sample => {
                 let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
@@ -102,11 +71,76 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
     Ok(builder.finish())
 }
 
+/// A layer's attention, added to `x`.
+fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usize, x: TensorId) -> Result<TensorId> {
+    let config = tensors.config();
+    let name = |part: &str| format!("layers.{layer}.{part}");
+    let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
+    let matrix = tensors.qkv(layer);
+    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Norm::Attention)]].concat();
+    inputs.extend(config.qkv_bias.then(|| tensors.bias(b, &matrix)));
+    let qkv = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
+    let qkv = b.apply(name("qkv"), qkv, &inputs)?;
+
+    let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
+    let cache = Desc::f32([context, key_heads * head]);
+    let [keys, values] = ["keys", "values"].map(|part| b.state(name(part), cache.clone()));
+    let window = config.windows[layer];
+    let mut inputs = vec![qkv, turns(b, config, context, window.is_some()), cursor, keys, values];
+    inputs.extend(config.head_norm.then(|| tensors.head_gains(b, layer)));
+    let rope = RopeStore { query_heads, key_heads, head, norm: config.head_norm.then_some(config.epsilon) };
+    let queries = b.apply(name("rope"), rope, &inputs)?;
+    let (scale, softcap) = (config.score_factor, config.score_cap);
+    let attention = Attention { query_heads, key_heads, head, scale, window, softcap };
+    let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
+    let (after, bias) = (Norm::AfterAttention, config.output_bias);
+    project(b, tensors, &tensors.output(layer), (layer, after, bias), [attended, x])
+}
+
+/// A layer's gated units, added to `x`.
+fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> Result<TensorId> {
+    let config = tensors.config();
+    let matrix = tensors.gate_up(layer);
+    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Norm::Mlp)]].concat();
+    inputs.extend(config.mlp_bias.then(|| tensors.bias(b, &matrix)));
+    let gated = Dense {
+        norm: Some(config.epsilon),
+        bias: config.mlp_bias,
+        gated: Some(config.intermediate),
+        unit: config.unit,
+        ..Dense::default()
+    };
+    let units = b.apply(format!("layers.{layer}.gate_up"), gated, &inputs)?;
+    project(b, tensors, &tensors.down(layer), (layer, Norm::AfterMlp, config.mlp_bias), [units, x])
+}
+
+/// What a block gives, back in the columns of the residual stream, normalized where the model does so, and added to it.
+fn project(
+    b: &mut PlanBuilder,
+    tensors: &Tensors,
+    matrix: &Matrix,
+    (layer, after, bias): (usize, Norm, bool),
+    [block, x]: [TensorId; 2],
+) -> Result<TensorId> {
+    let config = tensors.config();
+    let mut inputs = [vec![block], tensors.constants(b, matrix)].concat();
+    inputs.extend(bias.then(|| tensors.bias(b, matrix)));
+    inputs.extend((!config.post_norm).then_some(x));
+    let dense = Dense { bias, residual: !config.post_norm, ..Dense::default() };
+    let made = b.apply(matrix.name(), dense, &inputs)?;
+    if !config.post_norm {
+        return Ok(made);
+    }
+    let norm = kernels::text::Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
+    let gain = tensors.gain(b, layer, after);
+    Ok(b.apply(format!("{}.norm", matrix.name()), norm, &[made, gain, x])?)
+}
+
 /// The cosines and sines of every position.
-fn turns(builder: &mut PlanBuilder, tensors: &Tensors, context: usize) -> TensorId {
-    let (rope, head) = (tensors.config().rope.clone(), tensors.config().head);
+fn turns(builder: &mut PlanBuilder, config: &DecoderConfig, context: usize, local: bool) -> TensorId {
+    let (rope, head) = (if local { &config.local_rope } else { &config.rope }.clone(), config.head);
     let desc = Desc::f32([context, head]);
     let made = desc.clone();
     let make: Maker = Arc::new(move || Ok(HostTensor::from_values(made.clone(), &rope.turns(context, head))));
-    builder.constant("turns", desc, make)
+    builder.constant(if local { "turns.local" } else { "turns" }, desc, make)
 }

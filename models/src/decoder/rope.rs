@@ -45,16 +45,37 @@ pub enum Rope {
         /// What cosines and sines are multiplied by.
         attention: f64,
     },
+    /// Each pair has a factor of its own, another in sessions longer than the original context (Ding et al. 2024).
+    Long {
+        /// The base.
+        theta: f64,
+        /// How many times slower each pair turns in short sessions.
+        short: Vec<f64>,
+        /// How many times slower each pair turns in long sessions.
+        long: Vec<f64>,
+        /// Positions the model was first trained on.
+        original: f64,
+        /// What cosines and sines are multiplied by.
+        attention: f64,
+    },
 }
 
 impl Rope {
-    /// Radians a position turns each pair of a head of `head` columns, fastest first.
-    fn speeds(&self, head: usize) -> Vec<f64> {
-        let (Rope::Plain { theta } | Rope::Linear { theta, .. } | Rope::Llama3 { theta, .. } | Rope::Yarn { theta, .. }) = self;
+    /// Radians a position turns each pair of a head of `head` columns, fastest first, in a session of `context` tokens.
+    fn speeds(&self, head: usize, context: usize) -> Vec<f64> {
+        let (Rope::Plain { theta }
+        | Rope::Linear { theta, .. }
+        | Rope::Llama3 { theta, .. }
+        | Rope::Yarn { theta, .. }
+        | Rope::Long { theta, .. }) = self;
         let plain = |i: usize| theta.powf(-2.0 * i as f64 / head as f64);
         let tau = std::f64::consts::TAU;
         let speed = |i: usize| match *self {
             Rope::Plain { .. } => plain(i),
+            Rope::Long { ref short, ref long, original, .. } => {
+                let factors = if context as f64 > original { long } else { short };
+                plain(i) / factors.get(i).copied().unwrap_or(1.0)
+            }
             Rope::Linear { factor, .. } => plain(i) / factor,
             Rope::Llama3 { factor, low, high, original, .. } => {
                 let turns = original * plain(i) / tau;
@@ -75,11 +96,14 @@ impl Rope {
 
     /// `[context, head]`: for each position the cosines of all pairs, then the sines.
     pub(super) fn turns(&self, context: usize, head: usize) -> Vec<f32> {
-        let speeds = self.speeds(head);
-        let scale = if let Rope::Yarn { attention, .. } = self { *attention } else { 1.0 };
+        let speeds = self.speeds(head, context);
+        let scale =
+            if let Rope::Yarn { attention, .. } | Rope::Long { attention, .. } = self { *attention } else { 1.0 };
         let angles = |position: usize| speeds.iter().map(move |speed| position as f64 * speed);
         (0..context)
-            .flat_map(|p| angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>())
+            .flat_map(|p| {
+                angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>()
+            })
             .collect()
     }
 }
@@ -97,16 +121,16 @@ mod tests {
 
     #[test]
     fn stretched_forms_slow_the_slow_pairs_and_leave_the_fast_ones() {
-        let plain = Rope::Plain { theta: 1e4 }.speeds(64);
+        let plain = Rope::Plain { theta: 1e4 }.speeds(64, 100);
         for rope in [
             Rope::Llama3 { theta: 1e4, factor: 8.0, low: 1.0, high: 4.0, original: 2048.0 },
             Rope::Yarn { theta: 1e4, factor: 8.0, fast: 32.0, slow: 1.0, original: 2048.0, attention: 1.2 },
         ] {
-            let speeds = rope.speeds(64);
+            let speeds = rope.speeds(64, 100);
             assert_eq!(speeds[0], plain[0], "{rope:?}");
             assert!((speeds[31] * 8.0 - plain[31]).abs() < 1e-12, "{rope:?}");
             assert!(speeds.windows(2).all(|pair| pair[1] < pair[0]), "{rope:?}");
         }
-        assert_eq!(Rope::Linear { theta: 1e4, factor: 2.0 }.speeds(8)[0], 0.5);
+        assert_eq!(Rope::Linear { theta: 1e4, factor: 2.0 }.speeds(8, 100)[0], 0.5);
     }
 }

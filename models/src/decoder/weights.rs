@@ -14,7 +14,7 @@ use std::sync::Arc;
 enum Rows {
     /// One tensor's after another's.
     Stacked,
-    /// The first tensor's gate those of the second, in panels of 16 and 16.
+    /// The first half of them all are gates of the second, in panels of 16 and 16.
     Gated,
 }
 
@@ -56,28 +56,32 @@ impl Tensors {
     /// Every tensor of the network with its shape.
     fn expected(&self) -> Vec<(String, Vec<usize>)> {
         let c = &self.config;
-        let mut all = vec![(EMBEDDING.to_owned(), vec![c.vocabulary, c.hidden]), (NORM.to_owned(), vec![c.hidden])];
-        if !c.tied {
-            all.push((HEAD.to_owned(), vec![c.vocabulary, c.hidden]));
-        }
-        let mut matrix = |matrix: Matrix, bias: Option<Vec<String>>| {
-            for (at, (name, rows)) in matrix.parts.into_iter().enumerate() {
-                all.push((name, vec![rows, matrix.columns]));
-                if let Some(bias) = bias.as_ref().and_then(|names| names.get(at)) {
-                    all.push((bias.clone(), vec![rows]));
+        let mut all: Vec<(String, Vec<usize>)> = Vec::new();
+        let mut matrix = |matrix: Matrix, bias: bool| {
+            for (name, rows) in matrix.parts {
+                if bias {
+                    all.push((bias_of(&name), vec![rows]));
                 }
+                all.push((name, vec![rows, matrix.columns]));
             }
         };
+        matrix(self.embedding(), false);
+        matrix(self.head(), false);
         for layer in 0..c.layers {
-            matrix(self.qkv(layer), c.qkv_bias.then(|| qkv_biases(layer)));
-            matrix(self.output(layer), c.output_bias.then(|| vec![output_bias(layer)]));
-            matrix(self.gate_up(layer), None);
-            matrix(self.down(layer), None);
+            matrix(self.qkv(layer), c.qkv_bias);
+            matrix(self.output(layer), c.output_bias);
+            matrix(self.gate_up(layer), c.mlp_bias);
+            matrix(self.down(layer), c.mlp_bias);
         }
         for layer in 0..c.layers {
-            all.push((attention_norm(layer), vec![c.hidden]));
-            all.push((mlp_norm(layer), vec![c.hidden]));
+            let norms = [Norm::Attention, Norm::Mlp].into_iter();
+            let post = [Norm::AfterAttention, Norm::AfterMlp].into_iter().filter(|_| c.post_norm);
+            all.extend(norms.chain(post).map(|norm| (self.norm(layer, norm), vec![c.hidden])));
+            if c.head_norm {
+                all.extend(head_norms(layer).map(|name| (name, vec![c.head])));
+            }
         }
+        all.push((LAST_NORM.to_owned(), vec![c.hidden]));
         all
     }
 
@@ -108,8 +112,12 @@ impl Tensors {
     pub(super) fn qkv(&self, layer: usize) -> Matrix {
         let c = &self.config;
         let rows = [c.query_heads, c.key_heads, c.key_heads].map(|heads| heads * c.head);
-        let parts = QKV.iter().zip(rows).map(|(q, rows)| (format!("model.layers.{layer}.self_attn.{q}_proj.weight"), rows));
-        self.matrix(&format!("layers.{layer}.qkv"), parts.collect(), c.hidden, Rows::Stacked)
+        let tensor = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj.weight");
+        let parts = match c.fused {
+            true => vec![(tensor("qkv"), rows.iter().sum())],
+            false => ["q", "k", "v"].map(tensor).into_iter().zip(rows).collect(),
+        };
+        self.matrix(&format!("layers.{layer}.qkv"), parts, c.hidden, Rows::Stacked)
     }
 
     pub(super) fn output(&self, layer: usize) -> Matrix {
@@ -120,14 +128,62 @@ impl Tensors {
 
     pub(super) fn gate_up(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let parts = ["gate", "up"].map(|part| (format!("model.layers.{layer}.mlp.{part}_proj.weight"), c.intermediate));
-        self.matrix(&format!("layers.{layer}.gate_up"), parts.to_vec(), c.hidden, Rows::Gated)
+        let tensor = |part: &str| format!("model.layers.{layer}.mlp.{part}_proj.weight");
+        let parts = match c.fused {
+            true => vec![(tensor("gate_up"), 2 * c.intermediate)],
+            false => vec![(tensor("gate"), c.intermediate), (tensor("up"), c.intermediate)],
+        };
+        self.matrix(&format!("layers.{layer}.gate_up"), parts, c.hidden, Rows::Gated)
     }
 
     pub(super) fn down(&self, layer: usize) -> Matrix {
         let c = &self.config;
         let parts = vec![(format!("model.layers.{layer}.mlp.down_proj.weight"), c.hidden)];
         self.matrix(&format!("layers.{layer}.down"), parts, c.intermediate, Rows::Stacked)
+    }
+
+    /// The name of a layer's norm.
+    fn norm(&self, layer: usize, norm: Norm) -> String {
+        let name = match (norm, self.config.post_norm) {
+            (Norm::Attention, _) => "input_layernorm",
+            (Norm::AfterAttention, _) | (Norm::Mlp, false) => "post_attention_layernorm",
+            (Norm::Mlp, true) => "pre_feedforward_layernorm",
+            (Norm::AfterMlp, _) => "post_feedforward_layernorm",
+        };
+        format!("model.layers.{layer}.{name}.weight")
+    }
+
+    /// The gain of a layer's norm, as a constant of a plan.
+    pub(super) fn gain(&self, builder: &mut PlanBuilder, layer: usize, norm: Norm) -> TensorId {
+        self.vector(builder, vec![self.norm(layer, norm)], vec![self.config.hidden], self.config.gain_offset)
+    }
+
+    /// The gain of the norm before the head.
+    pub(super) fn last_gain(&self, builder: &mut PlanBuilder) -> TensorId {
+        self.vector(builder, vec![LAST_NORM.to_owned()], vec![self.config.hidden], self.config.gain_offset)
+    }
+
+    /// The gains of the heads of queries, and of keys.
+    pub(super) fn head_gains(&self, builder: &mut PlanBuilder, layer: usize) -> TensorId {
+        self.vector(builder, head_norms(layer).to_vec(), vec![2, self.config.head], self.config.gain_offset)
+    }
+
+    /// The bias of a matrix, its values in the order of the matrix's rows.
+    pub(super) fn bias(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> TensorId {
+        let (weights, of, desc) = (self.weights.clone(), matrix.clone(), Desc::f32([matrix.height()]));
+        let made = desc.clone();
+        let make: Maker = Arc::new(move || {
+            let mut values = vec![0.0; of.height()];
+            for (part, (name, _)) in of.parts.iter().enumerate() {
+                for (row, value) in
+                    weights.f32(&bias_of(name)).map_err(|error| error.to_string())?.into_iter().enumerate()
+                {
+                    values[of.place(part, row)] = value;
+                }
+            }
+            Ok(HostTensor::from_values(made.clone(), &values))
+        });
+        builder.constant(format!("{}.bias", matrix.name), desc, make)
     }
 
     fn matrix(&self, name: &str, parts: Vec<(String, usize)>, columns: usize, rows: Rows) -> Matrix {
@@ -158,64 +214,70 @@ impl Tensors {
         descs.into_iter().map(constant).collect()
     }
 
-    /// A vector of the file, or several joined, as a constant of a plan.
-    pub(super) fn vector(&self, builder: &mut PlanBuilder, names: &[String], len: usize) -> TensorId {
-        let (weights, parts) = (self.weights.clone(), names.to_vec());
+    /// Vectors of the file joined, with `offset` added to each value, as a constant of a plan.
+    fn vector(&self, builder: &mut PlanBuilder, names: Vec<String>, shape: Vec<usize>, offset: f32) -> TensorId {
+        let (weights, desc) = (self.weights.clone(), Desc::f32(shape));
+        let (name, made) = (names.join("+"), desc.clone());
         let make: Maker = Arc::new(move || {
-            let mut values = Vec::with_capacity(len);
-            for name in &parts {
-                values.extend(weights.f32(name).map_err(|error| error.to_string())?);
+            let mut values = Vec::with_capacity(made.len());
+            for name in &names {
+                values.extend(weights.f32(name).map_err(|error| error.to_string())?.into_iter().map(|v| v + offset));
             }
-            Ok(HostTensor::from_values(Desc::f32([values.len()]), &values))
+            Ok(HostTensor::from_values(made.clone(), &values))
         });
-        builder.constant(names.join("+"), Desc::f32([len]), make)
+        builder.constant(name, desc, make)
     }
 }
 
+/// Where in a layer a norm stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Norm {
+    /// Before the attention.
+    Attention,
+    /// After the attention, before it is added.
+    AfterAttention,
+    /// Before the gated units.
+    Mlp,
+    /// After the gated units' projection, before it is added.
+    AfterMlp,
+}
+
 const EMBEDDING: &str = "model.embed_tokens.weight";
-const NORM: &str = "model.norm.weight";
+const LAST_NORM: &str = "model.norm.weight";
 const HEAD: &str = "lm_head.weight";
-const QKV: [&str; 3] = ["q", "k", "v"];
 
-/// The gain of the norm before the head.
-pub(super) fn last_norm() -> String {
-    NORM.to_owned()
+/// The gains of the norms of query heads and key heads.
+fn head_norms(layer: usize) -> [String; 2] {
+    ["q", "k"].map(|part| format!("model.layers.{layer}.self_attn.{part}_norm.weight"))
 }
 
-/// The gain of the norm before a layer's attention.
-pub(super) fn attention_norm(layer: usize) -> String {
-    format!("model.layers.{layer}.input_layernorm.weight")
-}
-
-/// The gain of the norm before a layer's gated units.
-pub(super) fn mlp_norm(layer: usize) -> String {
-    format!("model.layers.{layer}.post_attention_layernorm.weight")
-}
-
-/// The biases of queries, keys and values.
-pub(super) fn qkv_biases(layer: usize) -> Vec<String> {
-    QKV.map(|part| format!("model.layers.{layer}.self_attn.{part}_proj.bias")).to_vec()
-}
-
-/// The bias of the attention's output.
-pub(super) fn output_bias(layer: usize) -> String {
-    format!("model.layers.{layer}.self_attn.o_proj.bias")
+/// The bias beside a weight.
+fn bias_of(weight: &str) -> String {
+    weight.strip_suffix("weight").unwrap_or(weight).to_owned() + "bias"
 }
 
 impl Matrix {
+    /// Its name in plans.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Rows, those that pad a panel of gates included.
     fn height(&self) -> usize {
         match self.rows {
             Rows::Stacked => self.parts.iter().map(|(_, rows)| rows).sum(),
-            Rows::Gated => Dense::gated_rows(self.parts[0].1),
+            Rows::Gated => Dense::gated_rows(self.parts.iter().map(|(_, rows)| rows).sum::<usize>() / 2),
         }
     }
 
     /// Where each row of part `part` goes.
     fn place(&self, part: usize, row: usize) -> usize {
+        let row = self.parts[..part].iter().map(|(_, rows)| rows).sum::<usize>() + row;
+        let width = self.parts.iter().map(|(_, rows)| rows).sum::<usize>() / 2;
         match self.rows {
-            Rows::Stacked => self.parts[..part].iter().map(|(_, rows)| rows).sum::<usize>() + row,
-            Rows::Gated => Dense::gate_row(row) + 16 * part,
+            Rows::Stacked => row,
+            Rows::Gated if row < width => Dense::gate_row(row),
+            Rows::Gated => Dense::gate_row(row - width) + 16,
         }
     }
 

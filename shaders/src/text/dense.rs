@@ -72,7 +72,7 @@ fn erf(v: f64) -> f64 {
 ///
 /// Inputs: `x [m, k]`, the tensors of `w [n, k]` ([`Scheme::descs`]), then those asked for: `gain [k]` of the norm, `bias [n]`,
 /// `residual [m, n]`. Output `[m, n]`, all in f32. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
-/// they gate, `y[t, i] = unit(gate_i) * up_i` (Shazeer 2020), and the output has `gated` columns. The norm is
+/// they gate, `y[t, i] = unit(gate_i) * up_i` (Shazeer 2020), the bias in the same order, and the output has `gated` columns. The norm is
 /// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Dense {
@@ -86,6 +86,8 @@ pub struct Dense {
     pub gated: Option<usize>,
     /// The last input is added to the result.
     pub residual: bool,
+    /// The bound `c` of the units' results, which become `c tanh(v / c)`; not for gated units.
+    pub softcap: Option<f32>,
 }
 
 impl Dense {
@@ -123,6 +125,7 @@ impl Kernel for Dense {
             (self.norm.is_some(), " normed"),
             (self.bias, " +bias"),
             (self.residual, " +residual"),
+            (self.softcap.is_some(), " capped"),
         ] {
             if on {
                 text.push_str(word);
@@ -150,8 +153,8 @@ impl Kernel for Dense {
             return Err(refuse(1, format!("a matrix of {k} columns")));
         }
         let width = self.gated.unwrap_or(n);
-        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n) || (self.gated.is_some() && (self.bias || self.residual)) {
-            let reason = format!("{n} rows of weights are not {width} gated units without bias and residual");
+        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n) || (self.gated.is_some() && (self.residual || self.softcap.is_some())) {
+            let reason = format!("{n} rows of weights are not {width} gated units without residual and cap");
             return Err(ShapeError::Parameter { kernel, reason });
         }
         let output = Desc::f32([*m, width]);
@@ -204,6 +207,7 @@ impl Kernel for Dense {
             flags,
             self.unit as u32,
             self.norm.unwrap_or(0.0).to_bits(),
+            self.softcap.unwrap_or(0.0).to_bits(),
         ];
         let mut operands: Vec<Operand> = (0..=tensors).map(Operand::Input).collect();
         operands.extend(extras.map(|position| Operand::Input(position.unwrap_or(0))));
@@ -251,7 +255,9 @@ impl Kernel for Dense {
             parallel::rows(&mut sums, m, |n_at, row| {
                 for (t, (out, sum)) in row.iter_mut().zip(exact(n_at)).enumerate() {
                     let added = residual.as_ref().map_or(0.0, |r| f64::from(r[t * n + n_at]));
-                    *out = (self.unit.apply(sum) + added) as f32;
+                    let v = self.unit.apply(sum);
+                    let bounded = self.softcap.map_or(v, |cap| f64::from(cap) * (v / f64::from(cap)).tanh());
+                    *out = (bounded + added) as f32;
                 }
             });
             sums
@@ -270,6 +276,7 @@ impl Kernel for Dense {
             Unit::Silu | Unit::GeluTanh => 12.0 * f64::from(f32::EPSILON),
             Unit::Gelu => 12.0 * f64::from(f32::EPSILON) + 3.0e-7,
         };
+        let unit = unit + self.softcap.map_or(0.0, |_| 12.0 * f64::from(f32::EPSILON));
         let factors = if self.gated.is_some() { 2.0 } else { 1.0 };
         Tolerance { relative: factors * sum + unit }
     }
@@ -308,7 +315,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let rows = kernel.gated.map_or(n, Dense::gated_rows);
         let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
         inputs.extend(matrix(scheme, rows, k));
-        let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([n])), (kernel.residual, Desc::f32([m, n]))];
+        let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([rows])), (kernel.residual, Desc::f32([m, n]))];
         inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
         let label = format!("{m}x{k}x{n}.{}.{}", scheme.label(), kernel.summary().replace(' ', "."));
         cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
@@ -320,7 +327,7 @@ pub(crate) fn cases() -> Vec<Case> {
         add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
         add(Tier::Full, scheme, plain, [1, 32, 32]);
         add(Tier::Full, scheme, plain, [4, 256, 64]);
-        add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, ..normed }, [1, 64, 16]);
+        add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, bias: true, ..normed }, [1, 64, 16]);
         add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
         add(Tier::Model, scheme, Dense { gated: Some(1536), unit: Unit::Silu, ..normed }, [1, 576, 1536]);
         add(Tier::Model, scheme, normed, [32, 576, 960]);
@@ -328,6 +335,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for unit in Unit::ALL {
         add(Tier::Short, Scheme::F32, Dense { unit, bias: true, ..plain }, [2, 20, 10]);
     }
+    add(Tier::Short, Scheme::F32, Dense { softcap: Some(2.0), ..normed }, [2, 36, 21]);
     for k in [1, 3, 4, 5, 31, 33, 63, 64, 65, 255, 257] {
         add(Tier::Full, Scheme::F32, normed, [1, k, 20]);
         add(Tier::Full, Scheme::Q5_1, normed, [3, k, 20]);

@@ -31,6 +31,8 @@ struct Params {
     activation: u32,
     // added to the mean square
     epsilon: f32,
+    // results are bounded as cap * tanh(v / cap); not when 0
+    cap: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -85,6 +87,9 @@ fn finish(token: u32, n: u32, sum: f32) {
             v += bias[n];
         }
         v = activate(v);
+        if params.cap > 0.0 {
+            v = params.cap * tanh(clamp(v / params.cap, -20.0, 20.0));
+        }
         if (params.flags & 4u) != 0u {
             v += residual[token * params.n4 * 4u + n];
         }
@@ -92,10 +97,14 @@ fn finish(token: u32, n: u32, sum: f32) {
     }
 }
 
-// A gated unit: column `n` of the result.
-fn finish_pair(token: u32, n: u32, gate: f32, up: f32) {
+// A gated unit: column `n` of the result, from rows `row` and `row + 16` of the weights.
+fn finish_pair(token: u32, n: u32, row: u32, gate: f32, up: f32) {
     if token < params.m && n < params.n4 * 4u {
-        y[token * params.n4 * 4u + n] = activate(gate) * up;
+        var shift = vec2<f32>();
+        if (params.flags & 2u) != 0u {
+            shift = vec2<f32>(bias[row], bias[row + 16u]);
+        }
+        y[token * params.n4 * 4u + n] = activate(gate + shift.x) * (up + shift.y);
     }
 }
 
@@ -204,7 +213,7 @@ ${ panel.scale(scheme, "d" ~ r, "block", "row" ~ r) }
     if (params.flags & 8u) != 0u {
 # for t in range(TM)
 # for r in range(R // 2)
-        finish_pair(token0 + ${ t }u, panel * 16u + row${ r }, total${ r }_${ t }, total${ r + R // 2 }_${ t });
+        finish_pair(token0 + ${ t }u, panel * 16u + row${ r }, panel * 32u + row${ r }, total${ r }_${ t }, total${ r + R // 2 }_${ t });
 # endfor
 # endfor
     } else {
@@ -242,7 +251,7 @@ ${ panel.scale(scheme, "d" ~ r, "block", "row" ~ r) }
         if (params.flags & 8u) == 0u {
             finish(token0 + t, panel * 32u + local.x, factor * sum);
         } else if local.x < 16u {
-            finish_pair(token0 + t, panel * 16u + local.x, factor * sum, factor * other);
+            finish_pair(token0 + t, panel * 16u + local.x, panel * 32u + local.x, factor * sum, factor * other);
         }
     }
 # endif

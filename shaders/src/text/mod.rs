@@ -4,6 +4,7 @@ crate::kernels! {
     attention,
     dense,
     embed,
+    norm,
     rope_store,
     sample,
 }

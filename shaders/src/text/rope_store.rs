@@ -15,9 +15,10 @@ pub(super) const SOURCES: &[Source] = crate::linked::ROPE_STORE;
 ///
 /// Inputs: `x [m, (query_heads + 2 key_heads) * head]` (queries, keys, values), `turns [context, head]` (the cosines of a position's
 /// angles, then the sines), the cursor `[2]` as words, and the caches of keys and values `[context, key_heads * head]`, which are
-/// updated in place at the positions of the run. Output: the queries `[m, query_heads * head]`, then the caches; all f32. Rows of
+/// updated in place at the positions of the run. With `norm` a last input `gains [2, head]` holds what queries and keys are multiplied by
+/// after each head of theirs was divided by `sqrt(mean(x^2) + epsilon)` (Henry et al. 2020). Output: the queries `[m, query_heads * head]`, then the caches; all f32. Rows of
 /// the queries beyond the run's tokens are not written. (Su et al. 2021, in the half-split form of GPT-NeoX.)
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeStore {
     /// Heads of queries.
     pub query_heads: usize,
@@ -25,6 +26,8 @@ pub struct RopeStore {
     pub key_heads: usize,
     /// Columns of a head; a multiple of four.
     pub head: usize,
+    /// The epsilon of the norm of queries and keys, when there is one.
+    pub norm: Option<f32>,
 }
 
 impl Kernel for RopeStore {
@@ -33,13 +36,15 @@ impl Kernel for RopeStore {
     }
 
     fn summary(&self) -> String {
-        format!("{}/{}x{}", self.query_heads, self.key_heads, self.head)
+        let norm = if self.norm.is_some() { " normed" } else { "" };
+        format!("{}/{}x{}{norm}", self.query_heads, self.key_heads, self.head)
     }
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let [x, turns, cursor, keys, values] = inputs else {
-            return Err(ShapeError::Count { kernel, expected: "x, turns, cursor, keys, values", found: inputs.len() });
+        let (true, Some([x, turns, ..])) = (inputs.len() == 5 + usize::from(self.norm.is_some()), inputs.get(..5)) else {
+            let expected = "x, turns, cursor, keys, values, and gains if it has them";
+            return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
         if self.head == 0 || !self.head.is_multiple_of(4) || self.key_heads == 0 || self.query_heads == 0 {
             let reason = format!("{} heads of {} columns cannot be turned; a head has a multiple of four", self.query_heads, self.head);
@@ -54,8 +59,9 @@ impl Kernel for RopeStore {
             Desc::new(Format::Word, [CURSOR_WORDS]),
             cache.clone(),
             cache.clone(),
+            Desc::f32([2, self.head]),
         ];
-        for (position, (found, wanted)) in [x, turns, cursor, keys, values].into_iter().zip(&wanted).enumerate() {
+        for (position, (found, wanted)) in inputs.iter().zip(&wanted).enumerate() {
             if found != wanted || found.is_empty() {
                 let (expected, found) = (wanted.to_string(), found.clone());
                 return Err(ShapeError::Input { kernel, position, expected, found });
@@ -75,10 +81,12 @@ impl Kernel for RopeStore {
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
         let (m, half) = (call.inputs[0].rows() as u32, self.head as u32 / 2);
         let [queries, keys] = [self.query_heads as u32, self.key_heads as u32];
-        let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32];
+        let (normalize, epsilon) = (u32::from(self.norm.is_some()), self.norm.unwrap_or_default().to_bits());
+        let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon];
         let mut launch = Launch::new(call, params, [((queries + 2 * keys) * half).div_ceil(64), m, 1]);
         use crate::Operand::{Input, Output};
-        launch.operands = vec![Input(0), Input(1), Input(2), Output(1), Output(2), Output(0)];
+        let gains = Input(if self.norm.is_some() { 5 } else { 1 });
+        launch.operands = vec![Input(0), Input(1), Input(2), gains, Output(1), Output(2), Output(0)];
         launch
     }
 
@@ -88,6 +96,7 @@ impl Kernel for RopeStore {
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
         let (x, turns) = (inputs[0].values(), inputs[1].values());
+        let gains = self.norm.map(|_| inputs[5].values());
         let (position, count) = (inputs[2].words[0] as usize, inputs[2].words[1] as usize);
         let (head, half, context) = (self.head, self.head / 2, inputs[1].desc.shape[0]);
         let (queries, stored) = (self.query_heads * head, self.key_heads * head);
@@ -97,7 +106,15 @@ impl Kernel for RopeStore {
             if at >= context {
                 break;
             }
-            let row = &x[t * (queries + 2 * stored)..][..queries + 2 * stored];
+            let mut row = x[t * (queries + 2 * stored)..][..queries + 2 * stored].to_vec();
+            if let (Some(epsilon), Some(gains)) = (self.norm, &gains) {
+                for (at, head) in row[..queries + stored].chunks_mut(head).enumerate() {
+                    let mean = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / head.len() as f64;
+                    let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
+                    let gains = &gains[if at < self.query_heads { 0 } else { head.len() }..];
+                    head.iter_mut().zip(gains).for_each(|(v, gain)| *v = (f64::from(*v) * factor * f64::from(*gain)) as f32);
+                }
+            }
             let turned = |from: usize| {
                 let (h, i) = (from / head * head, from % head);
                 let [c, s] = [turns[at * head + i % half], turns[at * head + half + i % half]].map(f64::from);
@@ -111,9 +128,10 @@ impl Kernel for RopeStore {
         [q, keys, values].into_iter().zip(outputs).map(|(v, desc)| HostTensor::from_values(desc.clone(), &v)).collect()
     }
 
-    /// Two products and their sum.
+    /// Two products and their sum; a norm before them is a sum of `head` squares, rounded to f32 by the twin as well.
     fn tolerance(&self, _call: &Call<'_>) -> Tolerance {
-        Tolerance { relative: 4.0 * f64::from(f32::EPSILON) }
+        let norm = self.norm.map_or(0.0, |_| Tolerance::of_sum(self.head, Format::F32).relative);
+        Tolerance { relative: 4.0 * f64::from(f32::EPSILON) + norm }
     }
 
     fn work(&self, call: &Call<'_>) -> Work {
@@ -129,26 +147,27 @@ impl Kernel for RopeStore {
 /// Heads of awkward sizes, grouped heads, the start and the end of the cache, runs that would go beyond it.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (tier, [query_heads, key_heads, head], [m, count, position, context]) in [
-        (Tier::Short, [8, 4, 8], [1, 1, 5, 9]),
-        (Tier::Short, [3, 1, 20], [4, 3, 2, 7]),
-        (Tier::Full, [2, 2, 4], [2, 2, 0, 2]),
-        (Tier::Full, [7, 1, 12], [5, 5, 4, 6]),
-        (Tier::Full, [2, 1, 96], [3, 3, 1, 5]),
-        (Tier::Model, [9, 3, 64], [1, 1, 100, 256]),
-        (Tier::Model, [32, 8, 64], [64, 64, 0, 128]),
+    // Rows beyond the tokens of the run are not written, so a case has as many as its run.
+    for (tier, norm, [query_heads, key_heads, head], [count, position, context]) in [
+        (Tier::Short, None, [8, 4, 8], [1, 5, 9]),
+        (Tier::Short, Some(1e-6), [3, 1, 20], [3, 2, 7]),
+        (Tier::Full, None, [2, 2, 4], [2, 0, 2]),
+        (Tier::Full, None, [7, 1, 12], [5, 4, 6]),
+        (Tier::Full, Some(1e-5), [2, 1, 96], [3, 1, 5]),
+        (Tier::Model, None, [9, 3, 64], [1, 100, 256]),
+        (Tier::Model, Some(1e-6), [16, 8, 128], [32, 0, 128]),
     ] {
+        let m = count;
         let noise = |rows: usize, columns: usize| (Desc::f32([rows, columns]), Fill::Noise);
-        // Rows beyond the tokens of the run are not written, so the case has as many as the run.
-        let m = if count < m { count } else { m };
-        let inputs = vec![
+        let mut inputs = vec![
             noise(m, (query_heads + 2 * key_heads) * head),
             noise(context, head),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, count as u32])),
             noise(context, key_heads * head),
             noise(context, key_heads * head),
         ];
-        let kernel = Arc::new(RopeStore { query_heads, key_heads, head });
+        inputs.extend(norm.map(|_| noise(2, head)));
+        let kernel = Arc::new(RopeStore { query_heads, key_heads, head, norm });
         let label = format!("{query_heads}of{key_heads}x{head}.{count}at{position}of{context}");
         cases.push(Case { label, kernel, inputs, tier });
     }
