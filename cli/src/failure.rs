@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// The model's files are not in order, or a picture does not fit it.
     #[error(transparent)]
     Model(#[from] lampyris::Error),
+    /// A picture cannot be prepared or run.
+    #[error("{picture}: {source}")]
+    OfPicture { picture: String, source: lampyris::Error },
     /// The engine or a driver.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -78,7 +81,9 @@ impl Failure {
     pub(crate) fn code(&self) -> u8 {
         match self {
             Failure::Certificate { .. } | Failure::Output(_) => 1,
-            Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => match error {
+            Failure::Engine(error)
+            | Failure::Model(lampyris::Error::Engine(error))
+            | Failure::OfPicture { source: lampyris::Error::Engine(error), .. } => match error {
                 engine::Error::DeviceLost { .. }
                 | engine::Error::Driver { .. }
                 | engine::Error::OutOfMemory { .. }
