@@ -84,14 +84,13 @@ pub(crate) fn classify(
         Ok(answers) => return Ok(answers),
         Err(error) => error,
     };
-    let named = |file: &PathBuf, source| Failure::OfPicture { picture: file.display().to_string(), source };
     if gpu.check_alive().is_err() {
         return Err(error.into());
     }
     // Alone, the culprit fails again; where none does, the fault is the batch's.
     for (input, file) in inputs.iter().zip(files) {
         if let Err(error) = gpu.block_on(classifier.classify_batch(std::slice::from_ref(input))) {
-            return Err(named(file, error));
+            return Err(Failure::OfPicture { picture: file.display().to_string(), source: Box::new(error) });
         }
     }
     Err(error.into())

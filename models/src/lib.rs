@@ -7,9 +7,9 @@
 //! - [`labels`]: what an output index is called.
 
 pub mod classifier;
-pub mod decoder;
 #[cfg(feature = "image")]
 pub mod decode;
+pub mod decoder;
 pub mod error;
 pub mod image_prep;
 pub mod input;

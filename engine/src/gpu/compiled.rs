@@ -148,9 +148,8 @@ impl GpuPlan {
     ) -> Result<GpuPlan> {
         check_memory(gpu, &plan)?;
         let held = |at: usize| given.iter().any(|(id, _)| id.0 == at);
-        let missing = |(at, tensor): &(usize, &crate::plan::PlanTensor)| {
-            matches!(tensor.place, Place::State(_)) && !held(*at)
-        };
+        let missing =
+            |(at, tensor): &(usize, &crate::plan::PlanTensor)| matches!(tensor.place, Place::State(_)) && !held(*at);
         if let Some((_, tensor)) = plan.tensors.iter().enumerate().find(missing) {
             let (expected, found) = ("a state".to_owned(), "nothing".to_owned());
             return Err(Error::Input { name: tensor.name.clone(), expected, found });

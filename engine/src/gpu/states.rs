@@ -68,7 +68,13 @@ impl States {
         let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
         if let Some((name, desc)) = wanted.iter().find(|(_, desc)| desc.bytes() > limit) {
             let adapter = gpu.summary().name.clone();
-            return Err(Error::TooLarge { tensor: name.clone(), desc: desc.clone(), bytes: desc.bytes(), adapter, limit });
+            return Err(Error::TooLarge {
+                tensor: name.clone(),
+                desc: desc.clone(),
+                bytes: desc.bytes(),
+                adapter,
+                limit,
+            });
         }
         let kept = if gpu.is_cpu_executor() {
             let host = |(name, desc): (String, Desc)| {
@@ -82,7 +88,9 @@ impl States {
                     let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                         label: Some(&format!("lampyris.{name}")),
                         size: desc.bytes().max(4),
-                        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+                        usage: wgpu::BufferUsages::STORAGE
+                            | wgpu::BufferUsages::COPY_DST
+                            | wgpu::BufferUsages::COPY_SRC,
                         mapped_at_creation: false,
                     });
                     Kept { name, desc, holder: Holder::Device(buffer) }

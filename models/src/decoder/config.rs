@@ -67,7 +67,9 @@ impl DecoderConfig {
         }
         let needed = |key: &str| -> Result<usize> {
             let value = top.count(key, sane, "a whole number from 1 to 16777216")?;
-            value.map(|v| v as usize).ok_or_else(|| top.wrong(key, &serde_json::Value::Null, "a whole number from 1 to 16777216"))
+            value
+                .map(|v| v as usize)
+                .ok_or_else(|| top.wrong(key, &serde_json::Value::Null, "a whole number from 1 to 16777216"))
         };
         let or = |key: &str, otherwise: usize| -> Result<usize> {
             Ok(top.count(key, sane, "a whole number from 1 to 16777216")?.map_or(otherwise, |v| v as usize))
@@ -85,7 +87,13 @@ impl DecoderConfig {
             "silu" => Unit::Silu,
             "gelu_pytorch_tanh" | "gelu_new" => Unit::GeluTanh,
             "gelu" => Unit::Gelu,
-            other => return Err(top.unsupported("hidden_act", &other.into(), "known are silu, gelu, gelu_new and gelu_pytorch_tanh")),
+            other => {
+                return Err(top.unsupported(
+                    "hidden_act",
+                    &other.into(),
+                    "known are silu, gelu, gelu_new and gelu_pytorch_tanh",
+                ));
+            }
         };
         let flag = |key: &str, otherwise: bool| -> Result<bool> { Ok(top.flag(key)?.unwrap_or(otherwise)) };
         if flag("mlp_bias", false)? {
@@ -98,7 +106,8 @@ impl DecoderConfig {
         if qwen && window.is_some() {
             return Err(top.unsupported("use_sliding_window", &true.into(), "qwen2 runs without a window here"));
         }
-        let epsilon = top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
+        let epsilon =
+            top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
         let context = or("max_position_embeddings", 2048)?;
         Ok(DecoderConfig {
             hidden,
@@ -153,7 +162,8 @@ fn rope(top: Object<'_>, context: usize) -> Result<Rope> {
                 return Err(scaling.unsupported("mscale", value, "yarn is known with attention_factor only"));
             }
             let factor = needed("factor")?;
-            let attention = number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            let attention =
+                number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
             let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
             Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
         }

@@ -50,7 +50,10 @@ pub enum Rope {
 impl Rope {
     /// Radians a position turns each pair of a head of `head` columns, fastest first.
     fn speeds(&self, head: usize) -> Vec<f64> {
-        let (Rope::Plain { theta } | Rope::Linear { theta, .. } | Rope::Llama3 { theta, .. } | Rope::Yarn { theta, .. }) = self;
+        let (Rope::Plain { theta }
+        | Rope::Linear { theta, .. }
+        | Rope::Llama3 { theta, .. }
+        | Rope::Yarn { theta, .. }) = self;
         let plain = |i: usize| theta.powf(-2.0 * i as f64 / head as f64);
         let tau = std::f64::consts::TAU;
         let speed = |i: usize| match *self {
@@ -79,7 +82,9 @@ impl Rope {
         let scale = if let Rope::Yarn { attention, .. } = self { *attention } else { 1.0 };
         let angles = |position: usize| speeds.iter().map(move |speed| position as f64 * speed);
         (0..context)
-            .flat_map(|p| angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>())
+            .flat_map(|p| {
+                angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>()
+            })
             .collect()
     }
 }

@@ -108,7 +108,8 @@ impl Tensors {
     pub(super) fn qkv(&self, layer: usize) -> Matrix {
         let c = &self.config;
         let rows = [c.query_heads, c.key_heads, c.key_heads].map(|heads| heads * c.head);
-        let parts = QKV.iter().zip(rows).map(|(q, rows)| (format!("model.layers.{layer}.self_attn.{q}_proj.weight"), rows));
+        let parts =
+            QKV.iter().zip(rows).map(|(q, rows)| (format!("model.layers.{layer}.self_attn.{q}_proj.weight"), rows));
         self.matrix(&format!("layers.{layer}.qkv"), parts.collect(), c.hidden, Rows::Stacked)
     }
 

@@ -7,10 +7,10 @@
 use serde_json::Value;
 
 use super::fold::Padding;
-use crate::json::{self, Object};
 use super::spec::{Architecture, Naming, NetworkSpec};
 use crate::error::{Error, Result};
 use crate::image_prep::{Filter, MAX_TARGET_SIDE, Preprocess, Resize};
+use crate::json::{self, Object};
 use crate::labels::Labels;
 
 /// What a model's json files say. Every field is `None` (or empty) where they say nothing.
