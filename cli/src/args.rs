@@ -1,6 +1,8 @@
 //! The command line, as it is read and as `--help` explains it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lampyris::ClassifierOptions;
+use lampyris::models::image_prep::MAX_TARGET_SIDE;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
@@ -81,6 +83,31 @@ pub(crate) struct ModelArguments {
     /// How activations are stored
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
+    /// Side of the network's input in pixels, a multiple of 32 [default: what the model's files say]
+    #[arg(long, value_name = "N", value_parser = side)]
+    pub(crate) side: Option<u32>,
+}
+
+impl ModelArguments {
+    /// How the classifier is loaded.
+    pub(crate) fn options(&self) -> ClassifierOptions {
+        loading(self.precision, self.side)
+    }
+}
+
+/// How a classifier is loaded with this precision, and this side unless its files decide.
+pub(crate) fn loading(precision: Precision, side: Option<u32>) -> ClassifierOptions {
+    let options = ClassifierOptions::default().precision(precision.into());
+    match side {
+        Some(pixels) => options.side(pixels),
+        None => options,
+    }
+}
+
+/// Reads the side of a network's input.
+fn side(text: &str) -> Result<u32, String> {
+    let side = text.parse().ok().filter(|side| (32..=MAX_TARGET_SIDE).contains(side) && side % 32 == 0);
+    side.ok_or_else(|| format!("expected a multiple of 32 from 32 to {MAX_TARGET_SIDE}"))
 }
 
 #[derive(Debug, Args)]
@@ -126,9 +153,14 @@ pub(crate) struct Inspect {
     /// A .safetensors file, or a folder with model.safetensors and config.json
     #[arg(value_name = "MODEL", required_unless_present = "kernel")]
     pub(crate) model: Option<PathBuf>,
-    /// The plan that runs it: every dispatch, and the bytes on the device
+    /// The plan that runs it: every dispatch, and the bytes on the device. In the form in which each convolution has its own
+    /// dispatch: software adapters and the CPU executor run that one
     #[arg(long, requires = "model")]
     pub(crate) plan: bool,
+    /// With --plan: the form whose depthwise convolutions are computed where their projections load. A GPU is timed with
+    /// both forms, and runs the faster one
+    #[arg(long, requires = "plan")]
+    pub(crate) fused: bool,
     /// The linked WGSL of a kernel's variants
     #[arg(long, value_name = "NAME")]
     pub(crate) kernel: Option<String>,
@@ -138,6 +170,9 @@ pub(crate) struct Inspect {
     /// How the plan stores activations
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
+    /// Side of the plan's input in pixels, a multiple of 32 [default: what the model's files say]
+    #[arg(long, value_name = "N", requires = "plan", value_parser = side)]
+    pub(crate) side: Option<u32>,
     /// Pictures in one run of the plan
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) batch: u16,
@@ -154,6 +189,9 @@ pub(crate) struct Bench {
     /// How activations are stored
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
+    /// Side of the network's input in pixels, a multiple of 32 [default: what the model's files say]
+    #[arg(long, value_name = "N", requires = "model", value_parser = side)]
+    pub(crate) side: Option<u32>,
     /// Runs that are timed [default: 50, on the CPU executor 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) runs: Option<u16>,

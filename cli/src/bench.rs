@@ -2,14 +2,14 @@
 
 mod report;
 
-use crate::args::{Bench, DeviceArguments};
+use crate::args::{Bench, DeviceArguments, loading};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::engine::gpu::InputData;
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::measure::{Profile, roofline};
 use lampyris::models::mobilenet::Pixels;
-use lampyris::{Classifier, ClassifierOptions, Gpu, GpuOptions, Input};
+use lampyris::{Classifier, Gpu, GpuOptions, Input};
 use report::{FirstResult, Latency, Report, Speed};
 use std::path::Path;
 use std::time::Instant;
@@ -59,7 +59,7 @@ fn first_results(job: &Bench, model: &Path, options: GpuOptions) -> Result<(Clas
     let once = || -> Result<(Classifier, f64), Failure> {
         let start = Instant::now();
         let gpu = pollster::block_on(Gpu::with(options.clone()))?;
-        let loading = ClassifierOptions::default().precision(job.precision.into());
+        let loading = loading(job.precision, job.side);
         let classifier = gpu.block_on(Classifier::load_with(&gpu, model, loading, |_| ()))?;
         gpu.block_on(classifier.classify(picture(&noise())))?;
         Ok((classifier, start.elapsed().as_secs_f64() * 1e3))

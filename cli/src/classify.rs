@@ -5,7 +5,8 @@ use crate::failure::Failure;
 use crate::{device, output, pictures};
 use lampyris::models::decode::{DecodeError, Rgba8Image};
 use lampyris::models::labels::parse_labels;
-use lampyris::{Answer, Classifier, ClassifierOptions, Gpu, Input};
+use lampyris::models::mobilenet::Pixels;
+use lampyris::{Answer, Classifier, Gpu, Input};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -39,7 +40,7 @@ pub(crate) fn run(job: &Classify, arguments: &DeviceArguments) -> Result<(), Fai
     let files = pictures::files(&job.images)?;
     let labels = job.labels.as_deref().map(read_labels).transpose()?;
     let gpu = device::open(arguments)?;
-    let options = ClassifierOptions::default().precision(job.model.precision.into());
+    let options = job.model.options();
     let classifier = gpu.block_on(Classifier::load_with(&gpu, &job.model.model, options, |_| ()))?;
     if let Some((file, labels)) = labels {
         classifier.set_labels(&file, labels)?;
@@ -64,9 +65,10 @@ fn read_labels(path: &Path) -> Result<(String, Vec<String>), Failure> {
 fn classify(job: &Classify, classifier: &Classifier, files: &[PathBuf]) -> Result<Vec<Line>, Failure> {
     let batch = usize::from(job.batch);
     let progress = output::progress(files.len(), "classifying");
-    warm_up(classifier, batch.min(files.len()), files.len() % batch)?;
+    warm_up(classifier)?;
     let lines = std::thread::scope(|scope| {
-        let (sender, decoded) = sync_channel(1);
+        // Without room: a decoded group waits for the one before it, and no third is begun.
+        let (sender, decoded) = sync_channel(0);
         scope.spawn(move || pictures::decode_all(files, batch, &sender));
         answer_all(job, classifier, files, decoded, &|images| progress.inc(images as u64))
     });
@@ -74,15 +76,11 @@ fn classify(job: &Classify, classifier: &Classifier, files: &[PathBuf]) -> Resul
     lines
 }
 
-/// Compiles what the runs need before the first is timed.
-fn warm_up(classifier: &Classifier, batch: usize, rest: usize) -> Result<(), Failure> {
+/// Compiles what prepares pictures before the first run is timed.
+fn warm_up(classifier: &Classifier) -> Result<(), Failure> {
     let gpu = classifier.gpu();
-    if gpu.is_cpu_executor() {
-        return Ok(());
-    }
-    gpu.block_on(classifier.classify(Input::rgba8(vec![128; 8 * 8 * 4], 8, 8)))?;
-    for images in [batch, rest].into_iter().filter(|images| *images > 1) {
-        gpu.block_on(classifier.executor(images, lampyris::models::mobilenet::Pixels::Rgba8))?;
+    if !gpu.is_cpu_executor() {
+        gpu.block_on(classifier.classify(Input::rgba8(vec![128; 8 * 8 * 4], 8, 8)))?;
     }
     Ok(())
 }
@@ -94,16 +92,21 @@ fn answer_all(
     decoded: Receiver<Result<Vec<Rgba8Image>, DecodeError>>,
     done: &dyn Fn(usize),
 ) -> Result<Vec<Line>, Failure> {
+    let gpu = classifier.gpu();
     let mut lines = Vec::with_capacity(files.len());
-    let mut names = files.iter();
+    let mut rest = files;
     for group in decoded {
         let group = group?;
+        let (names, after) = rest.split_at(group.len().min(rest.len()));
+        rest = after;
         let inputs: Vec<Input<'_>> = group.iter().map(Input::from).collect();
+        // A group of a size that is new is compiled before it is timed.
+        gpu.block_on(classifier.executor(group.len(), Pixels::Rgba8))?;
         let start = Instant::now();
-        let answers = classifier.gpu().block_on(classifier.classify_batch(&inputs))?;
+        let answers = pictures::classify(classifier, &inputs, names)?;
         let latency_ms = start.elapsed().as_secs_f64() * 1e3;
-        for (answer, file) in answers.iter().zip(names.by_ref()) {
-            lines.push(line(job, classifier.gpu(), file, answer, latency_ms));
+        for (answer, file) in answers.iter().zip(names) {
+            lines.push(line(job, gpu, file, answer, latency_ms));
         }
         done(group.len());
     }

@@ -11,7 +11,7 @@ use crate::{device, output};
 use adapters::Adapter;
 use certificate::{Check, Checked, Extent};
 use lampyris::engine::kernels::{Entry, all};
-use lampyris::{AdapterChoice, Gpu};
+use lampyris::{AdapterChoice, AdapterSummary, Gpu, engine};
 use serde::Serialize;
 
 /// Everything that doctor found out.
@@ -21,7 +21,7 @@ struct Report {
     certificate: Vec<Check>,
 }
 
-/// Lists the adapters, certifies those that `arguments` choose, and fails when a check failed.
+/// Lists the adapters, certifies those that `arguments` choose, and fails when a check failed or an adapter cannot be opened.
 pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failure> {
     let entries = entries(job.only.as_deref())?;
     let found = pollster::block_on(lampyris::adapters());
@@ -30,10 +30,10 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
         true => (0..found.len()).map(AdapterChoice::Index).collect(),
         false => vec![device::choice(arguments)],
     };
-    let devices = choices
-        .into_iter()
-        .map(|choice| Ok(pollster::block_on(Gpu::with(device::options(arguments, choice)))?))
-        .collect::<Result<Vec<Gpu>, Failure>>()?;
+    let mut adapters: Vec<Adapter> = found.iter().enumerate().map(|(i, summary)| Adapter::new(i, summary)).collect();
+    let (devices, unopened) = open(choices, &found, &mut adapters, &|choice| {
+        pollster::block_on(Gpu::with(device::options(arguments, choice)))
+    })?;
     let extent = if job.full { Extent::Full } else { Extent::Short };
     let mut checked = Vec::new();
     for gpu in &devices {
@@ -42,9 +42,9 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
             output::note("the CPU executor runs the twins themselves, so there is nothing to certify");
             continue;
         }
-        checked.push(certificate::certify(gpu, &entries, extent)?);
+        let again = || pollster::block_on(Gpu::with(gpu.options().clone()));
+        checked.push(certificate::certify(gpu, &again, &entries, extent)?);
     }
-    let adapters: Vec<Adapter> = found.iter().enumerate().map(|(i, summary)| Adapter::new(i, summary)).collect();
     let text = if job.json {
         let certificate = checked.iter().flat_map(|c| c.lines(every)).collect();
         output::json(&Report { adapters, certificate })?
@@ -54,7 +54,34 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
     };
     output::print(&text)?;
     checked.iter().filter_map(Checked::unreached).for_each(|said| output::note(&said));
-    certificate::verdict(&checked)
+    certificate::verdict(&checked)?;
+    unopened.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Opens the adapters that are chosen. One that cannot be opened stays in the list with the reason, and does not keep the others
+/// from being checked; the first such error is given beside the devices.
+///
+/// # Errors
+/// When a choice means none of the adapters.
+fn open(
+    choices: Vec<AdapterChoice>,
+    found: &[AdapterSummary],
+    adapters: &mut [Adapter],
+    with: &dyn Fn(AdapterChoice) -> Result<Gpu, engine::Error>,
+) -> Result<(Vec<Gpu>, Option<engine::Error>), Failure> {
+    let (mut devices, mut unopened) = (Vec::new(), None);
+    for choice in choices {
+        let position = choice.position(found);
+        match (with(choice), position.and_then(|position| adapters.get_mut(position))) {
+            (Ok(gpu), _) => devices.push(gpu),
+            (Err(error), Some(adapter)) => {
+                adapter.failed(&error);
+                unopened.get_or_insert(error);
+            }
+            (Err(error), None) => return Err(error.into()),
+        }
+    }
+    Ok((devices, unopened))
 }
 
 fn entries(only: Option<&str>) -> Result<Vec<Entry>, Failure> {

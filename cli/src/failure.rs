@@ -22,6 +22,9 @@ pub(crate) enum Failure {
     /// The model's files are not in order, or a picture does not fit it.
     #[error(transparent)]
     Model(#[from] lampyris::Error),
+    /// A picture cannot be prepared or run.
+    #[error("{picture}: {source}")]
+    OfPicture { picture: String, source: Box<lampyris::Error> },
     /// The engine or a driver.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -76,15 +79,20 @@ impl Failure {
 
     /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
-        match self {
-            Failure::Certificate { .. } | Failure::Output(_) => 1,
-            Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => match error {
-                engine::Error::DeviceLost { .. }
-                | engine::Error::Driver { .. }
-                | engine::Error::OutOfMemory { .. }
-                | engine::Error::NoDevice { .. } => 1,
-                _ => 2,
+        let error = match self {
+            Failure::Certificate { .. } | Failure::Output(_) => return 1,
+            Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,
+            Failure::OfPicture { source, .. } => match &**source {
+                lampyris::Error::Engine(error) => error,
+                _ => return 2,
             },
+            _ => return 2,
+        };
+        match error {
+            engine::Error::DeviceLost { .. }
+            | engine::Error::Driver { .. }
+            | engine::Error::OutOfMemory { .. }
+            | engine::Error::NoDevice { .. } => 1,
             _ => 2,
         }
     }

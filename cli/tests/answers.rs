@@ -106,6 +106,29 @@ fn doctor_lists_adapters_and_certifies_a_kernel() {
 }
 
 #[test]
+fn another_side_is_another_answer_of_the_same_form() {
+    let model = fixture("mobilenet_v2_w025");
+    for adapter in adapters() {
+        let run = |side: &str| {
+            let arguments = ["classify", "--model", &model, "--adapter", adapter, "--json", "--side", side];
+            lampyris(&[arguments.as_slice(), &[&picture()]].concat()).json().swap_remove(0)["predictions"].clone()
+        };
+        let usual = lampyris(&["classify", "--model", &model, "--adapter", adapter, "--json", &picture()]).json();
+        assert_eq!(run("64"), usual[0]["predictions"]);
+        assert_ne!(run("96"), usual[0]["predictions"]);
+    }
+    // A resize in proportion never comes to nothing.
+    let folder = tempfile::tempdir().unwrap();
+    let weights = std::fs::read(format!("{model}/model.safetensors")).unwrap();
+    let tiny = file(&folder, "model.safetensors", &weights);
+    file(&folder, "config.json", b"{\"image_size\": 64, \"resize\": 1}");
+    let arguments = ["classify", "--model", &tiny, "--adapter", "cpu", "--json", "--side", "32", &picture()];
+    assert_eq!(lampyris(&arguments).json().len(), 1);
+    let arguments = ["bench", "--model", &model, "--adapter", "cpu", "--json", "--runs", "1", "--side", "32"];
+    assert_eq!(lampyris(&arguments).json().len(), 1);
+}
+
+#[test]
 fn bench_measures() {
     let model = fixture("mobilenet_v2_w025");
     for adapter in adapters() {
@@ -138,6 +161,15 @@ fn inspect_shows_tensors_plan_and_shader() {
     let (dispatches, text) = (report["plan"]["dispatches"].as_u64().unwrap(), report["plan"]["text"].as_str().unwrap());
     assert!(text.starts_with(&format!("plan: {dispatches} steps")) && dispatches > 20, "{text}");
     assert!(report["kernel"]["variants"][0]["wgsl"].as_str().unwrap().contains("@compute"));
+    assert_eq!((&report["plan"]["fused"], &report["plan"]["side"]), (&false.into(), &64.into()));
+    let arguments = ["inspect", &model, "--plan", "--fused", "--side", "96"];
+    let fused = lampyris(&[arguments.as_slice(), &["--json"]].concat()).json().swap_remove(0);
+    assert_eq!((&fused["plan"]["fused"], &fused["plan"]["side"]), (&true.into(), &96.into()));
+    assert!(fused["plan"]["dispatches"].as_u64().unwrap() < dispatches, "{}", fused["plan"]);
+    let said = lampyris(&arguments).stdout;
+    assert!(said.contains("depthwise convolutions in their projections") && said.contains("96 x 96 pixels"), "{said}");
+    let text = lampyris(&["inspect", &model, "--plan"]).stdout;
+    assert!(text.contains("depthwise convolutions apart") && text.contains("--fused"), "{text}");
     let text = lampyris(&["inspect", &model]);
     assert!(text.code == 0 && text.stdout.contains("features.0.0.weight"), "{}", text.stdout);
 }

@@ -5,6 +5,8 @@
 mod support;
 
 use std::process::Stdio;
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 use support::{command, file, fixture, lampyris, picture};
 
 /// Runs the command and holds it to one sentence on stderr that contains `words`.
@@ -30,6 +32,14 @@ fn bad_usage() {
     refused(&["classify", "--model", &model, "--batch", "1000", &picture()], &["--batch"]);
     refused(&["classify", "--model", &model, "--features", &picture()], &["--json"]);
     refused(&["classify", "--model", &model, "--precision", "f64", &picture()], &["f64", "f16"]);
+    for side in ["0", "33", "-32", "8224", "64.0"] {
+        let side = format!("--side={side}");
+        refused(&["classify", "--model", &model, &side, &picture()], &["--side", "a multiple of 32 from 32 to 8192"]);
+        refused(&["bench", "--model", &model, &side], &["--side", "a multiple of 32 from 32 to 8192"]);
+        refused(&["inspect", "--plan", &model, &side], &["--side", "a multiple of 32 from 32 to 8192"]);
+    }
+    refused(&["bench", "--roofline", "--side", "64"], &["--model"]);
+    refused(&["inspect", &model, "--fused"], &["--plan"]);
     refused(&["bench"], &["--model"]);
     refused(&["bench", "--roofline", "--adapter", "cpu"], &["CPU executor", "--adapter"]);
     refused(&["inspect"], &["MODEL"]);
@@ -59,6 +69,102 @@ fn bad_pictures() {
     with(&cut, &["cut.png"]);
     with(&bare, &["bare holds no picture"]);
     with("missing.png", &["missing.png does not exist"]);
+}
+
+#[test]
+fn a_picture_that_cannot_be_prepared_is_named() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), fixture("mobilenet_v2_w025"));
+    // One row, longer than the sides of pictures may be.
+    let long = file(&folder, "pictures/long.png", b"");
+    image::RgbImage::new(65_536, 1).save(&long).unwrap();
+    for adapter in support::adapters() {
+        let classify = ["classify", "--model", &model, "--adapter", adapter, &picture(), &long, &picture()];
+        refused(&classify, &["long.png: the picture is 65536 x 1 pixels"]);
+    }
+    let [pictures, out] = ["pictures", "out"].map(|name| folder.path().join(name).display().to_string());
+    let quantize = ["quantize", &model, &out, "--format", "int8", "--images", &pictures, "--adapter", "cpu"];
+    refused(&quantize, &["long.png: the picture is 65536 x 1 pixels"]);
+    assert!(!folder.path().join("out").exists());
+}
+
+/// Fails where the command does not end in time.
+#[cfg(unix)]
+fn ends_within(limit: Duration, arguments: &[&str]) {
+    let cache = tempfile::tempdir().unwrap();
+    let mut child = command(&cache).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > limit {
+            child.kill().unwrap();
+            panic!("{arguments:?} did not end in {limit:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn what_may_never_end_is_refused_at_once() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), fixture("mobilenet_v2_w025"));
+    let good = std::fs::read(format!("{model}/model.safetensors")).unwrap();
+    file(&folder, "config/model.safetensors", &good);
+    file(&folder, "preprocessor/model.safetensors", &good);
+    file(&folder, "weights/config.json", b"{}");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let pipe = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(path(name)).status().unwrap().success());
+        path(name)
+    };
+    let (pictures, labels) = (pipe("pipe.png"), pipe("labels.txt"));
+    pipe("config/config.json");
+    pipe("preprocessor/preprocessor_config.json");
+    pipe("weights/model.safetensors");
+    let classify = |model: &str, more: &[&str], words: &[&str]| {
+        let arguments = [&["classify", "--model", model, "--adapter", "cpu"], more].concat();
+        ends_within(Duration::from_secs(60), &arguments);
+        refused(&arguments, words);
+    };
+    for picture in [pictures.as_str(), "/dev/zero"] {
+        classify(&model, &[picture], &[picture, "no ordinary file"]);
+    }
+    for labels in [labels.as_str(), "/dev/zero"] {
+        classify(&model, &["--labels", labels, &picture()], &[labels, "no ordinary file"]);
+    }
+    classify(&path("config"), &[&picture()], &["config/config.json", "no ordinary file"]);
+    classify(&path("preprocessor"), &[&picture()], &["preprocessor_config.json", "no ordinary file"]);
+    for model in [path("weights"), path("weights/model.safetensors"), "/dev/zero".to_owned()] {
+        classify(&model, &[&picture()], &["a device or a pipe"]);
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_named_with_file_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = std::fs::read(format!("{}/model.safetensors", fixture("mobilenet_v2_w025"))).unwrap();
+    file(&folder, "model.safetensors", &good);
+    let model = folder.path().display().to_string();
+    let mut cases = Vec::new();
+    for value in ["0", "-32", "16384", "33", "1e30", "\"64\"", "[64, 32]"] {
+        cases.extend([("config.json", "image_size", value), ("preprocessor_config.json", "crop_size", value)]);
+    }
+    for value in ["0", "-1", "8193", "1.5", "\"64\""] {
+        cases.extend([("config.json", "resize", value), ("preprocessor_config.json", "size", value)]);
+    }
+    for value in ["[0, 0]", "\"0\"", "[0, 0, 1e300]", "[0, 0, null]"] {
+        cases.extend([("config.json", "mean", value), ("preprocessor_config.json", "image_mean", value)]);
+        cases.extend([("config.json", "std", value), ("preprocessor_config.json", "image_std", value)]);
+    }
+    cases.extend([("config.json", "std", "[0, 1, 1]"), ("preprocessor_config.json", "image_std", "[1, 1e-40, 1]")]);
+    cases.extend([("config.json", "crop_pct", "0.001"), ("preprocessor_config.json", "rescale_factor", "1e-300")]);
+    cases.extend([("config.json", "label_offset", "10"), ("config.json", "num_classes", "11")]);
+    for (name, key, value) in cases {
+        let path = file(&folder, name, format!("{{\"{key}\": {value}}}").as_bytes());
+        refused(&["inspect", "--plan", &model], &[name, &format!("`{key}` is ")]);
+        std::fs::remove_file(path).unwrap();
+    }
+    // No number at all is not JSON.
+    file(&folder, "config.json", b"{\"mean\": [NaN, 0, 0]}");
+    refused(&["inspect", "--plan", &model], &["config.json", "JSON"]);
 }
 
 #[test]

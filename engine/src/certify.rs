@@ -92,23 +92,29 @@ impl Prepared {
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone; anything else a driver says is the verdict's.
     pub async fn check(&self, gpu: &Gpu, source: &'static Source) -> Result<Verdict> {
+        match self.run(gpu, source).await {
+            Ok(found) => Ok(self.verdict(source, difference(&self.expected, &found).worst, None)),
+            Err(error @ Error::DeviceLost { .. }) => Err(error),
+            Err(error) => Ok(self.failed(source, &error)),
+        }
+    }
+
+    /// The verdict of a variant that gave no result.
+    pub fn failed(&self, source: &Source, error: &Error) -> Verdict {
+        self.verdict(source, 0.0, Some(error.to_string()))
+    }
+
+    fn verdict(&self, source: &Source, worst_error: f64, failure: Option<String>) -> Verdict {
         let inputs = self.case.descs();
         let outputs: Vec<_> = self.expected.iter().map(|t| t.desc.clone()).collect();
-        let tolerance = self.case.kernel.tolerance(&Call { inputs: &inputs, outputs: &outputs }).relative;
-        let mut verdict = Verdict {
+        Verdict {
             kernel: self.case.kernel.name().to_owned(),
             variant: source.label.to_owned(),
             case: self.case.label.clone(),
-            worst_error: 0.0,
-            tolerance,
-            failure: None,
-        };
-        match self.run(gpu, source).await {
-            Ok(found) => verdict.worst_error = difference(&self.expected, &found).worst,
-            Err(error @ Error::DeviceLost { .. }) => return Err(error),
-            Err(error) => verdict.failure = Some(error.to_string()),
+            worst_error,
+            tolerance: self.case.kernel.tolerance(&Call { inputs: &inputs, outputs: &outputs }).relative,
+            failure,
         }
-        Ok(verdict)
     }
 
     /// What one variant gives on the device.

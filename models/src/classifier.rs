@@ -1,6 +1,6 @@
 //! A classifier: a model's files in, the names of what is in a picture out.
 
-use crate::image_prep::{Preprocess, Resize, resize_crop_u8};
+use crate::image_prep::{MAX_TARGET_SIDE, Preprocess, Resize, resize_crop_u8};
 use crate::input::{self, Input};
 use crate::labels::Labels;
 use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
@@ -33,7 +33,7 @@ impl ClassifierOptions {
         self
     }
 
-    /// With another input size, in pixels; the resize before the crop stays in proportion.
+    /// With another input size, in pixels; the resize before the crop stays in proportion, from 1 to 8192 pixels.
     pub fn side(mut self, pixels: u32) -> Self {
         self.side = Some(pixels);
         self
@@ -372,7 +372,7 @@ pub fn open_network(source: &Source) -> Result<Network> {
 
 /// `preprocess` for another input size, its resize in proportion.
 fn resized(preprocess: Preprocess, side: u32) -> Result<Preprocess> {
-    if side == 0 || !side.is_multiple_of(32) || side > 8192 {
+    if side == 0 || !side.is_multiple_of(32) || side > MAX_TARGET_SIDE {
         return Err(Error::Unsupported {
             file: "the options".to_owned(),
             key: "side".to_owned(),
@@ -382,7 +382,8 @@ fn resized(preprocess: Preprocess, side: u32) -> Result<Preprocess> {
     }
     let resize = match preprocess.resize {
         Resize::Shorter(pixels) => {
-            Resize::Shorter((u64::from(pixels) * u64::from(side) / u64::from(preprocess.crop.max(1))) as u32)
+            let pixels = u64::from(pixels) * u64::from(side) / u64::from(preprocess.crop.max(1));
+            Resize::Shorter(pixels.clamp(1, MAX_TARGET_SIDE.into()) as u32)
         }
         Resize::Exact { .. } => Resize::Exact { width: side, height: side },
         Resize::Keep => Resize::Keep,

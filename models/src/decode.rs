@@ -64,6 +64,12 @@ pub enum DecodeError {
         /// The path, as the caller named it.
         file: String,
     },
+    /// The path names a pipe or a device, which may never end.
+    #[error("{file} is no ordinary file but a pipe or a device; save the picture to a file and name that")]
+    NotAFile {
+        /// The path, as the caller named it.
+        file: String,
+    },
     /// The file is larger than the limit.
     #[error("{file} is larger than {limit} bytes, the most that is read; take a smaller file or raise the limit")]
     FileSize {
@@ -163,21 +169,48 @@ pub enum DecodeError {
 /// [`DecodeError`] when there is no such file, when it is no picture, damaged or incomplete, or when it goes over `limits`.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn decode_file(path: &Path, limits: &Limits) -> Result<Rgba8Image, DecodeError> {
+    decode_image(&path.display().to_string(), &read_file(path, limits)?, limits)
+}
+
+/// Reads the picture file at `path` without decoding it. A pipe or a device is refused before it is opened, because opening
+/// one may wait for ever.
+///
+/// # Errors
+/// [`DecodeError::Read`], [`DecodeError::Folder`], [`DecodeError::NotAFile`] or [`DecodeError::FileSize`].
+#[cfg(not(target_arch = "wasm32"))]
+pub fn read_file(path: &Path, limits: &Limits) -> Result<Vec<u8>, DecodeError> {
     use std::io::Read;
     let file = path.display().to_string();
-    let read = |source| DecodeError::Read { file: file.clone(), source };
-    if path.is_dir() {
+    let kind = match std::fs::metadata(path) {
+        Ok(facts) => facts.file_type(),
+        Err(source) => return Err(DecodeError::Read { file, source }),
+    };
+    if kind.is_dir() {
         return Err(DecodeError::Folder { file });
     }
-    // The limit holds for what is read, not for what the system says of the size: a device or a pipe says nothing.
+    if !kind.is_file() {
+        return Err(DecodeError::NotAFile { file });
+    }
+    // The limit holds for what is read, not for what the system says of the size: some files of the system say nothing.
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .and_then(|opened| opened.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(read)?;
+    let read = std::fs::File::open(path)
+        .and_then(|opened| opened.take(limits.bytes.saturating_add(1)).read_to_end(&mut bytes));
+    if let Err(source) = read {
+        return Err(DecodeError::Read { file, source });
+    }
     if bytes.len() as u64 > limits.bytes {
         return Err(DecodeError::FileSize { file, limit: limits.bytes });
     }
-    decode_image(&file, &bytes, limits)
+    Ok(bytes)
+}
+
+/// Pixels in a row and rows that the header of a picture file claims, before its orientation is applied; nothing is decoded.
+/// `file` names the file in messages.
+///
+/// # Errors
+/// [`DecodeError`] when the bytes are no picture, when their header is damaged, or when it claims more pixels than `limits`.
+pub fn claimed_size(file: &str, bytes: &[u8], limits: &Limits) -> Result<(u32, u32), DecodeError> {
+    Ok(decoder(file, bytes, limits)?.0.dimensions())
 }
 
 /// Decodes the bytes of a picture file; `file` names it in messages.
@@ -185,11 +218,36 @@ pub fn decode_file(path: &Path, limits: &Limits) -> Result<Rgba8Image, DecodeErr
 /// # Errors
 /// [`DecodeError`] when the bytes are no picture, damaged or incomplete, or when the picture goes over `limits`.
 pub fn decode_image(file: &str, bytes: &[u8], limits: &Limits) -> Result<Rgba8Image, DecodeError> {
+    let (mut decoder, coefficient_bytes) = decoder(file, bytes, limits)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    // A sign of orientation that cannot be read is none; viewers show such a picture as it is stored.
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    let coefficients = coefficient_bytes.saturating_mul(pixels);
+    let needed = peak(decoder.total_bytes(), decoder.color_type(), pixels, orientation).saturating_add(coefficients);
+    if needed > limits.bytes {
+        return Err(DecodeError::Memory { file: file.to_owned(), width, height, needed, limit: limits.bytes });
+    }
+
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| refusal(file, error, limits))?;
+    picture.apply_orientation(orientation);
+    let mut picture = picture.into_rgba8();
+    for pixel in picture.pixels_mut() {
+        pixel.0[3] = u8::MAX;
+    }
+    Ok(Rgba8Image { width: picture.width(), height: picture.height(), pixels: picture.into_raw() })
+}
+
+/// A decoder that has read the header and found it within `limits`, and the bytes of coefficients that a pixel takes.
+fn decoder<'a>(
+    file: &str,
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<(impl ImageDecoder + use<'a>, u64), DecodeError> {
     let named = || file.to_owned();
     if bytes.is_empty() {
         return Err(DecodeError::Empty { file: named() });
     }
-    let refuse = |error| refusal(file, error, limits);
     let format = image::guess_format(bytes).ok().filter(|format| format.reading_enabled());
     let Some(format) = format else {
         return Err(DecodeError::NotAPicture { file: named() });
@@ -203,8 +261,7 @@ pub fn decode_image(file: &str, bytes: &[u8], limits: &Limits) -> Result<Rgba8Im
     let mut library = image::Limits::no_limits();
     library.max_alloc = Some(limits.bytes);
     reader.limits(library);
-    let mut decoder = reader.into_decoder().map_err(refuse)?;
-
+    let decoder = reader.into_decoder().map_err(|error| refusal(file, error, limits))?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 {
@@ -213,21 +270,7 @@ pub fn decode_image(file: &str, bytes: &[u8], limits: &Limits) -> Result<Rgba8Im
     if pixels > limits.pixels {
         return Err(DecodeError::Pixels { file: named(), width, height, limit: limits.pixels });
     }
-    // A sign of orientation that cannot be read is none; viewers show such a picture as it is stored.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let coefficients = scan.map_or(0, |scan| scan.coefficient_bytes.saturating_mul(pixels));
-    let needed = peak(decoder.total_bytes(), decoder.color_type(), pixels, orientation).saturating_add(coefficients);
-    if needed > limits.bytes {
-        return Err(DecodeError::Memory { file: named(), width, height, needed, limit: limits.bytes });
-    }
-
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(refuse)?;
-    picture.apply_orientation(orientation);
-    let mut picture = picture.into_rgba8();
-    for pixel in picture.pixels_mut() {
-        pixel.0[3] = u8::MAX;
-    }
-    Ok(Rgba8Image { width: picture.width(), height: picture.height(), pixels: picture.into_raw() })
+    Ok((decoder, scan.map_or(0, |scan| scan.coefficient_bytes)))
 }
 
 /// Bytes of memory when most is taken: what the decoder fills, and beside it the turned picture or the RGBA.

@@ -58,7 +58,7 @@ impl Found {
             loader: libraries.iter().find(|path| named(path, "libvulkan.so.1")).map(|path| loader_version(path)),
             swiftshader: swiftshader(&manifests)?,
             manifests,
-            opengl: libraries.iter().any(|path| named(path, "libEGL.so.1")) && mesa_opengl(),
+            opengl: libraries.iter().any(|path| named(path, "libEGL.so.1") && mesa_opengl(path)),
         })
     }
 
@@ -236,10 +236,20 @@ fn libraries() -> Vec<PathBuf> {
     listed.lines().filter_map(|line| line.split_once("=> ")).map(|(_, path)| PathBuf::from(path.trim())).collect()
 }
 
-/// Whether Mesa offers itself to EGL: a vendor file for it, and a software driver behind that.
-fn mesa_opengl() -> bool {
+/// Whether Mesa offers itself to this EGL: a vendor file for it, and a software driver behind that.
+fn mesa_opengl(egl: &Path) -> bool {
     let vendors = ["/usr/share/glvnd/egl_vendor.d", "/etc/glvnd/egl_vendor.d"];
-    vendors.iter().flat_map(|folder| json_files(Path::new(folder))).any(|path| file_name(&path).contains("mesa"))
+    let offered =
+        vendors.iter().flat_map(|folder| json_files(Path::new(folder))).any(|path| file_name(&path).contains("mesa"));
+    offered && egl.parent().is_some_and(software_opengl)
+}
+
+/// Whether Mesa's software driver for OpenGL is in a folder of libraries: a file of its own in older versions, a part of one
+/// library of all drivers in newer ones. EGL comes without either.
+fn software_opengl(libraries: &Path) -> bool {
+    let newer = || std::fs::read_dir(libraries).into_iter().flatten().flatten();
+    libraries.join("dri/swrast_dri.so").exists()
+        || newer().any(|entry| file_name(&entry.path()).starts_with("libgallium-"))
 }
 
 /// A version from the end of a loader's real file name: `libvulkan.so.1.3.239`.
@@ -282,6 +292,19 @@ mod tests {
                     GPU1:\n\tdeviceName         = llvmpipe (LLVM 15)\n\tdriverInfo         = Mesa 22.3.6\n";
         assert_eq!(device_names(text), ["SwiftShader Device (Subzero)", "llvmpipe (LLVM 15) [Mesa 22.3.6]"]);
         assert!(device_names("").is_empty());
+    }
+
+    #[test]
+    fn egl_without_a_software_driver_is_no_opengl() {
+        let folder = std::env::temp_dir().join(format!("lampyris-xtask-opengl-{}", std::process::id()));
+        for (driver, there) in [("libEGL.so.1", false), ("dri/swrast_dri.so", true), ("libgallium-25.0.7.so", true)] {
+            let file = folder.join(driver);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(&file, "").unwrap();
+            assert_eq!(software_opengl(&folder), there, "{driver}");
+            std::fs::remove_dir_all(&folder).unwrap();
+        }
+        assert!(!software_opengl(&folder));
     }
 
     #[test]

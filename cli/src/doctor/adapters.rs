@@ -14,6 +14,9 @@ pub(super) struct Adapter {
     kind: &'static str,
     features: Vec<String>,
     limits: Limits,
+    /// Why it cannot be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<String>,
 }
 
 /// The limits that decide what fits.
@@ -59,7 +62,13 @@ impl Adapter {
                 max_buffer_bytes: caps.max_buffer_bytes,
                 max_groups: caps.max_groups,
             },
+            failure: None,
         }
+    }
+
+    /// Notes that it cannot be opened.
+    pub(super) fn failed(&mut self, error: &lampyris::engine::Error) {
+        self.failure = Some(error.to_string());
     }
 }
 
@@ -83,6 +92,9 @@ pub(super) fn table(adapters: &[Adapter]) -> String {
             limits.max_binding_bytes / mib,
             limits.max_buffer_bytes / mib,
         );
+        if let Some(failure) = &a.failure {
+            text += &format!("     FAILED    {}\n", output::one_line(failure));
+        }
     }
     text
 }

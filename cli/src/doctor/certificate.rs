@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::output;
 use lampyris::engine::certify::{Prepared, Verdict};
 use lampyris::engine::kernels::{Entry, Source, Tier};
-use lampyris::{AdapterKind, Gpu};
+use lampyris::{AdapterKind, Gpu, engine};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,8 +35,13 @@ pub(super) struct Checked {
     verdicts: Vec<(Verdict, f64)>,
     /// Kernel, variant and case of what there was no time for.
     unreached: Vec<(String, String, String)>,
+    /// The device was lost so often that the checks ended.
+    given_up: bool,
     took: Duration,
 }
+
+/// How a lost device is replaced.
+pub(super) type Reopen<'a> = &'a (dyn Fn() -> Result<Gpu, engine::Error> + Sync);
 
 /// How long the short form goes on starting checks. Drivers that compile slowly, as software adapters do at first, reach the
 /// variants that the engine is likeliest to choose, and the rest is reported as not reached.
@@ -44,6 +49,9 @@ const SHORT: Duration = Duration::from_secs(15);
 
 /// Most devices of one software adapter that work side by side.
 const MOST_DEVICES: usize = 8;
+
+/// How many lost devices are replaced before no check is started any more. Each may cost a driver's patience of seconds.
+const MOST_LOSSES: usize = 3;
 
 /// What is certified.
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +71,9 @@ struct Group<'a> {
     cases: Vec<(usize, &'a Prepared)>,
 }
 
-/// Holds the kernels of `entries` against their twins on `gpu`.
-pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Checked, Failure> {
+/// Holds the kernels of `entries` against their twins on `gpu`. A check that loses the device has failed; the others go on with
+/// the one that `reopen` gives.
+pub(super) fn certify(gpu: &Gpu, reopen: Reopen<'_>, entries: &[Entry], extent: Extent) -> Result<Checked, Failure> {
     let start = Instant::now();
     let tier = match extent {
         Extent::Short => Tier::Short,
@@ -103,7 +112,7 @@ pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Ch
         Extent::Short => Some(start + SHORT),
         Extent::Full => None,
     };
-    let mut outcomes = check_all(gpu, &groups, total, until)?;
+    let (mut outcomes, given_up) = check_all(gpu, reopen, &groups, total, until)?;
     outcomes.sort_by_key(|(at, ..)| *at);
     let verdicts: Vec<(Verdict, f64)> = outcomes.iter().map(|(_, verdict, ms)| (verdict.clone(), *ms)).collect();
     let reached: HashSet<usize> = outcomes.iter().map(|(at, ..)| *at).collect();
@@ -112,15 +121,22 @@ pub(super) fn certify(gpu: &Gpu, entries: &[Entry], extent: Extent) -> Result<Ch
         .filter(|(at, ..)| !reached.contains(at))
         .map(|(_, source, case)| (source.kernel.to_owned(), source.label.to_owned(), case.case().label.clone()));
     let unreached = unreached.collect();
-    Ok(Checked { adapter: gpu.summary().to_string(), verdicts, unreached, took: start.elapsed() })
+    Ok(Checked { adapter: gpu.summary().to_string(), verdicts, unreached, given_up, took: start.elapsed() })
 }
 
 /// A check's position, what it gave, and the milliseconds it took.
 type Outcome = (usize, Verdict, f64);
 
-/// Checks all groups, starting none after `until`. A real GPU's driver compiles on all threads ahead of the checks; a software adapter compiles when a
-/// kernel first runs, one after the other on a device, so several devices share the groups.
-fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instant>) -> Result<Vec<Outcome>, Failure> {
+/// Checks all groups, starting none after `until`, and says whether it gave up on losing devices. A real GPU's driver compiles
+/// on all threads ahead of the checks; a software adapter compiles when a kernel first runs, one after the other on a device, so
+/// several devices share the groups.
+fn check_all(
+    gpu: &Gpu,
+    reopen: Reopen<'_>,
+    groups: &[Group<'_>],
+    total: usize,
+    until: Option<Instant>,
+) -> Result<(Vec<Outcome>, bool), Failure> {
     let software = gpu.summary().kind == AdapterKind::Software;
     // OpenGL's contexts take turns, so a second device gains nothing there.
     let several = software && gpu.summary().backend != "gl";
@@ -128,17 +144,24 @@ fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instan
     let mut devices = vec![gpu.clone()];
     if several {
         for _ in 1..threads {
-            devices.push(pollster::block_on(Gpu::with(gpu.options().clone()))?);
+            // Fewer devices take longer, and check the same.
+            devices.extend(reopen().ok());
         }
     } else if !software {
         let sources: Vec<Source> = groups.iter().map(|group| *group.source).collect();
         let progress = output::progress(sources.len(), "compiling");
-        gpu.block_on(gpu.warm(&sources, &|| progress.inc(1)))?;
+        match gpu.block_on(gpu.warm(&sources, &|| progress.inc(1))) {
+            Ok(()) => {}
+            // Which kernel it was, the check that compiles it again tells.
+            Err(engine::Error::DeviceLost { .. }) => devices = vec![reopen()?],
+            Err(error) => return Err(error.into()),
+        }
         progress.finish_and_clear();
     }
     let progress = output::progress(total, "checking");
-    let next = AtomicUsize::new(0);
+    let (next, losses) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = |gpu: &Gpu| -> Result<Vec<Outcome>, Failure> {
+        let mut gpu = gpu.clone();
         let mut outcomes = Vec::new();
         while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
             for (at, case) in &group.cases {
@@ -146,7 +169,18 @@ fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instan
                 if until.is_some_and(|until| start > until) {
                     break;
                 }
-                let verdict = gpu.block_on(case.check(gpu, group.source))?;
+                if losses.load(Ordering::Relaxed) > MOST_LOSSES {
+                    return Ok(outcomes);
+                }
+                let verdict = match gpu.block_on(case.check(&gpu, group.source)) {
+                    Err(error @ engine::Error::DeviceLost { .. }) => {
+                        losses.fetch_add(1, Ordering::Relaxed);
+                        // The best adapter may be another one by now.
+                        gpu = reopen().ok().filter(|fresh| fresh.summary() == gpu.summary()).unwrap_or(gpu);
+                        case.failed(group.source, &error)
+                    }
+                    verdict => verdict?,
+                };
                 outcomes.push((*at, verdict, start.elapsed().as_secs_f64() * 1e3));
                 progress.inc(1);
             }
@@ -165,7 +199,7 @@ fn check_all(gpu: &Gpu, groups: &[Group<'_>], total: usize, until: Option<Instan
         Ok(all)
     });
     progress.finish_and_clear();
-    outcomes
+    outcomes.map(|outcomes| (outcomes, losses.into_inner() > MOST_LOSSES))
 }
 
 /// An error that names the first failed check, if any failed.
@@ -185,15 +219,15 @@ impl Checked {
     /// What there was no time for, in words.
     pub(super) fn unreached(&self) -> Option<String> {
         let variants: HashSet<_> = self.unreached.iter().map(|(kernel, variant, _)| (kernel, variant)).collect();
-        (!variants.is_empty()).then(|| {
-            format!(
-                "{} checks of {} variants were not reached in {} s, because the driver is still compiling kernels; run it \
-                 again, or with --full",
-                self.unreached.len(),
-                variants.len(),
+        let why = match self.given_up {
+            true => format!("because the device was lost {} times", MOST_LOSSES + 1),
+            false => format!(
+                "in {} s, because the driver is still compiling kernels; run it again, or with --full",
                 SHORT.as_secs()
-            )
-        })
+            ),
+        };
+        let (checks, variants) = (self.unreached.len(), variants.len());
+        (checks > 0).then(|| format!("{checks} checks of {variants} variants were not reached {why}"))
     }
 
     /// The certificate as data; each line names the adapter when there may be several.

@@ -2,13 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-use super::certificate::{Extent, certify, verdict};
+use super::adapters::{Adapter, table};
+use super::certificate::{self, Checked, Extent, verdict};
+use super::open;
 use crate::failure::Failure;
 use lampyris::engine::kernels::{
     Binding, Call, Caps, Case, Desc, Entry, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
     traffic,
 };
-use lampyris::{AdapterChoice, Gpu, GpuOptions, adapters};
+use lampyris::{AdapterChoice, AdapterSummary, Gpu, GpuOptions, adapters, engine};
 use std::any::Any;
 
 const HONEST: &str = "
@@ -115,12 +117,21 @@ fn devices() -> Vec<Gpu> {
     (0..count).map(open).collect()
 }
 
+fn certify(gpu: &Gpu, entries: &[Entry]) -> Checked {
+    let again = || pollster::block_on(Gpu::with(gpu.options().clone()));
+    certificate::certify(gpu, &again, entries, Extent::Short).unwrap()
+}
+
+fn lines(checked: &Checked) -> Vec<serde_json::Value> {
+    checked.lines(false).map(|line| serde_json::to_value(line).unwrap()).collect()
+}
+
 #[test]
 fn a_broken_kernel_is_named_and_fails_the_certificate() {
     for gpu in devices() {
-        let honest = certify(&gpu, &[entry(|| case(0))], Extent::Short).unwrap();
+        let honest = certify(&gpu, &[entry(|| case(0))]);
         verdict(&[honest]).unwrap();
-        let both = certify(&gpu, &[entry(|| case(0)), entry(|| case(1))], Extent::Short).unwrap();
+        let both = certify(&gpu, &[entry(|| case(0)), entry(|| case(1))]);
         let table = both.table();
         let failure = verdict(&[both]).unwrap_err();
         assert_eq!(failure.code(), 1);
@@ -134,11 +145,80 @@ fn a_broken_kernel_is_named_and_fails_the_certificate() {
 fn a_shader_that_the_driver_refuses_fails_and_leaves_the_rest_to_be_checked() {
     for gpu in devices() {
         let all = [entry(|| case(2)), entry(|| case(0))];
-        let checked = certify(&gpu, &all, Extent::Short).unwrap();
-        let lines: Vec<serde_json::Value> =
-            checked.lines(false).map(|line| serde_json::to_value(line).unwrap()).collect();
+        let checked = certify(&gpu, &all);
+        let lines = lines(&checked);
         assert_eq!((&lines[0]["verdict"], &lines[1]["verdict"]), (&"fail".into(), &"pass".into()));
         assert!(lines[0]["worst_error"].is_null() && lines[0]["failure"].is_string(), "{}", lines[0]);
         assert_eq!(verdict(&[checked]).unwrap_err().code(), 1);
     }
+}
+
+/// Cases of the honest shader, by number.
+fn many() -> Vec<Case> {
+    let case = |at| Case::noise(format!("number {at}"), Tier::Short, Twice(0), vec![Desc::f32([16])]);
+    (0..6).map(case).collect()
+}
+
+#[test]
+fn a_check_that_loses_the_device_fails_by_name_and_the_rest_goes_on() {
+    for gpu in devices() {
+        gpu.notify_lost("the kernel hangs");
+        let checked = certify(&gpu, &[entry(many)]);
+        let lines = lines(&checked);
+        let verdicts: Vec<&str> = lines.iter().map(|line| line["verdict"].as_str().unwrap()).collect();
+        assert_eq!(verdicts, ["fail", "pass", "pass", "pass", "pass", "pass"]);
+        assert!(lines[0]["failure"].as_str().unwrap().contains("the kernel hangs"), "{}", lines[0]);
+        assert_eq!(checked.unreached(), None);
+        let failure = verdict(&[checked]).unwrap_err();
+        let Failure::Certificate { failed: 1, total: 6, first } = &failure else { panic!("{failure}") };
+        assert!(first.starts_with("twice (honest, case number 0)") && first.contains("the kernel hangs"), "{first}");
+    }
+}
+
+#[test]
+fn a_device_that_is_always_lost_is_given_up() {
+    for gpu in devices() {
+        gpu.notify_lost("the driver is gone");
+        let again = || Ok(gpu.clone());
+        let checked = certificate::certify(&gpu, &again, &[entry(many)], Extent::Short).unwrap();
+        let verdicts: Vec<serde_json::Value> = lines(&checked).iter().map(|line| line["verdict"].clone()).collect();
+        assert_eq!(verdicts, ["fail", "fail", "fail", "fail", "not reached", "not reached"]);
+        let said = checked.unreached().unwrap();
+        assert!(
+            said.starts_with("2 checks of 1 variants were not reached because the device was lost 4 times"),
+            "{said}"
+        );
+        assert_eq!(verdict(&[checked]).unwrap_err().code(), 1);
+    }
+}
+
+#[test]
+fn an_adapter_that_cannot_be_opened_is_listed_with_the_reason_and_hides_no_other() {
+    let named = |name: &str| AdapterSummary { name: name.to_owned(), ..AdapterSummary::cpu_executor() };
+    let found = ["first", "second", "third"].map(named);
+    let listed = || -> Vec<Adapter> { found.iter().enumerate().map(|(at, one)| Adapter::new(at, one)).collect() };
+    let with = |choice: AdapterChoice| match choice {
+        AdapterChoice::Index(1) | AdapterChoice::Name(_) => {
+            Err(engine::Error::NoDevice { adapter: "second".to_owned(), reason: "it is busy".to_owned() })
+        }
+        _ => Ok(Gpu::cpu_executor()),
+    };
+    for (choices, opened) in [
+        ((0..3).map(AdapterChoice::Index).collect(), 2),
+        (vec![AdapterChoice::Index(1)], 0),
+        (vec![AdapterChoice::Name("SECOND".to_owned())], 0),
+    ] {
+        let mut adapters = listed();
+        let (devices, unopened) = open(choices, &found, &mut adapters, &with).unwrap();
+        assert_eq!(devices.len(), opened);
+        let failure = Failure::from(unopened.unwrap());
+        assert!(failure.code() == 1 && failure.to_string().contains("it is busy"), "{failure}");
+        let json = serde_json::to_value(&adapters).unwrap();
+        assert!(json[1]["failure"].as_str().unwrap().contains("it is busy"), "{json}");
+        assert!(json[0].get("failure").is_none() && json[2].get("failure").is_none(), "{json}");
+        let text = table(&adapters);
+        assert!(text.contains("third") && text.contains("FAILED    adapter second refused"), "{text}");
+    }
+    // Whoever names none of them has mistyped, and is told so instead of being shown a list.
+    assert!(open(vec![AdapterChoice::Name("no such".to_owned())], &found, &mut listed(), &with).is_err());
 }

@@ -53,6 +53,9 @@ struct Settings {
 #[derive(Debug, Serialize)]
 struct Plan {
     images: usize,
+    side: usize,
+    /// Whether depthwise convolutions are computed where their projections load.
+    fused: bool,
     dispatches: usize,
     weight_bytes: u64,
     activation_bytes: u64,
@@ -116,13 +119,14 @@ fn settings(network: &Network) -> Settings {
 
 fn plan(network: &Network, job: &Inspect) -> Result<Plan, Failure> {
     let images = usize::from(job.batch);
-    let side = network.settings().preprocess.crop as usize;
-    let precision = job.precision.into();
-    let plan =
-        network.plan(PlanRequest { images, side, pixels: Pixels::Rgba8, precision, top: 5, fuse_depthwise: false })?;
+    let side = job.side.unwrap_or(network.settings().preprocess.crop) as usize;
+    let (precision, fuse_depthwise) = (job.precision.into(), job.fused);
+    let plan = network.plan(PlanRequest { images, side, pixels: Pixels::Rgba8, precision, top: 5, fuse_depthwise })?;
     let bytes = plan.bytes();
     Ok(Plan {
         images,
+        side,
+        fused: job.fused,
         dispatches: plan.steps.len(),
         weight_bytes: bytes.weights,
         activation_bytes: bytes.activations,
@@ -169,9 +173,13 @@ impl Model {
             text += &format!("  {name:width$}  {:4}  {:>10}  {:?}\n", t.dtype, t.bytes, t.shape);
         }
         if let Some(plan) = &self.plan {
+            let form = match plan.fused {
+                true => "depthwise convolutions in their projections: timed on a GPU, where it runs if it is faster",
+                false => "depthwise convolutions apart: what runs, unless a GPU is faster with the form of --fused",
+            };
             text += &format!(
-                "\n{} dispatches, {} bytes on the device for {} images in a run\n{}",
-                plan.dispatches, plan.total_bytes, plan.images, plan.text
+                "\n{form}\n{} dispatches, {} bytes on the device for {} images of {} x {} pixels in a run\n{}",
+                plan.dispatches, plan.total_bytes, plan.images, plan.side, plan.side, plan.text
             );
         }
         text

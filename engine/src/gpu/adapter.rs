@@ -32,6 +32,24 @@ impl FromStr for AdapterChoice {
     }
 }
 
+impl AdapterChoice {
+    /// Which of `adapters`, as [`adapters`] lists them, is meant; `None` where none is, and for the CPU executor.
+    pub fn position(&self, adapters: &[AdapterSummary]) -> Option<usize> {
+        match self {
+            AdapterChoice::Cpu => None,
+            AdapterChoice::Best => (!adapters.is_empty()).then_some(0),
+            AdapterChoice::Index(index) => (*index < adapters.len()).then_some(*index),
+            AdapterChoice::Name(name) => {
+                let name = name.to_lowercase();
+                let named = |s: &AdapterSummary| {
+                    [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
+                };
+                adapters.iter().position(named)
+            }
+        }
+    }
+}
+
 impl fmt::Display for AdapterChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -234,25 +252,13 @@ pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) ->
         return Ok(None);
     }
     let mut adapters = enumerate(instance).await;
-    let position = match choice {
-        AdapterChoice::Best | AdapterChoice::Cpu => (!adapters.is_empty()).then_some(0),
-        AdapterChoice::Index(index) => (*index < adapters.len()).then_some(*index),
-        AdapterChoice::Name(name) => {
-            let name = name.to_lowercase();
-            adapters.iter().position(|adapter| {
-                let s = summary(adapter);
-                [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
-            })
-        }
-    };
+    let summaries: Vec<AdapterSummary> = adapters.iter().map(summary).collect();
+    let position = choice.position(&summaries);
     match (position, choice) {
         (Some(position), _) => Ok(Some(adapters.swap_remove(position))),
         (None, AdapterChoice::Best) => Ok(None),
         (None, _) => {
-            let found = adapters.iter().enumerate().map(|(i, a)| {
-                let s = summary(a);
-                format!("{i}: {} ({})", s.name, s.backend)
-            });
+            let found = summaries.iter().enumerate().map(|(i, s)| format!("{i}: {} ({})", s.name, s.backend));
             Err(Error::NoAdapter { wanted: choice.to_string(), found: found.collect() })
         }
     }

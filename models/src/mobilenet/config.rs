@@ -75,7 +75,7 @@ fn mean(value: f64) -> bool {
     value.abs() <= 1e6
 }
 
-/// What a pixel can be divided by in f32.
+/// What a pixel can be divided by, or multiplied with, in f32.
 fn deviation(value: f64) -> bool {
     (1e-6..=1e6).contains(&value)
 }
@@ -147,13 +147,12 @@ impl ModelConfig {
         if let Some(share) =
             object.number("crop_pct", |share| share > 0.0 && share <= 1.0, "a number above 0, at most 1")?
         {
-            self.resize = self.crop.map(|crop| Resize::Shorter((f64::from(crop) / share) as u32));
+            let size = (f64::from(self.crop.unwrap_or(Preprocess::default().crop)) / share) as u32;
             // A share so small that the picture would be larger than can be is the fault of the share.
-            if let (Some(Resize::Shorter(size)), Some(value)) = (self.resize, object.get("crop_pct"))
-                && size > MAX_TARGET_SIDE
-            {
+            if let Some(value) = object.get("crop_pct").filter(|_| size > MAX_TARGET_SIDE) {
                 return Err(object.wrong("crop_pct", value, "a share of a picture of at most 8192 pixels"));
             }
+            self.resize = Some(Resize::Shorter(size));
         }
         if let Some(mode) = object.get("crop_mode").filter(|mode| *mode != "center") {
             return Err(object.unsupported("crop_mode", mode, "only `center` is"));
@@ -232,7 +231,7 @@ impl ModelConfig {
         if let Some(value) = top.get("rescale_offset").filter(|value| **value != Value::Bool(false)) {
             return Err(top.unsupported("rescale_offset", value, "write the offset into `image_mean`"));
         }
-        let factor = top.number("rescale_factor", |factor| factor > 0.0, "a number above 0")?.unwrap_or(1.0 / 255.0);
+        let factor = top.number("rescale_factor", deviation, "a number from 1e-6 to 1e6")?.unwrap_or(1.0 / 255.0);
         let range = if top.flag("do_rescale")? == Some(false) { 255.0 } else { 255.0 * factor };
         if (range - 1.0).abs() > 1e-6 {
             let default = Preprocess::default();
@@ -246,13 +245,19 @@ impl ModelConfig {
 impl Settings {
     /// Settles what `said` leaves open for the network `spec`: 256 and 224 pixels, ImageNet's mean and deviation, symmetric padding, an
     /// epsilon of 1e-5 (1e-3 for torchvision's V3 and for `tf_` networks, which also have SAME padding), and a background class before
-    /// the labels where there are 1001 outputs. A resize that no file states is in the usual proportion of 256 to 224.
+    /// the labels where there are 1001 outputs. A resize that no file states is in the usual proportion of 256 to 224, up to 8192 pixels.
     ///
     /// # Errors
-    /// [`Error::ClassCount`] and [`Error::LabelCount`] if the configuration does not fit the last layer.
+    /// [`Error::ClassCount`], [`Error::LabelCount`] and, for `label_offset`, [`Error::Config`] if the configuration does not fit the
+    /// last layer.
     pub fn new(said: &ModelConfig, spec: &NetworkSpec) -> Result<Self> {
         if let Some(classes) = said.classes.filter(|classes| *classes != spec.classes) {
             return Err(Error::ClassCount { file: said.file.clone(), said: classes, found: spec.classes });
+        }
+        if let Some(offset) = said.label_offset.filter(|offset| *offset >= spec.classes) {
+            let (file, key) = (said.file.clone(), "label_offset".to_owned());
+            let expected = "fewer than the last layer has outputs";
+            return Err(Error::Config { file, key, found: offset.to_string(), expected });
         }
         let mut assumed = Vec::new();
         let mut note = |is_said: bool, words: &'static str| {
@@ -270,7 +275,7 @@ impl Settings {
         );
         let default = Preprocess::default();
         let crop = said.crop.unwrap_or(default.crop);
-        let usual_resize = Resize::Shorter((f64::from(crop) / 0.875) as u32);
+        let usual_resize = Resize::Shorter(((f64::from(crop) / 0.875) as u32).min(MAX_TARGET_SIDE));
         let preprocess = Preprocess {
             resize: said.resize.unwrap_or(usual_resize),
             crop,

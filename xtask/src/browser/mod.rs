@@ -69,7 +69,7 @@ fn kernels() -> String {
     let sources = lampyris_shaders::all().into_iter().flat_map(|entry| entry.sources);
     let list = sources.map(|source| {
         let subgroups = source.subgroup > 0;
-        // A browser asks for this directive; wgpu's compiler takes subgroup operations without it.
+        // A browser asks for this directive; wgpu's compiler refuses it and takes subgroup operations without it.
         let asked = if subgroups && !source.wgsl.contains("enable subgroups;") { "enable subgroups;\n" } else { "" };
         serde_json::json!({
             "variant": format!("{}[{}]", source.kernel, source.label),

@@ -83,6 +83,9 @@ fn an_unstated_resize_keeps_the_usual_proportion() {
     assert_eq!(resize(r#"{"image_size": 96}"#), Resize::Shorter(109));
     assert_eq!(resize(r#"{"image_size": [192, 192]}"#), Resize::Shorter(219));
     assert_eq!(resize(r#"{"image_size": 64, "resize": 64.0}"#), Resize::Shorter(64));
+    // Nothing is resized to more than 8192 pixels.
+    assert_eq!(resize(r#"{"image_size": 8192}"#), Resize::Shorter(8192));
+    assert_eq!(resize(r#"{"pretrained_cfg": {"crop_pct": 0.5}}"#), Resize::Shorter(448));
 }
 
 #[test]
@@ -184,6 +187,7 @@ fn wrong_values_are_named_with_file_and_key() {
         ),
         (r#"{"pretrained_cfg": 3}"#, "`pretrained_cfg` is 3"),
         (r#"{"pretrained_cfg": {"crop_pct": 0}}"#, "`pretrained_cfg.crop_pct` is 0"),
+        (r#"{"pretrained_cfg": {"crop_pct": 1e-3}}"#, "`pretrained_cfg.crop_pct` is 0.001, expected a share"),
         (r#"{"pretrained_cfg": {"input_size": [3, 224, 224], "crop_pct": 1e-9}}"#, "`pretrained_cfg.crop_pct` is 1e-9"),
         (
             r#"{"pretrained_cfg": {"crop_mode": "squash"}}"#,
@@ -220,6 +224,8 @@ fn wrong_preprocessors_are_named_with_file_and_key() {
         (r#"{"do_resize": "no"}"#, "`do_resize` is \"no\", expected true or false"),
         (r#"{"resample": 1}"#, "`resample` is 1, which is not supported; 2 (bilinear) and 3 (bicubic) are"),
         (r#"{"rescale_factor": 0}"#, "`rescale_factor` is 0"),
+        (r#"{"rescale_factor": 1e-300}"#, "`rescale_factor` is 1e-300, expected a number from 1e-6 to 1e6"),
+        (r#"{"rescale_factor": 1e300}"#, "`rescale_factor` is 1e+300, expected a number from 1e-6 to 1e6"),
         (r#"{"rescale_offset": true}"#, "`rescale_offset` is true, which is not supported"),
     ];
     for (text, expected) in cases {
@@ -244,6 +250,10 @@ fn counts_must_fit_the_last_layer() {
     assert_eq!(
         refused(r#"{"num_classes": 11}"#),
         "config.json: `num_classes` is 11, but the last layer has 10 outputs"
+    );
+    assert_eq!(
+        refused(r#"{"label_offset": 10}"#),
+        "config.json: `label_offset` is 10, expected fewer than the last layer has outputs"
     );
     assert!(refused(r#"{"id2label": {"0": "a"}}"#).starts_with("config.json has 1 labels for 10 classes"));
 }
