@@ -35,6 +35,7 @@
 //! # Ok::<(), lampyris_engine::weights::WeightsError>(())
 //! ```
 
+pub mod blocks;
 mod decode;
 mod dtype;
 mod error;
