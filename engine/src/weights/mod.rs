@@ -35,13 +35,21 @@
 //! # Ok::<(), lampyris_engine::weights::WeightsError>(())
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+mod beside;
 pub mod blocks;
+mod bytes;
 mod decode;
 mod dtype;
 mod error;
+pub mod gguf;
 mod header;
+mod rows;
+mod shards;
+mod shown;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
+mod tensor_file;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
@@ -53,8 +61,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rows::Rows;
+
+pub use bytes::ByteSource;
 pub use dtype::Dtype;
 pub use error::WeightsError;
+pub use shards::{OwnedBytes, ShardError};
+pub use tensor_file::{Storage, Stored, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{NewTensor, write_safetensors};
 
@@ -68,8 +81,10 @@ pub struct TensorInfo {
     pub dtype: Dtype,
     /// Its shape, outermost dimension first; empty for a single number. A dimension may be 0.
     pub shape: Vec<usize>,
-    /// Where its elements are, in bytes from the start of the file; row-major, little-endian.
+    /// Where its elements are, in bytes from the start of its file; row-major, little-endian.
     pub range: Range<usize>,
+    /// The shard that has it, from 0, by name; 0 where there is one file.
+    pub shard: usize,
 }
 
 impl TensorInfo {
@@ -81,9 +96,9 @@ impl TensorInfo {
     }
 }
 
-/// The tensors of one file.
+/// The tensors of one file, or of the shards of one model.
 ///
-/// Clones share the file, which is unmapped or freed with the last of them.
+/// Clones share the files, which are unmapped or freed with the last of them.
 #[derive(Clone)]
 pub struct Weights {
     file: Arc<Inner>,
@@ -94,7 +109,13 @@ struct Inner {
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
-    bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
+    shards: Vec<Shard>,
+}
+
+/// One file of a model, or the only one.
+struct Shard {
+    name: String,
+    bytes: OwnedBytes,
 }
 
 impl Weights {
@@ -110,12 +131,12 @@ impl Weights {
                 name: name.to_owned(),
                 tensors: header.tensors,
                 metadata: header.metadata,
-                bytes: Box::new(bytes),
+                shards: vec![Shard { name: name.to_owned(), bytes: Box::new(bytes) }],
             }),
         })
     }
 
-    /// The path or name given when opening.
+    /// The path or name given when opening; of shards, their index's.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file.name
@@ -140,7 +161,7 @@ impl Weights {
         found.ok().map(|i| &tensors[i])
     }
 
-    /// The strings the file carries about itself; empty if it has none.
+    /// The strings the file carries about itself; empty if it has none. Of shards, the first one's.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.file.metadata
@@ -160,6 +181,23 @@ impl Weights {
         self.find(name).map(|(_, bytes)| bytes)
     }
 
+    /// The stored elements of some rows of `name`. A row is one run of the innermost dimension; there are as many as the other
+    /// dimensions' product.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is no such tensor, [`RowsOutside`](WeightsError::RowsOutside) if it has fewer rows
+    /// or its packed elements do not end with a byte there.
+    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<&[u8], WeightsError> {
+        let (info, bytes) = self.find(name)?;
+        let within = Rows::of(&info.shape, bytes.len() as u64).bytes(self.file_of(info), name, rows)?;
+        Ok(&bytes[within.start as usize..within.end as usize])
+    }
+
+    /// The file that has `info`.
+    fn file_of(&self, info: &TensorInfo) -> &str {
+        self.file.shards.get(info.shard).map_or(self.file(), |shard| &shard.name)
+    }
+
     /// The tensor called `name` and its bytes.
     fn find(&self, name: &str) -> Result<(&TensorInfo, &[u8]), WeightsError> {
         let info = self.get(name).ok_or_else(|| WeightsError::Missing {
@@ -167,10 +205,10 @@ impl Weights {
             tensor: name.to_owned(),
             count: self.file.tensors.len(),
         })?;
-        let all = (*self.file.bytes).as_ref();
+        let all = (*self.file.shards[info.shard].bytes).as_ref();
         // Only an owner of bytes that gives out fewer than when it was handed over fails here.
         let bytes = all.get(info.range.clone()).ok_or_else(|| WeightsError::Truncated {
-            file: self.file.name.clone(),
+            file: self.file_of(info).to_owned(),
             size: all.len() as u64,
             needed: info.range.end as u64,
             tensor: info.name.clone(),

@@ -227,7 +227,7 @@ impl BlockFormat {
     }
 
     /// The names of `formats` as one text.
-    pub(super) fn list(formats: &[Self]) -> String {
+    pub(in super::super) fn list(formats: &[Self]) -> String {
         let names: Vec<&str> = formats.iter().map(|format| format.name()).collect();
         names.join(", ")
     }

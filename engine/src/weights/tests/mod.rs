@@ -4,7 +4,10 @@
 
 mod agreement;
 mod blocks;
+mod gguf_refused;
+mod gguf_values;
 mod refused;
+mod shards;
 mod values;
 mod written;
 
