@@ -25,9 +25,10 @@ impl Weights {
     /// # Errors
     /// As [`Weights::f32`] and [`Weights::rows`].
     pub fn f32_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
-        let first = rows.start * self.get(name).and_then(|info| info.shape.last().copied()).unwrap_or(1);
+        let start = rows.start;
         let bytes = self.rows(name, rows)?;
         let (info, _) = self.find(name)?;
+        let first = start * info.shape.last().copied().unwrap_or(1);
         self.floats(info, first, bytes)
     }
 

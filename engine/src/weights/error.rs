@@ -313,8 +313,14 @@ pub enum WeightsError {
     },
     /// A GGUF file is wrong.
     #[error(transparent)]
-    Gguf(#[from] GgufError),
+    Gguf(#[from] Box<GgufError>),
     /// The shards of a model do not fit their index.
     #[error(transparent)]
     Shards(#[from] ShardError),
+}
+
+impl From<GgufError> for WeightsError {
+    fn from(error: GgufError) -> Self {
+        Self::Gguf(Box::new(error))
+    }
 }

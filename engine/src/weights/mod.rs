@@ -1,9 +1,11 @@
 //! Weights: reading tensors from files that are never trusted, and writing them back.
 //!
-//! A [`Weights`] is one safetensors file, [opened](Weights::open) by memory map or [taken](Weights::from_bytes) from memory
-//! (the only way on the web). Opening reads and checks the header and nothing else; after that every tensor's bytes are known
-//! to be inside the file, to belong to no other tensor and to be as many as its type and shape need. Data is decoded when it
-//! is asked for, one tensor at a time, so that the heap never holds more than the tensor at hand.
+//! A [`Weights`] is one safetensors file, or the shards of one model, [opened](Weights::open) by memory map or
+//! [taken](Weights::from_bytes) from memory (the only way on the web). A [`gguf::Gguf`] is the same for GGUF files, whose
+//! numbers lie in [`blocks`], and a [`TensorFile`] is either, for code that need not know which. Opening reads and checks the
+//! header and nothing else; after that every tensor's bytes are known to be inside the file, to belong to no other tensor and
+//! to be as many as its type and shape need. Data is decoded when it is asked for, one tensor at a time, so that the heap
+//! never holds more than the tensor at hand.
 //!
 //! # What a file may do
 //! It may be refused, with a [`WeightsError`] that names the file, the tensor and the place. It may not cause a panic, a read
@@ -12,7 +14,7 @@
 //! escaped before they reach a terminal. Numbers that are not finite are refused when a tensor is read as
 //! [`f32`](Weights::f32), before they can spread through a network.
 //!
-//! # The format
+//! # The format of safetensors
 //! A length (8 bytes, little-endian), a JSON object of that length, then the data. Each member of the object is a tensor:
 //! `{"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}`, with offsets counted from the end of the object; the
 //! optional member `__metadata__` holds strings. Ranges must cover the data without gap and without overlap. This reader

@@ -34,8 +34,13 @@ impl Weights {
         if path.is_dir() {
             let inside = [WHOLE, INDEX].map(|name| path.join(name)).into_iter().find(|path| path.exists());
             let nothing = || WeightsError::NoWeights { folder: path.display().to_string(), found: 0 };
-            return Self::open(&inside.filter(|path| path.is_file()).ok_or_else(nothing)?);
+            return Self::open_file(&inside.ok_or_else(nothing)?);
         }
+        Self::open_file(path)
+    }
+
+    /// Opens a whole file or an index.
+    fn open_file(path: &Path) -> Result<Self, WeightsError> {
         let name = path.display().to_string();
         if name.ends_with(INDEX_ENDING) {
             let index = read_index(path)?;

@@ -76,7 +76,7 @@ impl Metadata {
 /// Why a header could not be read.
 #[derive(Debug)]
 pub(super) enum Failure {
-    Refused(GgufError),
+    Refused(Box<GgufError>),
     /// More of the file must be at hand, up to here at least.
     More(u64),
 }
@@ -91,7 +91,7 @@ pub(super) fn read(file: &str, front: &[u8], size: u64) -> Result<Header, Failur
         Stop::More(end) => Failure::More(end),
         Stop::Refused(problem) => {
             let offset = offset.unwrap_or_else(|| cursor.at());
-            Failure::Refused(GgufError { file: file.to_owned(), at, offset, problem })
+            Failure::Refused(Box::new(GgufError { file: file.to_owned(), at, offset, problem }))
         }
     })
 }

@@ -11,7 +11,8 @@ impl GgufTensor {
     /// The number of elements: the product of the shape.
     #[must_use]
     pub fn elements(&self) -> usize {
-        self.shape.iter().product()
+        // Not multiplied out with a 0 in it: the other dimensions may be any numbers.
+        if self.shape.contains(&0) { 0 } else { self.shape.iter().product() }
     }
 
     /// How the data divides into rows.

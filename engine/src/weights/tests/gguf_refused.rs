@@ -82,7 +82,7 @@ fn refusal(bytes: Vec<u8>) -> GgufError {
     assert!(verbs.iter().any(|verb| way_out.contains(verb)), "{text}");
     assert!(text.len() < 700 && !text.contains(char::is_control), "{text}");
     match error {
-        WeightsError::Gguf(error) => error,
+        WeightsError::Gguf(error) => *error,
         other => panic!("{other:?}"),
     }
 }

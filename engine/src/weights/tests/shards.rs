@@ -123,7 +123,7 @@ fn rows_of_plain_numbers() {
     let weights = Weights::from_bytes("rows", bytes).unwrap();
     assert_eq!(weights.rows("w", 1..3).unwrap(), &data[8..24]);
     assert_eq!(weights.f32_rows("w", 5..6).unwrap(), [20.0, 21.0, 22.0, 23.0]);
-    for rows in [0..7, 7..7] {
+    for rows in [0..7, 7..7, usize::MAX..usize::MAX] {
         assert!(matches!(weights.f32_rows("w", rows), Err(WeightsError::RowsOutside { count: 6, .. })));
     }
     assert_eq!(weights.rows("p", 2..3).unwrap().len(), 3);
