@@ -7,8 +7,10 @@ use super::value::ValueType;
 
 /// Arrays in arrays, at most.
 pub(super) const DEEPEST: usize = 8;
-/// Bytes of the longest header that is read.
-pub(super) const HEADER_LIMIT: u64 = 100_000_000;
+/// Bytes of the longest header that is read: several times that of any known vocabulary.
+pub(super) const HEADER_LIMIT: u64 = 32 << 20;
+/// Elements of all arrays of texts and of arrays together, at most; those of numbers are not looked at one by one.
+pub(super) const MOST_ELEMENTS: u64 = 1 << 21;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -33,11 +35,13 @@ pub(super) struct Cursor<'a> {
     /// Bytes of the whole file.
     size: u64,
     at: usize,
+    /// How many more elements of [`MOST_ELEMENTS`] there may be.
+    elements: u64,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(front: &'a [u8], size: u64) -> Self {
-        Self { front, size, at: 0 }
+        Self { front, size, at: 0, elements: MOST_ELEMENTS }
     }
 
     /// The place, in bytes from the start of the file.
@@ -143,6 +147,11 @@ impl<'a> Cursor<'a> {
         self.expect(least)?;
         match kind {
             ValueType::String | ValueType::Array => {
+                let Some(left) = self.elements.checked_sub(count) else {
+                    let what = "elements of arrays";
+                    return Err(GgufProblem::TooMany { what, found: count, limit: MOST_ELEMENTS }.into());
+                };
+                self.elements = left;
                 for _ in 0..count {
                     self.value(kind, depth)?;
                 }

@@ -9,9 +9,9 @@ use super::value::{Value, ValueType};
 use super::{ALIGNMENT, GgufTensor};
 
 /// Metadata entries, tensors, dimensions of a tensor, and bytes of its name: at most so many are read. ggml has four
-/// dimensions; the rest is far beyond any known model's.
+/// dimensions; the rest is far beyond any known model's, and little enough that refusing the longest header is cheap.
 pub(super) const MOST_ENTRIES: u64 = 1 << 16;
-pub(super) const MOST_TENSORS: u64 = 1 << 16;
+pub(super) const MOST_TENSORS: u64 = 1 << 15;
 pub(super) const MOST_DIMENSIONS: u64 = 4;
 pub(super) const LONGEST_NAME: u64 = 128;
 /// Bytes of the longest key, by the format.

@@ -13,7 +13,7 @@
 //! # What a file may do
 //! It may be refused, with a [`GgufError`] that names the file, the key or tensor, the place and what was found. Counts,
 //! lengths and dimensions are held against the bytes that the file has before anything is made of them; arrays nest at most
-//! 8 deep; a header ends within 100 MB; two keys or tensors of one name, tensors that share bytes and offsets that are not
+//! 8 deep; a header ends within 32 MiB; two keys or tensors of one name, tensors that share bytes and offsets that are not
 //! aligned are refused. Big-endian files and version 1 are refused by name.
 //!
 //! ```
