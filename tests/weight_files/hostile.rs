@@ -181,11 +181,11 @@ fn the_longest_headers_are_refused_at_once() {
     }
     // As many texts as there may be, none with a letter, and one text as long as there may be: both wrong in the last byte.
     let array = |key: &str| [opening(0, 1), text(key), [9_u32, 8].map(u32::to_le_bytes).concat()].concat();
-    let mut texts = [array("texts"), (1_u64 << 21).to_le_bytes().to_vec()].concat();
-    texts.resize(texts.len() + (8 << 21), 0);
+    let mut texts = [array("texts"), (1_u64 << 20).to_le_bytes().to_vec()].concat();
+    texts.resize(texts.len() + (8 << 20), 0);
     *texts.last_mut().unwrap() = 1;
-    let mut more = [array("more"), ((1_u64 << 21) + 1).to_le_bytes().to_vec()].concat();
-    more.resize(more.len() + (8 << 21) + 8, 0);
+    let mut more = [array("more"), ((1_u64 << 20) + 1).to_le_bytes().to_vec()].concat();
+    more.resize(more.len() + (8 << 20) + 8, 0);
     let long = "\u{e9}".repeat(16_000_000);
     let mut long = [opening(0, 1), text("text"), 8_u32.to_le_bytes().to_vec(), text(&long)].concat();
     *long.last_mut().unwrap() = 0;

@@ -10,7 +10,7 @@ pub(super) const DEEPEST: usize = 8;
 /// Bytes of the longest header that is read: several times that of any known vocabulary.
 pub(super) const HEADER_LIMIT: u64 = 32 << 20;
 /// Elements of all arrays of texts and of arrays together, at most; those of numbers are not looked at one by one.
-pub(super) const MOST_ELEMENTS: u64 = 1 << 21;
+pub(super) const MOST_ELEMENTS: u64 = 1 << 20;
 
 /// Why reading stopped.
 #[derive(Debug)]
@@ -93,12 +93,14 @@ impl<'a> Cursor<'a> {
 
     /// A text with its length in front.
     pub(super) fn text(&mut self) -> Result<&'a str, Stop> {
-        let mut ahead = self.clone();
-        let length = ahead.u64()?;
-        let text = std::str::from_utf8(ahead.take(length)?).map_err(|_| GgufProblem::NotUtf8)?;
-        // Moved only now, so that an error is placed where the text begins.
-        *self = ahead;
-        Ok(text)
+        let start = self.at;
+        let text = self.u64().and_then(|length| self.take(length));
+        let text = text.and_then(|bytes| std::str::from_utf8(bytes).map_err(|_| GgufProblem::NotUtf8.into()));
+        if text.is_err() {
+            // An error is placed where the text begins.
+            self.at = start;
+        }
+        text
     }
 
     /// A name with its length in front: not empty, and of at most `limit` bytes.
