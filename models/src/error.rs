@@ -42,7 +42,7 @@ pub enum Error {
 
     /// A folder holds no weights.
     #[error(
-        "{folder} holds no model.safetensors; a model is a .safetensors file, or a folder with model.safetensors and config.json"
+        "{folder} holds no model.safetensors and no index of its shards; a model is a .safetensors file, or a folder with model.safetensors and config.json"
     )]
     NoWeights {
         /// The folder.

@@ -4,6 +4,8 @@ use crate::mobilenet::ModelConfig;
 use crate::{Error, Result};
 use lampyris_engine::weights::Weights;
 #[cfg(not(target_arch = "wasm32"))]
+use lampyris_engine::weights::WeightsError;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::{Path, PathBuf};
 
 /// The largest configuration file that is read, in bytes.
@@ -14,8 +16,8 @@ const MOST_CONFIG: u64 = 16 << 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Source {
-    /// A `.safetensors` file, or a folder with `model.safetensors`; `config.json` and `preprocessor_config.json` are read
-    /// from the same folder where they exist.
+    /// A `.safetensors` file, the index of several (`model.safetensors.index.json`), or a folder with either; `config.json` and
+    /// `preprocessor_config.json` are read from the same folder where they exist.
     #[cfg(not(target_arch = "wasm32"))]
     Path(PathBuf),
     /// Files that are in memory already.
@@ -68,14 +70,11 @@ fn open(path: &Path) -> Result<(Weights, ModelConfig)> {
     if !path.exists() {
         return Err(Error::Missing { path: shown });
     }
-    let (folder, file) = match path.is_dir() {
-        true => (path, path.join("model.safetensors")),
-        false => (path.parent().unwrap_or(Path::new(".")), path.to_owned()),
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    let weights = match Weights::open(path) {
+        Err(WeightsError::NoWeights { .. }) => return Err(Error::NoWeights { folder: shown }),
+        opened => opened?,
     };
-    if !file.exists() {
-        return Err(Error::NoWeights { folder: shown });
-    }
-    let weights = Weights::open(&file)?;
     let [config, preprocessor] = ["config.json", "preprocessor_config.json"].map(|name| {
         let beside = folder.join(name);
         beside.exists().then(|| (beside.display().to_string(), read(&beside)))

@@ -1,7 +1,10 @@
 //! Turns stored elements into the numbers the engine computes with, and stops those that would poison a network.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
+use super::rows::{finite, room};
 use super::{Dtype, TensorInfo, Weights, WeightsError};
 
 impl Weights {
@@ -14,11 +17,28 @@ impl Weights {
     /// large for single precision, [`OutOfMemory`](WeightsError::OutOfMemory) if there is no room for the result.
     pub fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let (info, bytes) = self.find(name)?;
+        self.floats(info, 0, bytes)
+    }
+
+    /// Some rows of `name`, as [`Weights::rows`] counts them, as single precision.
+    ///
+    /// # Errors
+    /// As [`Weights::f32`] and [`Weights::rows`].
+    pub fn f32_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
+        let start = rows.start;
+        let bytes = self.rows(name, rows)?;
+        let (info, _) = self.find(name)?;
+        let first = start * info.shape.last().copied().unwrap_or(1);
+        self.floats(info, first, bytes)
+    }
+
+    /// The elements of `info` in `bytes`, of which the first is its element `first`.
+    fn floats(&self, info: &TensorInfo, first: usize, bytes: &[u8]) -> Result<Vec<f32>, WeightsError> {
         match info.dtype {
-            Dtype::F32 => self.decode(info, bytes, f32::from_le_bytes, |value| value),
-            Dtype::F16 => self.decode(info, bytes, f16::from_le_bytes, f16::to_f32),
-            Dtype::BF16 => self.decode(info, bytes, bf16::from_le_bytes, bf16::to_f32),
-            Dtype::F64 => self.decode(info, bytes, f64::from_le_bytes, |value| value as f32),
+            Dtype::F32 => self.decode(info, first, bytes, f32::from_le_bytes, |value| value),
+            Dtype::F16 => self.decode(info, first, bytes, f16::from_le_bytes, f16::to_f32),
+            Dtype::BF16 => self.decode(info, first, bytes, bf16::from_le_bytes, bf16::to_f32),
+            Dtype::F64 => self.decode(info, first, bytes, f64::from_le_bytes, |value| value as f32),
             _ => Err(self.wrong_dtype(info, "F32, F16, BF16 or F64")),
         }
     }
@@ -33,48 +53,39 @@ impl Weights {
         if info.dtype != Dtype::I8 {
             return Err(self.wrong_dtype(info, "I8"));
         }
-        let mut values = self.room_for(info)?;
+        let mut values = room(self.file_of(info), &info.name, info.elements())?;
         values.extend_from_slice(bytemuck::cast_slice(bytes));
         Ok(values)
     }
 
-    /// The elements of `info` in `bytes`, each read from its `N` bytes and narrowed.
+    /// The elements of `info` in `bytes`, each read from its `N` bytes and narrowed; `first` counts those before.
     fn decode<const N: usize, T: Copy + Into<f64>>(
         &self,
         info: &TensorInfo,
+        first: usize,
         bytes: &[u8],
         read: impl Fn([u8; N]) -> T,
         narrow: impl Fn(T) -> f32,
     ) -> Result<Vec<f32>, WeightsError> {
         let (elements, _) = bytes.as_chunks::<N>();
-        let mut values = self.room_for(info)?;
+        let mut values = room(self.file_of(info), &info.name, elements.len())?;
         values.extend(elements.iter().map(|&element| narrow(read(element))));
-        match values.iter().position(|value| !value.is_finite()) {
-            None => Ok(values),
-            Some(index) => Err(WeightsError::NotFinite {
-                file: self.file().to_owned(),
-                tensor: info.name.clone(),
-                index,
-                offset: info.range.start + index * N,
-                value: read(elements[index]).into(),
-            }),
-        }
-    }
-
-    /// An empty vector with room for the elements of `info`.
-    fn room_for<T>(&self, info: &TensorInfo) -> Result<Vec<T>, WeightsError> {
-        let mut values = Vec::new();
-        match values.try_reserve_exact(info.elements()) {
-            Ok(()) => Ok(values),
-            Err(_) => Err(WeightsError::OutOfMemory {
-                file: self.file().to_owned(),
-                tensor: info.name.clone(),
-                size: info.elements().saturating_mul(size_of::<T>()),
-            }),
-        }
+        finite(&values, |index| WeightsError::NotFinite {
+            file: self.file_of(info).to_owned(),
+            tensor: info.name.clone(),
+            index: first + index,
+            offset: info.range.start + (first + index) * N,
+            value: read(elements[index]).into(),
+        })?;
+        Ok(values)
     }
 
     fn wrong_dtype(&self, info: &TensorInfo, wanted: &'static str) -> WeightsError {
-        WeightsError::WrongDtype { file: self.file().to_owned(), tensor: info.name.clone(), found: info.dtype, wanted }
+        WeightsError::WrongDtype {
+            file: self.file_of(info).to_owned(),
+            tensor: info.name.clone(),
+            found: info.dtype,
+            wanted,
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! What can be wrong with a weight file, as values that carry the facts and sentences that end with a way out.
 
-use std::fmt;
 use std::io;
+use std::ops::Range;
 
-use super::Dtype;
+use super::blocks::BlockError;
+use super::gguf::GgufError;
+use super::shown::{Dims, Shown};
+use super::{Dtype, ShardError};
 
 /// Why weights could not be opened, read or written.
 ///
@@ -25,6 +28,14 @@ pub enum WeightsError {
         file: String,
         /// What is there instead.
         found: &'static str,
+    },
+    /// The folder has no weights, or more than one model's.
+    #[error("{folder}: the folder has no model.safetensors and {found} GGUF models; give the path of a file")]
+    NoWeights {
+        /// The folder.
+        folder: String,
+        /// How many models in GGUF files it has, if those were looked for.
+        found: usize,
     },
     /// The operating system refused.
     #[error("{file}: could not {action}; check permissions and free space")]
@@ -278,50 +289,38 @@ pub enum WeightsError {
         /// The file that was to be written.
         file: String,
     },
+    /// Rows beyond those a tensor has, or rows of packed elements that end inside a byte.
+    #[error("{file}: rows {} to {} of tensor {} were asked for, which has {count}; ask for whole rows that are there", .rows.start, .rows.end, Shown(.tensor))]
+    RowsOutside {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// The rows asked for.
+        rows: Range<usize>,
+        /// How many it has.
+        count: usize,
+    },
+    /// The tensor's blocks cannot be decoded.
+    #[error("{file}: tensor {}: {source}", Shown(.tensor))]
+    Blocks {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Why.
+        source: BlockError,
+    },
+    /// A GGUF file is wrong.
+    #[error(transparent)]
+    Gguf(#[from] Box<GgufError>),
+    /// The shards of a model do not fit their index.
+    #[error(transparent)]
+    Shards(#[from] ShardError),
 }
 
-/// At most this many characters of a name, and of a parser's reason, are printed.
-const SHOWN_CHARS: usize = 160;
-/// At most this many dimensions of a shape are printed.
-const SHOWN_DIMS: usize = 8;
-
-/// A string out of a file, escaped, shortened and quoted.
-struct Shown<'a>(&'a str);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`", shortened(self.0))
+impl From<GgufError> for WeightsError {
+    fn from(error: GgufError) -> Self {
+        Self::Gguf(Box::new(error))
     }
-}
-
-/// A shape as `[3, 224, 224]`, shortened.
-struct Dims<'a>(&'a [u64]);
-
-impl fmt::Display for Dims<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[")?;
-        for (i, dim) in self.0.iter().take(SHOWN_DIMS).enumerate() {
-            let separator = if i == 0 { "" } else { ", " };
-            write!(f, "{separator}{dim}")?;
-        }
-        if self.0.len() > SHOWN_DIMS {
-            write!(f, ", ... {} dimensions", self.0.len())?;
-        }
-        f.write_str("]")
-    }
-}
-
-/// `text` with everything unprintable escaped and a long tail left out.
-pub(super) fn shortened(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars().take(SHOWN_CHARS) {
-        match c {
-            '"' | '\'' => shown.push(c),
-            _ => shown.extend(c.escape_debug()),
-        }
-    }
-    if text.chars().nth(SHOWN_CHARS).is_some() {
-        shown.push_str("...");
-    }
-    shown
 }

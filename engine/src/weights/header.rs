@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::error::shortened;
+use super::shown::shortened;
 use super::{Dtype, TensorInfo, WeightsError};
 
 /// Bytes of the length in front of the header.
@@ -181,7 +181,7 @@ fn describe(file: &str, name: String, entry: Entry) -> Result<(TensorInfo, (u64,
     }
     let shape: Result<Vec<usize>, _> = entry.shape.iter().copied().map(usize::try_from).collect();
     match shape {
-        Ok(shape) => Ok((TensorInfo { name, dtype, shape, range: 0..0 }, (begin, end))),
+        Ok(shape) => Ok((TensorInfo { name, dtype, shape, range: 0..0, shard: 0 }, (begin, end))),
         Err(_) => Err(WeightsError::ShapeOverflow { file: file.to_owned(), tensor: name, shape: entry.shape }),
     }
 }
@@ -254,39 +254,39 @@ fn read_metadata<'de, A: MapAccess<'de>>(
     map: &mut A,
     slot: &mut Option<BTreeMap<String, String>>,
 ) -> Result<Option<Entry>, A::Error> {
-    let found = map.next_value::<Option<Metadata>>()?.unwrap_or_default();
+    let found = map.next_value::<Option<Texts>>()?.unwrap_or_default();
     match slot.replace(found.0) {
         None => Ok(None),
         Some(_) => Err(A::Error::custom("it is there twice")),
     }
 }
 
-/// The file's own notes, text by text.
+/// An object of texts, no key twice: a file's notes about itself, an index's list of tensors.
 #[derive(Default)]
-struct Metadata(BTreeMap<String, String>);
+pub(super) struct Texts(pub(super) BTreeMap<String, String>);
 
-impl<'de> Deserialize<'de> for Metadata {
+impl<'de> Deserialize<'de> for Texts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MetadataVisitor)
+        deserializer.deserialize_map(TextsVisitor)
     }
 }
 
-struct MetadataVisitor;
+struct TextsVisitor;
 
-impl<'de> Visitor<'de> for MetadataVisitor {
-    type Value = Metadata;
+impl<'de> Visitor<'de> for TextsVisitor {
+    type Value = Texts;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of strings")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metadata, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Texts, A::Error> {
         let mut notes = BTreeMap::new();
         while let Some((key, value)) = map.next_entry::<String, String>()? {
             if notes.insert(key, value).is_some() {
                 return Err(A::Error::custom("a key is there twice"));
             }
         }
-        Ok(Metadata(notes))
+        Ok(Texts(notes))
     }
 }

@@ -1,9 +1,11 @@
 //! Weights: reading tensors from files that are never trusted, and writing them back.
 //!
-//! A [`Weights`] is one safetensors file, [opened](Weights::open) by memory map or [taken](Weights::from_bytes) from memory
-//! (the only way on the web). Opening reads and checks the header and nothing else; after that every tensor's bytes are known
-//! to be inside the file, to belong to no other tensor and to be as many as its type and shape need. Data is decoded when it
-//! is asked for, one tensor at a time, so that the heap never holds more than the tensor at hand.
+//! A [`Weights`] is one safetensors file, or the shards of one model, [opened](Weights::open) by memory map or
+//! [taken](Weights::from_bytes) from memory (the only way on the web). A [`gguf::Gguf`] is the same for GGUF files, whose
+//! numbers lie in [`blocks`], and a [`TensorFile`] is either, for code that need not know which. Opening reads and checks the
+//! header and nothing else; after that every tensor's bytes are known to be inside the file, to belong to no other tensor and
+//! to be as many as its type and shape need. Data is decoded when it is asked for, one tensor at a time, so that the heap
+//! never holds more than the tensor at hand.
 //!
 //! # What a file may do
 //! It may be refused, with a [`WeightsError`] that names the file, the tensor and the place. It may not cause a panic, a read
@@ -12,7 +14,7 @@
 //! escaped before they reach a terminal. Numbers that are not finite are refused when a tensor is read as
 //! [`f32`](Weights::f32), before they can spread through a network.
 //!
-//! # The format
+//! # The format of safetensors
 //! A length (8 bytes, little-endian), a JSON object of that length, then the data. Each member of the object is a tensor:
 //! `{"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}`, with offsets counted from the end of the object; the
 //! optional member `__metadata__` holds strings. Ranges must cover the data without gap and without overlap. This reader
@@ -35,12 +37,21 @@
 //! # Ok::<(), lampyris_engine::weights::WeightsError>(())
 //! ```
 
+#[cfg(not(target_arch = "wasm32"))]
+mod beside;
+pub mod blocks;
+mod bytes;
 mod decode;
 mod dtype;
 mod error;
+pub mod gguf;
 mod header;
+mod rows;
+mod shards;
+mod shown;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
+mod tensor_file;
 #[cfg(not(target_arch = "wasm32"))]
 mod write;
 
@@ -52,8 +63,13 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rows::Rows;
+
+pub use bytes::ByteSource;
 pub use dtype::Dtype;
 pub use error::WeightsError;
+pub use shards::{OwnedBytes, ShardError};
+pub use tensor_file::{Storage, Stored, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{NewTensor, write_safetensors};
 
@@ -67,8 +83,10 @@ pub struct TensorInfo {
     pub dtype: Dtype,
     /// Its shape, outermost dimension first; empty for a single number. A dimension may be 0.
     pub shape: Vec<usize>,
-    /// Where its elements are, in bytes from the start of the file; row-major, little-endian.
+    /// Where its elements are, in bytes from the start of its file; row-major, little-endian.
     pub range: Range<usize>,
+    /// The shard that has it, from 0, by name; 0 where there is one file.
+    pub shard: usize,
 }
 
 impl TensorInfo {
@@ -80,9 +98,9 @@ impl TensorInfo {
     }
 }
 
-/// The tensors of one file.
+/// The tensors of one file, or of the shards of one model.
 ///
-/// Clones share the file, which is unmapped or freed with the last of them.
+/// Clones share the files, which are unmapped or freed with the last of them.
 #[derive(Clone)]
 pub struct Weights {
     file: Arc<Inner>,
@@ -93,7 +111,13 @@ struct Inner {
     /// Sorted by name.
     tensors: Vec<TensorInfo>,
     metadata: BTreeMap<String, String>,
-    bytes: Box<dyn AsRef<[u8]> + Send + Sync>,
+    shards: Vec<Shard>,
+}
+
+/// One file of a model, or the only one.
+struct Shard {
+    name: String,
+    bytes: OwnedBytes,
 }
 
 impl Weights {
@@ -109,12 +133,12 @@ impl Weights {
                 name: name.to_owned(),
                 tensors: header.tensors,
                 metadata: header.metadata,
-                bytes: Box::new(bytes),
+                shards: vec![Shard { name: name.to_owned(), bytes: Box::new(bytes) }],
             }),
         })
     }
 
-    /// The path or name given when opening.
+    /// The path or name given when opening; of shards, their index's.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file.name
@@ -139,7 +163,7 @@ impl Weights {
         found.ok().map(|i| &tensors[i])
     }
 
-    /// The strings the file carries about itself; empty if it has none.
+    /// The strings the file carries about itself; empty if it has none. Of shards, the first one's.
     #[must_use]
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.file.metadata
@@ -159,6 +183,23 @@ impl Weights {
         self.find(name).map(|(_, bytes)| bytes)
     }
 
+    /// The stored elements of some rows of `name`. A row is one run of the innermost dimension; there are as many as the other
+    /// dimensions' product.
+    ///
+    /// # Errors
+    /// [`WeightsError::Missing`] if there is no such tensor, [`RowsOutside`](WeightsError::RowsOutside) if it has fewer rows
+    /// or its packed elements do not end with a byte there.
+    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<&[u8], WeightsError> {
+        let (info, bytes) = self.find(name)?;
+        let within = Rows::of(&info.shape, bytes.len() as u64).bytes(self.file_of(info), name, rows)?;
+        Ok(&bytes[within.start as usize..within.end as usize])
+    }
+
+    /// The file that has `info`.
+    fn file_of(&self, info: &TensorInfo) -> &str {
+        self.file.shards.get(info.shard).map_or(self.file(), |shard| &shard.name)
+    }
+
     /// The tensor called `name` and its bytes.
     fn find(&self, name: &str) -> Result<(&TensorInfo, &[u8]), WeightsError> {
         let info = self.get(name).ok_or_else(|| WeightsError::Missing {
@@ -166,10 +207,10 @@ impl Weights {
             tensor: name.to_owned(),
             count: self.file.tensors.len(),
         })?;
-        let all = (*self.file.bytes).as_ref();
+        let all = (*self.file.shards[info.shard].bytes).as_ref();
         // Only an owner of bytes that gives out fewer than when it was handed over fails here.
         let bytes = all.get(info.range.clone()).ok_or_else(|| WeightsError::Truncated {
-            file: self.file.name.clone(),
+            file: self.file_of(info).to_owned(),
             size: all.len() as u64,
             needed: info.range.end as u64,
             tensor: info.name.clone(),

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Serialize;
 
+use super::beside;
 use super::header::{HEADER_LIMIT, LENGTH_BYTES, METADATA, byte_size};
 use super::{Dtype, WeightsError};
 
@@ -42,18 +42,11 @@ pub fn write_safetensors(
     metadata: &BTreeMap<String, String>,
 ) -> Result<(), WeightsError> {
     let name = path.display().to_string();
-    let failed = |action, source| WeightsError::Io { file: name.clone(), action, source };
     let mut order: Vec<&NewTensor<'_>> = tensors.iter().collect();
     order.sort_by(|a, b| (b.dtype.bits(), &a.name).cmp(&(a.dtype.bits(), &b.name)));
     let header = header(&name, &order, metadata)?;
 
-    let (temporary, file) = create_beside(path).map_err(|error| failed("create a file beside it", error))?;
-    let written = write_all(file, &header, &order).and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        // The first failure is the one to report; a leftover that cannot be removed either is named by the same disk.
-        let _ = fs::remove_file(&temporary);
-        failed("write the file", error)
-    })
+    beside::replace(path, |file| write_all(file, &header, &order))
 }
 
 /// One member of the header.
@@ -110,32 +103,10 @@ fn header(file: &str, order: &[&NewTensor<'_>], metadata: &BTreeMap<String, Stri
     Ok(bytes)
 }
 
-/// A new, empty file in the directory of `path`, where renaming to `path` cannot cross file systems.
-fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
-    const ATTEMPTS: u32 = 64;
-    let Some(file_name) = path.file_name() else {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    };
-    let mut attempt = 0;
-    loop {
-        let mut name = OsString::from(".");
-        name.push(file_name);
-        name.push(format!(".{}-{attempt}.tmp", std::process::id()));
-        let candidate = path.with_file_name(name);
-        match File::create_new(&candidate) {
-            Ok(file) => return Ok((candidate, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt + 1 < ATTEMPTS => {
-                attempt += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn write_all(mut file: File, header: &[u8], order: &[&NewTensor<'_>]) -> io::Result<()> {
+fn write_all(file: &mut File, header: &[u8], order: &[&NewTensor<'_>]) -> io::Result<()> {
     file.write_all(header)?;
     for tensor in order {
         file.write_all(&tensor.bytes)?;
     }
-    file.sync_all()
+    Ok(())
 }

@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod agreement;
+mod blocks;
+mod gguf_mutated;
+mod gguf_refused;
+mod gguf_values;
 mod refused;
+mod shards;
 mod values;
 mod written;
 

@@ -241,8 +241,8 @@ fn missing_files_and_what_is_no_file() {
     let error = Weights::open(&missing).unwrap_err();
     assert_refused!(error, NotFound { file: missing.display().to_string() });
     let error = Weights::open(folder.path()).unwrap_err();
-    assert!(error.to_string().ends_with("give the path of a .safetensors file"));
-    assert_refused!(error, NotAFile { found: "a directory" });
+    assert!(error.to_string().ends_with("give the path of a file"));
+    assert_refused!(error, NoWeights { folder: folder.path().display().to_string(), found: 0_usize });
 
     let empty = folder.path().join("empty.safetensors");
     std::fs::write(&empty, []).unwrap();

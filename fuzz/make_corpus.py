@@ -1,0 +1,74 @@
+"""Writes the small files that fuzzing starts from: `python3 make_corpus.py`, standard library only."""
+
+import json
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+# Numbers of the value types of GGUF, with struct's letters for those of fixed size.
+SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+STRING, ARRAY = 8, 9
+
+
+def text(value):
+    encoded = value.encode()
+    return struct.pack("<Q", len(encoded)) + encoded
+
+
+def value(kind, content):
+    if kind == STRING:
+        return text(content)
+    if kind == ARRAY:
+        inner, items = content
+        return struct.pack("<IQ", inner, len(items)) + b"".join(value(inner, item) for item in items)
+    return struct.pack("<" + SCALARS[kind], content)
+
+
+def gguf(entries, tensors, version=3, alignment=32):
+    """A file of `entries` (key, type, value) and `tensors` (name, dimensions innermost first, type, bytes)."""
+    out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(entries))
+    for key, kind, content in entries:
+        out += text(key) + struct.pack("<I", kind) + value(kind, content)
+    data = b""
+    for name, dimensions, kind, content in tensors:
+        data += b"\0" * (-len(data) % alignment)
+        out += text(name) + struct.pack("<I", len(dimensions))
+        out += b"".join(struct.pack("<Q", size) for size in dimensions) + struct.pack("<IQ", kind, len(data))
+        data += content
+    return out + b"\0" * (-len(out) % alignment) + data
+
+
+def safetensors(header, data):
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+def main():
+    every = [(f"k{kind}", kind, 1) for kind in SCALARS] + [
+        ("text", STRING, "a\0b"),
+        ("texts", ARRAY, (STRING, ["a", "", "bc"])),
+        ("nested", ARRAY, (ARRAY, [(4, [1, 2]), (STRING, ["x"]), (0, [])])),
+    ]
+    blocks = [("f32", [2], 0, bytes(8)), ("q4_0", [32, 2], 2, bytes(36)), ("q6_k", [256], 14, bytes(210))]
+    split = [("split.no", 2, 0), ("split.count", 2, 2), ("split.tensors.count", 5, 0)]
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    half = {"dtype": "F16", "shape": [1, 1], "data_offsets": [8, 10]}
+    files = {
+        "gguf/empty": gguf([], []),
+        "gguf/metadata": gguf(every, []),
+        "gguf/tensors": gguf([], blocks),
+        "gguf/version-2": gguf([("k", STRING, "v")], blocks[:1], version=2),
+        "gguf/aligned": gguf([("general.alignment", 4, 64)], blocks[:2], alignment=64),
+        "gguf/split": gguf(split, []),
+        "safetensors/empty": safetensors({}, b""),
+        "safetensors/one": safetensors({"a": entry}, bytes(8)),
+        "safetensors/two": safetensors({"__metadata__": {"format": "pt"}, "a": entry, "b": half}, bytes(10)),
+    }
+    for name, content in files.items():
+        path = CORPUS / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    main()
