@@ -35,6 +35,8 @@ pub struct DecoderConfig {
     pub tied: bool,
     /// Queries, keys and values come from one tensor, and so do gates and units.
     pub fused: bool,
+    /// The rows of query and key heads come as pairs that turn together, not as halves.
+    pub interleaved: bool,
     /// Queries, keys and values have a bias.
     pub qkv_bias: bool,
     /// The attention's output has a bias.
@@ -146,6 +148,7 @@ impl DecoderConfig {
             unit,
             tied: flag("tie_word_embeddings", gemma)?,
             fused: model_type == "phi3",
+            interleaved: false,
             qkv_bias: bias || model_type == "qwen2",
             output_bias: bias,
             mlp_bias: flag("mlp_bias", false)?,

@@ -4,7 +4,10 @@
 //! and values of every layer, which stay on the device. A new member of the family is a change of [`DecoderConfig`].
 
 mod config;
+mod config_gguf;
+mod matrix;
 mod model;
+mod names;
 mod network;
 mod rope;
 mod session;

@@ -5,7 +5,7 @@ use super::weights::Tensors;
 use super::{DecoderConfig, Session};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States};
-use lampyris_engine::weights::Weights;
+use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,30 +13,30 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A decoder's files.
 #[derive(Debug, Clone)]
 pub struct DecoderFiles {
-    /// The weights, with Hugging Face's tensor names.
-    pub weights: Weights,
-    /// `config.json`.
-    pub config: Vec<u8>,
+    /// The weights: Hugging Face's tensors, or a GGUF file.
+    pub weights: TensorFile,
+    /// `config.json`, which a GGUF file does without.
+    pub config: Option<Vec<u8>>,
 }
 
 impl DecoderFiles {
-    /// Opens `config.json` and `model.safetensors` of a folder.
+    /// Opens a folder with `config.json` and the weights in one or several `.safetensors` files, or a `.gguf` file.
     ///
     /// # Errors
-    /// [`Error::Missing`], [`Error::NoWeights`] or [`Error::Unreadable`] with the path; [`Error::Weights`].
+    /// [`Error::Missing`] or [`Error::Unreadable`] with the path; [`Error::Weights`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<DecoderFiles> {
-        let folder = folder.as_ref();
-        let shown = folder.display().to_string();
-        if !folder.exists() {
-            return Err(Error::Missing { path: shown });
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<DecoderFiles> {
+        let path = path.as_ref();
+        if !path.exists() {
+            return Err(Error::Missing { path: path.display().to_string() });
         }
-        let file = folder.join("model.safetensors");
-        if !file.exists() {
-            return Err(Error::NoWeights { folder: shown });
-        }
-        let config = crate::source::read_small(&folder.join("config.json"), 16 << 20)?;
-        Ok(DecoderFiles { weights: Weights::open(&file)?, config })
+        let weights = TensorFile::open(path)?;
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let config = match weights {
+            TensorFile::Gguf(_) => None,
+            _ => Some(crate::source::read_small(&folder.join("config.json"), 16 << 20)?),
+        };
+        Ok(DecoderFiles { weights, config })
     }
 }
 
@@ -63,7 +63,10 @@ impl Decoder {
     /// # Errors
     /// [`Error::Config`] or [`Error::Unsupported`] for the configuration; [`Error::Incomplete`] for the weights.
     pub fn new(gpu: &Gpu, files: DecoderFiles) -> Result<Decoder> {
-        let config = DecoderConfig::read("config.json", &files.config)?;
+        let config = match &files.weights {
+            TensorFile::Gguf(gguf) => DecoderConfig::of_gguf(gguf)?,
+            _ => DecoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?,
+        };
         let tensors = Tensors::new(files.weights, config)?;
         let inner = Inner { gpu: gpu.clone(), tensors, store: ConstantStore::new(), plans: Mutex::default() };
         Ok(Decoder { inner: Arc::new(inner) })

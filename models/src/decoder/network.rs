@@ -3,7 +3,9 @@
 //! Llama: Touvron et al. 2023. Reference implementation: Hugging Face transformers.
 
 use super::DecoderConfig;
-use super::weights::{Matrix, Norm, Tensors};
+use super::matrix::Matrix;
+use super::names::Part;
+use super::weights::Tensors;
 use crate::Result;
 use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, RopeStore, Sample};
 use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
@@ -77,7 +79,8 @@ fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usiz
     let name = |part: &str| format!("layers.{layer}.{part}");
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
     let matrix = tensors.qkv(layer);
-    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Norm::Attention)]].concat();
+    let mut inputs =
+        [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Part::AttentionNorm)]].concat();
     inputs.extend(config.qkv_bias.then(|| tensors.bias(b, &matrix)));
     let qkv = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
     let qkv = b.apply(name("qkv"), qkv, &inputs)?;
@@ -93,7 +96,7 @@ fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usiz
     let (scale, softcap) = (config.score_factor, config.score_cap);
     let attention = Attention { query_heads, key_heads, head, scale, window, softcap };
     let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
-    let (after, bias) = (Norm::AfterAttention, config.output_bias);
+    let (after, bias) = (Part::AfterAttention, config.output_bias);
     project(b, tensors, &tensors.output(layer), (layer, after, bias), [attended, x])
 }
 
@@ -101,7 +104,7 @@ fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usiz
 fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> Result<TensorId> {
     let config = tensors.config();
     let matrix = tensors.gate_up(layer);
-    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Norm::Mlp)]].concat();
+    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Part::UnitsNorm)]].concat();
     inputs.extend(config.mlp_bias.then(|| tensors.bias(b, &matrix)));
     let gated = Dense {
         norm: Some(config.epsilon),
@@ -111,7 +114,7 @@ fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> R
         ..Dense::default()
     };
     let units = b.apply(format!("layers.{layer}.gate_up"), gated, &inputs)?;
-    project(b, tensors, &tensors.down(layer), (layer, Norm::AfterMlp, config.mlp_bias), [units, x])
+    project(b, tensors, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
 /// What a block gives, back in the columns of the residual stream, normalized where the model does so, and added to it.
@@ -119,7 +122,7 @@ fn project(
     b: &mut PlanBuilder,
     tensors: &Tensors,
     matrix: &Matrix,
-    (layer, after, bias): (usize, Norm, bool),
+    (layer, after, bias): (usize, Part, bool),
     [block, x]: [TensorId; 2],
 ) -> Result<TensorId> {
     let config = tensors.config();
@@ -127,13 +130,13 @@ fn project(
     inputs.extend(bias.then(|| tensors.bias(b, matrix)));
     inputs.extend((!config.post_norm).then_some(x));
     let dense = Dense { bias, residual: !config.post_norm, ..Dense::default() };
-    let made = b.apply(matrix.name(), dense, &inputs)?;
+    let made = b.apply(matrix.name.as_str(), dense, &inputs)?;
     if !config.post_norm {
         return Ok(made);
     }
     let norm = kernels::text::Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
     let gain = tensors.gain(b, layer, after);
-    Ok(b.apply(format!("{}.norm", matrix.name()), norm, &[made, gain, x])?)
+    Ok(b.apply(format!("{}.norm", matrix.name), norm, &[made, gain, x])?)
 }
 
 /// The cosines and sines of every position.

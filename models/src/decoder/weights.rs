@@ -1,36 +1,20 @@
-//! From a decoder's tensors in the file to the panels its kernels read: rows of several tensors joined, gates beside their units.
+//! A decoder's tensors: which the file must have, and the constants that plans make of them.
 
 use super::DecoderConfig;
+use super::matrix::{Matrix, Piece, Rows};
+use super::names::{Naming, Part, bias_of};
 use crate::error::{Problem, Problems};
 use crate::{Error, Result};
-use lampyris_engine::kernels::text::{Dense, Scheme};
-use lampyris_engine::kernels::{Desc, Format, HostTensor, panel};
+use lampyris_engine::kernels::{Desc, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
-use lampyris_engine::weights::{Dtype, Weights};
+use lampyris_engine::weights::TensorFile;
 use std::sync::Arc;
 
-/// How the rows of a matrix come from tensors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Rows {
-    /// One tensor's after another's.
-    Stacked,
-    /// The first half of them all are gates of the second, in panels of 16 and 16.
-    Gated,
-}
-
-/// A matrix of the network: some tensors `[rows, columns]` of the file.
-#[derive(Debug, Clone)]
-pub(super) struct Matrix {
-    name: String,
-    parts: Vec<(String, usize)>,
-    columns: usize,
-    rows: Rows,
-}
-
-/// The names of a decoder's tensors, as Hugging Face writes them.
+/// A decoder's weights and what they are.
 #[derive(Debug, Clone)]
 pub(super) struct Tensors {
-    weights: Weights,
+    file: TensorFile,
+    naming: Naming,
     config: DecoderConfig,
 }
 
@@ -39,11 +23,15 @@ impl Tensors {
     ///
     /// # Errors
     /// [`Error::Incomplete`] with every tensor that is missing or mis-shaped.
-    pub(super) fn new(weights: Weights, config: DecoderConfig) -> Result<Tensors> {
-        let tensors = Tensors { weights, config };
+    pub(super) fn new(file: TensorFile, config: DecoderConfig) -> Result<Tensors> {
+        let naming = match file {
+            TensorFile::Gguf(_) => Naming::Gguf,
+            _ => Naming::HuggingFace { post_norm: config.post_norm },
+        };
+        let tensors = Tensors { file, naming, config };
         let problems = tensors.problems();
         if !problems.is_empty() {
-            let (file, model) = (tensors.weights.file().to_owned(), tensors.config.model_type.clone());
+            let (file, model) = (tensors.file.file().to_owned(), tensors.config.model_type.clone());
             return Err(Error::Incomplete { file, model, problems: Problems(problems) });
         }
         Ok(tensors)
@@ -58,11 +46,9 @@ impl Tensors {
         let c = &self.config;
         let mut all: Vec<(String, Vec<usize>)> = Vec::new();
         let mut matrix = |matrix: Matrix, bias: bool| {
-            for (name, rows) in matrix.parts {
-                if bias {
-                    all.push((bias_of(&name), vec![rows]));
-                }
-                all.push((name, vec![rows, matrix.columns]));
+            for piece in matrix.pieces {
+                all.extend(bias.then(|| (bias_of(&piece.tensor), vec![piece.rows])));
+                all.push((piece.tensor, vec![piece.rows, matrix.columns]));
             }
         };
         matrix(self.embedding(), false);
@@ -74,31 +60,31 @@ impl Tensors {
             matrix(self.down(layer), c.mlp_bias);
         }
         for layer in 0..c.layers {
-            let norms = [Norm::Attention, Norm::Mlp].into_iter();
-            let post = [Norm::AfterAttention, Norm::AfterMlp].into_iter().filter(|_| c.post_norm);
-            all.extend(norms.chain(post).map(|norm| (self.norm(layer, norm), vec![c.hidden])));
-            if c.head_norm {
-                all.extend(head_norms(layer).map(|name| (name, vec![c.head])));
-            }
+            let post = [Part::AfterAttention, Part::AfterUnits].into_iter().filter(|_| c.post_norm);
+            let norms = [Part::AttentionNorm, Part::UnitsNorm].into_iter().chain(post);
+            all.extend(norms.map(|norm| (self.naming.of(layer, norm), vec![c.hidden])));
+            let heads = [Part::QueryNorm, Part::KeyNorm].into_iter().filter(|_| c.head_norm);
+            all.extend(heads.map(|norm| (self.naming.of(layer, norm), vec![c.head])));
         }
-        all.push((LAST_NORM.to_owned(), vec![c.hidden]));
+        all.push((self.naming.last_norm().to_owned(), vec![c.hidden]));
         all
     }
 
     fn problems(&self) -> Vec<Problem> {
         let problem = |(name, shape): (String, Vec<usize>)| {
             let expected = shape.iter().copied().map(Some).collect();
-            match self.weights.get(&name) {
-                Some(info) if info.shape == shape => None,
-                Some(info) => Some(Problem::Shape { name, expected, found: info.shape.clone() }),
+            match self.file.get(&name) {
+                Some(tensor) if tensor.shape == shape => None,
+                Some(tensor) => Some(Problem::Shape { expected, found: tensor.shape.to_vec(), name }),
                 None => Some(Problem::Missing { name, expected, or_batch_norm: None }),
             }
         };
         self.expected().into_iter().filter_map(problem).collect()
     }
 
+    /// The table of embeddings.
     pub(super) fn embedding(&self) -> Matrix {
-        self.matrix(EMBEDDING, vec![(EMBEDDING.to_owned(), self.config.vocabulary)], self.config.hidden, Rows::Stacked)
+        self.whole("embedding", self.naming.embedding().to_owned(), self.config.vocabulary, self.config.hidden)
     }
 
     /// The matrix of the logits.
@@ -106,194 +92,117 @@ impl Tensors {
         if self.config.tied {
             return self.embedding();
         }
-        self.matrix(HEAD, vec![(HEAD.to_owned(), self.config.vocabulary)], self.config.hidden, Rows::Stacked)
+        self.whole("head", self.naming.head().to_owned(), self.config.vocabulary, self.config.hidden)
     }
 
+    /// Queries, keys and values of a layer.
     pub(super) fn qkv(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let rows = [c.query_heads, c.key_heads, c.key_heads].map(|heads| heads * c.head);
-        let tensor = |part: &str| format!("model.layers.{layer}.self_attn.{part}_proj.weight");
-        let parts = match c.fused {
-            true => vec![(tensor("qkv"), rows.iter().sum())],
-            false => ["q", "k", "v"].map(tensor).into_iter().zip(rows).collect(),
+        let heads = [(Part::Queries, c.query_heads), (Part::Keys, c.key_heads), (Part::Values, c.key_heads)];
+        let interleaved = |part: Part| (c.interleaved && part != Part::Values).then_some(c.head);
+        let piece = |(part, heads): (Part, usize)| Piece {
+            tensor: self.naming.of(layer, part),
+            rows: heads * c.head,
+            interleaved: interleaved(part),
         };
-        self.matrix(&format!("layers.{layer}.qkv"), parts, c.hidden, Rows::Stacked)
+        let pieces = match c.fused {
+            true => vec![Piece {
+                tensor: self.naming.of(layer, Part::FusedAttention),
+                rows: (c.query_heads + 2 * c.key_heads) * c.head,
+                interleaved: None,
+            }],
+            false => heads.map(piece).to_vec(),
+        };
+        Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked }
     }
 
+    /// The projection of a layer's attention.
     pub(super) fn output(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let parts = vec![(format!("model.layers.{layer}.self_attn.o_proj.weight"), c.hidden)];
-        self.matrix(&format!("layers.{layer}.output"), parts, c.query_heads * c.head, Rows::Stacked)
+        self.whole(
+            &format!("layers.{layer}.output"),
+            self.naming.of(layer, Part::Output),
+            c.hidden,
+            c.query_heads * c.head,
+        )
     }
 
+    /// Gates and units of a layer.
     pub(super) fn gate_up(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let tensor = |part: &str| format!("model.layers.{layer}.mlp.{part}_proj.weight");
-        let parts = match c.fused {
-            true => vec![(tensor("gate_up"), 2 * c.intermediate)],
-            false => vec![(tensor("gate"), c.intermediate), (tensor("up"), c.intermediate)],
+        let piece = |part: Part, rows: usize| Piece { tensor: self.naming.of(layer, part), rows, interleaved: None };
+        let pieces = match c.fused {
+            true => vec![piece(Part::FusedUnits, 2 * c.intermediate)],
+            false => vec![piece(Part::Gate, c.intermediate), piece(Part::Up, c.intermediate)],
         };
-        self.matrix(&format!("layers.{layer}.gate_up"), parts, c.hidden, Rows::Gated)
+        Matrix { name: format!("layers.{layer}.gate_up"), pieces, columns: c.hidden, rows: Rows::Gated }
     }
 
+    /// The projection of a layer's units.
     pub(super) fn down(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let parts = vec![(format!("model.layers.{layer}.mlp.down_proj.weight"), c.hidden)];
-        self.matrix(&format!("layers.{layer}.down"), parts, c.intermediate, Rows::Stacked)
+        self.whole(&format!("layers.{layer}.down"), self.naming.of(layer, Part::Down), c.hidden, c.intermediate)
     }
 
-    /// The name of a layer's norm.
-    fn norm(&self, layer: usize, norm: Norm) -> String {
-        let name = match (norm, self.config.post_norm) {
-            (Norm::Attention, _) => "input_layernorm",
-            (Norm::AfterAttention, _) | (Norm::Mlp, false) => "post_attention_layernorm",
-            (Norm::Mlp, true) => "pre_feedforward_layernorm",
-            (Norm::AfterMlp, _) => "post_feedforward_layernorm",
+    fn whole(&self, name: &str, tensor: String, rows: usize, columns: usize) -> Matrix {
+        let pieces = vec![Piece { tensor, rows, interleaved: None }];
+        Matrix { name: name.to_owned(), pieces, columns, rows: Rows::Stacked }
+    }
+
+    /// The tensors of a matrix, as constants of a plan.
+    pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> Vec<TensorId> {
+        let descs = matrix.scheme(&self.file).descs(matrix.height(), matrix.columns);
+        let constant = |desc: Desc| {
+            let (file, matrix, made) = (self.file.clone(), matrix.clone(), desc.clone());
+            let name = format!("{}.{}", matrix.name, desc.format.label());
+            let make: Maker = Arc::new(move || matrix.tensor(&file, &made));
+            builder.constant(name, desc, make)
         };
-        format!("model.layers.{layer}.{name}.weight")
+        descs.into_iter().map(constant).collect()
     }
 
-    /// The gain of a layer's norm, as a constant of a plan.
-    pub(super) fn gain(&self, builder: &mut PlanBuilder, layer: usize, norm: Norm) -> TensorId {
-        self.vector(builder, vec![self.norm(layer, norm)], vec![self.config.hidden], self.config.gain_offset)
-    }
-
-    /// The gain of the norm before the head.
-    pub(super) fn last_gain(&self, builder: &mut PlanBuilder) -> TensorId {
-        self.vector(builder, vec![LAST_NORM.to_owned()], vec![self.config.hidden], self.config.gain_offset)
-    }
-
-    /// The gains of the heads of queries, and of keys.
-    pub(super) fn head_gains(&self, builder: &mut PlanBuilder, layer: usize) -> TensorId {
-        self.vector(builder, head_norms(layer).to_vec(), vec![2, self.config.head], self.config.gain_offset)
-    }
-
-    /// The bias of a matrix, its values in the order of the matrix's rows.
+    /// The bias of a matrix, its values in the order of the matrix's rows, as a constant of a plan.
     pub(super) fn bias(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> TensorId {
-        let (weights, of, desc) = (self.weights.clone(), matrix.clone(), Desc::f32([matrix.height()]));
+        let (file, of, desc) = (self.file.clone(), matrix.clone(), Desc::f32([matrix.height()]));
         let made = desc.clone();
         let make: Maker = Arc::new(move || {
             let mut values = vec![0.0; of.height()];
-            for (part, (name, _)) in of.parts.iter().enumerate() {
-                for (row, value) in
-                    weights.f32(&bias_of(name)).map_err(|error| error.to_string())?.into_iter().enumerate()
-                {
-                    values[of.place(part, row)] = value;
-                }
+            for (at, piece) in of.pieces.iter().enumerate() {
+                let bias = file.f32(&bias_of(&piece.tensor)).map_err(|error| error.to_string())?;
+                bias.into_iter().enumerate().for_each(|(row, value)| values[of.place(at, row)] = value);
             }
             Ok(HostTensor::from_values(made.clone(), &values))
         });
         builder.constant(format!("{}.bias", matrix.name), desc, make)
     }
 
-    fn matrix(&self, name: &str, parts: Vec<(String, usize)>, columns: usize, rows: Rows) -> Matrix {
-        Matrix { name: name.to_owned(), parts, columns, rows }
+    /// The gain of a layer's norm, as a constant of a plan.
+    pub(super) fn gain(&self, builder: &mut PlanBuilder, layer: usize, norm: Part) -> TensorId {
+        self.gains(builder, vec![self.naming.of(layer, norm)], vec![self.config.hidden])
     }
 
-    /// How the matrix is stored: as its tensors are if they agree, and else in f32, which holds all of them exactly.
-    fn scheme(&self, matrix: &Matrix) -> Scheme {
-        let scheme = |(name, _): &(String, usize)| match self.weights.get(name).map(|info| info.dtype) {
-            Some(Dtype::F16) => Scheme::F16,
-            Some(Dtype::BF16) => Scheme::Bf16,
-            _ => Scheme::F32,
-        };
-        let mut schemes = matrix.parts.iter().map(scheme);
-        let first = schemes.next().unwrap_or(Scheme::F32);
-        if schemes.all(|other| other == first) { first } else { Scheme::F32 }
+    /// The gain of the norm before the head, as a constant of a plan.
+    pub(super) fn last_gain(&self, builder: &mut PlanBuilder) -> TensorId {
+        self.gains(builder, vec![self.naming.last_norm().to_owned()], vec![self.config.hidden])
     }
 
-    /// The tensors of a matrix, as constants of a plan.
-    pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> Vec<TensorId> {
-        let descs = self.scheme(matrix).descs(matrix.height(), matrix.columns);
-        let constant = |desc: Desc| {
-            let (weights, matrix, made) = (self.weights.clone(), matrix.clone(), desc.clone());
-            let name = format!("{}.{}", matrix.name, desc.format.label());
-            let make: Maker = Arc::new(move || matrix.tensor(&weights, &made));
-            builder.constant(name, desc, make)
-        };
-        descs.into_iter().map(constant).collect()
+    /// The gains of the heads of queries, and of keys, as a constant of a plan.
+    pub(super) fn head_gains(&self, builder: &mut PlanBuilder, layer: usize) -> TensorId {
+        let names = [Part::QueryNorm, Part::KeyNorm].map(|norm| self.naming.of(layer, norm));
+        self.gains(builder, names.to_vec(), vec![2, self.config.head])
     }
 
-    /// Vectors of the file joined, with `offset` added to each value, as a constant of a plan.
-    fn vector(&self, builder: &mut PlanBuilder, names: Vec<String>, shape: Vec<usize>, offset: f32) -> TensorId {
-        let (weights, desc) = (self.weights.clone(), Desc::f32(shape));
+    /// Gains of the file joined, each with what the model adds to it.
+    fn gains(&self, builder: &mut PlanBuilder, names: Vec<String>, shape: Vec<usize>) -> TensorId {
+        let (file, offset, desc) = (self.file.clone(), self.config.gain_offset, Desc::f32(shape));
         let (name, made) = (names.join("+"), desc.clone());
         let make: Maker = Arc::new(move || {
             let mut values = Vec::with_capacity(made.len());
             for name in &names {
-                values.extend(weights.f32(name).map_err(|error| error.to_string())?.into_iter().map(|v| v + offset));
+                values.extend(file.f32(name).map_err(|error| error.to_string())?.into_iter().map(|v| v + offset));
             }
             Ok(HostTensor::from_values(made.clone(), &values))
         });
         builder.constant(name, desc, make)
-    }
-}
-
-/// Where in a layer a norm stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Norm {
-    /// Before the attention.
-    Attention,
-    /// After the attention, before it is added.
-    AfterAttention,
-    /// Before the gated units.
-    Mlp,
-    /// After the gated units' projection, before it is added.
-    AfterMlp,
-}
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const LAST_NORM: &str = "model.norm.weight";
-const HEAD: &str = "lm_head.weight";
-
-/// The gains of the norms of query heads and key heads.
-fn head_norms(layer: usize) -> [String; 2] {
-    ["q", "k"].map(|part| format!("model.layers.{layer}.self_attn.{part}_norm.weight"))
-}
-
-/// The bias beside a weight.
-fn bias_of(weight: &str) -> String {
-    weight.strip_suffix("weight").unwrap_or(weight).to_owned() + "bias"
-}
-
-impl Matrix {
-    /// Its name in plans.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Rows, those that pad a panel of gates included.
-    fn height(&self) -> usize {
-        match self.rows {
-            Rows::Stacked => self.parts.iter().map(|(_, rows)| rows).sum(),
-            Rows::Gated => Dense::gated_rows(self.parts.iter().map(|(_, rows)| rows).sum::<usize>() / 2),
-        }
-    }
-
-    /// Where each row of part `part` goes.
-    fn place(&self, part: usize, row: usize) -> usize {
-        let row = self.parts[..part].iter().map(|(_, rows)| rows).sum::<usize>() + row;
-        let width = self.parts.iter().map(|(_, rows)| rows).sum::<usize>() / 2;
-        match self.rows {
-            Rows::Stacked => row,
-            Rows::Gated if row < width => Dense::gate_row(row),
-            Rows::Gated => Dense::gate_row(row - width) + 16,
-        }
-    }
-
-    /// The panel that `desc` says, from the file.
-    fn tensor(&self, weights: &Weights, desc: &Desc) -> Result<HostTensor, String> {
-        let Format::Panel(code) = desc.format else { return Err(format!("{desc} is no panel")) };
-        let mut tensor = HostTensor::zeros(desc.clone());
-        for (part, (name, _)) in self.parts.iter().enumerate() {
-            let values = weights.f32(name).map_err(|error| error.to_string())?;
-            for (row, values) in values.chunks_exact(self.columns.max(1)).enumerate() {
-                let to = self.place(part, row);
-                for (column, value) in values.iter().enumerate() {
-                    panel::put(code, &mut tensor.words, self.columns, (to, column), *value);
-                }
-            }
-        }
-        Ok(tensor)
     }
 }

@@ -1,0 +1,173 @@
+//! What the metadata of a GGUF file says of a decoder.
+
+use super::{DecoderConfig, Rope};
+use crate::error::shown;
+use crate::{Error, Result};
+use lampyris_engine::kernels::text::{Attention, Unit};
+use lampyris_engine::weights::gguf::{Gguf, Value};
+
+/// The metadata of one file, its keys below the architecture's name.
+struct Metadata<'a> {
+    gguf: &'a Gguf,
+    architecture: &'a str,
+}
+
+impl Metadata<'_> {
+    fn value(&self, key: &str) -> Option<Value<'_>> {
+        self.gguf.value(&format!("{}.{key}", self.architecture))
+    }
+
+    fn wrong(&self, key: &str, expected: &'static str) -> Error {
+        let found = self.value(key).map_or("missing".to_owned(), |value| shown(&format!("{value:?}")));
+        Error::Config {
+            file: self.gguf.file().to_owned(),
+            key: format!("{}.{key}", self.architecture),
+            found,
+            expected,
+        }
+    }
+
+    fn unsupported(&self, key: &str, found: &str, instead: &'static str) -> Error {
+        Error::Unsupported { file: self.gguf.file().to_owned(), key: key.to_owned(), found: shown(found), instead }
+    }
+
+    fn size(&self, key: &str) -> Result<Option<usize>> {
+        let expected = "a whole number from 1 to 16777216";
+        let read = |value: Value<'_>| value.integer().filter(|v| (1..=1 << 24).contains(v)).map(|v| v as usize);
+        self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, expected))).transpose()
+    }
+
+    fn needed(&self, key: &str) -> Result<usize> {
+        self.size(key)?.ok_or_else(|| self.wrong(key, "a whole number from 1 to 16777216"))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>> {
+        let read = |value: Value<'_>| value.number().filter(|v| *v > 0.0 && *v < 1e12);
+        self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, "a number above 0"))).transpose()
+    }
+
+    fn rows(&self, tensor: &str) -> Option<&[usize]> {
+        self.gguf.get(tensor).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// Angles from the file's factors for each pair, or from what the metadata says of scaling.
+    fn rope(&self, head: usize, context: usize) -> Result<Rope> {
+        let theta = self.number("rope.freq_base")?.unwrap_or(1e4);
+        let original = self.number("rope.scaling.original_context_length")?.unwrap_or(context as f64);
+        let factors = |tensor: &str| -> Result<Option<Vec<f64>>> {
+            if self.gguf.get(tensor).is_none() {
+                return Ok(None);
+            }
+            let factors: Vec<f64> = self.gguf.f32(tensor)?.into_iter().map(f64::from).collect();
+            let fits = factors.len() == head / 2 && factors.iter().all(|factor| *factor > 0.0);
+            let instead = "it holds a number above 0 for each pair of a head";
+            if fits {
+                Ok(Some(factors))
+            } else {
+                Err(self.unsupported(tensor, &format!("{} numbers", factors.len()), instead))
+            }
+        };
+        if let Some(all) = factors("rope_freqs.weight")? {
+            return Ok(Rope::Long { theta, short: all.clone(), long: all, original, attention: 1.0 });
+        }
+        if let (Some(short), Some(long)) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?)
+        {
+            let factor = context as f64 / original;
+            let known = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
+            let attention = self.number("rope.scaling.attn_factor")?.unwrap_or(known);
+            return Ok(Rope::Long { theta, short, long, original, attention });
+        }
+        let kind = match self.value("rope.scaling.type") {
+            Some(Value::String(kind)) => kind,
+            _ => "none",
+        };
+        let factor =
+            || self.number("rope.scaling.factor")?.ok_or_else(|| self.wrong("rope.scaling.factor", "a number above 0"));
+        match kind {
+            "none" => Ok(Rope::Plain { theta }),
+            "linear" => Ok(Rope::Linear { theta, factor: factor()? }),
+            "yarn" => {
+                let factor = factor()?;
+                let attention = 0.1 * factor.ln() + 1.0;
+                Ok(Rope::Yarn { theta, factor, fast: 32.0, slow: 1.0, original, attention })
+            }
+            other => Err(self.unsupported("rope.scaling.type", other, "known are none, linear and yarn")),
+        }
+    }
+}
+
+impl DecoderConfig {
+    /// Reads the metadata of a GGUF file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what is missing or out of range; [`Error::Unsupported`] for an architecture or a setting this library
+    /// does not know.
+    pub fn of_gguf(gguf: &Gguf) -> Result<DecoderConfig> {
+        let architecture = match gguf.value("general.architecture") {
+            Some(Value::String(name)) => name,
+            _ => "",
+        };
+        let of = Metadata { gguf, architecture };
+        if !["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"].contains(&architecture) {
+            let instead = "known are llama, qwen2, qwen3, gemma2, gemma3 and phi3";
+            return Err(of.unsupported("general.architecture", architecture, instead));
+        }
+        if of.size("expert_count")?.is_some_and(|experts| experts > 1) {
+            return Err(of.unsupported("expert_count", "more than one", "mixtures of experts are not known"));
+        }
+        let (hidden, query_heads) = (of.needed("embedding_length")?, of.needed("attention.head_count")?);
+        let key_heads = of.size("attention.head_count_kv")?.unwrap_or(query_heads);
+        let head = of.size("attention.key_length")?.unwrap_or(hidden / query_heads);
+        if query_heads % key_heads != 0 {
+            return Err(of.wrong("attention.head_count_kv", "a divisor of attention.head_count"));
+        }
+        if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
+            return Err(of.wrong("attention.key_length", "a multiple of 4 up to 256"));
+        }
+        if of.size("rope.dimension_count")?.is_some_and(|turned| turned != head) {
+            return Err(of.wrong("rope.dimension_count", "the size of a head"));
+        }
+        let Some([vocabulary, _]) = of.rows("token_embd.weight") else {
+            return Err(of.unsupported("token_embd.weight", "missing or no matrix", "it is the table of embeddings"));
+        };
+        let (context, layers) = (of.size("context_length")?.unwrap_or(2048), of.needed("block_count")?);
+        let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(head, context)?);
+        let window = of.size("attention.sliding_window")?.map(|window| window as u32);
+        let sees_window = |layer: usize| match architecture {
+            "gemma2" => layer % 2 == 0,
+            "gemma3" => (layer + 1) % 6 != 0,
+            "llama" | "phi3" => true,
+            _ => false,
+        };
+        Ok(DecoderConfig {
+            model_type: architecture.to_owned(),
+            hidden,
+            intermediate: of.needed("feed_forward_length")?,
+            layers,
+            query_heads,
+            key_heads,
+            head,
+            vocabulary: *vocabulary,
+            context,
+            epsilon: of.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6) as f32,
+            unit: if gemma { Unit::GeluTanh } else { Unit::Silu },
+            tied: gguf.get("output.weight").is_none(),
+            fused: architecture == "phi3",
+            interleaved: architecture == "llama",
+            qkv_bias: gguf.get("blk.0.attn_q.bias").is_some(),
+            output_bias: gguf.get("blk.0.attn_output.bias").is_some(),
+            mlp_bias: gguf.get("blk.0.ffn_down.bias").is_some(),
+            head_norm: gguf.get("blk.0.attn_q_norm.weight").is_some(),
+            post_norm: gemma,
+            // The file's gains have the one that Gemma adds in them already.
+            gain_offset: 0.0,
+            embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
+            score_factor: 1.0 / (head as f32).sqrt(),
+            score_cap: of.number("attn_logit_softcapping")?.map(|cap| cap as f32),
+            logit_cap: of.number("final_logit_softcapping")?.map(|cap| cap as f32),
+            windows: (0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect(),
+            local_rope: if architecture == "gemma3" { Rope::Plain { theta: 1e4 } } else { rope.clone() },
+            rope,
+        })
+    }
+}

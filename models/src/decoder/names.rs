@@ -1,0 +1,124 @@
+//! What the files call a decoder's tensors: Hugging Face's names and GGUF's.
+
+/// A tensor of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Weights of queries.
+    Queries,
+    /// Weights of keys.
+    Keys,
+    /// Weights of values.
+    Values,
+    /// Weights of queries, keys and values in one.
+    FusedAttention,
+    /// Weights of the attention's projection.
+    Output,
+    /// Weights of gates.
+    Gate,
+    /// Weights of the units they gate.
+    Up,
+    /// Weights of gates and units in one.
+    FusedUnits,
+    /// Weights of the units' projection.
+    Down,
+    /// Gains of the query heads' norm.
+    QueryNorm,
+    /// Gains of the key heads' norm.
+    KeyNorm,
+    /// Gains of the norm before the attention.
+    AttentionNorm,
+    /// Gains of the norm after the attention, before it is added.
+    AfterAttention,
+    /// Gains of the norm before the gated units.
+    UnitsNorm,
+    /// Gains of the norm after the units' projection, before it is added.
+    AfterUnits,
+}
+
+/// Whose names a file uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// Hugging Face's; with norms after the blocks the norm before the units has another name.
+    HuggingFace {
+        /// Whether blocks are followed by norms.
+        post_norm: bool,
+    },
+    /// llama.cpp's.
+    Gguf,
+}
+
+impl Naming {
+    /// The table of embeddings.
+    pub(super) fn embedding(self) -> &'static str {
+        match self {
+            Naming::HuggingFace { .. } => "model.embed_tokens.weight",
+            Naming::Gguf => "token_embd.weight",
+        }
+    }
+
+    /// The matrix of the logits, where it is not the table.
+    pub(super) fn head(self) -> &'static str {
+        match self {
+            Naming::HuggingFace { .. } => "lm_head.weight",
+            Naming::Gguf => "output.weight",
+        }
+    }
+
+    /// Gains of the norm before the head.
+    pub(super) fn last_norm(self) -> &'static str {
+        match self {
+            Naming::HuggingFace { .. } => "model.norm.weight",
+            Naming::Gguf => "output_norm.weight",
+        }
+    }
+
+    /// A tensor of a layer.
+    pub(super) fn of(self, layer: usize, part: Part) -> String {
+        match self {
+            Naming::HuggingFace { post_norm } => {
+                let name = match part {
+                    Part::Queries => "self_attn.q_proj",
+                    Part::Keys => "self_attn.k_proj",
+                    Part::Values => "self_attn.v_proj",
+                    Part::FusedAttention => "self_attn.qkv_proj",
+                    Part::Output => "self_attn.o_proj",
+                    Part::Gate => "mlp.gate_proj",
+                    Part::Up => "mlp.up_proj",
+                    Part::FusedUnits => "mlp.gate_up_proj",
+                    Part::Down => "mlp.down_proj",
+                    Part::QueryNorm => "self_attn.q_norm",
+                    Part::KeyNorm => "self_attn.k_norm",
+                    Part::AttentionNorm => "input_layernorm",
+                    Part::UnitsNorm if post_norm => "pre_feedforward_layernorm",
+                    Part::AfterAttention | Part::UnitsNorm => "post_attention_layernorm",
+                    Part::AfterUnits => "post_feedforward_layernorm",
+                };
+                format!("model.layers.{layer}.{name}.weight")
+            }
+            Naming::Gguf => {
+                let name = match part {
+                    Part::Queries => "attn_q",
+                    Part::Keys => "attn_k",
+                    Part::Values => "attn_v",
+                    Part::FusedAttention => "attn_qkv",
+                    Part::Output => "attn_output",
+                    Part::Gate => "ffn_gate",
+                    Part::Up | Part::FusedUnits => "ffn_up",
+                    Part::Down => "ffn_down",
+                    Part::QueryNorm => "attn_q_norm",
+                    Part::KeyNorm => "attn_k_norm",
+                    Part::AttentionNorm => "attn_norm",
+                    Part::AfterAttention => "post_attention_norm",
+                    Part::UnitsNorm => "ffn_norm",
+                    Part::AfterUnits => "post_ffw_norm",
+                };
+                format!("blk.{layer}.{name}.weight")
+            }
+        }
+    }
+}
+
+/// The bias beside a weight.
+pub(super) fn bias_of(weight: &str) -> String {
+    weight.strip_suffix("weight").unwrap_or(weight).to_owned() + "bias"
+}
