@@ -190,8 +190,8 @@ fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Optio
     let first = top.count("max_window_layers", |v| v <= MOST, "a whole number")?.unwrap_or(0) as usize;
     let uses = top.flag("use_sliding_window")?.unwrap_or(false);
     let sees_window = |layer: usize| match model_type {
-        "gemma2" => layer % 2 == 0,
-        "gemma3_text" => (layer + 1) % pattern != 0,
+        "gemma2" => layer.is_multiple_of(2),
+        "gemma3_text" => !(layer + 1).is_multiple_of(pattern),
         "qwen2" | "qwen3" => uses && layer >= first,
         "mistral" | "phi3" => true,
         _ => false,

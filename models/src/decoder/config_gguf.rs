@@ -134,8 +134,8 @@ impl DecoderConfig {
         let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(head, context)?);
         let window = of.size("attention.sliding_window")?.map(|window| window as u32);
         let sees_window = |layer: usize| match architecture {
-            "gemma2" => layer % 2 == 0,
-            "gemma3" => (layer + 1) % 6 != 0,
+            "gemma2" => layer.is_multiple_of(2),
+            "gemma3" => !(layer + 1).is_multiple_of(6),
             "llama" | "phi3" => true,
             _ => false,
         };
