@@ -1,0 +1,190 @@
+//! Reads the `tokenizer.json` and `tokenizer_config.json` that models are published with.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+
+use serde::Deserialize;
+use tokenizers::AddedToken;
+
+use super::TextError;
+use super::tokenizer::{Settings, Tokenizer};
+use crate::error::shown;
+
+impl Tokenizer {
+    /// Reads a `tokenizer.json` and, where there is one, the `tokenizer_config.json` beside it.
+    ///
+    /// Settings for truncation and padding inside the first are ignored: they are left over from whoever saved the file. From
+    /// the second come the names of special tokens, `add_bos_token`, `add_eos_token`, further added tokens and chat templates.
+    ///
+    /// # Errors
+    /// [`TextError::TokenizerFile`], [`TextError::TokenizerConfig`] and [`TextError::AddedTokenId`] for files that cannot be
+    /// used, or not together.
+    pub fn from_json(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self, TextError> {
+        let refused = |reason: String| TextError::TokenizerFile { reason };
+        check_merges(tokenizer).map_err(refused)?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| refused(shown(&error.to_string())))?;
+        let mut settings = Settings::default();
+        if let Some(config) = config {
+            let config: Config = serde_json::from_slice(config)
+                .map_err(|error| TextError::TokenizerConfig { reason: error.to_string() })?;
+            config.apply(&mut inner, &mut settings)?;
+        }
+        Self::assemble(inner, settings).map_err(refused)
+    }
+}
+
+/// The keys of `tokenizer_config.json` that matter here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    bos_token: Option<Named>,
+    eos_token: Option<Named>,
+    unk_token: Option<Named>,
+    pad_token: Option<Named>,
+    add_bos_token: Option<bool>,
+    add_eos_token: Option<bool>,
+    added_tokens_decoder: BTreeMap<u32, Added>,
+    chat_template: Option<Templates>,
+}
+
+/// A token as its text, or as an object with the text in it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Named {
+    Text(String),
+    Object { content: String },
+}
+
+/// One template, or several with names.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Several(Vec<Template>),
+}
+
+#[derive(Debug, Deserialize)]
+struct Template {
+    name: String,
+    template: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Added {
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
+}
+
+impl Named {
+    fn text(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Object { content: text } => text,
+        }
+    }
+}
+
+impl Config {
+    fn apply(self, inner: &mut tokenizers::Tokenizer, settings: &mut Settings) -> Result<(), TextError> {
+        for (said, added) in self.added_tokens_decoder {
+            if inner.token_to_id(&added.content).is_none() {
+                let token = AddedToken {
+                    normalized: added.normalized.unwrap_or(!added.special),
+                    content: added.content.clone(),
+                    single_word: added.single_word,
+                    lstrip: added.lstrip,
+                    rstrip: added.rstrip,
+                    special: added.special,
+                };
+                let refused = |error: tokenizers::Error| TextError::TokenizerConfig { reason: error.to_string() };
+                inner.add_tokens([token]).map_err(refused)?;
+            }
+            match inner.token_to_id(&added.content) {
+                Some(found) if found != said => {
+                    return Err(TextError::AddedTokenId { token: shown(&added.content), said, found });
+                }
+                _ => {}
+            }
+        }
+        let id = |named: &Option<Named>| named.as_ref().and_then(|named| inner.token_to_id(named.text()));
+        settings.bos = id(&self.bos_token);
+        settings.eos = id(&self.eos_token);
+        settings.unknown = id(&self.unk_token);
+        settings.padding = id(&self.pad_token);
+        settings.add_bos = self.add_bos_token;
+        settings.add_eos = self.add_eos_token;
+        settings.templates = match self.chat_template {
+            None => BTreeMap::new(),
+            Some(Templates::One(template)) => BTreeMap::from([("default".to_owned(), template)]),
+            Some(Templates::Several(list)) => list.into_iter().map(|it| (it.name, it.template)).collect(),
+        };
+        Ok(())
+    }
+}
+
+/// The part of a `tokenizer.json` whose consistency the crate below takes for granted.
+#[derive(Deserialize)]
+struct Outline<'a> {
+    #[serde(borrow)]
+    model: ModelOutline<'a>,
+}
+
+#[derive(Deserialize)]
+struct ModelOutline<'a> {
+    continuing_subword_prefix: Option<String>,
+    #[serde(borrow)]
+    merges: Option<Vec<Merge<'a>>>,
+    vocab: Vocabulary<'a>,
+}
+
+/// The vocabulary as a map, where it is one; a Unigram model has a list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Vocabulary<'a> {
+    Map(#[serde(borrow)] HashMap<Cow<'a, str>, u32>),
+    Other(serde::de::IgnoredAny),
+}
+
+/// Both halves in one string, or apart.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge<'a> {
+    Joined(#[serde(borrow)] Cow<'a, str>),
+    Halves(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>),
+}
+
+/// Refuses merges whose halves or result are no tokens: the crate below copies them into a buffer of the longest token.
+fn check_merges(tokenizer: &[u8]) -> Result<(), String> {
+    let outline: Outline<'_> = serde_json::from_slice(tokenizer).map_err(|error| error.to_string())?;
+    let (Some(merges), Vocabulary::Map(vocabulary)) = (&outline.model.merges, &outline.model.vocab) else {
+        return Ok(());
+    };
+    let prefix = outline.model.continuing_subword_prefix.as_deref().unwrap_or("");
+    let mut joined = String::new();
+    for merge in merges {
+        let halves = match merge {
+            Merge::Joined(both) => both.split_once(' '),
+            Merge::Halves(left, right) => Some((left.as_ref(), right.as_ref())),
+        };
+        let known = halves.is_some_and(|(left, right)| {
+            let Some(rest) = right.strip_prefix(prefix) else { return false };
+            joined.clear();
+            joined.push_str(left);
+            joined.push_str(rest);
+            vocabulary.contains_key(left) && vocabulary.contains_key(right) && vocabulary.contains_key(joined.as_str())
+        });
+        if !known {
+            let (left, right) = halves.unwrap_or_default();
+            return Err(format!("the merge of `{}` and `{}` does not give a token", shown(left), shown(right)));
+        }
+    }
+    Ok(())
+}
