@@ -22,6 +22,7 @@ pub(super) fn environment(now: Option<WallClock>, fuel: u64) -> Environment<'sta
     environment.add_function("raise_exception", raise_exception);
     environment.add_filter("tojson", tojson);
     environment.add_filter("string", |value: &Value| display(value));
+    environment.add_filter("trim", |value: &Value, characters: Option<String>| trim(&display(value), characters));
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_sequence);
     if let Some(now) = now {
@@ -67,6 +68,14 @@ fn raise_exception(message: &Value) -> Result<Value, Error> {
 /// Strings, lists and mappings can all be counted and walked in Python; a mapping by its keys.
 fn is_sequence(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Iterable | ValueKind::Map)
+}
+
+/// `trim(value, chars=None)`, of any value's text.
+fn trim(text: &str, characters: Option<String>) -> String {
+    match characters {
+        Some(characters) => text.trim_matches(|it| characters.contains(it)).to_owned(),
+        None => text.trim().to_owned(),
+    }
 }
 
 /// `tojson(indent=None, ensure_ascii=False, sort_keys=False)`.

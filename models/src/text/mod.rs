@@ -8,6 +8,7 @@
 
 mod added;
 mod affixes;
+mod charsmap;
 mod clock;
 mod conversation;
 mod error;

