@@ -20,7 +20,8 @@ pub enum TextError {
 
     /// Two files of one model disagree on a token's id.
     #[error(
-        "tokenizer_config.json gives the token `{token}` the id {said}, and tokenizer.json would give it {found}; take both files from the same model"
+        "tokenizer_config.json gives the token `{token}` the id {said}, and tokenizer.json would give it {found}; \
+         take both files from the same model"
     )]
     AddedTokenId {
         /// The token's text, made safe to print.
@@ -87,7 +88,8 @@ pub enum TextError {
 
     /// A model comes without a chat template, and its vocabulary lacks the tokens of the one that could stand in.
     #[error(
-        "the model has no chat template, and its vocabulary has no `{missing}`, so ChatML cannot stand in; give a template, or use the model without a chat"
+        "the model has no chat template, and its vocabulary has no `{missing}`, so ChatML cannot stand in; \
+         give a template, or use the model without a chat"
     )]
     NoTemplate {
         /// The token of ChatML that is missing.

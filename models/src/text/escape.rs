@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::TextError;
+use super::tags::tags;
 
 /// Unicode's last plane of private characters.
 const PRIVATE: std::ops::RangeInclusive<char> = '\u{100000}'..='\u{10FFFD}';
@@ -38,7 +39,8 @@ impl<'a> Escape<'a> {
                 starts.filter(|end| special.iter().any(|token| token.starts_with(end) || end.starts_with(token)));
             literal.starts_with(|first| firsts.contains(&first)) && ends.next().is_none()
         };
-        let mut literals: Vec<String> = literals(source).into_iter().filter(harmless).collect();
+        let mut literals: Vec<String> =
+            tags(source).into_iter().flat_map(|tag| tag.literals).filter(harmless).collect();
         literals.sort_by_key(|literal| std::cmp::Reverse(literal.len()));
         Self { mark, firsts, whole, literals }
     }
@@ -121,58 +123,4 @@ fn collect(value: &Value, used: &mut BTreeSet<char>) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
-}
-
-/// The strings that a template's expressions contain.
-fn literals(source: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
-    let mut rest = source;
-    while let Some(at) = rest.find('{') {
-        let (end, inside) = match rest.get(at + 1..).and_then(|it| it.chars().next()) {
-            Some('#') => ("#}", false),
-            Some('%') => ("%}", true),
-            Some('{') => ("}}", true),
-            _ => ("", false),
-        };
-        rest = rest.get(at + 2..).or_else(|| rest.get(at + 1..)).unwrap_or_default();
-        if end.is_empty() {
-            continue;
-        }
-        if !inside {
-            rest = rest.split_once(end).map_or("", |(_, after)| after);
-            continue;
-        }
-        while let Some(character) = rest.chars().next() {
-            if rest.starts_with(end) {
-                break;
-            }
-            rest = &rest[character.len_utf8()..];
-            if character == '\'' || character == '"' {
-                let (literal, after) = string(rest, character);
-                found.insert(literal);
-                rest = after;
-            }
-        }
-    }
-    found
-}
-
-/// Reads a string up to its closing quote: what it says, and what comes after.
-fn string(source: &str, quote: char) -> (String, &str) {
-    let mut text = String::new();
-    let mut characters = source.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '\\' => match characters.next() {
-                Some((_, 'n')) => text.push('\n'),
-                Some((_, 't')) => text.push('\t'),
-                Some((_, 'r')) => text.push('\r'),
-                Some((_, other)) => text.push(other),
-                None => break,
-            },
-            it if it == quote => return (text, &source[at + it.len_utf8()..]),
-            it => text.push(it),
-        }
-    }
-    (text, "")
 }

@@ -19,6 +19,7 @@ mod methods;
 mod pre_tokenizer;
 mod spelling;
 mod stream;
+mod tags;
 mod template;
 mod tokenizer;
 mod tokenizer_json;

@@ -10,6 +10,7 @@ use super::conversation::{Answer, Conversation};
 use super::error::printable;
 use super::escape::{Escape, free_characters};
 use super::methods::{environment, without_generation_marks};
+use super::tags::check_tags;
 use super::{TextError, Tokenizer, WallClock};
 
 /// Steps that a template may take. The longest of the published ones takes some hundreds a message.
@@ -37,8 +38,9 @@ impl ChatTemplate {
     /// Takes a template's source, after a look at its syntax.
     ///
     /// # Errors
-    /// [`TextError::TemplateSyntax`].
+    /// [`TextError::TemplateSyntax`], and [`TextError::TemplateLimit`] for one that is too deep to be parsed.
     pub fn new(source: &str) -> Result<Self, TextError> {
+        check_tags(source)?;
         let source = without_generation_marks(source);
         if let Err(error) = environment(None, STEPS).template_from_str(&source) {
             return Err(TextError::TemplateSyntax { reason: printable(&error.to_string()) });
@@ -49,7 +51,7 @@ impl ChatTemplate {
     /// The template that a tokenizer's files came with, or ChatML if they have none and the vocabulary has its tokens.
     ///
     /// # Errors
-    /// [`TextError::TemplateSyntax`], and [`TextError::NoTemplate`] where ChatML cannot stand in.
+    /// As [`new`](Self::new), and [`TextError::NoTemplate`] where ChatML cannot stand in.
     pub fn of(tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let source = tokenizer.template_source(None);
         if source.is_none() {

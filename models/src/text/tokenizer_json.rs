@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokenizers::AddedToken;
 
@@ -151,25 +153,79 @@ struct ModelOutline<'a> {
     continuing_subword_prefix: Option<String>,
     #[serde(borrow)]
     merges: Option<Vec<Merge<'a>>>,
+    #[serde(borrow)]
     vocab: Vocabulary<'a>,
 }
 
-/// The vocabulary as a map, where it is one; a Unigram model has a list.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Vocabulary<'a> {
-    Map(#[serde(borrow)] HashMap<Cow<'a, str>, u32>),
-    Other(serde::de::IgnoredAny),
-}
+/// The vocabulary as a map; `None` where it is a list, as in a Unigram model.
+struct Vocabulary<'a>(Option<HashMap<Cow<'a, str>, u32>>);
 
-/// Both halves in one string, or apart.
-#[derive(Deserialize)]
-#[serde(untagged)]
+/// Both halves in one string with a space between, or apart.
 enum Merge<'a> {
-    Joined(#[serde(borrow)] Cow<'a, str>),
-    Halves(#[serde(borrow)] Cow<'a, str>, #[serde(borrow)] Cow<'a, str>),
+    Joined(Cow<'a, str>),
+    Halves(Text<'a>, Text<'a>),
 }
 
+/// A string, borrowed from the file where it has no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Vocabulary<'a> {
+    fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'a> Visitor<'a> for Reader {
+            type Value = Vocabulary<'a>;
+
+            fn expecting(&self, words: &mut fmt::Formatter<'_>) -> fmt::Result {
+                words.write_str("a vocabulary")
+            }
+
+            fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut ids = HashMap::new();
+                while let Some((Text(token), id)) = map.next_entry()? {
+                    ids.insert(token, id);
+                }
+                Ok(Vocabulary(Some(ids)))
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Vocabulary(None))
+            }
+        }
+        file.deserialize_any(Reader)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Merge<'a> {
+    fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'a> Visitor<'a> for Reader {
+            type Value = Merge<'a>;
+
+            fn expecting(&self, words: &mut fmt::Formatter<'_>) -> fmt::Result {
+                words.write_str("two tokens")
+            }
+
+            fn visit_borrowed_str<E>(self, both: &'a str) -> Result<Self::Value, E> {
+                Ok(Merge::Joined(Cow::Borrowed(both)))
+            }
+
+            fn visit_str<E>(self, both: &str) -> Result<Self::Value, E> {
+                Ok(Merge::Joined(Cow::Owned(both.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'a>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut half =
+                    || list.next_element()?.ok_or_else(|| A::Error::custom("a merge of fewer than two tokens"));
+                Ok(Merge::Halves(half()?, half()?))
+            }
+        }
+        file.deserialize_any(Reader)
+    }
+}
+
+/// Refuses files that would make the crate below panic.
 fn check_outline(tokenizer: &[u8]) -> Result<(), String> {
     let outline: Outline<'_> = serde_json::from_slice(tokenizer).map_err(|error| error.to_string())?;
     outline.normalizer.iter().try_for_each(check_charsmaps)?;
@@ -178,7 +234,7 @@ fn check_outline(tokenizer: &[u8]) -> Result<(), String> {
 
 /// Refuses merges whose halves or result are no tokens: the crate below copies them into a buffer of the longest token.
 fn check_merges(model: &ModelOutline<'_>) -> Result<(), String> {
-    let (Some(merges), Vocabulary::Map(vocabulary)) = (&model.merges, &model.vocab) else {
+    let (Some(merges), Vocabulary(Some(vocabulary))) = (&model.merges, &model.vocab) else {
         return Ok(());
     };
     let prefix = model.continuing_subword_prefix.as_deref().unwrap_or("");
@@ -186,7 +242,7 @@ fn check_merges(model: &ModelOutline<'_>) -> Result<(), String> {
     for merge in merges {
         let halves = match merge {
             Merge::Joined(both) => both.split_once(' '),
-            Merge::Halves(left, right) => Some((left.as_ref(), right.as_ref())),
+            Merge::Halves(left, right) => Some((left.0.as_ref(), right.0.as_ref())),
         };
         let known = halves.is_some_and(|(left, right)| {
             let Some(rest) = right.strip_prefix(prefix) else { return false };
