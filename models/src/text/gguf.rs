@@ -19,7 +19,8 @@ use crate::error::shown;
 /// The mark that SentencePiece vocabularies write for a space.
 const SPACE: &str = "\u{2581}";
 
-/// The metadata `tokenizer.ggml.*` of a GGUF file as plain values, in the file's own order and types.
+/// The metadata `tokenizer.ggml.*` of a GGUF file as plain values, in the file's own order and types; from a
+/// file by [`read`](Self::read).
 #[derive(Debug, Clone, Default)]
 pub struct GgufVocabulary {
     /// `model`: `llama` (SentencePiece) or `gpt2` (byte-level BPE).

@@ -15,6 +15,7 @@ mod error;
 mod escape;
 mod gguf;
 mod json_text;
+mod metadata;
 mod methods;
 mod pre_tokenizer;
 mod spelling;

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as expected")]
 
 mod conversations;
-mod gguf_metadata;
 mod hostile;
 mod templates;
 mod tokenizers;

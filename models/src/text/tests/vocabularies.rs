@@ -1,8 +1,13 @@
 //! Tokenizers from GGUF vocabularies: the same ids as from the models' own files, and as llama.cpp's.
 
 use super::super::{GgufVocabulary, TextError, Tokenizer};
-use super::gguf_metadata::vocabulary;
 use super::{bytes, json, load, material, numbers};
+use lampyris_engine::weights::gguf::Gguf;
+
+/// The vocabulary of a GGUF file.
+fn vocabulary(file: Vec<u8>) -> GgufVocabulary {
+    GgufVocabulary::read(&Gguf::from_bytes("vocabulary", file).unwrap()).unwrap()
+}
 
 #[test]
 fn vocabularies_of_gguf_files_give_the_ids_of_the_original_tokenizers() {
@@ -20,7 +25,7 @@ fn vocabularies_of_gguf_files_give_the_ids_of_the_original_tokenizers() {
         ("small-smollm", "small-smollm/vocab.gguf"),
     ];
     for (name, file) in files {
-        let tokenizer = Tokenizer::from_gguf(vocabulary(&bytes(&folder, &format!("tokenizers/{file}")))).unwrap();
+        let tokenizer = Tokenizer::from_gguf(vocabulary(bytes(&folder, &format!("tokenizers/{file}")))).unwrap();
         for (position, text) in strings.iter().enumerate() {
             let ids = numbers(&recorded["tokenizers"][name]["plain"][position]);
             let text = text.as_str().unwrap();
@@ -50,7 +55,7 @@ fn llama_cpps_own_cases_are_met() {
     let Some(folder) = material("llama.cpp's cases") else { return };
     for name in ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3"] {
         let file = bytes(&folder, &format!("tokenizers/{name}/ggml-vocab-{name}.gguf"));
-        let tokenizer = Tokenizer::from_gguf(vocabulary(&file)).unwrap();
+        let tokenizer = Tokenizer::from_gguf(vocabulary(file)).unwrap();
         let cases = json(&folder, &format!("tokenizers/{name}/llamacpp-cases.json"));
         assert_eq!(cases.as_array().unwrap().len(), 47);
         for case in cases.as_array().unwrap() {
@@ -63,7 +68,7 @@ fn llama_cpps_own_cases_are_met() {
 #[test]
 fn the_story_model_is_the_same_from_both_formats() {
     let Some(folder) = material("the story model's vocabulary") else { return };
-    let tokenizer = Tokenizer::from_gguf(vocabulary(&bytes(&folder, "stories260k/gguf/stories260K-F32.gguf"))).unwrap();
+    let tokenizer = Tokenizer::from_gguf(vocabulary(bytes(&folder, "stories260k/gguf/stories260K-F32.gguf"))).unwrap();
     let recorded = json(&folder, "stories260k/tokenizer_cases.json");
     for case in recorded["cases"].as_array().unwrap() {
         let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
@@ -99,6 +104,14 @@ fn token_kinds_and_defaults_are_understood() {
     assert_eq!(tokenizer.affixes(), (&[][..], &[][..]));
     let ending = Tokenizer::from_gguf(GgufVocabulary { add_eos: Some(true), ..tiny() }).unwrap();
     assert_eq!(ending.encode_document("ab").unwrap(), [2, 3]);
+}
+
+#[test]
+fn a_gguf_file_without_a_vocabulary_is_refused() {
+    let Some(folder) = material("a GGUF file without a vocabulary") else { return };
+    let file = Gguf::from_bytes("small", bytes(&folder, "gguf-quants/files/small-Q4_K.gguf")).unwrap();
+    let refused = GgufVocabulary::read(&file).unwrap_err();
+    assert!(matches!(refused, TextError::Vocabulary { list: "model", .. }), "{refused}");
 }
 
 #[test]
