@@ -22,6 +22,8 @@ pub use lampyris_engine::gpu::{
     AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
 };
 pub use lampyris_models as models;
+#[cfg(feature = "text")]
+pub use lampyris_models::text;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
 
 /// The README's example, compiled with the tests of the documentation.

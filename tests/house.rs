@@ -24,8 +24,14 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
 const LIBRARIES: [&str; 4] = ["shaders/src", "engine/src", "models/src", "src"];
 
 /// The features that code may ask for, with the only crate that has each; none chooses a kernel.
-const FEATURES: [(&str, &str); 4] =
-    [("shaders/", "parallel"), ("models/", "image"), ("xtask/", "browser"), ("src/", "image")];
+const FEATURES: [(&str, &str); 6] = [
+    ("shaders/", "parallel"),
+    ("models/", "image"),
+    ("models/", "text"),
+    ("xtask/", "browser"),
+    ("src/", "image"),
+    ("src/", "text"),
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -22,6 +22,11 @@ pub enum Error {
     #[error(transparent)]
     Weights(#[from] lampyris_engine::weights::WeightsError),
 
+    /// A tokenizer or a chat template cannot be used.
+    #[cfg(feature = "text")]
+    #[error(transparent)]
+    Text(#[from] crate::text::TextError),
+
     /// A file that should be JSON is not.
     #[error("{file} is not valid JSON: {source}")]
     Json {

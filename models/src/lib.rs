@@ -4,6 +4,7 @@
 //! - [`mobilenet`]: from tensor names, shapes and json files to a complete description of a MobileNet.
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
 //! - `decode` (feature `image`): picture files to pixels, within limits.
+//! - `text` (feature `text`): tokenizers and chat templates.
 //! - [`labels`]: what an output index is called.
 
 pub mod classifier;
@@ -18,6 +19,8 @@ pub mod labels;
 pub mod mobilenet;
 mod prepare;
 pub mod source;
+#[cfg(feature = "text")]
+pub mod text;
 
 #[cfg(test)]
 mod test_material;

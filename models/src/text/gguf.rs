@@ -1,0 +1,209 @@
+//! Builds a tokenizer from the vocabulary that a GGUF file carries in its metadata.
+
+use std::collections::BTreeMap;
+
+use tokenizers::decoders::byte_fallback::ByteFallback;
+use tokenizers::decoders::byte_level::ByteLevel;
+use tokenizers::decoders::fuse::Fuse;
+use tokenizers::decoders::sequence::Sequence;
+use tokenizers::decoders::strip::Strip;
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::{AddedToken, DecoderWrapper};
+
+use super::TextError;
+use super::pre_tokenizer::Splitting;
+use super::tokenizer::{Settings, Tokenizer};
+use crate::error::shown;
+
+/// The mark that SentencePiece vocabularies write for a space.
+const SPACE: &str = "\u{2581}";
+
+/// The metadata `tokenizer.ggml.*` of a GGUF file as plain values, in the file's own order and types; from a
+/// file by [`read`](Self::read).
+#[derive(Debug, Clone, Default)]
+pub struct GgufVocabulary {
+    /// `model`: `llama` (SentencePiece) or `gpt2` (byte-level BPE).
+    pub model: String,
+    /// `pre`: how a `gpt2` vocabulary splits text.
+    pub pre: Option<String>,
+    /// `tokens`: the token of each id.
+    pub tokens: Vec<String>,
+    /// `scores`: one a token, for `llama`.
+    pub scores: Vec<f32>,
+    /// `merges`: two tokens with a space between, the most important first, for `gpt2`.
+    pub merges: Vec<String>,
+    /// `token_type`: a [`TokenKind`]'s number for each token; empty if all are normal.
+    pub token_types: Vec<i32>,
+    /// `bos_token_id`.
+    pub bos: Option<u32>,
+    /// `eos_token_id`.
+    pub eos: Option<u32>,
+    /// `unknown_token_id`.
+    pub unknown: Option<u32>,
+    /// `padding_token_id`.
+    pub padding: Option<u32>,
+    /// `add_bos_token`.
+    pub add_bos: Option<bool>,
+    /// `add_eos_token`.
+    pub add_eos: Option<bool>,
+    /// `add_space_prefix`.
+    pub add_space_prefix: Option<bool>,
+    /// `tokenizer.chat_template`.
+    pub chat_template: Option<String>,
+}
+
+/// What a token is for, as GGUF numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum TokenKind {
+    /// A piece of text.
+    Normal = 1,
+    /// Stands for what cannot be spelled.
+    Unknown = 2,
+    /// A special token.
+    Control = 3,
+    /// An added token that is text.
+    UserDefined = 4,
+    /// Never produced.
+    Unused = 5,
+    /// One byte.
+    Byte = 6,
+}
+
+impl TokenKind {
+    /// The kind that a number stands for; numbers that GGUF does not define are none.
+    pub fn from_number(number: i32) -> Option<Self> {
+        let kinds = [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
+        kinds.into_iter().find(|kind| *kind as i32 == number)
+    }
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that a GGUF file describes.
+    ///
+    /// A `llama` vocabulary becomes BPE with merges in the order of the scores, which is how SentencePiece merges; a `gpt2`
+    /// vocabulary of Qwen gets the NFC step of Qwen's own tokenizer, which GGUF cannot express.
+    ///
+    /// # Errors
+    /// [`TextError::VocabularyKind`], [`TextError::PreTokenizer`] and [`TextError::Vocabulary`] for vocabularies that are not
+    /// supported or not consistent.
+    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+        let kinds = kinds(&vocabulary)?;
+        let (mut inner, add_bos) = match vocabulary.model.as_str() {
+            "llama" => (sentence_piece(&vocabulary, &kinds)?, true),
+            "gpt2" => byte_level(&vocabulary)?,
+            other => return Err(TextError::VocabularyKind { kind: shown(other) }),
+        };
+        let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
+            let special = matches!(kind, TokenKind::Control | TokenKind::Unknown);
+            let token = AddedToken::from(content.as_str(), special).normalized(false);
+            (special || *kind == TokenKind::UserDefined).then_some(token)
+        });
+        inner.add_tokens(added).map_err(|error| wrong("tokens", error.to_string()))?;
+        let named = |id: Option<u32>| id.filter(|id| usize::try_from(*id).is_ok_and(|id| id < vocabulary.tokens.len()));
+        let settings = Settings {
+            bos: named(vocabulary.bos),
+            eos: named(vocabulary.eos),
+            unknown: named(vocabulary.unknown),
+            padding: named(vocabulary.padding),
+            add_bos: Some(vocabulary.add_bos.unwrap_or(add_bos)),
+            add_eos: Some(vocabulary.add_eos.unwrap_or(false)),
+            templates: vocabulary
+                .chat_template
+                .into_iter()
+                .map(|it| ("default".to_owned(), it))
+                .collect::<BTreeMap<_, _>>(),
+        };
+        Self::assemble(inner, settings).map_err(|reason| wrong("tokens", reason))
+    }
+}
+
+fn wrong(list: &'static str, problem: String) -> TextError {
+    TextError::Vocabulary { list, problem }
+}
+
+/// The kind of every token; the lists are checked against each other.
+fn kinds(vocabulary: &GgufVocabulary) -> Result<Vec<TokenKind>, TextError> {
+    let count = vocabulary.tokens.len();
+    if count == 0 || u32::try_from(count).is_err() {
+        return Err(wrong("tokens", format!("there are {count}")));
+    }
+    if vocabulary.token_types.is_empty() {
+        return Ok(vec![TokenKind::Normal; count]);
+    }
+    if vocabulary.token_types.len() != count {
+        return Err(wrong("token_type", format!("has {} entries for {count} tokens", vocabulary.token_types.len())));
+    }
+    let kind = |number: &i32| {
+        TokenKind::from_number(*number).ok_or_else(|| wrong("token_type", format!("{number} is no kind of token")))
+    };
+    vocabulary.token_types.iter().map(kind).collect()
+}
+
+/// Ids by token; of equal tokens the last one counts.
+fn ids(tokens: &[String]) -> Vocab {
+    (0u32..).zip(tokens).map(|(id, token)| (token.clone(), id)).collect()
+}
+
+fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, bool), TextError> {
+    let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or("default"))?;
+    let ids = ids(&vocabulary.tokens);
+    let mut merges = Merges::new();
+    for merge in &vocabulary.merges {
+        let halves = merge.char_indices().skip(1).find(|(_, it)| *it == ' ').map(|(at, _)| merge.split_at(at));
+        let (left, right) = halves.map_or((merge.as_str(), ""), |(left, right)| (left, right.trim_start_matches(' ')));
+        if ![left, right, &format!("{left}{right}")].iter().all(|it| ids.contains_key(*it)) {
+            return Err(wrong("merges", format!("`{}` does not join two tokens to a third", shown(merge))));
+        }
+        merges.push((left.to_owned(), right.to_owned()));
+    }
+    let model = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(splitting.ignore_merges).build();
+    let mut inner = tokenizers::Tokenizer::new(model.map_err(|error| wrong("merges", error.to_string()))?);
+    inner.with_normalizer(splitting.normalizer).map_err(|error| wrong("pre", error.to_string()))?;
+    inner.with_pre_tokenizer(Some(splitting.pre_tokenizer)).with_decoder(Some(ByteLevel::default()));
+    Ok((inner, splitting.add_bos))
+}
+
+fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {
+    let tokens = &vocabulary.tokens;
+    if vocabulary.scores.len() != tokens.len() {
+        return Err(wrong("scores", format!("has {} entries for {} tokens", vocabulary.scores.len(), tokens.len())));
+    }
+    let ids = ids(tokens);
+    let mut ranked = Vec::new();
+    for ((token, score), _) in
+        tokens.iter().zip(&vocabulary.scores).zip(kinds).filter(|(_, kind)| **kind == TokenKind::Normal)
+    {
+        for (at, _) in token.char_indices().skip(1) {
+            let (left, right) = token.split_at(at);
+            if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {
+                ranked.push((*score, *first, *second, left, right));
+            }
+        }
+    }
+    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let merges: Merges = ranked.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect();
+
+    let unknown = vocabulary.unknown.and_then(|id| tokens.get(usize::try_from(id).ok()?));
+    let unknown = unknown.or_else(|| kinds.iter().zip(tokens).find(|it| *it.0 == TokenKind::Unknown).map(|it| it.1));
+    let mut builder = BPE::builder().vocab_and_merges(ids, merges).fuse_unk(true).byte_fallback(true);
+    if let Some(unknown) = unknown {
+        builder = builder.unk_token(unknown.clone());
+    }
+    let mut inner = tokenizers::Tokenizer::new(builder.build().map_err(|error| wrong("scores", error.to_string()))?);
+
+    let failed = |error: tokenizers::Error| wrong("model", error.to_string());
+    let prefix = vocabulary.add_space_prefix.unwrap_or(true);
+    let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
+    let mut decoders: Vec<DecoderWrapper> =
+        vec![Replace::new(SPACE, " ").map_err(failed)?.into(), ByteFallback::default().into(), Fuse::default().into()];
+    if prefix {
+        normalizers.push(Prepend::new(SPACE.to_owned()).into());
+        decoders.push(Strip::new(' ', 1, 0).into());
+    }
+    normalizers.push(Replace::new(" ", SPACE).map_err(failed)?.into());
+    inner.with_normalizer(Some(Normalizers::new(normalizers))).map_err(failed)?;
+    inner.with_decoder(Some(Sequence::new(decoders)));
+    Ok(inner)
+}

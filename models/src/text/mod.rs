@@ -1,0 +1,37 @@
+//! Text on its way into a language model and out of it: tokenizers and chat templates.
+//!
+//! - [`Tokenizer`]: text to ids and back, from a `tokenizer.json` or from the vocabulary of a GGUF file.
+//! - [`TextStream`]: ids to text while they are generated.
+//! - [`ChatTemplate`]: a conversation to the text that a model was trained on, or straight to ids.
+//!
+//! Nothing here touches a device, a file or a clock, so all of it runs in a browser as well.
+
+mod added;
+mod affixes;
+mod charsmap;
+mod clock;
+mod conversation;
+mod error;
+mod escape;
+mod gguf;
+mod json_text;
+mod metadata;
+mod methods;
+mod pre_tokenizer;
+mod spelling;
+mod stream;
+mod tags;
+mod template;
+mod tokenizer;
+mod tokenizer_json;
+
+#[cfg(test)]
+mod tests;
+
+pub use clock::WallClock;
+pub use conversation::{Conversation, Message};
+pub use error::TextError;
+pub use gguf::{GgufVocabulary, TokenKind};
+pub use stream::TextStream;
+pub use template::ChatTemplate;
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,104 @@
+//! How the byte-level vocabularies of GGUF files split text before merging, by the name that the file gives.
+//!
+//! Patterns are those of the models' own tokenizer.json files; the names, and the patterns of `default`, are llama.cpp's.
+
+use tokenizers::SplitDelimiterBehavior::Isolated;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::digits::Digits;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{PreTokenizerWrapper, normalizers::NFC, normalizers::NormalizerWrapper};
+
+use super::TextError;
+use crate::error::shown;
+
+/// Llama 3: numbers in groups of up to three digits.
+const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Qwen 2 and 3: the same with single digits.
+const QWEN2: &str =
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// Mistral's Tekken: words end where a small letter is followed by a capital one.
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+/// What is applied one after the other where a file names no pre-tokenizer.
+const DEFAULT: [&str; 4] = [
+    r"[\p{P}\$\+<=>\^~\|]+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)",
+    r"\p{N}+",
+    r"[0-9][0-9][0-9]",
+];
+
+/// The names of each family.
+const NAMES: [(Family, &[&str]); 6] = [
+    (Family::Default, &["default"]),
+    (Family::Gpt2, &["gpt-2", "phi-2", "mpt", "olmo", "jais"]),
+    (Family::Llama3, &["llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"]),
+    (Family::Qwen2, &["qwen2", "deepseek-r1-qwen", "stablelm2"]),
+    (Family::Smollm, &["smollm", "starcoder", "refact", "command-r", "codeshell"]),
+    (Family::Tekken, &["tekken"]),
+];
+
+/// Pre-tokenizers that work alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Default,
+    Gpt2,
+    Llama3,
+    Qwen2,
+    Smollm,
+    Tekken,
+}
+
+/// What a name of a pre-tokenizer stands for.
+#[derive(Debug)]
+pub(super) struct Splitting {
+    /// What comes before the splitting.
+    pub(super) normalizer: Option<NormalizerWrapper>,
+    /// The splitting.
+    pub(super) pre_tokenizer: PreTokenizerWrapper,
+    /// A word that is a token is that token, whatever the merges would make of it.
+    pub(super) ignore_merges: bool,
+    /// Whether texts begin with BOS where the file does not say.
+    pub(super) add_bos: bool,
+}
+
+impl Splitting {
+    /// Looks a name of `tokenizer.ggml.pre` up.
+    pub(super) fn named(name: &str) -> Result<Self, TextError> {
+        let Some((family, _)) = NAMES.iter().find(|(_, names)| names.contains(&name)) else {
+            let known: Vec<&str> = NAMES.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+            return Err(TextError::PreTokenizer { pre: shown(name), known: known.join(", ") });
+        };
+        let refused = |error: tokenizers::Error| TextError::PreTokenizer { pre: shown(name), known: error.to_string() };
+        let pre_tokenizer = match family {
+            Family::Default => split(&DEFAULT).map_err(refused)?,
+            Family::Gpt2 => ByteLevel::new(false, true, true).into(),
+            Family::Llama3 => split(&[LLAMA3]).map_err(refused)?,
+            Family::Qwen2 => split(&[QWEN2]).map_err(refused)?,
+            Family::Smollm => {
+                Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into()
+            }
+            Family::Tekken => split(&[TEKKEN]).map_err(refused)?,
+        };
+        // The names of Llama 3 itself; others use its pattern only.
+        let whole_words = matches!(name, "llama-bpe" | "llama3" | "llama-v3" | "tekken");
+        Ok(Self {
+            normalizer: (*family == Family::Qwen2 && name != "stablelm2").then(|| NFC.into()),
+            pre_tokenizer,
+            ignore_merges: whole_words,
+            add_bos: whole_words,
+        })
+    }
+}
+
+/// Every match of each pattern is a word; then bytes become characters.
+fn split(patterns: &[&str]) -> tokenizers::Result<PreTokenizerWrapper> {
+    let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
+    for pattern in patterns {
+        steps.push(Split::new(SplitPattern::Regex((*pattern).to_owned()), Isolated, false)?.into());
+    }
+    steps.push(ByteLevel::new(false, true, false).into());
+    Ok(Sequence::new(steps).into())
+}

@@ -1,0 +1,113 @@
+//! Files that are broken or hostile: every one ends in a typed error, none in a panic or without an end.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::super::{ChatTemplate, Conversation, Message, TextError, Tokenizer};
+
+const SMALL: &str = include_str!("../../../tests/fixtures/tokenizer.json");
+
+fn render(source: &str) -> Result<String, TextError> {
+    ChatTemplate::new(source)?.render(&Conversation::new([Message::user("a")]).set("x", json!("y")))
+}
+
+#[test]
+fn a_template_without_an_end_runs_out_of_steps() {
+    let loops = "{% for a in range(9999) %}{% for b in range(9999) %}{% set c = a %}{% endfor %}{% endfor %}";
+    assert!(matches!(render(loops), Err(TextError::TemplateLimit { what: "steps", .. })));
+}
+
+#[test]
+fn a_template_that_calls_itself_is_stopped() {
+    let deep = |open: &str, close: &str| format!("{{{{ {}1{} }}}}", open.repeat(20_000), close.repeat(20_000));
+    for source in [
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".to_owned(),
+        format!("{}{}", "{% if x %}".repeat(5000), "{% endif %}".repeat(5000)),
+        format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(20_000)),
+        format!("{{% raw %}}{{{{ ' {{% endraw %}}{} '", deep("not ", "")),
+        deep("(", ")"),
+        deep("[", "]"),
+        deep("not ", ""),
+        deep("-", ""),
+        deep("1 + ", ""),
+        deep("", "|abs"),
+        deep("", "[0]"),
+        deep("", " is defined"),
+    ] {
+        match render(&source) {
+            Err(TextError::Template { .. } | TextError::TemplateSyntax { .. } | TextError::TemplateLimit { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_template_that_writes_too_much_is_stopped() {
+    let source = "{% set a = 'x' * 1000000 %}{% for b in range(100) %}{{ a }}{% endfor %}";
+    assert!(matches!(render(source), Err(TextError::TemplateLimit { what: "bytes of output", .. })));
+}
+
+#[test]
+fn templates_see_no_files_and_no_other_templates() {
+    for source in ["{% include '/etc/hostname' %}", "{% extends 'a' %}", "{% import 'a' as b %}"] {
+        assert!(
+            matches!(render(source), Err(TextError::Template { .. } | TextError::TemplateSyntax { .. })),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_is_told_in_the_templates_words_and_cannot_steer_a_terminal() {
+    let refused = render("{{ raise_exception('no \x1b[2J here') }}").unwrap_err().to_string();
+    assert!(refused.contains("no \\u{1b}[2J here"), "{refused}");
+}
+
+#[test]
+fn merges_that_give_no_token_are_refused() {
+    let mut file: serde_json::Value = serde_json::from_str(SMALL).unwrap();
+    file["model"]["merges"] = json!([["a", "\u{120}\u{120}\u{120}\u{120}\u{120}"]]);
+    let refused = Tokenizer::from_json(file.to_string().as_bytes(), None).unwrap_err();
+    assert!(matches!(&refused, TextError::TokenizerFile { reason } if reason.contains("merge")), "{refused}");
+}
+
+#[test]
+fn a_damaged_table_of_a_normalizer_is_refused() {
+    // A trie of one unit, from which every first byte leads outside; then a length beyond the table; then no table.
+    for table in ["BAAAAAAAAABhYmMA", "/////w==", "!", ""] {
+        let mut file: serde_json::Value = serde_json::from_str(SMALL).unwrap();
+        file["normalizer"] =
+            json!({"type": "Sequence", "normalizers": [{"type": "Precompiled", "precompiled_charsmap": table}]});
+        let refused = Tokenizer::from_json(file.to_string().as_bytes(), None);
+        assert!(matches!(refused, Err(TextError::TokenizerFile { .. })), "{table}");
+    }
+    let mut file: serde_json::Value = serde_json::from_str(SMALL).unwrap();
+    file["normalizer"] = json!({"type": "Precompiled"});
+    assert!(Tokenizer::from_json(file.to_string().as_bytes(), None).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_damaged_tokenizer_file_is_refused_or_works(at in 0.0..1.0f64, instead in any::<u8>(), cut in any::<bool>()) {
+        let mut file = SMALL.as_bytes().to_vec();
+        let at = (at * file.len() as f64) as usize;
+        file[at] = instead;
+        if cut {
+            file.truncate(at);
+        }
+        if let Ok(tokenizer) = Tokenizer::from_json(&file, None)
+            && let Ok(ids) = tokenizer.encode("Some text, <|im_end|> \u{1F600}", true)
+        {
+            prop_assert!(tokenizer.decode(&ids, true).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_damaged_template_is_refused_or_works(source in "(\\{\\{|\\}\\}|\\{%|%\\}|-| |'|\"|messages|if|for|in|endfor|endif|generation|\\[|\\]|0|\\.|\\|tojson|\u{e9}){0,40}") {
+        if let Err(error) = render(&source) {
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Tokenizers from `tokenizer.json`: recorded ids, special tokens that a user types, streams.
+
+use serde_json::Value;
+
+use super::super::{TextError, Tokenizer};
+use super::{bytes, json, load, material, numbers, streamed, tokenizer_json};
+
+/// What the project's own small vocabulary, recorded by the `tokenizers` package, makes of some texts.
+const RECORDED: &str = include_str!("../../../tests/fixtures/tokenizer_cases.json");
+const SMALL: &[u8] = include_bytes!("../../../tests/fixtures/tokenizer.json");
+
+/// Ids, text and stream of one text are what was recorded.
+fn agree(tokenizer: &Tokenizer, name: &str, text: &str, plain: &[u32], with_special: &[u32], decoded: &str) {
+    assert_eq!(tokenizer.encode(text, true).unwrap(), plain, "{name}: {text:?}");
+    let (before, after) = tokenizer.affixes();
+    assert_eq!([before, plain, after].concat(), with_special, "{name}: {text:?} with what goes around it");
+    assert_eq!(tokenizer.decode(with_special, false).unwrap(), decoded, "{name}: {text:?} and back");
+    assert_eq!(streamed(tokenizer, with_special), decoded, "{name}: {text:?} one id at a time");
+}
+
+#[test]
+fn the_small_vocabulary_of_the_repository_gives_the_recorded_ids() {
+    let recorded: Value = serde_json::from_str(RECORDED).unwrap();
+    let tokenizer = Tokenizer::from_json(SMALL, None).unwrap();
+    let cases = recorded["cases"].as_array().unwrap();
+    assert!(cases.len() >= 30);
+    for case in cases {
+        let ids = numbers(&case["ids"]);
+        agree(&tokenizer, "small", case["text"].as_str().unwrap(), &ids, &ids, case["decoded"].as_str().unwrap());
+        let typed = tokenizer.encode(case["text"].as_str().unwrap(), false).unwrap();
+        assert_eq!(typed, numbers(&case["typed"]), "{case}");
+    }
+}
+
+#[test]
+fn every_recorded_vocabulary_gives_the_recorded_ids() {
+    let Some(folder) = material("recorded vocabularies") else { return };
+    let expected = json(&folder, "tokenizers/expected.json");
+    let strings = expected["strings"].as_array().unwrap();
+    let vocabularies = expected["tokenizers"].as_object().unwrap();
+    assert!(vocabularies.len() >= 12 && strings.len() >= 50);
+    for (name, recorded) in vocabularies {
+        let tokenizer = load(&folder, name);
+        for (position, text) in strings.iter().enumerate() {
+            let ids = |list: &str| numbers(&recorded[list][position]);
+            let decoded = recorded["decoded"][position].as_str().unwrap();
+            let text = text.as_str().unwrap();
+            agree(&tokenizer, name, text, &ids("plain"), &ids("with_special"), decoded);
+        }
+    }
+}
+
+#[test]
+fn the_original_ids_of_five_families_are_met() {
+    let Some(folder) = material("ids of llama.cpp's own cases") else { return };
+    for (cases, name) in
+        [("gpt-2", "gpt2-hf"), ("llama-bpe", "llama-bpe"), ("llama-spm", "llama-spm"), ("qwen2", "qwen2")]
+    {
+        let tokenizer = load(&folder, name);
+        let cases = json(&folder, &format!("tokenizers/{cases}/llamacpp-cases.json"));
+        assert_eq!(cases.as_array().unwrap().len(), 47);
+        for case in cases.as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(text, true).unwrap(), numbers(&case["ids"]), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn the_story_model_and_the_sentence_model_get_their_ids() {
+    let Some(folder) = material("ids of two models") else { return };
+    let config = bytes(&folder, "stories260k/hf/tokenizer_config.json");
+    let tokenizer = Tokenizer::from_json(&bytes(&folder, "stories260k/hf/tokenizer.json"), Some(&config)).unwrap();
+    let recorded = json(&folder, "stories260k/tokenizer_cases.json");
+    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.unknown()), (Some(1), Some(2), Some(0)));
+    for case in recorded["cases"].as_array().unwrap() {
+        let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
+        if text == "a\u{2581}b" {
+            // Recorded from llama2.c, where the mark of a space is a character like any other; SentencePiece and llama.cpp take
+            // it for a space, and so does the model's tokenizer.json.
+            assert_eq!(tokenizer.encode_document(text).unwrap(), tokenizer.encode_document("a b").unwrap());
+            continue;
+        }
+        assert_eq!(tokenizer.encode_document(text).unwrap(), ids, "{text:?}");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"].as_str().unwrap());
+        assert_eq!(streamed(&tokenizer, &ids), case["decoded"].as_str().unwrap());
+    }
+    tokenizer.check_vocabulary(512).unwrap();
+    let refused = tokenizer.check_vocabulary(511).unwrap_err();
+    assert!(matches!(refused, TextError::Rows { highest: 511, rows: 511, .. }), "{refused}");
+
+    let tokenizer = load(&folder, "minilm");
+    let recorded = json(&folder, "minilm/reference.json");
+    for case in recorded["sentences"].as_array().unwrap() {
+        let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
+        // Special tokens in a text were recognized when these were recorded.
+        let (before, after) = tokenizer.affixes();
+        let found = [before, &tokenizer.encode(text, true).unwrap(), after].concat();
+        assert_eq!(found.len() as u64, case["full_length"].as_u64().unwrap(), "{text:?}");
+        // The references are cut to the model's length, with the separator kept.
+        let kept = ids.len() - 1;
+        assert_eq!(found[..kept], ids[..kept], "{text:?}");
+    }
+}
+
+#[test]
+fn a_special_token_that_a_user_types_is_plain_text() {
+    let Some(folder) = material("typed special tokens") else { return };
+    let expected = json(&folder, "tokenizers/expected.json");
+    let mut typed = 0;
+    for name in expected["tokenizers"].as_object().unwrap().keys() {
+        let tokenizer = load(&folder, name);
+        let mut reference = ::tokenizers::Tokenizer::from_bytes(tokenizer_json(&folder, name)).unwrap();
+        reference.set_encode_special_tokens(true);
+        reference.with_truncation(None).unwrap().with_padding(None);
+        for (token, id) in tokenizer.special_tokens() {
+            for text in [token.to_owned(), format!("a{token}b"), format!("{token}{token} {token}\n")] {
+                let ids = tokenizer.encode(&text, false).unwrap();
+                // The id of the unknown is also what a vocabulary without these characters answers.
+                let unknown = tokenizer.unknown() == Some(id) || matches!(token, "<unk>" | "[UNK]");
+                assert!(unknown || !ids.contains(&id), "{name}: {text:?} gives {ids:?}");
+                assert!(tokenizer.encode(&text, true).unwrap().contains(&id), "{name}: {text:?}");
+                let theirs = reference.encode_fast(text.as_str(), false).unwrap();
+                if !theirs.get_ids().iter().any(|id| tokenizer.is_special(*id)) {
+                    assert_eq!(ids, theirs.get_ids(), "{name}: {text:?}");
+                }
+                typed += 1;
+            }
+        }
+        for text in expected["strings"].as_array().unwrap() {
+            let text = text.as_str().unwrap();
+            let theirs = reference.encode_fast(text, false).unwrap();
+            if !theirs.get_ids().iter().any(|id| tokenizer.is_special(*id)) {
+                assert_eq!(tokenizer.encode(text, false).unwrap(), theirs.get_ids(), "{name}: {text:?}");
+            }
+        }
+    }
+    assert!(typed > 500, "{typed}");
+}
+
+#[test]
+fn a_stream_gives_whole_characters_only() {
+    let tokenizer = Tokenizer::from_json(SMALL, None).unwrap();
+    let text = "na\u{ef}ve \u{1F468}\u{200d}\u{1F469} \u{4f60}\u{597d}";
+    let ids = tokenizer.encode(text, false).unwrap();
+    let mut stream = tokenizer.stream();
+    let mut read = String::new();
+    for id in &ids {
+        read.push_str(&stream.push(*id).unwrap());
+        assert!(text.starts_with(&read), "{read:?}");
+    }
+    assert_eq!(read, text);
+    assert_eq!(stream.finish(), "");
+
+    // Cut inside of the last character: its bytes are one replacement character, and only at the end.
+    let mut stream = tokenizer.stream();
+    let read: String = ids[..ids.len() - 1].iter().map(|id| stream.push(*id).unwrap()).collect();
+    assert!(text.starts_with(&read) && !read.contains('\u{FFFD}'), "{read:?}");
+    assert_eq!(stream.finish(), "\u{FFFD}");
+
+    // A byte that can no longer become a character is one at once.
+    let mut stream = tokenizer.stream();
+    assert_eq!(stream.push(ids[ids.len() - 2]).unwrap() + &stream.push(ids[0]).unwrap(), "\u{FFFD}n");
+}
+
+#[test]
+fn a_continued_text_keeps_its_leading_space() {
+    let Some(folder) = material("leading spaces") else { return };
+    let tokenizer = load(&folder, "llama-spm");
+    let ids = tokenizer.encode("time", false).unwrap();
+    let mut from_start = tokenizer.stream();
+    let mut continued = tokenizer.stream_continuing();
+    assert_eq!(from_start.push(ids[0]).unwrap(), "time");
+    assert_eq!(continued.push(ids[0]).unwrap(), " time");
+}
+
+#[test]
+fn settings_of_the_configuration_are_obeyed() {
+    let config = br#"{"bos_token": {"content": "<|im_start|>"}, "eos_token": "<|im_end|>", "add_bos_token": true,
+        "chat_template": [{"name": "default", "template": "a"}, {"name": "tool_use", "template": "b"}],
+        "added_tokens_decoder": {"600": {"content": "<|im_start|>", "special": true}}}"#;
+    let refused = Tokenizer::from_json(SMALL, Some(config)).unwrap_err();
+    assert!(matches!(refused, TextError::AddedTokenId { said: 600, .. }), "{refused}");
+
+    let plain = Tokenizer::from_json(SMALL, None).unwrap();
+    let next = plain.id("<think>").unwrap() + 1;
+    let config = String::from_utf8(config.to_vec()).unwrap();
+    let config =
+        config.replace("\"600\": {\"content\": \"<|im_start|>\"", &format!("\"{next}\": {{\"content\": \"<|new|>\""));
+    let tokenizer = Tokenizer::from_json(SMALL, Some(config.as_bytes())).unwrap();
+    assert_eq!(tokenizer.id("<|new|>"), Some(next));
+    assert_eq!(tokenizer.affixes().0, [tokenizer.id("<|im_start|>").unwrap()]);
+    assert_eq!((tokenizer.template_source(None), tokenizer.template_source(Some("tool_use"))), (Some("a"), Some("b")));
+}

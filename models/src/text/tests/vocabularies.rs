@@ -1,0 +1,136 @@
+//! Tokenizers from GGUF vocabularies: the same ids as from the models' own files, and as llama.cpp's.
+
+use super::super::{GgufVocabulary, TextError, Tokenizer};
+use super::{bytes, json, load, material, numbers};
+use lampyris_engine::weights::gguf::Gguf;
+
+/// The vocabulary of a GGUF file.
+fn vocabulary(file: Vec<u8>) -> GgufVocabulary {
+    GgufVocabulary::read(&Gguf::from_bytes("vocabulary", file).unwrap()).unwrap()
+}
+
+#[test]
+fn vocabularies_of_gguf_files_give_the_ids_of_the_original_tokenizers() {
+    let Some(folder) = material("GGUF vocabularies") else { return };
+    let recorded = json(&folder, "tokenizers/expected.json");
+    let strings = recorded["strings"].as_array().unwrap();
+    let files = [
+        ("gpt2-hf", "gpt-2/ggml-vocab-gpt-2.gguf"),
+        ("llama-bpe", "llama-bpe/ggml-vocab-llama-bpe.gguf"),
+        ("qwen2", "qwen2/ggml-vocab-qwen2.gguf"),
+        ("llama-spm", "llama-spm/ggml-vocab-llama-spm.gguf"),
+        ("small-gpt-2", "small-gpt-2/vocab.gguf"),
+        ("small-llama-bpe", "small-llama-bpe/vocab.gguf"),
+        ("small-qwen2", "small-qwen2/vocab.gguf"),
+        ("small-smollm", "small-smollm/vocab.gguf"),
+    ];
+    for (name, file) in files {
+        let tokenizer = Tokenizer::from_gguf(vocabulary(bytes(&folder, &format!("tokenizers/{file}")))).unwrap();
+        for (position, text) in strings.iter().enumerate() {
+            let ids = numbers(&recorded["tokenizers"][name]["plain"][position]);
+            let text = text.as_str().unwrap();
+            assert_eq!(tokenizer.encode(text, true).unwrap(), ids, "{name}: {text:?}");
+            let decoded = recorded["tokenizers"][name]["decoded"][position].as_str().unwrap();
+            assert_eq!(tokenizer.decode(&ids, false).unwrap(), decoded, "{name}: {text:?}");
+            let typed = tokenizer.encode(text, false).unwrap();
+            assert_eq!(typed, load_typed(&folder, name, text), "{name}: {text:?} typed");
+        }
+    }
+}
+
+/// What the tokenizer of the JSON file makes of a text that a user typed.
+fn load_typed(folder: &std::path::Path, name: &str, text: &str) -> Vec<u32> {
+    use std::cell::RefCell;
+    thread_local!(static LAST: RefCell<Option<(String, Tokenizer)>> = const { RefCell::new(None) });
+    LAST.with_borrow_mut(|last| {
+        if last.as_ref().is_none_or(|(loaded, _)| loaded != name) {
+            *last = Some((name.to_owned(), load(folder, name)));
+        }
+        last.as_ref().unwrap().1.encode(text, false).unwrap()
+    })
+}
+
+#[test]
+fn llama_cpps_own_cases_are_met() {
+    let Some(folder) = material("llama.cpp's cases") else { return };
+    for name in ["gpt-2", "llama-bpe", "qwen2", "llama-spm", "phi-3"] {
+        let file = bytes(&folder, &format!("tokenizers/{name}/ggml-vocab-{name}.gguf"));
+        let tokenizer = Tokenizer::from_gguf(vocabulary(file)).unwrap();
+        let cases = json(&folder, &format!("tokenizers/{name}/llamacpp-cases.json"));
+        assert_eq!(cases.as_array().unwrap().len(), 47);
+        for case in cases.as_array().unwrap() {
+            let text = case["text"].as_str().unwrap();
+            assert_eq!(tokenizer.encode(text, false).unwrap(), numbers(&case["ids"]), "{name}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn the_story_model_is_the_same_from_both_formats() {
+    let Some(folder) = material("the story model's vocabulary") else { return };
+    let tokenizer = Tokenizer::from_gguf(vocabulary(bytes(&folder, "stories260k/gguf/stories260K-F32.gguf"))).unwrap();
+    let recorded = json(&folder, "stories260k/tokenizer_cases.json");
+    for case in recorded["cases"].as_array().unwrap() {
+        let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
+        if text == "a\u{2581}b" {
+            // Recorded from llama2.c, the only one that does not take the mark for a space.
+            assert_eq!(tokenizer.encode_document(text).unwrap(), tokenizer.encode_document("a b").unwrap());
+            continue;
+        }
+        assert_eq!(tokenizer.encode_document(text).unwrap(), ids, "{text:?}");
+        assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"].as_str().unwrap());
+    }
+}
+
+/// A byte-level vocabulary of five tokens.
+fn tiny() -> GgufVocabulary {
+    GgufVocabulary {
+        model: "gpt2".to_owned(),
+        pre: Some("gpt-2".to_owned()),
+        tokens: ["a", "b", "ab", "<end>", "<think>"].map(str::to_owned).to_vec(),
+        merges: vec!["a b".to_owned()],
+        token_types: vec![1, 1, 1, 3, 4],
+        eos: Some(3),
+        ..GgufVocabulary::default()
+    }
+}
+
+#[test]
+fn token_kinds_and_defaults_are_understood() {
+    let tokenizer = Tokenizer::from_gguf(tiny()).unwrap();
+    assert_eq!(tokenizer.encode("ab<end><think>", true).unwrap(), [2, 3, 4]);
+    assert_eq!(tokenizer.encode("<think>", false).unwrap(), [4], "a user-defined token is text");
+    assert!(tokenizer.is_special(3) && !tokenizer.is_special(4));
+    assert_eq!(tokenizer.affixes(), (&[][..], &[][..]));
+    let ending = Tokenizer::from_gguf(GgufVocabulary { add_eos: Some(true), ..tiny() }).unwrap();
+    assert_eq!(ending.encode_document("ab").unwrap(), [2, 3]);
+}
+
+#[test]
+fn a_gguf_file_without_a_vocabulary_is_refused() {
+    let Some(folder) = material("a GGUF file without a vocabulary") else { return };
+    let file = Gguf::from_bytes("small", bytes(&folder, "gguf-quants/files/small-Q4_K.gguf")).unwrap();
+    let refused = GgufVocabulary::read(&file).unwrap_err();
+    assert!(matches!(refused, TextError::Vocabulary { list: "model", .. }), "{refused}");
+}
+
+#[test]
+fn inconsistent_vocabularies_are_refused_with_the_list_that_is_wrong() {
+    let refused = |vocabulary| Tokenizer::from_gguf(vocabulary).unwrap_err().to_string();
+    let says = |vocabulary, word: &str| {
+        let said = refused(vocabulary);
+        assert!(said.contains(word), "{said}");
+    };
+    says(GgufVocabulary { model: "t5".to_owned(), ..tiny() }, "`t5`");
+    says(GgufVocabulary { pre: Some("unheard-of".to_owned()), ..tiny() }, "llama-bpe, ");
+    says(GgufVocabulary { tokens: Vec::new(), ..tiny() }, "`tokens`");
+    says(GgufVocabulary { token_types: vec![1], ..tiny() }, "`token_type`");
+    says(GgufVocabulary { token_types: vec![1, 1, 1, 1, 77], ..tiny() }, "77");
+    says(GgufVocabulary { merges: vec!["b a".to_owned()], ..tiny() }, "`b a`");
+    says(GgufVocabulary { merges: vec![String::new()], ..tiny() }, "`merges`");
+    says(GgufVocabulary { model: "llama".to_owned(), ..tiny() }, "`scores`");
+    assert!(matches!(
+        Tokenizer::from_gguf(GgufVocabulary { model: "bert".to_owned(), ..tiny() }),
+        Err(TextError::VocabularyKind { .. })
+    ));
+}

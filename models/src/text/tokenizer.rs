@@ -1,0 +1,216 @@
+//! Text to ids and back, in the way of the model that the vocabulary belongs to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokenizers::{Model, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token};
+
+use super::TextError;
+use super::added::{AddedTokens, Special};
+use super::affixes::{Affixes, Wish};
+use super::spelling::Spelling;
+use super::stream::TextStream;
+use crate::error::shown;
+
+/// A vocabulary with everything around it: what is done to a text before, what is put around it, and the way back.
+///
+/// Made by [`from_json`](Self::from_json) or [`from_gguf`](Self::from_gguf). A clone shares the vocabulary. The algorithms are
+/// those of the `tokenizers` crate; only the recognition of added tokens is our own, because what a user typed must never
+/// become a special token.
+#[derive(Debug, Clone)]
+pub struct Tokenizer(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    inner: tokenizers::Tokenizer,
+    added: AddedTokens,
+    /// Special tokens by id.
+    special: BTreeMap<u32, String>,
+    spelling: Spelling,
+    affixes: Affixes,
+    settings: Settings,
+}
+
+/// What a model's files say beside the vocabulary.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    pub(super) padding: Option<u32>,
+    pub(super) add_bos: Option<bool>,
+    pub(super) add_eos: Option<bool>,
+    /// Templates by name; the usual one is `default`.
+    pub(super) templates: BTreeMap<String, String>,
+}
+
+impl Tokenizer {
+    /// Puts a tokenizer together from what a reader of some format has found.
+    pub(super) fn assemble(inner: tokenizers::Tokenizer, settings: Settings) -> Result<Self, String> {
+        let vocabulary = inner.get_added_vocabulary();
+        let added = AddedTokens::new(vocabulary)?;
+        let decoder = vocabulary.get_added_tokens_decoder().iter();
+        let special =
+            decoder.filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.clone())).collect();
+        let affixes = Affixes::of(inner.get_post_processor()).map_err(|error| error.to_string())?.overruled(
+            Wish { token: settings.bos, add: settings.add_bos },
+            Wish { token: settings.eos, add: settings.add_eos },
+        );
+        let spelling = Spelling::of(inner.get_decoder());
+        Ok(Self(Arc::new(Parts { inner, added, special, spelling, affixes, settings })))
+    }
+
+    /// The ids of a text, with nothing put before or after it.
+    ///
+    /// With `special` the text is trusted and special tokens in it are recognized; without, they are the characters that they
+    /// consist of, whoever typed them. Added tokens that the vocabulary does not call special are recognized either way.
+    ///
+    /// # Errors
+    /// [`TextError::Encode`] where the vocabulary cannot spell the text, which no byte-level or byte-fallback vocabulary does.
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, TextError> {
+        self.ids(text, if special { Special::Everywhere } else { Special::Nowhere })
+    }
+
+    /// The ids of a plain text with what the model was trained to see around it, such as BOS. For text that a chat template
+    /// has rendered, use [`encode`](Self::encode): templates write these tokens themselves.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.0.affixes.before.clone();
+        ids.extend(self.encode(text, false)?);
+        ids.extend(&self.0.affixes.after);
+        Ok(ids)
+    }
+
+    /// The text of ids, with (`special`) or without the special tokens among them. Ids that the vocabulary lacks give no text;
+    /// bytes that are no UTF-8 give replacement characters.
+    ///
+    /// # Errors
+    /// [`TextError::Decode`] where the vocabulary's decoder fails.
+    pub fn decode(&self, ids: &[u32], special: bool) -> Result<String, TextError> {
+        self.0.inner.decode(ids, !special).map_err(|error| TextError::Decode { reason: error.to_string() })
+    }
+
+    /// The text of ids that come one at a time, from the beginning of a text: the leading space that SentencePiece vocabularies
+    /// add is dropped.
+    pub fn stream(&self) -> TextStream {
+        TextStream::new(self.clone(), true)
+    }
+
+    /// The text of ids that continue another text: a leading space is part of it.
+    pub fn stream_continuing(&self) -> TextStream {
+        TextStream::new(self.clone(), false)
+    }
+
+    /// The id of a token, by its spelling in the vocabulary.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.0.inner.token_to_id(token)
+    }
+
+    /// A token's spelling in the vocabulary.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.0.inner.id_to_token(id)
+    }
+
+    /// Whether an id is that of a special token, which is no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.0.special.contains_key(&id)
+    }
+
+    /// All special tokens with their ids, in the order of the ids.
+    pub fn special_tokens(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.0.special.iter().map(|(id, token)| (token.as_str(), *id))
+    }
+
+    /// The token that texts begin with, where the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.0.settings.bos
+    }
+
+    /// The token that texts end with, where the model has one.
+    pub fn eos(&self) -> Option<u32> {
+        self.0.settings.eos
+    }
+
+    /// The token that stands for what cannot be spelled.
+    pub fn unknown(&self) -> Option<u32> {
+        self.0.settings.unknown
+    }
+
+    /// The token that fills shorter texts of a batch up.
+    pub fn padding(&self) -> Option<u32> {
+        self.0.settings.padding
+    }
+
+    /// What [`encode_document`](Self::encode_document) puts before and after a text.
+    pub fn affixes(&self) -> (&[u32], &[u32]) {
+        (&self.0.affixes.before, &self.0.affixes.after)
+    }
+
+    /// The source of the model's chat template, or of the one of several that is for this `purpose`, such as `tool_use`.
+    pub fn template_source(&self, purpose: Option<&str>) -> Option<&str> {
+        self.0.settings.templates.get(purpose.unwrap_or("default")).map(String::as_str)
+    }
+
+    /// Refuses a tokenizer that can produce ids for which a model's embedding of `rows` rows has none. More rows than ids are
+    /// usual: models are padded to convenient sizes.
+    ///
+    /// # Errors
+    /// [`TextError::Rows`] with the highest id.
+    pub fn check_vocabulary(&self, rows: usize) -> Result<(), TextError> {
+        let highest = self.0.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        match highest {
+            Some((token, id)) if usize::try_from(id).map_or(true, |id| id >= rows) => {
+                Err(TextError::Rows { highest: id, token: shown(&token), rows })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn spelling(&self) -> Spelling {
+        self.0.spelling
+    }
+
+    /// The ids of a text in which special tokens are recognized in some places.
+    pub(super) fn ids(&self, text: &str, special: Special<'_>) -> Result<Vec<u32>, TextError> {
+        self.encoded(text, special).map_err(|error| TextError::Encode { reason: error.to_string() })
+    }
+
+    fn encoded(&self, text: &str, special: Special<'_>) -> tokenizers::Result<Vec<u32>> {
+        let parts = &*self.0;
+        let mut pieces = PreTokenizedString::from(text);
+        pieces.split(|_, piece| parts.added.literal.split(piece, special))?;
+        pieces.split(|_, mut piece| {
+            if let Some(normalizer) = parts.inner.get_normalizer() {
+                normalizer.normalize(&mut piece)?;
+            }
+            parts.added.normalized.split(piece, special)
+        })?;
+        if let Some(pre_tokenizer) = parts.inner.get_pre_tokenizer() {
+            pre_tokenizer.pre_tokenize(&mut pieces)?;
+        }
+        let trusted = matches!(special, Special::Everywhere);
+        pieces.tokenize(|piece| {
+            let tokens = parts.inner.get_model().tokenize(piece.get())?;
+            if trusted { Ok(tokens) } else { self.spelled(piece.get(), tokens) }
+        })?;
+        Ok(pieces.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec())
+    }
+
+    /// Some models (Unigram above all) hold the special tokens among their pieces and would take a text for one that merely
+    /// looks like it. Such a place is cut after its first character, and both sides are spelled on their own.
+    fn spelled(&self, piece: &str, tokens: Vec<Token>) -> tokenizers::Result<Vec<Token>> {
+        let typed =
+            tokens.iter().find(|it| self.is_special(it.id) && piece.get(it.offsets.0..it.offsets.1) == Some(&it.value));
+        let cut = typed.and_then(|it| Some(it.offsets.0 + it.value.chars().next()?.len_utf8()));
+        let Some((left, right)) = cut.and_then(|at| piece.split_at_checked(at)).filter(|(_, right)| !right.is_empty())
+        else {
+            return Ok(tokens);
+        };
+        let model = self.0.inner.get_model();
+        let mut spelled = self.spelled(left, model.tokenize(left)?)?;
+        spelled.extend(self.spelled(right, model.tokenize(right)?)?);
+        Ok(spelled)
+    }
+}
