@@ -202,11 +202,12 @@ impl Classifier {
     /// What is in a picture.
     ///
     /// # Errors
-    /// [`Error::PixelBytes`] or [`Error::Crop`] for a picture that is not what it says; [`Error::Engine`] from the device.
+    /// [`Error::PixelBytes`] or [`Error::Crop`] for a picture that is not what it says; [`Error::Engine`] from the device, and
+    /// for a texture that it cannot read.
     pub async fn classify<'a>(&self, input: impl Into<Input<'a>>) -> Result<Answer> {
         let input = input.into();
         let mut answers = self.classify_batch(std::slice::from_ref(&input)).await?;
-        Ok(answers.swap_remove(0))
+        answers.pop().ok_or_else(|| self.no_answer(1, 0))
     }
 
     /// What is in each of some pictures, all in one run.
@@ -234,7 +235,7 @@ impl Classifier {
                 executor.run(&[HostTensor::from_words(desc, words)]).await?
             }
         };
-        self.answers(&outputs)
+        self.answers(&outputs, inputs.len())
     }
 
     /// What is in pictures that are normalized already: `[images, side, side, 3]` values.
@@ -251,7 +252,7 @@ impl Classifier {
         }
         let executor = self.executor(images, Pixels::Normalized).await?;
         let outputs = executor.run(&[HostTensor::from_values(desc, values)]).await?;
-        self.answers(&outputs)
+        self.answers(&outputs, images)
     }
 
     /// The vector that the network hands to its head.
@@ -331,23 +332,25 @@ impl Classifier {
                 }
                 Format::Rgba8
             }
-            input::Pixels::Texture(_, format) => *format,
+            input::Pixels::Texture(view, format) => {
+                self.inner.gpu.check_texture(view, input.width, input.height)?;
+                *format
+            }
         };
         let kind = PictureKind { format, width: input.width, height: input.height, area: input.area() };
         kind.check()?;
         Ok(Picture { input, kind })
     }
 
-    fn answers(&self, outputs: &[HostTensor]) -> Result<Vec<Answer>> {
+    fn answers(&self, outputs: &[HostTensor], pictures: usize) -> Result<Vec<Answer>> {
         let [logits, probabilities, features] = [0, 1, 4].map(|at: usize| outputs.get(at));
         let (Some(logits), Some(probabilities), Some(features)) = (logits, probabilities, features) else {
-            return Ok(Vec::new());
+            return Err(self.no_answer(pictures, 0));
         };
         let labels = lock(&self.inner.labels).clone();
-        let images = logits.desc.shape[0];
         let split = |tensor: &HostTensor| {
             let values = tensor.values();
-            values.chunks((values.len() / images.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            values.chunks((values.len() / pictures.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
         if logits.values().iter().any(|v| !v.is_finite()) {
             return Err(Error::NotFinite { network: self.inner.network.weights().file().to_owned() });
@@ -355,7 +358,12 @@ impl Classifier {
         let rows = split(logits).into_iter().zip(split(probabilities)).zip(split(features));
         let answer =
             |((logits, probabilities), features)| Answer { logits, probabilities, features, labels: labels.clone() };
-        Ok(rows.map(answer).collect())
+        let answers: Vec<Answer> = rows.map(answer).collect();
+        if answers.len() == pictures { Ok(answers) } else { Err(self.no_answer(pictures, answers.len())) }
+    }
+
+    fn no_answer(&self, pictures: usize, answers: usize) -> Error {
+        Error::Answers { network: self.inner.network.weights().file().to_owned(), pictures, answers }
     }
 }
 

@@ -308,9 +308,18 @@ impl Gpu {
         }
     }
 
+    /// Notes a loss, and gives its error; an earlier reason stands.
+    pub(super) fn lost(&self, reason: &str) -> Error {
+        self.notify_lost(reason);
+        let reason = reason.to_owned();
+        let noted = Error::DeviceLost { adapter: self.inner.summary.name.clone(), reason };
+        self.check_alive().err().unwrap_or(noted)
+    }
+
     /// Asks a device that has just refused something whether it is lost: its callback comes late, and to a host alone when
     /// the device is a host's; but nothing can be mapped on a lost device.
-    async fn confirm_alive(&self, device: &wgpu::Device) -> Result<()> {
+    pub(super) async fn confirm_alive(&self) -> Result<()> {
+        let Some(device) = self.device() else { return Ok(()) };
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let probe = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("lampyris.alive"),
@@ -347,7 +356,7 @@ impl Gpu {
         match (validation.await, internal.await) {
             (None, None) => Ok(made),
             (Some(error), _) | (None, Some(error)) => {
-                self.confirm_alive(device).await?;
+                self.confirm_alive().await?;
                 Err(Error::Driver { adapter, doing, reason: error.to_string() })
             }
         }

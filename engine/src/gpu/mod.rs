@@ -11,6 +11,8 @@ mod poll;
 mod profile;
 #[cfg(not(target_arch = "wasm32"))]
 mod roofline;
+mod run;
+mod scope;
 mod states;
 mod store;
 mod texture;
@@ -18,11 +20,12 @@ mod timer;
 mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
-pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
+pub use compiled::{GpuPlan, VariantChoice};
 pub use device::{Counts, Gpu, GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
+pub use run::{InputData, Pending};
 pub use states::States;
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -61,7 +61,7 @@ impl ConstantStore {
                 device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some(&label),
                     size: constant.desc.bytes().max(4),
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
                     mapped_at_creation: false,
                 })
             })
