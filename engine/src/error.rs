@@ -117,15 +117,17 @@ pub enum Error {
     },
     /// The plan does not fit the memory budget.
     #[error(
-        "the plan takes {needed} bytes of GPU memory ({weights} of weights, {activations} of activations), and the budget is {budget}; raise the budget or use a smaller batch, input size or weight format"
+        "the plan takes {needed} bytes more of GPU memory ({weights} of weights, {activations} of activations), {held} are held already, and the budget is {budget}; raise the budget, drop other plans, or use a smaller batch, input size or weight format"
     )]
     Budget {
-        /// Bytes in all.
+        /// Bytes that are not held yet.
         needed: u64,
-        /// Bytes of constants.
+        /// Bytes of constants among them.
         weights: u64,
-        /// Bytes of slots, inputs and outputs.
+        /// Bytes of slots, inputs, outputs and parameters among them.
         activations: u64,
+        /// Bytes that plans and constants of the device hold already.
+        held: u64,
         /// The budget in bytes.
         budget: u64,
     },
@@ -173,6 +175,9 @@ pub enum Error {
         /// What the kernel allows.
         tolerance: f64,
     },
+    /// An adapter was asked for by a name that is empty or blank, which would match any.
+    #[error("the name of an adapter is blank; give an index, a part of a name, `best` or `cpu`")]
+    BlankAdapter,
     /// There is nothing to measure time with.
     #[error(
         "{adapter} has no timestamps and there is no clock here; measure with a native build, or on another adapter"

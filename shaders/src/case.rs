@@ -109,6 +109,13 @@ impl Noise {
     }
 }
 
+impl HostTensor {
+    /// A tensor of noise, as [`Fill::Noise`] fills it; the same for the same seed.
+    pub fn noise(desc: &Desc, seed: u64) -> HostTensor {
+        filled(desc, &Fill::Noise, seed)
+    }
+}
+
 fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
     let mut noise = Noise::new(seed);
     let values: Vec<f32> = match fill {
@@ -122,7 +129,9 @@ fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
             }
             Format::Panel(Code::U4) => (0..desc.len()).map(|_| noise.real(0.0, 16.0).floor()).collect(),
             Format::Panel(Code::U1) => (0..desc.len()).map(|_| noise.real(0.0, 2.0).floor()).collect(),
-            Format::I8 | Format::MatrixI8 | Format::Panel(Code::I8) => (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect(),
+            Format::I8 | Format::MatrixI8 | Format::Panel(Code::I8) => {
+                (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect()
+            }
             _ => (0..desc.len()).map(|_| noise.real(-1.0, 1.0)).collect(),
         },
     };

@@ -1,9 +1,11 @@
 //! The GPU executor: a plan with its pipelines, buffers and bind groups made once, ready to run.
 
 use super::fit::{check_memory, launch};
+use super::memory::Held;
 use super::pipeline::Pipeline;
+use super::store::Shared;
 use super::{ConstantStore, Gpu, InputData, States, tune};
-use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
+use crate::plan::{PARAMS_STRIDE, Place, Plan, PlanBytes, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Launch, Operand, Source};
 use std::sync::{Arc, Mutex};
@@ -64,6 +66,9 @@ pub(super) struct Inner {
     /// Buffers that earlier runs were read from, free for the next.
     pub(super) staging: Mutex<Vec<wgpu::Buffer>>,
     pub(super) result_bytes: u64,
+    /// Its constants, whose buffers lie in `regions` too.
+    _constants: Vec<Shared>,
+    _held: Held,
 }
 
 impl GpuPlan {
@@ -135,14 +140,16 @@ impl GpuPlan {
         progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         check_memory(gpu, &plan)?;
-        let held = |at: usize| given.iter().any(|(id, _)| id.0 == at);
+        let given_already = |at: usize| given.iter().any(|(id, _)| id.0 == at);
         let missing = |(at, tensor): &(usize, &crate::plan::PlanTensor)| {
-            matches!(tensor.place, Place::State(_)) && !held(*at)
+            matches!(tensor.place, Place::State(_)) && !given_already(*at)
         };
         if let Some((_, tensor)) = plan.tensors.iter().enumerate().find(missing) {
             let (expected, found) = ("a state".to_owned(), "nothing".to_owned());
             return Err(Error::Input { name: tensor.name.clone(), expected, found });
         }
+        let wanted = || PlanBytes { weights: store.missing(&plan.constants), ..plan.bytes() };
+        gpu.account().check(wanted())?;
         let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {
             let (inputs, outputs) = plan.descs(step);
@@ -166,11 +173,15 @@ impl GpuPlan {
             let doing = format!("compiling {} ({})", source.kernel, source.label);
             return Err(Error::Driver { adapter: gpu.summary().name.clone(), doing, reason });
         }
-        let constants = store.upload(gpu, &plan.constants, progress).await?;
+        let mut held = gpu.account().take(wanted())?;
+        let constants = store.upload(gpu, &plan.constants, &mut held, progress).await?;
+        // Constants that another thread has uploaded meanwhile are on its account.
+        let bytes = plan.bytes();
+        let held = held.split(bytes.activations + bytes.params);
         let result_bytes = plan.outputs.iter().map(|(_, id)| plan.tensor(*id).desc.bytes()).sum();
         let inner = gpu
             .guarded("allocating a plan", |device| {
-                assemble(gpu, device, plan, launches, &constants, given, result_bytes)
+                assemble(gpu, device, plan, launches, (constants, held), given, result_bytes)
             })
             .await??;
         Ok(GpuPlan { inner: Arc::new(inner) })
@@ -203,7 +214,7 @@ fn assemble(
     device: &wgpu::Device,
     plan: Arc<Plan>,
     launches: Vec<(&'static Source, Launch)>,
-    constants: &[wgpu::Buffer],
+    (constants, held): (Vec<Shared>, Held),
     given: &[(TensorId, Region)],
     result_bytes: u64,
 ) -> Result<Inner> {
@@ -227,7 +238,7 @@ fn assemble(
         let bytes = tensor.desc.bytes().max(4);
         let buffer = match tensor.place {
             Place::Input(_) => buffer(&tensor.name, bytes),
-            Place::Constant(at) => constants.get(at)?.clone(),
+            Place::Constant(at) => constants.get(at)?.buffer.clone(),
             Place::Slot(at) => slots.get(at)?.clone(),
             Place::State(_) => return None,
         };
@@ -257,7 +268,17 @@ fn assemble(
     if let Some(queue) = gpu.queue() {
         queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
     }
-    Ok(Inner { gpu: gpu.clone(), plan, dispatches, regions, params, staging: Mutex::default(), result_bytes })
+    Ok(Inner {
+        gpu: gpu.clone(),
+        plan,
+        dispatches,
+        regions,
+        params,
+        staging: Mutex::default(),
+        result_bytes,
+        _constants: constants,
+        _held: held,
+    })
 }
 
 /// The bind group of a step; `None` when it reads a texture that `inputs` do not give.

@@ -1,9 +1,10 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
 use super::adapter::{self, AdapterChoice, AdapterKind, AdapterSummary, Requirements};
+use super::memory::Account;
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
-use super::tune::Tuning;
+use super::tuning::Tuning;
 use crate::{Error, Result};
 use lampyris_shaders::{Caps, Source};
 use std::path::PathBuf;
@@ -44,7 +45,9 @@ pub struct GpuOptions {
     pub variants: VariantSet,
     /// Keep the driver's and naga's run-time checks of shaders.
     pub checked: bool,
-    /// Most bytes of GPU memory that one plan may take; unlimited when absent.
+    /// Most bytes of GPU memory that all plans and constants of the device may hold together; unlimited when absent. Counted are
+    /// weights, inputs, activations and parameters, from a plan's loading until it and its store are dropped; not counted are the
+    /// buffers that results are read from, textures, pipelines, and what the driver keeps for itself.
     pub budget: Option<u64>,
     /// Folder for the pipeline and tuning caches; nothing is kept when absent. They hold nothing of any input.
     pub cache: Option<PathBuf>,
@@ -99,6 +102,7 @@ struct Inner {
     summary: AdapterSummary,
     opened: Option<Opened>,
     options: GpuOptions,
+    account: Account,
     /// The reason once the device is lost.
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
@@ -131,21 +135,22 @@ impl Gpu {
     /// Opens the best adapter; the CPU executor when there is none, as [`Gpu::summary`] then says.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] when the driver refuses.
+    /// [`Error::NoDevice`] when there are adapters and the drivers of all of them refuse.
     pub async fn new() -> Result<Gpu> {
         Gpu::with(GpuOptions::default()).await
     }
 
-    /// Opens the adapter that `options` name.
+    /// Opens the adapter that `options` name; of [`AdapterChoice::Best`] the next one when a driver refuses, and the CPU
+    /// executor when there is none.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when there is none of that name, [`Error::NoDevice`] when the driver refuses.
+    /// [`Error::NoAdapter`] when there is none of that name, [`Error::BlankAdapter`] when the name is blank,
+    /// [`Error::NoDevice`] when the driver refuses, or all of them do.
     pub async fn with(options: GpuOptions) -> Result<Gpu> {
         let instance = adapter::instance();
-        let Some(adapter) = adapter::choose(&instance, &options.adapter).await? else {
-            return Ok(Gpu::cpu_executor());
-        };
-        Gpu::open(&adapter, options).await
+        let adapters = adapter::choose(&instance, &options.adapter).await?;
+        let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone()).await).await?;
+        Ok(opened.unwrap_or_else(Gpu::cpu_executor))
     }
 
     /// The CPU executor.
@@ -154,6 +159,7 @@ impl Gpu {
             summary: AdapterSummary::cpu_executor(),
             opened: None,
             options: GpuOptions::default(),
+            account: Account::new(None),
             lost: Arc::default(),
             own: true,
             dispatches: AtomicU64::default(),
@@ -196,7 +202,23 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoVariant`] when the device was opened with fewer than four storage buffers a stage.
     pub fn from_device(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Gpu> {
-        let summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        Gpu::from_device_with(adapter, device, queue, GpuOptions::default())
+    }
+
+    /// As [`Gpu::from_device`], with a budget, a folder for caches, shader checks or a set of variants. The adapter and the limits
+    /// are those of the device, whatever `options` say. Nothing is measured on a host's device, but what the cache knows
+    /// of the adapter is used; compiled pipelines are kept when the device has the feature for it, as
+    /// [`Gpu::requirements`] asks.
+    ///
+    /// # Errors
+    /// As [`Gpu::from_device`].
+    pub fn from_device_with(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        options: GpuOptions,
+    ) -> Result<Gpu> {
+        let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
         if summary.caps.max_storage_buffers < 4 {
             return Err(Error::NoVariant {
                 kernel: "any kernel".to_owned(),
@@ -204,7 +226,8 @@ impl Gpu {
                 call: format!("{} storage buffers; ask for Gpu::requirements", summary.caps.max_storage_buffers),
             });
         }
-        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, GpuOptions::default(), Arc::default(), false))
+        summary.caps.software &= options.variants == VariantSet::Adapter;
+        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, options, Arc::default(), false))
     }
 
     fn assemble(
@@ -220,7 +243,8 @@ impl Gpu {
         let opened = Some(Opened { device, queue, pipelines, tuning });
         let (dispatches, submits) = Default::default();
         let submitting = Mutex::default();
-        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, dispatches, submits, submitting }) }
+        let account = Account::new(options.budget);
+        Gpu { inner: Arc::new(Inner { summary, opened, options, account, lost, own, dispatches, submits, submitting }) }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -268,6 +292,15 @@ impl Gpu {
             dispatches: self.inner.dispatches.load(Ordering::Relaxed),
             submits: self.inner.submits.load(Ordering::Relaxed),
         }
+    }
+
+    /// Bytes of GPU memory that plans and constants hold, as [`GpuOptions::budget`] counts them.
+    pub fn held_bytes(&self) -> u64 {
+        self.inner.account.held()
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.inner.account
     }
 
     pub(super) fn count_dispatch(&self) {
@@ -395,8 +428,46 @@ impl Gpu {
     }
 }
 
+/// The first of `adapters` that `open` opens; `None` when there are none, and the first one's refusal when all refuse.
+async fn first_opened<A, T>(adapters: Vec<A>, open: impl AsyncFn(&A) -> Result<T>) -> Result<Option<T>> {
+    let mut refused = None;
+    for adapter in &adapters {
+        match open(adapter).await {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) => {
+                tracing::warn!(%error, "an adapter was left out");
+                refused.get_or_insert(error);
+            }
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
 fn note_loss(lost: &Mutex<Option<String>>, reason: &str) {
     let mut slot = lost.lock().unwrap_or_else(PoisonError::into_inner);
     let reason = if reason.is_empty() { "no reason given" } else { reason };
     slot.get_or_insert_with(|| reason.lines().next().unwrap_or(reason).to_owned());
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    /// What is opened of three adapters, of which those in `refuse` have a driver that does.
+    fn opened(count: usize, refuse: &[usize]) -> Result<Option<usize>> {
+        let open = async |at: &usize| match refuse.contains(at) {
+            true => Err(Error::NoDevice { adapter: at.to_string(), reason: "for the test".to_owned() }),
+            false => Ok(*at),
+        };
+        pollster::block_on(first_opened((0..count).collect(), open))
+    }
+
+    #[test]
+    fn the_next_adapter_is_tried_when_a_driver_refuses() {
+        assert_eq!(opened(3, &[]).unwrap(), Some(0));
+        assert_eq!(opened(3, &[0, 1]).unwrap(), Some(2));
+        assert_eq!(opened(0, &[]).unwrap(), None);
+        let error = opened(3, &[0, 1, 2]).unwrap_err();
+        assert!(matches!(&error, Error::NoDevice { adapter, .. } if adapter == "0"), "{error:?}");
+    }
 }

@@ -5,15 +5,8 @@ use crate::plan::{PARAMS_STRIDE, Plan, Step};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Desc, Launch, Operand, Source};
 
-/// Refuses a plan that cannot fit, with the figures.
+/// Refuses a plan with a tensor that cannot be bound, with the figures, or with an output that cannot be read.
 pub(super) fn check_memory(gpu: &Gpu, plan: &Plan) -> Result<()> {
-    let bytes = plan.bytes();
-    if let Some(budget) = gpu.options().budget
-        && bytes.total() > budget
-    {
-        let (weights, activations) = (bytes.weights, bytes.activations + bytes.params);
-        return Err(Error::Budget { needed: bytes.total(), weights, activations, budget });
-    }
     let texture = |id| plan.tensor(id).desc.format.is_texture();
     if let Some((name, _)) = plan.outputs.iter().find(|(_, id)| texture(*id)) {
         return Err(Error::TextureOutput { name: name.clone() });

@@ -5,7 +5,9 @@ mod adapter;
 mod cache;
 mod compiled;
 mod device;
+mod disk;
 mod fit;
+mod memory;
 mod pipeline;
 mod poll;
 mod profile;
@@ -18,6 +20,7 @@ mod store;
 mod texture;
 mod timer;
 mod tune;
+mod tuning;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, VariantChoice};

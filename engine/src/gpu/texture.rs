@@ -79,6 +79,15 @@ impl Gpu {
         })
         .await
     }
+
+    /// The textures among `inputs`, in their order.
+    pub(super) async fn textures(&self, inputs: &[HostTensor]) -> Result<Vec<wgpu::TextureView>> {
+        let mut textures = Vec::new();
+        for tensor in inputs.iter().filter(|t| t.desc.format.is_texture()) {
+            textures.push(self.texture(tensor).await?);
+        }
+        Ok(textures)
+    }
 }
 
 impl GpuPlan {
@@ -87,17 +96,8 @@ impl GpuPlan {
     /// # Errors
     /// As [`GpuPlan::run`] and [`Gpu::texture`].
     pub async fn run_tensors(&self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
-        let textures = self.textures(inputs).await?;
+        let textures = self.gpu().textures(inputs).await?;
         self.run(&data(inputs, &textures)).await
-    }
-
-    /// The textures among `inputs`, in their order.
-    pub(super) async fn textures(&self, inputs: &[HostTensor]) -> Result<Vec<wgpu::TextureView>> {
-        let mut textures = Vec::new();
-        for tensor in inputs.iter().filter(|t| t.desc.format.is_texture()) {
-            textures.push(self.gpu().texture(tensor).await?);
-        }
-        Ok(textures)
     }
 }
 

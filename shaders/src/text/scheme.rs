@@ -29,16 +29,8 @@ pub enum Scheme {
 
 impl Scheme {
     /// Every scheme.
-    pub const ALL: [Scheme; 8] = [
-        Scheme::F32,
-        Scheme::F16,
-        Scheme::Bf16,
-        Scheme::Q8_0,
-        Scheme::Q4_0,
-        Scheme::Q4_1,
-        Scheme::Q5_0,
-        Scheme::Q5_1,
-    ];
+    pub const ALL: [Scheme; 8] =
+        [Scheme::F32, Scheme::F16, Scheme::Bf16, Scheme::Q8_0, Scheme::Q4_0, Scheme::Q4_1, Scheme::Q5_0, Scheme::Q5_1];
 
     /// The name in plans and on the `scheme` axis of shaders.
     pub fn label(self) -> &'static str {
@@ -90,7 +82,9 @@ impl Scheme {
     pub fn row(self, tensors: &[&HostTensor], row: usize) -> Vec<f64> {
         let k = tensors[0].desc.last();
         let value = |at: usize, column: usize| match tensors[at].desc.format {
-            Format::Panel(code) => f64::from(panel::get(code, &tensors[at].words, tensors[at].desc.last(), (row, column))),
+            Format::Panel(code) => {
+                f64::from(panel::get(code, &tensors[at].words, tensors[at].desc.last(), (row, column)))
+            }
             _ => f64::NAN,
         };
         let number = |c: usize| {
