@@ -124,7 +124,7 @@ pub enum Error {
         needed: u64,
         /// Bytes of constants among them.
         weights: u64,
-        /// Bytes of slots, inputs, outputs and parameters among them.
+        /// Bytes of slots, inputs, states and parameters among them.
         activations: u64,
         /// Bytes that plans and constants of the device hold already.
         held: u64,

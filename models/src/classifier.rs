@@ -2,6 +2,7 @@
 
 use crate::image_prep::{Preprocess, Resize, resize_crop_u8};
 use crate::input::{self, Input};
+use crate::kept::{Kept, Numbered};
 use crate::labels::Labels;
 use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
 use crate::prepare::{self, PictureKind};
@@ -13,7 +14,6 @@ use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How to load a classifier.
@@ -40,20 +40,14 @@ impl ClassifierOptions {
     }
 }
 
-/// Preparing plans that are kept, so that a camera's or a folder's pictures of one size are prepared without setting up again.
-const KEPT_PICTURE_KINDS: usize = 16;
-
-/// Most bytes of GPU memory that preparing plans hold between runs.
-const KEPT_PREPARING_BYTES: u64 = 64 << 20;
-
 /// A network on a device, or on the CPU executor. Cheap to clone.
+///
+/// What a batch needs beside the weights is made when a batch of its size is first given, and kept for the four sizes used last;
+/// batches that vary more are best padded to a few sizes. A budget may leave room for fewer.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     inner: Arc<Inner>,
 }
-
-/// A kind of picture, the images of the batch it belongs to and its position among them.
-type PreparingKey = (PictureKind, usize, usize);
 
 /// How a picture is prepared, and its bytes when it is not a texture.
 pub(crate) type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
@@ -66,8 +60,7 @@ struct Inner {
     labels: Mutex<Arc<Labels>>,
     precision: Precision,
     store: ConstantStore,
-    executors: Mutex<HashMap<(usize, Pixels), Executor>>,
-    preparing: Mutex<Vec<(PreparingKey, GpuPlan)>>,
+    kept: Kept,
 }
 
 impl TensorIndex for Weights {
@@ -111,8 +104,7 @@ impl Classifier {
             preprocess,
             precision: options.precision,
             store: ConstantStore::new(),
-            executors: Mutex::default(),
-            preparing: Mutex::default(),
+            kept: Kept::default(),
         };
         let classifier = Classifier { inner: Arc::new(inner) };
         let plans = classifier.candidates(1, Pixels::Rgba8)?;
@@ -122,7 +114,7 @@ impl Classifier {
             progress(arrived as f64 / total as f64);
         });
         let executor = executor.await?;
-        classifier.executors().insert((1, Pixels::Rgba8), executor);
+        classifier.inner.kept.keep_executor(1, Pixels::Rgba8, executor);
         Ok(classifier)
     }
 
@@ -181,22 +173,28 @@ impl Classifier {
         Ok(plans)
     }
 
-    /// The executor for a batch, made when it is first needed.
+    /// The executor for a batch: one of those used last, or a new one.
     ///
     /// # Errors
     /// As [`Executor::new`].
     pub async fn executor(&self, images: usize, pixels: Pixels) -> Result<Executor> {
-        if let Some(executor) = self.executors().get(&(images, pixels)) {
-            return Ok(executor.clone());
-        }
-        let plans = self.candidates(images, pixels)?;
-        let executor = Executor::fastest(&self.inner.gpu, plans, &self.inner.store, |_| ()).await?;
-        self.executors().insert((images, pixels), executor.clone());
-        Ok(executor)
+        Ok(self.numbered(images, pixels).await?.executor)
     }
 
-    fn executors(&self) -> MutexGuard<'_, HashMap<(usize, Pixels), Executor>> {
-        lock(&self.inner.executors)
+    async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
+        if let Some(kept) = self.inner.kept.executor(images, pixels) {
+            return Ok(kept);
+        }
+        let plans = self.candidates(images, pixels)?;
+        let make = || Executor::fastest(&self.inner.gpu, plans.clone(), &self.inner.store, |_| ());
+        let executor = match make().await {
+            Err(lampyris_engine::Error::Budget { .. }) => {
+                self.inner.kept.make_room(None);
+                make().await?
+            }
+            executor => executor?,
+        };
+        Ok(self.inner.kept.keep_executor(images, pixels, executor))
     }
 
     /// What is in a picture.
@@ -219,9 +217,9 @@ impl Classifier {
             return Ok(Vec::new());
         }
         let pictures = inputs.iter().map(|input| self.picture(input)).collect::<Result<Vec<_>>>()?;
-        let executor = self.executor(inputs.len(), Pixels::Rgba8).await?;
+        let Numbered { number, executor, .. } = self.numbered(inputs.len(), Pixels::Rgba8).await?;
         let outputs = match &executor {
-            Executor::Gpu(plan) => self.run_on_device(plan, &pictures).await?,
+            Executor::Gpu(plan) => self.run_on_device((plan, number), &pictures).await?,
             _ => {
                 let mut words = Vec::new();
                 for picture in &pictures {
@@ -263,7 +261,11 @@ impl Classifier {
         Ok(self.classify(input).await?.features)
     }
 
-    async fn run_on_device(&self, plan: &GpuPlan, pictures: &[Picture<'_>]) -> Result<Vec<HostTensor>> {
+    async fn run_on_device(
+        &self,
+        (plan, number): (&GpuPlan, u64),
+        pictures: &[Picture<'_>],
+    ) -> Result<Vec<HostTensor>> {
         let mut words = Vec::with_capacity(pictures.len());
         let mut kinds = Vec::with_capacity(pictures.len());
         for picture in pictures {
@@ -273,7 +275,7 @@ impl Classifier {
         }
         let mut plans = Vec::with_capacity(pictures.len());
         for (item, (kind, preprocess)) in kinds.iter().enumerate() {
-            plans.push(self.preparing(kind, preprocess, plan, (pictures.len(), item)).await?);
+            plans.push(self.preparing(kind, preprocess, (plan, number), (pictures.len(), item)).await?);
         }
         let data: Vec<[InputData<'_>; 1]> =
             pictures.iter().zip(&words).map(|(picture, words)| [picture.data(words.as_deref())]).collect();
@@ -304,21 +306,23 @@ impl Classifier {
         &self,
         kind: &PictureKind,
         preprocess: &Preprocess,
-        target: &GpuPlan,
+        (target, number): (&GpuPlan, u64),
         (images, item): (usize, usize),
     ) -> Result<GpuPlan> {
-        let key = (*kind, images, item);
-        if let Some((_, plan)) = lock(&self.inner.preparing).iter().find(|(known, _)| *known == key) {
-            return Ok(plan.clone());
+        let key = (*kind, number, item);
+        if let Some(plan) = self.inner.kept.preparing(&key) {
+            return Ok(plan);
         }
-        let plan = GpuPlan::feeding(&self.inner.gpu, Arc::new(kind.plan(preprocess)?), target, item).await?;
-        let mut kept = lock(&self.inner.preparing);
-        kept.push((key, plan.clone()));
-        // The oldest go first; those of the batch in hand live on until it has run.
-        let held = |kept: &[(PreparingKey, GpuPlan)]| kept.iter().map(|(_, plan)| plan.bytes()).sum::<u64>();
-        while kept.len() > 1 && (held(&kept) > KEPT_PREPARING_BYTES || kept.len() > KEPT_PICTURE_KINDS.max(images)) {
-            kept.remove(0);
-        }
+        let preparing = Arc::new(kind.plan(preprocess)?);
+        let make = || GpuPlan::feeding(&self.inner.gpu, preparing.clone(), target, item);
+        let plan = match make().await {
+            Err(lampyris_engine::Error::Budget { .. }) => {
+                self.inner.kept.make_room(Some(number));
+                make().await?
+            }
+            plan => plan?,
+        };
+        self.inner.kept.keep_preparing(key, plan.clone(), images);
         Ok(plan)
     }
 

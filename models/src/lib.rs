@@ -11,6 +11,7 @@ pub mod decode;
 pub mod error;
 pub mod image_prep;
 pub mod input;
+mod kept;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;

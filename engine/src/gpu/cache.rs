@@ -1,8 +1,8 @@
 //! The pipeline cache on disk: what the driver compiled once need not be compiled again. A damaged or stale file is ignored.
 
 use super::adapter::AdapterSummary;
-use super::device::GpuOptions;
 use super::disk::{self, checksum};
+use super::options::GpuOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 

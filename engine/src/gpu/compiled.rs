@@ -148,7 +148,8 @@ impl GpuPlan {
             let (expected, found) = ("a state".to_owned(), "nothing".to_owned());
             return Err(Error::Input { name: tensor.name.clone(), expected, found });
         }
-        let wanted = || PlanBytes { weights: store.missing(&plan.constants), ..plan.bytes() };
+        // States are on the account of those who made them.
+        let wanted = || PlanBytes { weights: store.missing(&plan.constants), states: 0, ..plan.bytes() };
         gpu.account().check(wanted())?;
         let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {

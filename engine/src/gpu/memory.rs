@@ -50,7 +50,7 @@ impl Account {
         let (needed, after) = (wanted.total(), held.saturating_add(wanted.total()));
         match self.budget {
             Some(budget) if after > budget => {
-                let (weights, activations) = (wanted.weights, wanted.activations + wanted.params);
+                let (weights, activations) = (wanted.weights, needed - wanted.weights);
                 Err(Error::Budget { needed, weights, activations, held, budget })
             }
             _ => Ok(after),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn bytes(weights: u64, activations: u64) -> PlanBytes {
-        PlanBytes { weights, activations, params: 0 }
+        PlanBytes { weights, activations, states: 0, params: 0 }
     }
 
     #[test]

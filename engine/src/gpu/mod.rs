@@ -8,6 +8,7 @@ mod device;
 mod disk;
 mod fit;
 mod memory;
+mod options;
 mod pipeline;
 mod poll;
 mod profile;
@@ -24,7 +25,8 @@ mod tuning;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, VariantChoice};
-pub use device::{Counts, Gpu, GpuOptions, LimitTier, VariantSet};
+pub use device::{Counts, Gpu};
+pub use options::{GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};

@@ -72,8 +72,8 @@ impl States {
                 limit,
             });
         }
-        let activations = wanted.iter().map(|(_, desc)| desc.bytes()).sum();
-        let held = gpu.account().take(PlanBytes { weights: 0, activations, params: 0 })?;
+        let states = wanted.iter().map(|(_, desc)| desc.bytes().max(4)).sum();
+        let held = gpu.account().take(PlanBytes { weights: 0, activations: 0, states, params: 0 })?;
         let kept = if gpu.is_cpu_executor() {
             let host = |(name, desc): (String, Desc)| {
                 let holder = Holder::Host(Mutex::new(HostTensor::zeros(desc.clone())));

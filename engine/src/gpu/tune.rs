@@ -5,6 +5,7 @@ use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice, texture};
 use crate::plan::{Plan, PlanBuilder, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, Tier, difference};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// How long one sample of a variant should take at least, in seconds.
@@ -20,6 +21,18 @@ const MOST_REPEATS: u32 = 1 << 12;
 fn key(step: &Step, call: &Call<'_>, candidates: &[&'static Source]) -> String {
     let shaders = candidates.iter().fold(0, |sum, source| sum ^ checksum(source.wgsl.as_bytes()));
     format!("{} {} {:?} {shaders:016x}", step.kernel.name(), step.kernel.summary(), call.inputs)
+}
+
+/// What a measurement of whole networks holds for: their steps, and the very text of the shaders that these may run.
+fn key_of_plans(plans: &[Arc<Plan>]) -> String {
+    let mut texts: BTreeSet<&'static str> = BTreeSet::new();
+    let mut sum = 0;
+    for (at, plan) in plans.iter().enumerate() {
+        sum ^= checksum(format!("{at} {plan}").as_bytes());
+        texts.extend(plan.steps.iter().flat_map(|step| step.kernel.sources()).map(|source| source.wgsl));
+    }
+    let shaders = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
+    format!("plans {sum:016x} {shaders:016x}")
 }
 
 /// The fastest of `candidates` on this adapter, and whether it had to be measured. Those that disagree with the last,
@@ -128,8 +141,7 @@ impl GpuPlan {
         store: &ConstantStore,
         mut progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
-        let texts: Vec<String> = plans.iter().map(|plan| plan.to_string()).collect();
-        let key = format!("plans {:016x}", checksum(texts.concat().as_bytes()));
+        let key = key_of_plans(plans);
         let known = gpu.tuning().and_then(|tuning| tuning.get(&key)).and_then(|text| text.parse::<usize>().ok());
         let known = if plans.len() < 2 || !gpu.is_own() { Some(0) } else { known };
         let only = known.and_then(|at| plans.get(at)).or(plans.first());

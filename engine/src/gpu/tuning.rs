@@ -1,8 +1,8 @@
 //! What was measured on an adapter, by step shape and by network: kept in memory, and in a file that several processes share.
 
 use super::adapter::AdapterSummary;
-use super::device::GpuOptions;
 use super::disk::checksum;
+use super::options::GpuOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
