@@ -255,8 +255,8 @@ fn a_budget_is_kept_before_anything_is_allocated() {
     let load = Classifier::load_with(&poor, &path, ClassifierOptions::default(), |_| told += 1);
     let error = poor.block_on(load).unwrap_err();
     match &error {
-        Error::Engine(EngineError::Budget { needed: n, weights, activations, budget }) => {
-            assert_eq!((*n, *budget, weights + activations), (needed, needed - 1, needed));
+        Error::Engine(EngineError::Budget { needed: n, weights, activations, held, budget }) => {
+            assert_eq!((*n, *budget, weights + activations, *held), (needed, needed - 1, needed, 0));
         }
         _ => panic!("{error:?}"),
     }
@@ -264,5 +264,25 @@ fn a_budget_is_kept_before_anything_is_allocated() {
         assert!(error.to_string().contains(&figure.to_string()), "{error}");
     }
     assert_eq!((told, allocated(&poor)), (0, before), "weights were uploaded, or memory was taken");
-    Healthy::new(&open(GpuOptions::default().budget(needed))).check("a budget that is just enough");
+    // Just enough for the network leaves no room for the plan that prepares its pictures.
+    let tight = open(GpuOptions::default().budget(needed));
+    let classifier = tight.block_on(Classifier::load(&tight, &path)).unwrap();
+    assert_eq!(tight.held_bytes(), needed);
+    let picture = || Input::rgba8(vec![7; 40 * 30 * 4], 40, 30);
+    let error = tight.block_on(classifier.classify(picture())).unwrap_err();
+    assert!(matches!(error, Error::Engine(EngineError::Budget { held, .. }) if held == needed), "{error:?}");
+    // What both take together is enough, and given back with the classifier.
+    let classifier = gpu.block_on(Classifier::load(&gpu, &path)).unwrap();
+    gpu.block_on(classifier.classify(picture())).unwrap();
+    let all = gpu.held_bytes();
+    drop(classifier);
+    assert_eq!((all > needed, gpu.held_bytes()), (true, 0));
+    let rich = open(GpuOptions::default().budget(all));
+    let classifier = rich.block_on(Classifier::load(&rich, &path)).unwrap();
+    rich.block_on(classifier.classify(picture())).unwrap();
+    // Another batch takes the room of what can be made again.
+    let larger = classifier.plan(2, Pixels::Rgba8).unwrap().bytes();
+    let fits = larger.total() <= all;
+    assert_eq!(rich.block_on(classifier.executor(2, Pixels::Rgba8)).is_ok(), fits, "{larger:?} of {all}");
+    rich.block_on(classifier.classify(picture())).unwrap();
 }

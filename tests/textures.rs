@@ -7,10 +7,13 @@ mod support;
 use half::f16;
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::image::Area;
-use lampyris::wgpu::TextureFormat;
-use lampyris::{Classifier, Error, Gpu, Input};
+use lampyris::wgpu::{
+    DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension, TextureFormat, TextureUsages, TextureView,
+    TextureViewDescriptor,
+};
+use lampyris::{AdapterChoice, Classifier, Error, Gpu, GpuOptions, Input};
 use support::fixture;
-use support::host::{Host, hosts};
+use support::host::{Host, descriptor, hosts};
 
 const NETWORK: &str = "mobilenet_v3_small_w025";
 /// The picture's width and height, and a part of it.
@@ -142,6 +145,107 @@ fn a_loss_that_nobody_told_of_is_noticed() {
 
 fn expect_lost<T: std::fmt::Debug>(host: &Host, result: lampyris::Result<T>) {
     assert!(matches!(result, Err(Error::Engine(EngineError::DeviceLost { .. }))), "{}: {result:?}", host.name);
+}
+
+/// A refused texture, by what the message says of it.
+fn expect_refused<T: std::fmt::Debug>(host: &Host, what: &str, result: lampyris::Result<T>) {
+    match result {
+        Err(Error::Engine(EngineError::Texture { found, .. })) if found.contains(what) => {}
+        other => panic!("{}, {what}: {other:?}", host.name),
+    }
+}
+
+#[test]
+fn a_texture_that_cannot_be_read_is_refused_by_what_is_wrong() {
+    let plain = || descriptor([WIDTH, HEIGHT]);
+    let (sampled, drawn) = (TextureUsages::TEXTURE_BINDING, TextureUsages::RENDER_ATTACHMENT);
+    let deep = Extent3d { width: WIDTH, height: HEIGHT, depth_or_array_layers: 2 };
+    let wrong: [(&str, TextureDescriptor<'_>); 7] = [
+        ("COPY_DST", TextureDescriptor { usage: TextureUsages::COPY_DST, ..plain() }),
+        ("4 samples", TextureDescriptor { sample_count: 4, usage: sampled | drawn, ..plain() }),
+        ("D3", TextureDescriptor { dimension: TextureDimension::D3, size: deep, ..plain() }),
+        ("R32Uint", TextureDescriptor { format: TextureFormat::R32Uint, ..plain() }),
+        ("Depth32Float", TextureDescriptor { format: TextureFormat::Depth32Float, usage: sampled, ..plain() }),
+        ("R8Unorm", TextureDescriptor { format: TextureFormat::R8Unorm, ..plain() }),
+        // A view of all layers, which only the driver can tell from one of a single layer.
+        ("refused", TextureDescriptor { size: deep, ..plain() }),
+    ];
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let classify = |input: Input<'_>| gpu.block_on(classifier.classify(input));
+        for (what, descriptor) in &wrong {
+            let texture = host.device.create_texture(descriptor);
+            let view = texture.create_view(&TextureViewDescriptor::default());
+            expect_refused(&host, what, classify(Input::texture(&view)));
+        }
+        let good = host.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        expect_refused(&host, "300x97", classify(Input::texture_as(&good, 2 * WIDTH, HEIGHT, false)));
+        classify(Input::texture(&good)).unwrap();
+        good.texture().destroy();
+        expect_refused(&host, "refused", classify(Input::texture(&good)));
+        gpu.check_alive().unwrap();
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn a_texture_of_another_device_is_refused_and_nobody_else_hears_of_it() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let stranger = host.another();
+        let view = stranger.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        expect_refused(&host, "refused", gpu.block_on(classifier.classify(&view)));
+        expect_refused(&host, "refused", gpu.block_on(classifier.prepared_pixels(&view)));
+        let own = host.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        gpu.block_on(classifier.classify(&own)).unwrap();
+        gpu.check_alive().unwrap();
+        assert_eq!((host.told(), stranger.told()), ((0, 0), (0, 0)), "{}: somebody heard of it", host.name);
+    }
+}
+
+#[test]
+fn a_device_of_the_engines_own_survives_a_texture_of_another_instance() {
+    for (index, host) in hosts().iter().enumerate() {
+        let gpu = pollster::block_on(Gpu::with(GpuOptions::default().adapter(AdapterChoice::Index(index)))).unwrap();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+        let view = host.texture(TextureFormat::Rgba8Unorm, &picture(), [WIDTH, HEIGHT]);
+        expect_refused(host, "refused", gpu.block_on(classifier.classify(&view)));
+        gpu.block_on(classifier.classify(Input::rgba8(picture(), WIDTH, HEIGHT))).unwrap();
+    }
+}
+
+/// That a view gives what the picture's bytes give.
+fn expect_the_picture(host: &Host, gpu: &Gpu, classifier: &Classifier, view: &TextureView, srgb: bool) {
+    let prepared = |input: Input<'_>| gpu.block_on(classifier.prepared_pixels(input)).unwrap();
+    let found = prepared(Input::texture_as(view, WIDTH, HEIGHT, srgb));
+    let apart = levels(&found, &prepared(Input::rgba8(picture(), WIDTH, HEIGHT)));
+    let allowed = u8::from(srgb && !gpu.caps().software);
+    assert!(apart <= allowed, "{}: {:?}, srgb {srgb}: {apart} levels apart", host.name, view.texture().format());
+}
+
+#[test]
+fn a_view_in_another_format_or_of_a_mip_level_gives_what_its_bytes_give() {
+    let (plain, curved) = (TextureFormat::Rgba8Unorm, TextureFormat::Rgba8UnormSrgb);
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let views = host.adapter.get_downlevel_capabilities().flags.contains(DownlevelFlags::VIEW_FORMATS);
+        for (format, viewed) in [(plain, curved), (curved, plain)].into_iter().filter(|_| views) {
+            let texture = host.device.create_texture(&TextureDescriptor {
+                format,
+                view_formats: &[viewed],
+                ..descriptor([WIDTH, HEIGHT])
+            });
+            host.fill(&texture, 0, &picture());
+            let view = texture.create_view(&TextureViewDescriptor { format: Some(viewed), ..Default::default() });
+            expect_the_picture(&host, &gpu, &classifier, &view, viewed == curved);
+        }
+        let large = TextureDescriptor { mip_level_count: 2, ..descriptor([2 * WIDTH, 2 * HEIGHT + 1]) };
+        let texture = host.device.create_texture(&large);
+        host.fill(&texture, 1, &picture());
+        let view = texture.create_view(&TextureViewDescriptor { base_mip_level: 1, ..Default::default() });
+        expect_the_picture(&host, &gpu, &classifier, &view, false);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
 }
 
 #[test]

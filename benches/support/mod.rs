@@ -11,7 +11,8 @@ pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// The adapter of `LAMPYRIS_ADAPTER`, or the best.
 pub fn adapter() -> Result<Gpu> {
-    let wanted: AdapterChoice = std::env::var("LAMPYRIS_ADAPTER").unwrap_or_default().parse()?;
+    let wanted: AdapterChoice =
+        std::env::var("LAMPYRIS_ADAPTER").map_or(Ok(AdapterChoice::Best), |text| text.parse())?;
     let gpu = pollster::block_on(Gpu::with(GpuOptions::default().adapter(wanted)))?;
     if gpu.is_cpu_executor() {
         return Err("there is no adapter to measure; the CPU executor is the judge, not a device".into());

@@ -6,10 +6,12 @@ use crate::output;
 use lampyris::{AdapterChoice, AdapterKind, Gpu, GpuOptions, LimitTier};
 use std::path::PathBuf;
 
-/// The adapter that was asked for.
+/// The adapter that was asked for; opening it refuses a blank name.
 pub(crate) fn choice(arguments: &DeviceArguments) -> AdapterChoice {
-    let Ok(choice) = arguments.adapter.as_deref().unwrap_or_default().parse();
-    choice
+    match arguments.adapter.as_deref() {
+        None => AdapterChoice::Best,
+        Some(text) => text.parse().unwrap_or_else(|_| AdapterChoice::Name(text.to_owned())),
+    }
 }
 
 /// The options of a device on the adapter `choice`.

@@ -91,17 +91,43 @@ pub enum Error {
         /// The adapter's limit.
         limit: u32,
     },
+    /// A kernel has more parameters than its block in the parameter buffer holds.
+    #[error(
+        "kernel {kernel} takes {bytes} bytes of parameters, and a step has {limit}; put what is larger in a constant"
+    )]
+    Params {
+        /// The kernel and its variant.
+        kernel: String,
+        /// Bytes of its parameters.
+        bytes: u64,
+        /// Bytes that a step has for them.
+        limit: u64,
+    },
+    /// A kernel's launch does not bind what its shader declares, or names a tensor that its step does not have.
+    #[error(
+        "kernel {kernel}, step {step}, binds {reason}; its launch must give one operand for each binding of its shader"
+    )]
+    Operands {
+        /// The kernel and its variant.
+        kernel: String,
+        /// The step.
+        step: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// The plan does not fit the memory budget.
     #[error(
-        "the plan takes {needed} bytes of GPU memory ({weights} of weights, {activations} of activations), and the budget is {budget}; raise the budget or use a smaller batch, input size or weight format"
+        "the plan takes {needed} bytes more of GPU memory ({weights} of weights, {activations} of activations), {held} are held already, and the budget is {budget}; raise the budget, drop other plans, or use a smaller batch, input size or weight format"
     )]
     Budget {
-        /// Bytes in all.
+        /// Bytes that are not held yet.
         needed: u64,
-        /// Bytes of constants.
+        /// Bytes of constants among them.
         weights: u64,
-        /// Bytes of slots, inputs and outputs.
+        /// Bytes of slots, inputs, states and parameters among them.
         activations: u64,
+        /// Bytes that plans and constants of the device hold already.
+        held: u64,
         /// The budget in bytes.
         budget: u64,
     },
@@ -149,6 +175,9 @@ pub enum Error {
         /// What the kernel allows.
         tolerance: f64,
     },
+    /// An adapter was asked for by a name that is empty or blank, which would match any.
+    #[error("the name of an adapter is blank; give an index, a part of a name, `best` or `cpu`")]
+    BlankAdapter,
     /// There is nothing to measure time with.
     #[error(
         "{adapter} has no timestamps and there is no clock here; measure with a native build, or on another adapter"
@@ -157,6 +186,25 @@ pub enum Error {
         /// The adapter.
         adapter: String,
     },
+    /// A texture that the kernels cannot read as the picture it is said to be.
+    #[error("the texture is {found}, which {adapter} cannot read as a picture; give {wanted}")]
+    Texture {
+        /// The adapter.
+        adapter: String,
+        /// What the texture is.
+        found: String,
+        /// What it should be.
+        wanted: String,
+    },
+    /// A plan gives one of its own texture inputs as a result.
+    #[error("output {name} is a texture of the caller's, which is not read back; leave it out of the outputs")]
+    TextureOutput {
+        /// The output's name.
+        name: String,
+    },
+    /// A run's result was asked for after it had been given.
+    #[error("the result of this run was taken already; submit another run")]
+    Taken,
     /// A texture was given where the CPU executor runs.
     #[error("a texture needs the device it lives on, and {adapter} has none; pass the pixels as bytes")]
     NoTexture {

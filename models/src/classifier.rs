@@ -2,6 +2,7 @@
 
 use crate::image_prep::{MAX_TARGET_SIDE, Preprocess, Resize, resize_crop_u8};
 use crate::input::{self, Input};
+use crate::kept::{Kept, Numbered};
 use crate::labels::Labels;
 use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
 use crate::prepare::{self, PictureKind};
@@ -13,7 +14,6 @@ use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How to load a classifier.
@@ -40,20 +40,14 @@ impl ClassifierOptions {
     }
 }
 
-/// Preparing plans that are kept, so that a camera's or a folder's pictures of one size are prepared without setting up again.
-const KEPT_PICTURE_KINDS: usize = 16;
-
-/// Most bytes of GPU memory that preparing plans hold between runs.
-const KEPT_PREPARING_BYTES: u64 = 64 << 20;
-
 /// A network on a device, or on the CPU executor. Cheap to clone.
+///
+/// What a batch needs beside the weights is made when a batch of its size is first given, and kept for the four sizes used last;
+/// batches that vary more are best padded to a few sizes. A budget may leave room for fewer.
 #[derive(Debug, Clone)]
 pub struct Classifier {
     inner: Arc<Inner>,
 }
-
-/// A kind of picture, the images of the batch it belongs to and its position among them.
-type PreparingKey = (PictureKind, usize, usize);
 
 /// How a picture is prepared, and its bytes when it is not a texture.
 pub(crate) type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
@@ -66,8 +60,7 @@ struct Inner {
     labels: Mutex<Arc<Labels>>,
     precision: Precision,
     store: ConstantStore,
-    executors: Mutex<HashMap<(usize, Pixels), Executor>>,
-    preparing: Mutex<Vec<(PreparingKey, GpuPlan)>>,
+    kept: Kept,
 }
 
 impl TensorIndex for Weights {
@@ -111,8 +104,7 @@ impl Classifier {
             preprocess,
             precision: options.precision,
             store: ConstantStore::new(),
-            executors: Mutex::default(),
-            preparing: Mutex::default(),
+            kept: Kept::default(),
         };
         let classifier = Classifier { inner: Arc::new(inner) };
         let plans = classifier.candidates(1, Pixels::Rgba8)?;
@@ -122,7 +114,7 @@ impl Classifier {
             progress(arrived as f64 / total as f64);
         });
         let executor = executor.await?;
-        classifier.executors().insert((1, Pixels::Rgba8), executor);
+        classifier.inner.kept.keep_executor(1, Pixels::Rgba8, executor);
         Ok(classifier)
     }
 
@@ -181,32 +173,39 @@ impl Classifier {
         Ok(plans)
     }
 
-    /// The executor for a batch, made when it is first needed.
+    /// The executor for a batch: one of those used last, or a new one.
     ///
     /// # Errors
     /// As [`Executor::new`].
     pub async fn executor(&self, images: usize, pixels: Pixels) -> Result<Executor> {
-        if let Some(executor) = self.executors().get(&(images, pixels)) {
-            return Ok(executor.clone());
-        }
-        let plans = self.candidates(images, pixels)?;
-        let executor = Executor::fastest(&self.inner.gpu, plans, &self.inner.store, |_| ()).await?;
-        self.executors().insert((images, pixels), executor.clone());
-        Ok(executor)
+        Ok(self.numbered(images, pixels).await?.executor)
     }
 
-    fn executors(&self) -> MutexGuard<'_, HashMap<(usize, Pixels), Executor>> {
-        lock(&self.inner.executors)
+    async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
+        if let Some(kept) = self.inner.kept.executor(images, pixels) {
+            return Ok(kept);
+        }
+        let plans = self.candidates(images, pixels)?;
+        let make = || Executor::fastest(&self.inner.gpu, plans.clone(), &self.inner.store, |_| ());
+        let executor = match make().await {
+            Err(lampyris_engine::Error::Budget { .. }) => {
+                self.inner.kept.make_room(None);
+                make().await?
+            }
+            executor => executor?,
+        };
+        Ok(self.inner.kept.keep_executor(images, pixels, executor))
     }
 
     /// What is in a picture.
     ///
     /// # Errors
-    /// [`Error::PixelBytes`] or [`Error::Crop`] for a picture that is not what it says; [`Error::Engine`] from the device.
+    /// [`Error::PixelBytes`] or [`Error::Crop`] for a picture that is not what it says; [`Error::Engine`] from the device, and
+    /// for a texture that it cannot read.
     pub async fn classify<'a>(&self, input: impl Into<Input<'a>>) -> Result<Answer> {
         let input = input.into();
         let mut answers = self.classify_batch(std::slice::from_ref(&input)).await?;
-        Ok(answers.swap_remove(0))
+        answers.pop().ok_or_else(|| self.no_answer(1, 0))
     }
 
     /// What is in each of some pictures, all in one run.
@@ -218,9 +217,9 @@ impl Classifier {
             return Ok(Vec::new());
         }
         let pictures = inputs.iter().map(|input| self.picture(input)).collect::<Result<Vec<_>>>()?;
-        let executor = self.executor(inputs.len(), Pixels::Rgba8).await?;
+        let Numbered { number, executor, .. } = self.numbered(inputs.len(), Pixels::Rgba8).await?;
         let outputs = match &executor {
-            Executor::Gpu(plan) => self.run_on_device(plan, &pictures).await?,
+            Executor::Gpu(plan) => self.run_on_device((plan, number), &pictures).await?,
             _ => {
                 let mut words = Vec::new();
                 for picture in &pictures {
@@ -234,7 +233,7 @@ impl Classifier {
                 executor.run(&[HostTensor::from_words(desc, words)]).await?
             }
         };
-        self.answers(&outputs)
+        self.answers(&outputs, inputs.len())
     }
 
     /// What is in pictures that are normalized already: `[images, side, side, 3]` values.
@@ -251,7 +250,7 @@ impl Classifier {
         }
         let executor = self.executor(images, Pixels::Normalized).await?;
         let outputs = executor.run(&[HostTensor::from_values(desc, values)]).await?;
-        self.answers(&outputs)
+        self.answers(&outputs, images)
     }
 
     /// The vector that the network hands to its head.
@@ -262,7 +261,11 @@ impl Classifier {
         Ok(self.classify(input).await?.features)
     }
 
-    async fn run_on_device(&self, plan: &GpuPlan, pictures: &[Picture<'_>]) -> Result<Vec<HostTensor>> {
+    async fn run_on_device(
+        &self,
+        (plan, number): (&GpuPlan, u64),
+        pictures: &[Picture<'_>],
+    ) -> Result<Vec<HostTensor>> {
         let mut words = Vec::with_capacity(pictures.len());
         let mut kinds = Vec::with_capacity(pictures.len());
         for picture in pictures {
@@ -272,7 +275,7 @@ impl Classifier {
         }
         let mut plans = Vec::with_capacity(pictures.len());
         for (item, (kind, preprocess)) in kinds.iter().enumerate() {
-            plans.push(self.preparing(kind, preprocess, plan, (pictures.len(), item)).await?);
+            plans.push(self.preparing(kind, preprocess, (plan, number), (pictures.len(), item)).await?);
         }
         let data: Vec<[InputData<'_>; 1]> =
             pictures.iter().zip(&words).map(|(picture, words)| [picture.data(words.as_deref())]).collect();
@@ -303,21 +306,23 @@ impl Classifier {
         &self,
         kind: &PictureKind,
         preprocess: &Preprocess,
-        target: &GpuPlan,
+        (target, number): (&GpuPlan, u64),
         (images, item): (usize, usize),
     ) -> Result<GpuPlan> {
-        let key = (*kind, images, item);
-        if let Some((_, plan)) = lock(&self.inner.preparing).iter().find(|(known, _)| *known == key) {
-            return Ok(plan.clone());
+        let key = (*kind, number, item);
+        if let Some(plan) = self.inner.kept.preparing(&key) {
+            return Ok(plan);
         }
-        let plan = GpuPlan::feeding(&self.inner.gpu, Arc::new(kind.plan(preprocess)?), target, item).await?;
-        let mut kept = lock(&self.inner.preparing);
-        kept.push((key, plan.clone()));
-        // The oldest go first; those of the batch in hand live on until it has run.
-        let held = |kept: &[(PreparingKey, GpuPlan)]| kept.iter().map(|(_, plan)| plan.bytes()).sum::<u64>();
-        while kept.len() > 1 && (held(&kept) > KEPT_PREPARING_BYTES || kept.len() > KEPT_PICTURE_KINDS.max(images)) {
-            kept.remove(0);
-        }
+        let preparing = Arc::new(kind.plan(preprocess)?);
+        let make = || GpuPlan::feeding(&self.inner.gpu, preparing.clone(), target, item);
+        let plan = match make().await {
+            Err(lampyris_engine::Error::Budget { .. }) => {
+                self.inner.kept.make_room(Some(number));
+                make().await?
+            }
+            plan => plan?,
+        };
+        self.inner.kept.keep_preparing(key, plan.clone(), images);
         Ok(plan)
     }
 
@@ -331,23 +336,25 @@ impl Classifier {
                 }
                 Format::Rgba8
             }
-            input::Pixels::Texture(_, format) => *format,
+            input::Pixels::Texture(view, format) => {
+                self.inner.gpu.check_texture(view, input.width, input.height)?;
+                *format
+            }
         };
         let kind = PictureKind { format, width: input.width, height: input.height, area: input.area() };
         kind.check()?;
         Ok(Picture { input, kind })
     }
 
-    fn answers(&self, outputs: &[HostTensor]) -> Result<Vec<Answer>> {
+    fn answers(&self, outputs: &[HostTensor], pictures: usize) -> Result<Vec<Answer>> {
         let [logits, probabilities, features] = [0, 1, 4].map(|at: usize| outputs.get(at));
         let (Some(logits), Some(probabilities), Some(features)) = (logits, probabilities, features) else {
-            return Ok(Vec::new());
+            return Err(self.no_answer(pictures, 0));
         };
         let labels = lock(&self.inner.labels).clone();
-        let images = logits.desc.shape[0];
         let split = |tensor: &HostTensor| {
             let values = tensor.values();
-            values.chunks((values.len() / images.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
+            values.chunks((values.len() / pictures.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
         if logits.values().iter().any(|v| !v.is_finite()) {
             return Err(Error::NotFinite { network: self.inner.network.weights().file().to_owned() });
@@ -355,7 +362,12 @@ impl Classifier {
         let rows = split(logits).into_iter().zip(split(probabilities)).zip(split(features));
         let answer =
             |((logits, probabilities), features)| Answer { logits, probabilities, features, labels: labels.clone() };
-        Ok(rows.map(answer).collect())
+        let answers: Vec<Answer> = rows.map(answer).collect();
+        if answers.len() == pictures { Ok(answers) } else { Err(self.no_answer(pictures, answers.len())) }
+    }
+
+    fn no_answer(&self, pictures: usize, answers: usize) -> Error {
+        Error::Answers { network: self.inner.network.weights().file().to_owned(), pictures, answers }
     }
 }
 

@@ -85,6 +85,19 @@ pub enum Error {
         network: String,
     },
 
+    /// A network does not give one answer a picture: its plan lacks an output, or an output has another shape.
+    #[error(
+        "{network} gave {answers} answers for {pictures} pictures; please report this with what `lampyris inspect` prints"
+    )]
+    Answers {
+        /// The weights file.
+        network: String,
+        /// Pictures given.
+        pictures: usize,
+        /// Answers found.
+        answers: usize,
+    },
+
     /// A crop reaches outside its picture, or is empty.
     #[error("the crop {area} does not lie within the picture's {width} x {height} pixels")]
     Crop {

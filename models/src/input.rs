@@ -27,12 +27,20 @@ impl<'a> Input<'a> {
         Input { pixels: Pixels::Rgba8(bytes.into()), width, height, area: None }
     }
 
-    /// A texture of the classifier's own device: any filterable format of red, green and blue in `0..=1`, with
-    /// `TEXTURE_BINDING` usage. An `-srgb` texture gives what its bytes give. It is read once, and never written.
+    /// A view of the whole of a texture of the classifier's own device, in the texture's own format: any of red, green and blue
+    /// that is read as floats in `0..=1`, with `TEXTURE_BINDING` usage. An `-srgb` texture gives what its bytes give. It is
+    /// read once, and never written. For a view in another format, or of a mip level, see [`Input::texture_as`].
     pub fn texture(view: &'a TextureView) -> Input<'a> {
         let texture = view.texture();
-        let format = if texture.format().is_srgb() { Format::TextureSrgb } else { Format::Texture };
-        Input { pixels: Pixels::Texture(view, format), width: texture.width(), height: texture.height(), area: None }
+        Input::texture_as(view, texture.width(), texture.height(), texture.format().is_srgb())
+    }
+
+    /// As [`Input::texture`], for a view whose format or size is not its texture's, for wgpu tells neither: `width` and
+    /// `height` are those of the view's mip level in texels, and `srgb` says whether the format *of the view* is an `-srgb` one,
+    /// so that reading it decodes the curve. A size that no level of the texture has is refused when the picture is used.
+    pub fn texture_as(view: &'a TextureView, width: u32, height: u32, srgb: bool) -> Input<'a> {
+        let format = if srgb { Format::TextureSrgb } else { Format::Texture };
+        Input { pixels: Pixels::Texture(view, format), width, height, area: None }
     }
 
     /// Only this part of the picture.

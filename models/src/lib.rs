@@ -15,6 +15,7 @@ pub mod error;
 pub mod image_prep;
 pub mod input;
 mod json;
+mod kept;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;

@@ -109,6 +109,13 @@ impl Noise {
     }
 }
 
+impl HostTensor {
+    /// A tensor of noise, as [`Fill::Noise`] fills it; the same for the same seed.
+    pub fn noise(desc: &Desc, seed: u64) -> HostTensor {
+        filled(desc, &Fill::Noise, seed)
+    }
+}
+
 fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
     let mut noise = Noise::new(seed);
     let values: Vec<f32> = match fill {

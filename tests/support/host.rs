@@ -73,25 +73,47 @@ impl Host {
         });
     }
 
+    /// Another device of the same adapter and instance, with handlers of its own.
+    pub fn another(&self) -> Host {
+        Host::new(self.adapter.clone())
+    }
+
     /// A texture with these rows of texels.
-    pub fn texture(&self, format: wgpu::TextureFormat, texels: &[u8], [width, height]: [u32; 2]) -> wgpu::TextureView {
-        let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
-        let texture = self.device.create_texture(&wgpu::TextureDescriptor {
-            label: Some("the host's picture"),
-            size,
-            mip_level_count: 1,
-            sample_count: 1,
-            dimension: wgpu::TextureDimension::D2,
-            format,
-            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-            view_formats: &[],
-        });
+    pub fn texture(&self, format: wgpu::TextureFormat, texels: &[u8], size: [u32; 2]) -> wgpu::TextureView {
+        let descriptor = wgpu::TextureDescriptor { format, ..descriptor(size) };
+        let texture = self.device.create_texture(&descriptor);
+        self.fill(&texture, 0, texels);
+        texture.create_view(&wgpu::TextureViewDescriptor::default())
+    }
+
+    /// Writes rows of texels into a mip level of a texture.
+    pub fn fill(&self, texture: &wgpu::Texture, mip_level: u32, texels: &[u8]) {
+        let (width, height) = ((texture.width() >> mip_level).max(1), (texture.height() >> mip_level).max(1));
         let layout = wgpu::TexelCopyBufferLayout {
             offset: 0,
             bytes_per_row: Some(texels.len() as u32 / height),
             rows_per_image: Some(height),
         };
-        self.queue.write_texture(texture.as_image_copy(), texels, layout, size);
-        texture.create_view(&wgpu::TextureViewDescriptor::default())
+        let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
+        self.queue.write_texture(
+            wgpu::TexelCopyTextureInfo { mip_level, ..texture.as_image_copy() },
+            texels,
+            layout,
+            size,
+        );
+    }
+}
+
+/// A plain texture that can be sampled and written.
+pub fn descriptor([width, height]: [u32; 2]) -> wgpu::TextureDescriptor<'static> {
+    wgpu::TextureDescriptor {
+        label: Some("the host's picture"),
+        size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+        mip_level_count: 1,
+        sample_count: 1,
+        dimension: wgpu::TextureDimension::D2,
+        format: wgpu::TextureFormat::Rgba8Unorm,
+        usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+        view_formats: &[],
     }
 }

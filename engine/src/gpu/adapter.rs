@@ -21,11 +21,16 @@ pub enum AdapterChoice {
 }
 
 impl FromStr for AdapterChoice {
-    type Err = std::convert::Infallible;
+    type Err = Error;
 
-    fn from_str(text: &str) -> Result<AdapterChoice, Self::Err> {
+    /// `best`, `cpu`, an index or a name.
+    ///
+    /// # Errors
+    /// [`Error::BlankAdapter`] when there is nothing in it.
+    fn from_str(text: &str) -> Result<AdapterChoice> {
         Ok(match text.trim() {
-            "" | "best" => AdapterChoice::Best,
+            "" => return Err(Error::BlankAdapter),
+            "best" => AdapterChoice::Best,
             "cpu" => AdapterChoice::Cpu,
             text => text.parse().map_or_else(|_| AdapterChoice::Name(text.to_owned()), AdapterChoice::Index),
         })
@@ -40,7 +45,7 @@ impl AdapterChoice {
             AdapterChoice::Best => (!adapters.is_empty()).then_some(0),
             AdapterChoice::Index(index) => (*index < adapters.len()).then_some(*index),
             AdapterChoice::Name(name) => {
-                let name = name.to_lowercase();
+                let name = name.trim().to_lowercase();
                 let named = |s: &AdapterSummary| {
                     [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
                 };
@@ -246,20 +251,41 @@ pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
     AdapterSummary::of(&adapter.get_info(), wanted.features, &wanted.limits)
 }
 
-/// The adapter that `choice` means; `None` for the CPU executor.
-pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<Option<wgpu::Adapter>> {
-    if *choice == AdapterChoice::Cpu {
-        return Ok(None);
+/// The adapters that `choice` means, to be tried in this order; none for the CPU executor.
+pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<Vec<wgpu::Adapter>> {
+    match choice {
+        AdapterChoice::Cpu => return Ok(Vec::new()),
+        AdapterChoice::Name(name) if name.trim().is_empty() => return Err(Error::BlankAdapter),
+        _ => {}
     }
     let mut adapters = enumerate(instance).await;
+    if *choice == AdapterChoice::Best {
+        return Ok(adapters);
+    }
     let summaries: Vec<AdapterSummary> = adapters.iter().map(summary).collect();
-    let position = choice.position(&summaries);
-    match (position, choice) {
-        (Some(position), _) => Ok(Some(adapters.swap_remove(position))),
-        (None, AdapterChoice::Best) => Ok(None),
-        (None, _) => {
-            let found = summaries.iter().enumerate().map(|(i, s)| format!("{i}: {} ({})", s.name, s.backend));
-            Err(Error::NoAdapter { wanted: choice.to_string(), found: found.collect() })
+    if let Some(position) = choice.position(&summaries) {
+        return Ok(vec![adapters.swap_remove(position)]);
+    }
+    let found = summaries.iter().enumerate().map(|(i, s)| format!("{i}: {} ({})", s.name, s.backend));
+    Err(Error::NoAdapter { wanted: choice.to_string(), found: found.collect() })
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use crate::gpu::{Gpu, GpuOptions};
+
+    #[test]
+    fn a_blank_name_is_no_adapter() {
+        for text in ["", "  ", "\t"] {
+            assert!(matches!(text.parse::<AdapterChoice>(), Err(Error::BlankAdapter)), "{text:?}");
+            let named = GpuOptions::default().adapter(AdapterChoice::Name(text.to_owned()));
+            assert!(matches!(pollster::block_on(Gpu::with(named)), Err(Error::BlankAdapter)), "{text:?}");
+        }
+        for (text, choice) in
+            [("best", AdapterChoice::Best), (" cpu ", AdapterChoice::Cpu), ("2", AdapterChoice::Index(2))]
+        {
+            assert_eq!(text.parse::<AdapterChoice>().unwrap(), choice);
         }
     }
 }

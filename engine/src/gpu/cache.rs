@@ -1,12 +1,16 @@
 //! The pipeline cache on disk: what the driver compiled once need not be compiled again. A damaged or stale file is ignored.
 
 use super::adapter::AdapterSummary;
-use super::device::GpuOptions;
+use super::disk::{self, checksum};
+use super::options::GpuOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// First bytes of a cache file: a damaged or foreign file is not handed to the driver.
 const MAGIC: &[u8; 8] = b"LAMPPC01";
+
+/// Most bytes of a cache file that are read.
+const MOST_BYTES: u64 = 256 << 20;
 
 /// The driver's cache object and the file it came from.
 #[derive(Debug)]
@@ -62,22 +66,12 @@ fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
 }
 
 fn read(file: &Path) -> Option<Vec<u8>> {
-    let bytes = std::fs::read(file).ok()?;
+    let bytes = disk::read(file, MOST_BYTES)?;
     let (magic, rest) = bytes.split_at_checked(8)?;
     let (sum, data) = rest.split_at_checked(8)?;
     (magic == MAGIC && sum == checksum(data).to_le_bytes()).then(|| data.to_vec())
 }
 
 fn write(file: &Path, data: &[u8], sum: u64) -> std::io::Result<()> {
-    if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-    std::fs::write(&temporary, [MAGIC.as_slice(), &sum.to_le_bytes(), data].concat())?;
-    std::fs::rename(&temporary, file)
-}
-
-/// FNV-1a, 64 bits: enough to notice damage.
-pub(super) fn checksum(data: &[u8]) -> u64 {
-    data.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
+    disk::replace(file, &[MAGIC.as_slice(), &sum.to_le_bytes(), data].concat())
 }

@@ -1,13 +1,14 @@
-//! The GPU executor: a plan with its pipelines, buffers and bind groups made once, run by one encoder, one pass, one submit.
+//! The GPU executor: a plan with its pipelines, buffers and bind groups made once, ready to run.
 
 use super::fit::{check_memory, launch};
+use super::memory::Held;
 use super::pipeline::Pipeline;
-use super::poll::Mailbox;
-use super::{ConstantStore, Gpu, States, tune};
-use crate::plan::{PARAMS_STRIDE, Place, Plan, Step, TensorId};
+use super::store::Shared;
+use super::{ConstantStore, Gpu, InputData, States, tune};
+use crate::plan::{PARAMS_STRIDE, Place, Plan, PlanBytes, Step, TensorId};
 use crate::{Error, Result};
-use lampyris_shaders::{Call, HostTensor, Launch, Operand, Source};
-use std::sync::{Arc, Mutex, PoisonError};
+use lampyris_shaders::{Call, Launch, Operand, Source};
+use std::sync::{Arc, Mutex};
 
 /// Decides which variant a step runs.
 #[derive(Clone, Copy)]
@@ -17,18 +18,6 @@ pub enum VariantChoice<'a> {
     Best,
     /// The caller's: given the step and the candidates, best guess first. What it gives must fit the adapter.
     By(&'a dyn Fn(&Step, &[&'static Source]) -> Option<&'static Source>),
-}
-
-/// One input of a run.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub enum InputData<'a> {
-    /// Storage words, in the format of the plan's input.
-    Words(&'a [u32]),
-    /// A texture of the same device.
-    Texture(&'a wgpu::TextureView),
-    /// Already written by an earlier step of the same submit.
-    Bound,
 }
 
 /// A piece of a buffer.
@@ -73,9 +62,13 @@ pub(super) struct Inner {
     pub(super) dispatches: Vec<Dispatch>,
     /// Where each tensor lives; absent for textures.
     pub(super) regions: Vec<Option<Region>>,
-    params: wgpu::Buffer,
-    staging: Mutex<Vec<wgpu::Buffer>>,
-    result_bytes: u64,
+    pub(super) params: wgpu::Buffer,
+    /// Buffers that earlier runs were read from, free for the next.
+    pub(super) staging: Mutex<Vec<wgpu::Buffer>>,
+    pub(super) result_bytes: u64,
+    /// Its constants, whose buffers lie in `regions` too.
+    _constants: Vec<Shared>,
+    _held: Held,
 }
 
 impl GpuPlan {
@@ -147,13 +140,17 @@ impl GpuPlan {
         progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         check_memory(gpu, &plan)?;
-        let held = |at: usize| given.iter().any(|(id, _)| id.0 == at);
-        let missing =
-            |(at, tensor): &(usize, &crate::plan::PlanTensor)| matches!(tensor.place, Place::State(_)) && !held(*at);
+        let given_already = |at: usize| given.iter().any(|(id, _)| id.0 == at);
+        let missing = |(at, tensor): &(usize, &crate::plan::PlanTensor)| {
+            matches!(tensor.place, Place::State(_)) && !given_already(*at)
+        };
         if let Some((_, tensor)) = plan.tensors.iter().enumerate().find(missing) {
             let (expected, found) = ("a state".to_owned(), "nothing".to_owned());
             return Err(Error::Input { name: tensor.name.clone(), expected, found });
         }
+        // States are on the account of those who made them.
+        let wanted = || PlanBytes { weights: store.missing(&plan.constants), states: 0, ..plan.bytes() };
+        gpu.account().check(wanted())?;
         let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {
             let (inputs, outputs) = plan.descs(step);
@@ -177,11 +174,15 @@ impl GpuPlan {
             let doing = format!("compiling {} ({})", source.kernel, source.label);
             return Err(Error::Driver { adapter: gpu.summary().name.clone(), doing, reason });
         }
-        let constants = store.upload(gpu, &plan.constants, progress).await?;
+        let mut held = gpu.account().take(wanted())?;
+        let constants = store.upload(gpu, &plan.constants, &mut held, progress).await?;
+        // Constants that another thread has uploaded meanwhile are on its account.
+        let bytes = plan.bytes();
+        let held = held.split(bytes.activations + bytes.params);
         let result_bytes = plan.outputs.iter().map(|(_, id)| plan.tensor(*id).desc.bytes()).sum();
         let inner = gpu
             .guarded("allocating a plan", |device| {
-                assemble(gpu, device, plan, launches, &constants, given, result_bytes)
+                assemble(gpu, device, plan, launches, (constants, held), given, result_bytes)
             })
             .await??;
         Ok(GpuPlan { inner: Arc::new(inner) })
@@ -206,182 +207,6 @@ impl GpuPlan {
     pub fn bytes(&self) -> u64 {
         self.inner.plan.bytes().total()
     }
-
-    /// Runs the plan: one encoder, one pass, one submit.
-    ///
-    /// # Errors
-    /// [`Error::Input`] when the inputs are not the plan's; [`Error::DeviceLost`] when the device is gone.
-    pub async fn run(&self, inputs: &[InputData<'_>]) -> Result<Vec<HostTensor>> {
-        self.submit(inputs, &[])?.wait().await
-    }
-
-    /// Submits a run and gives a handle to its result. The plans of `before`, with their inputs, run first in the same pass.
-    ///
-    /// # Errors
-    /// As [`GpuPlan::run`].
-    pub fn submit(&self, inputs: &[InputData<'_>], before: &[(&GpuPlan, &[InputData<'_>])]) -> Result<Pending> {
-        let gpu = &self.inner.gpu;
-        gpu.check_alive()?;
-        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
-            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
-        };
-        let _alone = gpu.submitting();
-        for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
-            plan.write_inputs(queue, inputs)?;
-        }
-        let staging = self.staging(device);
-        let mut encoder =
-            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.run") });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("lampyris.run"),
-                timestamp_writes: None,
-            });
-            for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
-                plan.encode(device, &mut pass, inputs);
-            }
-        }
-        let mut at = 0;
-        for (_, id) in &self.inner.plan.outputs {
-            if let Some(region) = &self.inner.regions[id.0] {
-                encoder.copy_buffer_to_buffer(&region.buffer, region.offset, &staging, at, region.bytes);
-                at += region.bytes;
-            }
-        }
-        queue.submit([encoder.finish()]);
-        gpu.count_submit();
-        let arrived = Mailbox::new();
-        let signal = arrived.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
-        Ok(Pending { plan: self.clone(), staging: Some(staging), arrived })
-    }
-
-    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
-        let plan = &self.inner.plan;
-        for (position, id) in plan.inputs.iter().enumerate() {
-            let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
-            let refuse = |found: String| {
-                Err(Error::Input { name: tensor.name.clone(), expected: tensor.desc.to_string(), found })
-            };
-            match (inputs.get(position), region) {
-                (Some(InputData::Words(words)), Some(region)) if words.len() == tensor.desc.words() => {
-                    queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
-                }
-                (Some(InputData::Bound), Some(_)) | (Some(InputData::Texture(_)), None) => {}
-                (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),
-                (Some(InputData::Texture(_)), _) => return refuse("a texture".to_owned()),
-                (Some(InputData::Bound), None) | (None, _) => return refuse("nothing".to_owned()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Encodes all dispatches into a pass.
-    pub(super) fn encode(&self, device: &wgpu::Device, pass: &mut wgpu::ComputePass<'_>, inputs: &[InputData<'_>]) {
-        for at in 0..self.inner.dispatches.len() {
-            self.encode_step(device, pass, inputs, at);
-        }
-    }
-
-    /// Encodes one dispatch.
-    pub(super) fn encode_step(
-        &self,
-        device: &wgpu::Device,
-        pass: &mut wgpu::ComputePass<'_>,
-        inputs: &[InputData<'_>],
-        at: usize,
-    ) {
-        let dispatch = &self.inner.dispatches[at];
-        let [x, y, z] = dispatch.grid;
-        pass.set_pipeline(&dispatch.pipeline.pipeline);
-        match &dispatch.bind_group {
-            Some(bind_group) => pass.set_bind_group(0, bind_group, &[]),
-            None => {
-                let bind_group = bind(
-                    device,
-                    &self.inner.plan.steps[at],
-                    &self.inner.plan,
-                    dispatch,
-                    &self.inner.regions,
-                    (&self.inner.params, at),
-                    inputs,
-                );
-                pass.set_bind_group(0, bind_group.as_ref(), &[]);
-            }
-        }
-        pass.dispatch_workgroups(x, y, z);
-        self.inner.gpu.count_dispatch();
-    }
-
-    fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
-        let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("lampyris.result"),
-                size: self.inner.result_bytes.max(4),
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        })
-    }
-}
-
-/// A submitted run whose result is on its way.
-#[derive(Debug)]
-#[must_use = "the result is dropped with it"]
-pub struct Pending {
-    plan: GpuPlan,
-    staging: Option<wgpu::Buffer>,
-    arrived: Mailbox<bool>,
-}
-
-impl Pending {
-    /// The outputs, in the plan's order, once they have arrived. Never blocks a thread.
-    ///
-    /// # Errors
-    /// [`Error::DeviceLost`] when the device is gone.
-    pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
-        let arrived = self.arrived.clone();
-        let mapped = arrived.receive(self.plan.gpu()).await.unwrap_or(false);
-        self.read(mapped)
-    }
-
-    /// The outputs if they have arrived; `None` otherwise. Never waits; [`Gpu::pump`] makes progress.
-    pub fn try_take(&mut self) -> Option<Result<Vec<HostTensor>>> {
-        match self.arrived.take() {
-            Some(mapped) => Some(self.read(mapped)),
-            None => self.plan.gpu().check_alive().err().map(Err),
-        }
-    }
-
-    fn read(&mut self, mapped: bool) -> Result<Vec<HostTensor>> {
-        let inner = &self.plan.inner;
-        let lost = |reason: &str| {
-            inner.gpu.notify_lost(reason);
-            inner.gpu.check_alive()
-        };
-        let Some(staging) = self.staging.take() else { return Ok(Vec::new()) };
-        if !mapped {
-            lost("a result could not be read back")?;
-        }
-        let Ok(view) = staging.get_mapped_range(..) else {
-            lost("a result could not be read back")?;
-            return Ok(Vec::new());
-        };
-        let mut at = 0;
-        let outputs = inner.plan.outputs.iter().map(|(_, id)| {
-            let desc = inner.plan.tensor(*id).desc.clone();
-            let bytes = desc.bytes() as usize;
-            let words = view[at..at + bytes].chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            at += bytes;
-            HostTensor::from_words(desc, words.collect())
-        });
-        let outputs = outputs.collect();
-        drop(view);
-        staging.unmap();
-        inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
-        Ok(outputs)
-    }
 }
 
 /// Allocates the slots and parameters and makes the bind groups.
@@ -390,7 +215,7 @@ fn assemble(
     device: &wgpu::Device,
     plan: Arc<Plan>,
     launches: Vec<(&'static Source, Launch)>,
-    constants: &[wgpu::Buffer],
+    (constants, held): (Vec<Shared>, Held),
     given: &[(TensorId, Region)],
     result_bytes: u64,
 ) -> Result<Inner> {
@@ -414,7 +239,7 @@ fn assemble(
         let bytes = tensor.desc.bytes().max(4);
         let buffer = match tensor.place {
             Place::Input(_) => buffer(&tensor.name, bytes),
-            Place::Constant(at) => constants.get(at)?.clone(),
+            Place::Constant(at) => constants.get(at)?.buffer.clone(),
             Place::Slot(at) => slots.get(at)?.clone(),
             Place::State(_) => return None,
         };
@@ -444,11 +269,21 @@ fn assemble(
     if let Some(queue) = gpu.queue() {
         queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
     }
-    Ok(Inner { gpu: gpu.clone(), plan, dispatches, regions, params, staging: Mutex::default(), result_bytes })
+    Ok(Inner {
+        gpu: gpu.clone(),
+        plan,
+        dispatches,
+        regions,
+        params,
+        staging: Mutex::default(),
+        result_bytes,
+        _constants: constants,
+        _held: held,
+    })
 }
 
 /// The bind group of a step; `None` when it reads a texture that `inputs` do not give.
-fn bind(
+pub(super) fn bind(
     device: &wgpu::Device,
     step: &Step,
     plan: &Plan,

@@ -1,92 +1,15 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
-use super::adapter::{self, AdapterChoice, AdapterKind, AdapterSummary, Requirements};
+use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
+use super::memory::Account;
+use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
-use super::tune::Tuning;
+use super::tuning::Tuning;
 use crate::{Error, Result};
 use lampyris_shaders::{Caps, Source};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-
-/// Which limits to ask a device for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum LimitTier {
-    /// Everything the adapter has.
-    #[default]
-    Adapter,
-    /// WebGPU's default limits and no feature, validated by the driver itself: proves the portable tier anywhere.
-    WebGpu,
-}
-
-/// Which kernel variants to choose from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum VariantSet {
-    /// Those for the adapter's kind.
-    #[default]
-    Adapter,
-    /// Those for real GPUs, on a software adapter too: exercises them where no GPU is at hand.
-    RealGpu,
-}
-
-/// How to open a device.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct GpuOptions {
-    /// Which adapter.
-    pub adapter: AdapterChoice,
-    /// Which limits.
-    pub limits: LimitTier,
-    /// Which kernel variants to choose from.
-    pub variants: VariantSet,
-    /// Keep the driver's and naga's run-time checks of shaders.
-    pub checked: bool,
-    /// Most bytes of GPU memory that one plan may take; unlimited when absent.
-    pub budget: Option<u64>,
-    /// Folder for the pipeline and tuning caches; nothing is kept when absent. They hold nothing of any input.
-    pub cache: Option<PathBuf>,
-}
-
-impl GpuOptions {
-    /// With this adapter.
-    pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
-        self.adapter = adapter;
-        self
-    }
-
-    /// With these limits.
-    pub fn limits(mut self, limits: LimitTier) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// With these kernel variants.
-    pub fn variants(mut self, variants: VariantSet) -> Self {
-        self.variants = variants;
-        self
-    }
-
-    /// With or without run-time checks of shaders.
-    pub fn checked(mut self, checked: bool) -> Self {
-        self.checked = checked;
-        self
-    }
-
-    /// With a memory budget in bytes.
-    pub fn budget(mut self, bytes: u64) -> Self {
-        self.budget = Some(bytes);
-        self
-    }
-
-    /// With a folder for caches.
-    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.cache = Some(folder.into());
-        self
-    }
-}
 
 /// A device with its pipelines, or the CPU executor. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -99,6 +22,7 @@ struct Inner {
     summary: AdapterSummary,
     opened: Option<Opened>,
     options: GpuOptions,
+    account: Account,
     /// The reason once the device is lost.
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
@@ -131,21 +55,22 @@ impl Gpu {
     /// Opens the best adapter; the CPU executor when there is none, as [`Gpu::summary`] then says.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] when the driver refuses.
+    /// [`Error::NoDevice`] when there are adapters and the drivers of all of them refuse.
     pub async fn new() -> Result<Gpu> {
         Gpu::with(GpuOptions::default()).await
     }
 
-    /// Opens the adapter that `options` name.
+    /// Opens the adapter that `options` name; of [`super::AdapterChoice::Best`] the next one when a driver refuses, and the CPU
+    /// executor when there is none.
     ///
     /// # Errors
-    /// [`Error::NoAdapter`] when there is none of that name, [`Error::NoDevice`] when the driver refuses.
+    /// [`Error::NoAdapter`] when there is none of that name, [`Error::BlankAdapter`] when the name is blank,
+    /// [`Error::NoDevice`] when the driver refuses, or all of them do.
     pub async fn with(options: GpuOptions) -> Result<Gpu> {
         let instance = adapter::instance();
-        let Some(adapter) = adapter::choose(&instance, &options.adapter).await? else {
-            return Ok(Gpu::cpu_executor());
-        };
-        Gpu::open(&adapter, options).await
+        let adapters = adapter::choose(&instance, &options.adapter).await?;
+        let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone()).await).await?;
+        Ok(opened.unwrap_or_else(Gpu::cpu_executor))
     }
 
     /// The CPU executor.
@@ -154,6 +79,7 @@ impl Gpu {
             summary: AdapterSummary::cpu_executor(),
             opened: None,
             options: GpuOptions::default(),
+            account: Account::new(None),
             lost: Arc::default(),
             own: true,
             dispatches: AtomicU64::default(),
@@ -196,7 +122,23 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoVariant`] when the device was opened with fewer than four storage buffers a stage.
     pub fn from_device(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Gpu> {
-        let summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
+        Gpu::from_device_with(adapter, device, queue, GpuOptions::default())
+    }
+
+    /// As [`Gpu::from_device`], with a budget, a folder for caches, shader checks or a set of variants. The adapter and the limits
+    /// are those of the device, whatever `options` say. Nothing is measured on a host's device, but what the cache knows
+    /// of the adapter is used; compiled pipelines are kept when the device has the feature for it, as
+    /// [`Gpu::requirements`] asks.
+    ///
+    /// # Errors
+    /// As [`Gpu::from_device`].
+    pub fn from_device_with(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        options: GpuOptions,
+    ) -> Result<Gpu> {
+        let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
         if summary.caps.max_storage_buffers < 4 {
             return Err(Error::NoVariant {
                 kernel: "any kernel".to_owned(),
@@ -204,7 +146,8 @@ impl Gpu {
                 call: format!("{} storage buffers; ask for Gpu::requirements", summary.caps.max_storage_buffers),
             });
         }
-        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, GpuOptions::default(), Arc::default(), false))
+        summary.caps.software &= options.variants == VariantSet::Adapter;
+        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, options, Arc::default(), false))
     }
 
     fn assemble(
@@ -220,7 +163,8 @@ impl Gpu {
         let opened = Some(Opened { device, queue, pipelines, tuning });
         let (dispatches, submits) = Default::default();
         let submitting = Mutex::default();
-        Gpu { inner: Arc::new(Inner { summary, opened, options, lost, own, dispatches, submits, submitting }) }
+        let account = Account::new(options.budget);
+        Gpu { inner: Arc::new(Inner { summary, opened, options, account, lost, own, dispatches, submits, submitting }) }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -270,6 +214,15 @@ impl Gpu {
         }
     }
 
+    /// Bytes of GPU memory that plans and constants hold, as [`GpuOptions::budget`] counts them.
+    pub fn held_bytes(&self) -> u64 {
+        self.inner.account.held()
+    }
+
+    pub(super) fn account(&self) -> &Account {
+        &self.inner.account
+    }
+
     pub(super) fn count_dispatch(&self) {
         self.inner.dispatches.fetch_add(1, Ordering::Relaxed);
     }
@@ -308,9 +261,18 @@ impl Gpu {
         }
     }
 
+    /// Notes a loss, and gives its error; an earlier reason stands.
+    pub(super) fn lost(&self, reason: &str) -> Error {
+        self.notify_lost(reason);
+        let reason = reason.to_owned();
+        let noted = Error::DeviceLost { adapter: self.inner.summary.name.clone(), reason };
+        self.check_alive().err().unwrap_or(noted)
+    }
+
     /// Asks a device that has just refused something whether it is lost: its callback comes late, and to a host alone when
     /// the device is a host's; but nothing can be mapped on a lost device.
-    async fn confirm_alive(&self, device: &wgpu::Device) -> Result<()> {
+    pub(super) async fn confirm_alive(&self) -> Result<()> {
+        let Some(device) = self.device() else { return Ok(()) };
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let probe = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("lampyris.alive"),
@@ -347,7 +309,7 @@ impl Gpu {
         match (validation.await, internal.await) {
             (None, None) => Ok(made),
             (Some(error), _) | (None, Some(error)) => {
-                self.confirm_alive(device).await?;
+                self.confirm_alive().await?;
                 Err(Error::Driver { adapter, doing, reason: error.to_string() })
             }
         }
@@ -386,8 +348,46 @@ impl Gpu {
     }
 }
 
+/// The first of `adapters` that `open` opens; `None` when there are none, and the first one's refusal when all refuse.
+async fn first_opened<A, T>(adapters: Vec<A>, open: impl AsyncFn(&A) -> Result<T>) -> Result<Option<T>> {
+    let mut refused = None;
+    for adapter in &adapters {
+        match open(adapter).await {
+            Ok(opened) => return Ok(Some(opened)),
+            Err(error) => {
+                tracing::warn!(%error, "an adapter was left out");
+                refused.get_or_insert(error);
+            }
+        }
+    }
+    refused.map_or(Ok(None), Err)
+}
+
 fn note_loss(lost: &Mutex<Option<String>>, reason: &str) {
     let mut slot = lost.lock().unwrap_or_else(PoisonError::into_inner);
     let reason = if reason.is_empty() { "no reason given" } else { reason };
     slot.get_or_insert_with(|| reason.lines().next().unwrap_or(reason).to_owned());
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+
+    /// What is opened of three adapters, of which those in `refuse` have a driver that does.
+    fn opened(count: usize, refuse: &[usize]) -> Result<Option<usize>> {
+        let open = async |at: &usize| match refuse.contains(at) {
+            true => Err(Error::NoDevice { adapter: at.to_string(), reason: "for the test".to_owned() }),
+            false => Ok(*at),
+        };
+        pollster::block_on(first_opened((0..count).collect(), open))
+    }
+
+    #[test]
+    fn the_next_adapter_is_tried_when_a_driver_refuses() {
+        assert_eq!(opened(3, &[]).unwrap(), Some(0));
+        assert_eq!(opened(3, &[0, 1]).unwrap(), Some(2));
+        assert_eq!(opened(0, &[]).unwrap(), None);
+        let error = opened(3, &[0, 1, 2]).unwrap_err();
+        assert!(matches!(&error, Error::NoDevice { adapter, .. } if adapter == "0"), "{error:?}");
+    }
 }

@@ -5,24 +5,32 @@ mod adapter;
 mod cache;
 mod compiled;
 mod device;
+mod disk;
 mod fit;
+mod memory;
+mod options;
 mod pipeline;
 mod poll;
 mod profile;
 #[cfg(not(target_arch = "wasm32"))]
 mod roofline;
+mod run;
+mod scope;
 mod states;
 mod store;
 mod texture;
 mod timer;
 mod tune;
+mod tuning;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
-pub use compiled::{GpuPlan, InputData, Pending, VariantChoice};
-pub use device::{Counts, Gpu, GpuOptions, LimitTier, VariantSet};
+pub use compiled::{GpuPlan, VariantChoice};
+pub use device::{Counts, Gpu};
+pub use options::{GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
+pub use run::{InputData, Pending};
 pub use states::States;
 pub use store::ConstantStore;
 pub use wgpu::{self, TextureView};

@@ -1,7 +1,7 @@
 //! Pipelines: made once per shader variant, in parallel where threads are allowed, and kept on disk where the driver can.
 
 use super::adapter::AdapterSummary;
-use super::device::GpuOptions;
+use super::options::GpuOptions;
 use lampyris_shaders::{Binding, Source};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

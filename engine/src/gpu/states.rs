@@ -2,8 +2,9 @@
 
 use super::Gpu;
 use super::compiled::Region;
+use super::memory::Held;
 use super::poll::Mailbox;
-use crate::plan::{Place, Plan, TensorId};
+use crate::plan::{Place, Plan, PlanBytes, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, HostTensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ pub struct States {
 struct Inner {
     gpu: Gpu,
     kept: Vec<Kept>,
+    _held: Held,
 }
 
 #[derive(Debug)]
@@ -59,12 +61,6 @@ impl States {
     }
 
     async fn allocate(gpu: &Gpu, wanted: Vec<(String, Desc)>) -> Result<States> {
-        let needed: u64 = wanted.iter().map(|(_, desc)| desc.bytes()).sum();
-        if let Some(budget) = gpu.options().budget
-            && needed > budget
-        {
-            return Err(Error::Budget { needed, weights: 0, activations: needed, budget });
-        }
         let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
         if let Some((name, desc)) = wanted.iter().find(|(_, desc)| desc.bytes() > limit) {
             let adapter = gpu.summary().name.clone();
@@ -76,6 +72,8 @@ impl States {
                 limit,
             });
         }
+        let states = wanted.iter().map(|(_, desc)| desc.bytes().max(4)).sum();
+        let held = gpu.account().take(PlanBytes { weights: 0, activations: 0, states, params: 0 })?;
         let kept = if gpu.is_cpu_executor() {
             let host = |(name, desc): (String, Desc)| {
                 let holder = Holder::Host(Mutex::new(HostTensor::zeros(desc.clone())));
@@ -99,7 +97,7 @@ impl States {
             })
             .await?
         };
-        Ok(States { inner: Arc::new(Inner { gpu: gpu.clone(), kept }) })
+        Ok(States { inner: Arc::new(Inner { gpu: gpu.clone(), kept, _held: held }) })
     }
 
     /// Bytes of all states.
@@ -167,9 +165,7 @@ impl States {
         let mapped = arrived.receive(gpu).await.unwrap_or(false);
         let view = staging.get_mapped_range(..).ok().filter(|_| mapped);
         let Some(view) = view else {
-            gpu.notify_lost("a state could not be read back");
-            gpu.check_alive()?;
-            return Ok(HostTensor::zeros(kept.desc.clone()));
+            return Err(gpu.lost("a state could not be read back"));
         };
         let words = view.chunks_exact(4).take(kept.desc.words());
         let words = words.map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();

@@ -1,11 +1,12 @@
 //! Constants on the device: each made from the weights once, uploaded in bounded pieces, and shared by every plan of a model.
 
 use super::Gpu;
+use super::memory::Held;
 use crate::plan::Constant;
 use crate::{Error, Result};
 use lampyris_shaders::Desc;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most bytes that wait in the driver's staging memory before the queue is drained.
 const STAGING_BYTES: u64 = 16 << 20;
@@ -13,7 +14,14 @@ const STAGING_BYTES: u64 = 16 << 20;
 /// The constants of one model on one device. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ConstantStore {
-    buffers: Arc<Mutex<HashMap<(String, Desc), wgpu::Buffer>>>,
+    buffers: Arc<Mutex<HashMap<(String, Desc), Shared>>>,
+}
+
+/// A constant's buffer, which lives and counts as long as the store or a plan has it.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) buffer: wgpu::Buffer,
+    _held: Arc<Held>,
 }
 
 impl ConstantStore {
@@ -24,31 +32,44 @@ impl ConstantStore {
 
     /// Bytes of all constants on the device.
     pub fn bytes(&self) -> u64 {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner).values().map(wgpu::Buffer::size).sum()
+        self.lock().values().map(|shared| shared.buffer.size()).sum()
     }
 
-    /// The buffers of `constants`, uploading those that are new; `progress` is told the bytes of each.
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Desc), Shared>> {
+        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes of those of `constants` that are not on the device yet.
+    pub(super) fn missing(&self, constants: &[Constant]) -> u64 {
+        let buffers = self.lock();
+        let new = constants.iter().filter(|c| !buffers.contains_key(&(c.name.clone(), c.desc.clone())));
+        new.map(|constant| constant.desc.bytes()).sum()
+    }
+
+    /// The buffers of `constants`, uploading those that are new on the account of `held`; `progress` is told the bytes of each.
     pub(super) async fn upload(
         &self,
         gpu: &Gpu,
         constants: &[Constant],
+        held: &mut Held,
         mut progress: impl FnMut(u64),
-    ) -> Result<Vec<wgpu::Buffer>> {
+    ) -> Result<Vec<Shared>> {
         let mut found = Vec::with_capacity(constants.len());
         let mut waiting = 0;
         for constant in constants {
             let key = (constant.name.clone(), constant.desc.clone());
-            let known = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-            let buffer = match known {
-                Some(buffer) => buffer,
+            let known = self.lock().get(&key).cloned();
+            let shared = match known {
+                Some(shared) => shared,
                 None => {
                     let buffer = self.make(gpu, constant, &mut waiting).await?;
-                    self.buffers.lock().unwrap_or_else(PoisonError::into_inner).insert(key, buffer.clone());
-                    buffer
+                    let made = Shared { buffer, _held: Arc::new(held.split(constant.desc.bytes())) };
+                    // Another thread may have made it meanwhile.
+                    self.lock().entry(key).or_insert(made).clone()
                 }
             };
-            progress(buffer.size());
-            found.push(buffer);
+            progress(shared.buffer.size());
+            found.push(shared);
         }
         Ok(found)
     }
@@ -61,7 +82,7 @@ impl ConstantStore {
                 device.create_buffer(&wgpu::BufferDescriptor {
                     label: Some(&label),
                     size: constant.desc.bytes().max(4),
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST,
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
                     mapped_at_creation: false,
                 })
             })

@@ -1,10 +1,50 @@
-//! Textures of the engine's own, for judging and measuring the kernels that read them on host tensors.
+//! Textures: what is refused of a host's, and those of the engine's own, for judging the kernels that read them.
 
 use super::{Gpu, GpuPlan, InputData};
 use crate::{Error, Result};
 use lampyris_shaders::{Format, HostTensor};
 
 impl Gpu {
+    /// Refuses a view that no kernel can read as a picture of `width` times `height` texels: by its texture's usage,
+    /// dimension, samples, format and size. What only the driver knows, such as whose it is, is an error of the run.
+    ///
+    /// # Errors
+    /// [`Error::NoTexture`] on the CPU executor; [`Error::Texture`] with what it is and what it should be.
+    pub fn check_texture(&self, view: &wgpu::TextureView, width: u32, height: u32) -> Result<()> {
+        let (adapter, texture) = (self.summary().name.clone(), view.texture());
+        if self.device().is_none() {
+            return Err(Error::NoTexture { adapter });
+        }
+        let refuse = |found: String, wanted: &str| {
+            Err(Error::Texture { adapter: adapter.clone(), found, wanted: wanted.to_owned() })
+        };
+        if !texture.usage().contains(wgpu::TextureUsages::TEXTURE_BINDING) {
+            return refuse(format!("of usage {:?}", texture.usage()), "one with TEXTURE_BINDING among its usages");
+        }
+        if texture.dimension() != wgpu::TextureDimension::D2 {
+            return refuse(format!("of dimension {:?}", texture.dimension()), "a view of a D2 texture");
+        }
+        if texture.sample_count() != 1 {
+            return refuse(
+                format!("of {} samples a texel", texture.sample_count()),
+                "one that is resolved to one sample",
+            );
+        }
+        let floats = matches!(texture.format().sample_type(None, None), Some(wgpu::TextureSampleType::Float { .. }));
+        if !floats || texture.format().components() < 3 {
+            let wanted = "a colour format that is read as floats, such as Rgba8Unorm or Rgba16Float";
+            return refuse(format!("of format {:?}", texture.format()), wanted);
+        }
+        let level = |level: u32| [texture.width(), texture.height()].map(|extent| (extent >> level).max(1));
+        if !(0..texture.mip_level_count()).any(|at| level(at) == [width, height]) {
+            let [w, h] = level(0);
+            let levels = texture.mip_level_count();
+            let wanted = "the width and height of the view's mip level";
+            return refuse(format!("of {w}x{h} texels in {levels} mip levels, and not {width}x{height}"), wanted);
+        }
+        Ok(())
+    }
+
     /// A texture that holds the picture `tensor` (`[1, height, width]` of a texture format), as `rgba8unorm` or `rgba8unorm-srgb`.
     ///
     /// # Errors
@@ -39,6 +79,15 @@ impl Gpu {
         })
         .await
     }
+
+    /// The textures among `inputs`, in their order.
+    pub(super) async fn textures(&self, inputs: &[HostTensor]) -> Result<Vec<wgpu::TextureView>> {
+        let mut textures = Vec::new();
+        for tensor in inputs.iter().filter(|t| t.desc.format.is_texture()) {
+            textures.push(self.texture(tensor).await?);
+        }
+        Ok(textures)
+    }
 }
 
 impl GpuPlan {
@@ -47,17 +96,8 @@ impl GpuPlan {
     /// # Errors
     /// As [`GpuPlan::run`] and [`Gpu::texture`].
     pub async fn run_tensors(&self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
-        let textures = self.textures(inputs).await?;
+        let textures = self.gpu().textures(inputs).await?;
         self.run(&data(inputs, &textures)).await
-    }
-
-    /// The textures among `inputs`, in their order.
-    pub(super) async fn textures(&self, inputs: &[HostTensor]) -> Result<Vec<wgpu::TextureView>> {
-        let mut textures = Vec::new();
-        for tensor in inputs.iter().filter(|t| t.desc.format.is_texture()) {
-            textures.push(self.gpu().texture(tensor).await?);
-        }
-        Ok(textures)
     }
 }
 

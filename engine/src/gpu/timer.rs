@@ -1,6 +1,7 @@
 //! Clocks: the device's own at both ends of each pass, where it has one, and the host's where there is one.
 
 use super::poll::Mailbox;
+use super::scope::Refusal;
 use super::{Gpu, GpuPlan, InputData};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -72,9 +73,7 @@ impl Timer {
         let mapped = arrived.receive(gpu).await.unwrap_or(false);
         let view = if mapped { self.staging.get_mapped_range(..).ok() } else { None };
         let Some(view) = view else {
-            gpu.notify_lost("timestamps could not be read back");
-            gpu.check_alive()?;
-            return Ok(Vec::new());
+            return Err(gpu.lost("timestamps could not be read back"));
         };
         let ticks: Vec<u64> = view
             .chunks_exact(8)
@@ -136,9 +135,8 @@ impl GpuPlan {
         let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
-        {
-            let _alone = gpu.submitting();
-            self.write_inputs(queue, inputs)?;
+        let encode = || {
+            let bound = self.bind_textures(device, inputs)?;
             let mut encoder =
                 device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.timed") });
             for (at, pass) in passes.iter().enumerate() {
@@ -148,7 +146,7 @@ impl GpuPlan {
                 });
                 for _ in 0..pass.repeats {
                     for step in pass.steps.clone() {
-                        self.encode_step(device, &mut encoded, inputs, step);
+                        self.encode_step(&mut encoded, step, &bound);
                     }
                 }
             }
@@ -156,6 +154,20 @@ impl GpuPlan {
                 timer.resolve(&mut encoder);
             }
             queue.submit([encoder.finish()]);
+            Ok(())
+        };
+        let refusal = {
+            let _alone = gpu.submitting();
+            match self.write_inputs(queue, inputs)? {
+                true => {
+                    let (encoded, refusal) = Refusal::of(device, encode);
+                    encoded.map(|()| Some(refusal))
+                }
+                false => encode().map(|()| None),
+            }
+        }?;
+        if let Some(refusal) = refusal {
+            gpu.check_refusal(&refusal).await?;
         }
         gpu.idle().await
     }

@@ -1,21 +1,12 @@
-//! Which of several variants is faster on this adapter: measured once per step shape, remembered in memory and on disk.
+//! Which of several variants is faster on this adapter: measured once per step shape, and remembered.
 
-use super::adapter::AdapterSummary;
-use super::device::GpuOptions;
-use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice};
-use crate::plan::{Plan, PlanBuilder, Step};
+use super::disk::checksum;
+use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice, texture};
+use crate::plan::{Plan, PlanBuilder, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, Tier, difference};
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// What was measured, by step shape.
-#[derive(Debug, Default)]
-pub(super) struct Tuning {
-    known: Mutex<BTreeMap<String, String>>,
-    file: Option<PathBuf>,
-}
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How long one sample of a variant should take at least, in seconds.
 const SAMPLE_SECONDS: f64 = 1e-3;
@@ -26,57 +17,22 @@ const SAMPLES: usize = 5;
 /// Most runs of one sample.
 const MOST_REPEATS: u32 = 1 << 12;
 
-impl Tuning {
-    /// Reads what an earlier process measured on this adapter and driver; a damaged file is ignored.
-    pub(super) fn open(summary: &AdapterSummary, options: &GpuOptions) -> Tuning {
-        let file = options.cache.as_ref().map(|folder| {
-            let name = format!("{}|{}|{}", summary.name, summary.driver, summary.backend);
-            folder.join(format!("tuning-{:016x}.json", checksum(name.as_bytes())))
-        });
-        #[cfg(not(target_arch = "wasm32"))]
-        let known = file.as_ref().and_then(|file| std::fs::read(file).ok());
-        #[cfg(target_arch = "wasm32")]
-        let known: Option<Vec<u8>> = None;
-        let known = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Tuning { known: Mutex::new(known), file }
-    }
-
-    fn get(&self, key: &str) -> Option<String> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn put(&self, key: String, label: &str) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(key, label.to_owned());
-    }
-
-    /// Writes the file back; failing to is no failure of the run.
-    pub(super) fn save(&self) {
-        #[cfg(not(target_arch = "wasm32"))]
-        if let Some(file) = &self.file {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let text = serde_json::to_vec_pretty(&known).unwrap_or_default();
-            let temporary = file.with_extension(format!("{}.tmp", std::process::id()));
-            let write = || {
-                file.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-                std::fs::write(&temporary, text)?;
-                std::fs::rename(&temporary, file)
-            };
-            if let Err(error) = write() {
-                tracing::debug!(%error, file = %file.display(), "the tuning cache was not written");
-            }
-        }
-    }
-}
-
-/// FNV-1a, 64 bits.
-fn checksum(data: &[u8]) -> u64 {
-    data.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01B3))
-}
-
 /// What a measurement holds for: the kernel, its parameters, its shapes, and the very text of the shaders.
 fn key(step: &Step, call: &Call<'_>, candidates: &[&'static Source]) -> String {
     let shaders = candidates.iter().fold(0, |sum, source| sum ^ checksum(source.wgsl.as_bytes()));
     format!("{} {} {:?} {shaders:016x}", step.kernel.name(), step.kernel.summary(), call.inputs)
+}
+
+/// What a measurement of whole networks holds for: their steps, and the very text of the shaders that these may run.
+fn key_of_plans(plans: &[Arc<Plan>]) -> String {
+    let mut texts: BTreeSet<&'static str> = BTreeSet::new();
+    let mut sum = 0;
+    for (at, plan) in plans.iter().enumerate() {
+        sum ^= checksum(format!("{at} {plan}").as_bytes());
+        texts.extend(plan.steps.iter().flat_map(|step| step.kernel.sources()).map(|source| source.wgsl));
+    }
+    let shaders = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
+    format!("plans {sum:016x} {shaders:016x}")
 }
 
 /// The fastest of `candidates` on this adapter, and whether it had to be measured. Those that disagree with the last,
@@ -107,6 +63,7 @@ pub(super) async fn fastest(
         tier: Tier::Model,
     };
     let inputs = case.tensors();
+    let textures = gpu.textures(&inputs).await?;
     let mut reference: Option<Vec<HostTensor>> = None;
     let mut best: Option<(f64, &'static Source)> = None;
     for source in candidates.iter().rev().copied() {
@@ -118,7 +75,7 @@ pub(super) async fn fastest(
                 continue;
             }
         };
-        let data: Vec<InputData<'_>> = inputs.iter().map(|t| InputData::Words(&t.words)).collect();
+        let data = texture::data(&inputs, &textures);
         let found = plan.run(&data).await?;
         let tolerance = 2.0 * step.kernel.tolerance(call).relative;
         match &reference {
@@ -172,9 +129,9 @@ async fn seconds_of_a_run(plan: &GpuPlan, data: &[InputData<'_>]) -> Result<f64>
 }
 
 impl GpuPlan {
-    /// Compiles the fastest of `plans`, which must take the same inputs and give the same outputs: each is compiled and
-    /// timed once on an adapter, and the choice remembered. On a host's device, and where there is no clock, the first
-    /// is taken untimed.
+    /// Compiles the fastest of `plans`, which must take the same inputs and give the same outputs: each is compiled, held
+    /// against the first on noise and timed once on an adapter, and the choice remembered. A form that disagrees with the
+    /// first is not used. On a host's device, and where there is no clock, the first is taken untimed.
     ///
     /// # Errors
     /// As [`GpuPlan::new`]; [`Error::NoVariant`] when there is no plan.
@@ -184,8 +141,7 @@ impl GpuPlan {
         store: &ConstantStore,
         mut progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
-        let texts: Vec<String> = plans.iter().map(|plan| plan.to_string()).collect();
-        let key = format!("plans {:016x}", checksum(texts.concat().as_bytes()));
+        let key = key_of_plans(plans);
         let known = gpu.tuning().and_then(|tuning| tuning.get(&key)).and_then(|text| text.parse::<usize>().ok());
         let known = if plans.len() < 2 || !gpu.is_own() { Some(0) } else { known };
         let only = known.and_then(|at| plans.get(at)).or(plans.first());
@@ -194,36 +150,66 @@ impl GpuPlan {
             adapter: gpu.summary().name.clone(),
             call: "no plan".to_owned(),
         })?;
-        let textures = |id| first.tensor(id).desc.format.is_texture();
         let mut best = GpuPlan::with_progress(gpu, first.clone(), store, &mut progress).await?;
-        if known.is_some() || first.inputs.iter().copied().any(textures) {
+        if known.is_some() {
             return Ok(best);
         }
-        let words: Vec<Vec<u32>> =
-            best.plan().inputs.iter().map(|id| vec![0; best.plan().tensor(*id).desc.words()]).collect();
-        let data: Vec<InputData<'_>> = words.iter().map(|words| InputData::Words(words)).collect();
+        let noise = |(seed, id): (usize, &TensorId)| HostTensor::noise(&first.tensor(*id).desc, seed as u64);
+        let inputs: Vec<HostTensor> = first.inputs.iter().enumerate().map(noise).collect();
+        let textures = gpu.textures(&inputs).await?;
+        let data = texture::data(&inputs, &textures);
+        let expected = best.run(&data).await?;
         let mut fastest = match seconds_of_a_run(&best, &data).await {
             Err(Error::NoTimer { .. }) => return Ok(best),
             seconds => (0, seconds?),
         };
+        let mut all = true;
         for (at, plan) in plans.iter().enumerate().skip(1) {
             // A form that this adapter cannot run is no reason to refuse the network.
             let timed = async {
                 let other = GpuPlan::with_progress(gpu, plan.clone(), store, |_| ()).await?;
+                let apart = apart(&expected, &other.run(&data).await?);
+                let allowed = tolerance(first) + tolerance(plan);
+                if apart > allowed {
+                    tracing::warn!(apart, allowed, form = at, "a form of the network disagrees and was left out");
+                    return Ok(None);
+                }
                 let seconds = seconds_of_a_run(&other, &data).await?;
-                Ok((other, seconds))
+                Ok(Some((other, seconds)))
             };
             match timed.await {
-                Ok((other, seconds)) if seconds < fastest.1 => (best, fastest) = (other, (at, seconds)),
+                Ok(Some((other, seconds))) if seconds < fastest.1 => (best, fastest) = (other, (at, seconds)),
                 Ok(_) => {}
                 Err(error @ Error::DeviceLost { .. }) => return Err(error),
-                Err(error) => tracing::warn!(%error, "a form of the network was left out"),
+                Err(error) => {
+                    // With more room it may be the faster one.
+                    all &= !matches!(error, Error::Budget { .. });
+                    tracing::warn!(%error, "a form of the network was left out");
+                }
             }
         }
-        if let Some(tuning) = gpu.tuning() {
+        if let Some(tuning) = gpu.tuning().filter(|_| all) {
             tuning.put(key, &fastest.0.to_string());
             tuning.save();
         }
         Ok(best)
+    }
+}
+
+/// The largest relative error that a form of a network may have: each step adds at most its own.
+fn tolerance(plan: &Plan) -> f64 {
+    let of = |step: &Step| plan.with_call(step, |call| step.kernel.tolerance(call).relative);
+    plan.steps.iter().map(of).sum()
+}
+
+/// How far two forms of a network lie apart. Words, such as ranks, turn on ties between the values that they are made of, and
+/// count only where they are all there is.
+fn apart(expected: &[HostTensor], found: &[HostTensor]) -> f64 {
+    let values = |outputs: &[HostTensor]| -> Vec<HostTensor> {
+        outputs.iter().filter(|tensor| !tensor.desc.format.is_word()).cloned().collect()
+    };
+    match (values(expected), values(found)) {
+        (a, b) if a.is_empty() && b.is_empty() => difference(expected, found).worst,
+        (a, b) => difference(&a, &b).worst,
     }
 }

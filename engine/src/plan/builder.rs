@@ -110,9 +110,14 @@ impl PlanBuilder {
     /// Applies a kernel and gives its first output.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the inputs do not fit.
+    /// [`Error::Shape`] when the inputs do not fit, or the kernel gives nothing.
     pub fn apply(&mut self, name: impl Into<String>, kernel: impl Kernel, inputs: &[TensorId]) -> Result<TensorId> {
-        Ok(self.apply_all(name, kernel, inputs)?[0])
+        let (step, kernel_name) = (name.into(), kernel.name());
+        let outputs = self.apply_all(step.clone(), kernel, inputs)?;
+        outputs.first().copied().ok_or_else(|| {
+            let source = ShapeError::Parameter { kernel: kernel_name, reason: "it gives no output".to_owned() };
+            Error::Shape { step, source }
+        })
     }
 
     /// Names a result that the caller reads.

@@ -1,0 +1,284 @@
+//! A run of a plan on a device: one encoder, one pass, one submit, and a result that arrives without anybody waiting.
+
+use super::compiled::bind;
+use super::poll::Mailbox;
+use super::scope::Refusal;
+use super::{Gpu, GpuPlan};
+use crate::{Error, Result};
+use lampyris_shaders::HostTensor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+
+/// One input of a run.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum InputData<'a> {
+    /// Storage words, in the format of the plan's input.
+    Words(&'a [u32]),
+    /// A texture of the same device.
+    Texture(&'a wgpu::TextureView),
+    /// Already written by an earlier step of the same submit.
+    Bound,
+}
+
+/// A plan with the inputs of one run.
+type Run<'a> = (&'a GpuPlan, &'a [InputData<'a>]);
+
+impl GpuPlan {
+    /// Runs the plan: one encoder, one pass, one submit.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the inputs are not the plan's; [`Error::Texture`] when one is a texture that cannot be read on
+    /// this device; [`Error::DeviceLost`] when the device is gone.
+    pub async fn run(&self, inputs: &[InputData<'_>]) -> Result<Vec<HostTensor>> {
+        self.submit(inputs, &[])?.wait().await
+    }
+
+    /// Submits a run and gives a handle to its result. The plans of `before`, with their inputs, run first in the same pass.
+    ///
+    /// # Errors
+    /// As [`GpuPlan::run`].
+    pub fn submit(&self, inputs: &[InputData<'_>], before: &[(&GpuPlan, &[InputData<'_>])]) -> Result<Pending> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        let _alone = gpu.submitting();
+        let mut textures = false;
+        for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+            textures |= plan.write_inputs(queue, inputs)?;
+        }
+        let staging = self.staging(device);
+        let arrived = Mailbox::new();
+        let record = || self.record(device, queue, (&staging, &arrived), before, inputs);
+        // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
+        let refusal = if textures {
+            let (recorded, refusal) = Refusal::of(device, record);
+            recorded?;
+            Some(refusal)
+        } else {
+            record()?;
+            None
+        };
+        gpu.count_submit();
+        Ok(Pending { plan: self.clone(), staging: Some(staging), arrived, refusal })
+    }
+
+    /// Encodes and submits a run that ends in `staging`, of whose mapping `arrived` hears.
+    fn record(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        (staging, arrived): (&wgpu::Buffer, &Mailbox<bool>),
+        before: &[Run<'_>],
+        inputs: &[InputData<'_>],
+    ) -> Result<()> {
+        let mut encoder =
+            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.run") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("lampyris.run"),
+                timestamp_writes: None,
+            });
+            for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+                let bound = plan.bind_textures(device, inputs)?;
+                for at in 0..plan.inner.dispatches.len() {
+                    plan.encode_step(&mut pass, at, &bound);
+                }
+            }
+        }
+        let mut at = 0;
+        for (_, id) in &self.inner.plan.outputs {
+            let bytes = self.inner.plan.tensor(*id).desc.bytes();
+            if let Some(region) = self.inner.regions[id.0].as_ref().filter(|_| bytes > 0) {
+                encoder.copy_buffer_to_buffer(&region.buffer, region.offset, staging, at, bytes);
+            }
+            at += bytes;
+        }
+        queue.submit([encoder.finish()]);
+        let signal = arrived.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+        Ok(())
+    }
+
+    /// Writes the inputs that are words, checks the others, and says whether a texture is among them.
+    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<bool> {
+        let (plan, mut textures) = (&self.inner.plan, false);
+        for (position, id) in plan.inputs.iter().enumerate() {
+            let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
+            let refuse = |found: String| {
+                Err(Error::Input { name: tensor.name.clone(), expected: tensor.desc.to_string(), found })
+            };
+            match (inputs.get(position), region) {
+                (Some(InputData::Words(words)), Some(region)) if words.len() == tensor.desc.words() => {
+                    queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
+                }
+                (Some(InputData::Bound), Some(_)) => {}
+                (Some(InputData::Texture(view)), None) => {
+                    let &[_, height, width] = &tensor.desc.shape[..] else {
+                        return refuse("a texture".to_owned());
+                    };
+                    self.inner.gpu.check_texture(view, width as u32, height as u32)?;
+                    textures = true;
+                }
+                (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),
+                (Some(InputData::Texture(_)), _) => return refuse("a texture".to_owned()),
+                (Some(InputData::Bound), None) | (None, _) => return refuse("nothing".to_owned()),
+            }
+        }
+        Ok(textures)
+    }
+
+    /// The bind groups of the steps that read a texture of this run, by step.
+    pub(super) fn bind_textures(
+        &self,
+        device: &wgpu::Device,
+        inputs: &[InputData<'_>],
+    ) -> Result<Vec<(usize, wgpu::BindGroup)>> {
+        let inner = &self.inner;
+        let mut bound = Vec::new();
+        for (at, dispatch) in inner.dispatches.iter().enumerate().filter(|(_, d)| d.bind_group.is_none()) {
+            let params = (&inner.params, at);
+            let make = || bind(device, &inner.plan.steps[at], &inner.plan, dispatch, &inner.regions, params, inputs);
+            // wgpu unwinds when it is given a view of another instance, which it cannot look up.
+            match catch_unwind(AssertUnwindSafe(make)) {
+                Ok(Some(bind_group)) => bound.push((at, bind_group)),
+                Ok(None) | Err(_) => return Err(inner.gpu.foreign_texture("it belongs to another wgpu instance")),
+            }
+        }
+        Ok(bound)
+    }
+
+    /// Encodes one dispatch; `bound` are the bind groups of [`GpuPlan::bind_textures`].
+    pub(super) fn encode_step(&self, pass: &mut wgpu::ComputePass<'_>, at: usize, bound: &[(usize, wgpu::BindGroup)]) {
+        let dispatch = &self.inner.dispatches[at];
+        let [x, y, z] = dispatch.grid;
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        let textured = || bound.iter().find(|(step, _)| *step == at).map(|(_, bind_group)| bind_group);
+        pass.set_bind_group(0, dispatch.bind_group.as_ref().or_else(textured), &[]);
+        pass.dispatch_workgroups(x, y, z);
+        self.inner.gpu.count_dispatch();
+    }
+
+    fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
+        let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        free.unwrap_or_else(|| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("lampyris.result"),
+                size: self.inner.result_bytes.max(4),
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        })
+    }
+}
+
+/// A submitted run whose result is on its way.
+#[derive(Debug)]
+#[must_use = "the result is dropped with it"]
+pub struct Pending {
+    plan: GpuPlan,
+    staging: Option<wgpu::Buffer>,
+    arrived: Mailbox<bool>,
+    /// What the driver says of a run that reads a texture.
+    refusal: Option<Refusal>,
+}
+
+impl Pending {
+    /// The outputs, in the plan's order, once they have arrived. Never blocks a thread.
+    ///
+    /// # Errors
+    /// [`Error::Texture`] when the driver refused a texture; [`Error::DeviceLost`] when the device is gone; [`Error::Taken`]
+    /// after [`Pending::try_take`] has given the result.
+    pub async fn wait(self) -> Result<Vec<HostTensor>> {
+        let mut outputs = Vec::with_capacity(self.plan.plan().outputs.len());
+        self.wait_into(&mut outputs).await?;
+        Ok(outputs)
+    }
+
+    /// As [`Pending::wait`], into the tensors of an earlier run, whose memory is used again where the shapes are the same.
+    /// After an error `outputs` holds whatever it held.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub async fn wait_into(mut self, outputs: &mut Vec<HostTensor>) -> Result<()> {
+        if self.staging.is_none() {
+            return Err(Error::Taken);
+        }
+        let gpu = self.plan.gpu();
+        if let Some(refusal) = &self.refusal {
+            gpu.check_refusal(refusal).await?;
+        }
+        let mapped = self.arrived.receive(gpu).await.unwrap_or(false);
+        self.read(mapped, outputs)
+    }
+
+    /// The outputs if they have arrived; `None` otherwise. Never waits; [`Gpu::pump`] makes progress.
+    pub fn try_take(&mut self) -> Option<Result<Vec<HostTensor>>> {
+        let gpu = self.plan.gpu();
+        if let Some(refusal) = &self.refusal {
+            match refusal.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(words)) => {
+                    return Some(Err(gpu.check_alive().err().unwrap_or_else(|| gpu.foreign_texture(&words))));
+                }
+                Poll::Pending => return gpu.check_alive().err().map(Err),
+            }
+        }
+        match self.arrived.take() {
+            Some(mapped) => {
+                let mut outputs = Vec::with_capacity(self.plan.plan().outputs.len());
+                Some(self.read(mapped, &mut outputs).map(|()| outputs))
+            }
+            None => gpu.check_alive().err().map(Err),
+        }
+    }
+
+    fn read(&mut self, mapped: bool, outputs: &mut Vec<HostTensor>) -> Result<()> {
+        let Some(staging) = self.staging.take() else { return Err(Error::Taken) };
+        let inner = &self.plan.inner;
+        let view = if mapped { staging.get_mapped_range(..).ok() } else { None };
+        let lost = || inner.gpu.lost("a result could not be read back");
+        let view = view.ok_or_else(lost)?;
+        let mut at = 0;
+        outputs.truncate(inner.plan.outputs.len());
+        for (position, (_, id)) in inner.plan.outputs.iter().enumerate() {
+            let desc = &inner.plan.tensor(*id).desc;
+            let bytes = view.get(at..at + desc.bytes() as usize).ok_or_else(lost)?;
+            at += bytes.len();
+            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+            match outputs.get_mut(position) {
+                Some(known) if known.desc == *desc => {
+                    known.words.clear();
+                    known.words.extend(words);
+                }
+                Some(other) => *other = HostTensor::from_words(desc.clone(), words.collect()),
+                None => outputs.push(HostTensor::from_words(desc.clone(), words.collect())),
+            }
+        }
+        drop(view);
+        staging.unmap();
+        inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
+        Ok(())
+    }
+}
+
+impl Gpu {
+    /// Turns what the driver said of a run that reads a texture into an error.
+    pub(super) async fn check_refusal(&self, refusal: &Refusal) -> Result<()> {
+        let Some(words) = refusal.words().await else { return Ok(()) };
+        self.confirm_alive().await?;
+        Err(self.foreign_texture(&words))
+    }
+
+    /// The error of a texture that the driver, or wgpu itself, does not take.
+    fn foreign_texture(&self, words: &str) -> Error {
+        Error::Texture {
+            adapter: self.summary().name.clone(),
+            found: format!("one that is refused ({})", words.lines().next_back().unwrap_or(words).trim()),
+            wanted: "a 2-D view of a living texture of the same device".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a driver says against the calls of a scope: caught where they are made, and asked for later by the one who made them.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+#[cfg(not(target_arch = "wasm32"))]
+type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
+/// A browser's futures belong to their thread.
+#[cfg(target_arch = "wasm32")]
+type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
+
+/// The driver's refusal of some calls, or that there was none. A browser tells it later, everybody else at once.
+pub(super) struct Refusal(Mutex<State>);
+
+enum State {
+    Asked(Answer),
+    Known(Option<String>),
+}
+
+impl Refusal {
+    /// Runs `calls` in a scope that closes before this returns.
+    pub(super) fn of<T>(device: &wgpu::Device, calls: impl FnOnce() -> T) -> (T, Refusal) {
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let made = calls();
+        (made, Refusal(Mutex::new(State::Asked(Box::pin(scope.pop())))))
+    }
+
+    /// The driver's words, once they are known.
+    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<String>> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Asked(answer) = &mut *state {
+            match answer.as_mut().poll(context) {
+                Poll::Ready(error) => *state = State::Known(error.map(|error| error.to_string())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        match &*state {
+            State::Known(words) => Poll::Ready(words.clone()),
+            State::Asked(_) => Poll::Pending,
+        }
+    }
+
+    /// The driver's words.
+    pub(super) async fn words(&self) -> Option<String> {
+        std::future::poll_fn(|context| self.poll(context)).await
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refusal")
+    }
+}
