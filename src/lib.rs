@@ -22,9 +22,9 @@ pub use lampyris_engine::gpu::{
     AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
 };
 pub use lampyris_models as models;
-#[cfg(feature = "text")]
-pub use lampyris_models::text;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
+#[cfg(feature = "text")]
+pub use lampyris_models::{TextModel, text, text_model};
 
 /// The README's example, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -64,6 +64,10 @@ impl From<Precision> for lampyris::models::mobilenet::Precision {
 pub(crate) enum Job {
     /// Say what is in pictures
     Classify(Classify),
+    /// Continue a text
+    Generate(Generate),
+    /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation
+    Chat(Chat),
     /// List the adapters, and hold every kernel against its CPU twin on the chosen one; `--adapter all` for each of them
     Doctor(Doctor),
     /// Show what is in a model's files, its plan, and the WGSL of a kernel
@@ -132,6 +136,44 @@ pub(crate) struct Classify {
     /// Pictures (jpeg, png, gif, webp, bmp); of a folder, the pictures in it by name
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<PathBuf>,
+}
+
+/// A language model and how much it may write.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TextArguments {
+    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// Most tokens of an answer
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Generate {
+    #[command(flatten)]
+    pub(crate) text: TextArguments,
+    /// The text to continue
+    #[arg(long, value_name = "TEXT", required_unless_present = "prompt_file")]
+    pub(crate) prompt: Option<String>,
+    /// A file with the text to continue
+    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompt_file: Option<PathBuf>,
+    /// One line of JSON at the end instead of the text as it comes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Chat {
+    #[command(flatten)]
+    pub(crate) text: TextArguments,
+    /// What the model should know and obey before anything is said
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -52,6 +52,12 @@ pub(crate) enum Failure {
     /// There is no room for temporary files.
     #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
     Temporary(std::io::Error),
+    /// A prompt is no text.
+    #[error("{path} is no UTF-8 text; name a text file, or give the prompt with --prompt")]
+    NoText { path: String },
+    /// What a person typed cannot be read.
+    #[error("the input cannot be read: {0}")]
+    Input(std::io::Error),
     /// Kernels disagree with their twins.
     #[error(
         "{failed} of {total} checks failed, the first {first}; do not trust this adapter with these kernels, and please report the output of `lampyris doctor --json`"
@@ -67,7 +73,7 @@ impl Failure {
     pub(crate) fn usage(error: &clap::Error) -> Failure {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Failure::Usage(
-                "say what to do: classify, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
+                "say what to do: classify, generate, chat, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
             );
         }
         let said = error.render().to_string();

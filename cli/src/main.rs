@@ -2,10 +2,12 @@
 
 mod args;
 mod bench;
+mod chat;
 mod classify;
 mod device;
 mod doctor;
 mod failure;
+mod generate;
 mod inspect;
 mod output;
 mod pictures;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.job {
         Job::Classify(job) => classify::run(&job, &arguments.device),
+        Job::Generate(job) => generate::run(&job, &arguments.device),
+        Job::Chat(job) => chat::run(&job, &arguments.device),
         Job::Doctor(job) => doctor::run(&job, &arguments.device),
         Job::Inspect(job) => inspect::run(&job),
         Job::Bench(job) => bench::run(&job, &arguments.device),

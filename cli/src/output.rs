@@ -23,6 +23,12 @@ pub(crate) fn one_line(text: &str) -> String {
     words.join(" ").chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
+/// Text that a model wrote, without what would steer a terminal; lines and tabs stay.
+pub(crate) fn printable(text: &str) -> String {
+    let keep = |c: char| c == '\n' || c == '\t' || !c.is_control();
+    text.chars().map(|c| if keep(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
 /// A value as one line of JSON.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
     let mut line = serde_json::to_string(value).map_err(|error| Failure::Output(error.into()))?;

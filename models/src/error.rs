@@ -184,6 +184,10 @@ pub enum Error {
         context: usize,
     },
 
+    /// A model that was not made for conversations.
+    #[error("the model has no chat template, so it knows no conversations; let it continue a text instead")]
+    NoTemplate,
+
     /// A token that the model does not know.
     #[error("token {token} is not among the {vocabulary} that the model knows; the tokenizer belongs to another model")]
     Token {

@@ -22,6 +22,8 @@ mod prepare;
 pub mod source;
 #[cfg(feature = "text")]
 pub mod text;
+#[cfg(feature = "text")]
+pub mod text_model;
 
 #[cfg(test)]
 mod test_material;
@@ -31,3 +33,5 @@ pub use decoder::Decoder;
 pub use error::{Error, Result};
 pub use input::Input;
 pub use source::Source;
+#[cfg(feature = "text")]
+pub use text_model::TextModel;

@@ -1,0 +1,92 @@
+//! `lampyris generate`: a text goes on, as it is written or as one line of JSON.
+
+use crate::args::{DeviceArguments, Generate, TextArguments};
+use crate::failure::Failure;
+use crate::{device, output};
+use lampyris::models::source::read_small;
+use lampyris::text_model::{TextModel, TextSession};
+use lampyris::{Error, Gpu};
+use serde::Serialize;
+use std::path::Path;
+use std::time::Instant;
+
+/// The largest prompt that is read from a file, in bytes.
+const MOST_PROMPT: u64 = 64 << 20;
+
+/// What `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    text: String,
+    token_ids: Vec<u32>,
+    prompt_tokens: usize,
+    new_tokens: usize,
+    prefill_tokens_per_s: f64,
+    decode_tokens_per_s: f64,
+    first_token_ms: f64,
+    adapter: String,
+    model: String,
+}
+
+/// Opens a model and a session with it.
+pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failure> {
+    let model = TextModel::load(gpu, &text.model)?;
+    Ok(gpu.block_on(model.session(text.context))?)
+}
+
+/// `amount` a second, to a tenth.
+pub(crate) fn rate(amount: usize, seconds: f64) -> f64 {
+    if seconds > 0.0 { (amount as f64 / seconds * 10.0).round() / 10.0 } else { 0.0 }
+}
+
+/// Continues the prompt that `job` names and prints what comes.
+pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let prompt = match (&job.prompt, &job.prompt_file) {
+        (Some(text), _) => text.clone(),
+        (None, Some(path)) => read(path)?,
+        (None, None) => String::new(),
+    };
+    let gpu = device::open(arguments)?;
+    let mut session = open(&job.text, &gpu)?;
+    device::say_kind(&gpu);
+    if job.json {
+        // What a kernel's first run costs is no part of its speed.
+        gpu.block_on(async {
+            session.generate(&prompt, 1).await?.next().await?;
+            session.reset();
+            Ok::<(), Error>(())
+        })?;
+    }
+    let start = Instant::now();
+    let mut answer = gpu.block_on(session.generate(&prompt, job.text.max_tokens))?;
+    let fed = start.elapsed().as_secs_f64();
+    let (mut text, mut first) = (String::new(), None);
+    while let Some(piece) = gpu.block_on(answer.next())? {
+        first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+        if !job.json {
+            output::print(&output::printable(&piece))?;
+        }
+        text += &piece;
+    }
+    let ids = answer.ids().to_vec();
+    let total = start.elapsed().as_secs_f64();
+    if !job.json {
+        return output::print("\n");
+    }
+    let prompt_tokens = session.tokens().tokens().len() - ids.len();
+    output::print(&output::json(&Report {
+        text,
+        prompt_tokens,
+        new_tokens: ids.len(),
+        prefill_tokens_per_s: rate(prompt_tokens.saturating_sub(1), fed),
+        decode_tokens_per_s: rate(ids.len(), total - fed),
+        first_token_ms: (first.unwrap_or(total) * 1e6).round() / 1e3,
+        token_ids: ids,
+        adapter: gpu.summary().name.clone(),
+        model: job.text.model.display().to_string(),
+    })?)
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    let bytes = read_small(path, MOST_PROMPT)?;
+    String::from_utf8(bytes).map_err(|_| Failure::NoText { path: path.display().to_string() })
+}

@@ -1,0 +1,232 @@
+//! A language model as a person meets it: text in, text out piece by piece, conversations.
+
+use crate::decoder::{Decoder, DecoderFiles, Generation, Session};
+use crate::json::{self, Object};
+use crate::text::{ChatTemplate, Conversation, GgufVocabulary, TextStream, Tokenizer};
+use crate::{Error, Result};
+use lampyris_engine::Gpu;
+use lampyris_engine::weights::TensorFile;
+use std::sync::Arc;
+
+/// A model's files.
+#[derive(Debug, Clone)]
+pub struct TextFiles {
+    /// Weights and configuration.
+    pub decoder: DecoderFiles,
+    /// `tokenizer.json`, which a GGUF file does without.
+    pub tokenizer: Option<Vec<u8>>,
+    /// `tokenizer_config.json`, where there is one.
+    pub tokenizer_config: Option<Vec<u8>>,
+    /// `generation_config.json`, where there is one.
+    pub generation: Option<Vec<u8>>,
+}
+
+impl TextFiles {
+    /// The largest tokenizer file that is read, in bytes.
+    #[cfg(not(target_arch = "wasm32"))]
+    const MOST_TOKENIZER: u64 = 256 << 20;
+
+    /// Opens a folder of Hugging Face's files, or a `.gguf` file.
+    ///
+    /// # Errors
+    /// As [`DecoderFiles::open`]; [`Error::Unreadable`] for a file beside the weights.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<TextFiles> {
+        let path = path.as_ref();
+        let decoder = DecoderFiles::open(path)?;
+        if matches!(decoder.weights, TensorFile::Gguf(_)) {
+            return Ok(TextFiles { decoder, tokenizer: None, tokenizer_config: None, generation: None });
+        }
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+        let beside = |name: &str| {
+            let file = folder.join(name);
+            file.exists().then(|| crate::source::read_small(&file, TextFiles::MOST_TOKENIZER)).transpose()
+        };
+        Ok(TextFiles {
+            decoder,
+            tokenizer: Some(crate::source::read_small(&folder.join("tokenizer.json"), TextFiles::MOST_TOKENIZER)?),
+            tokenizer_config: beside("tokenizer_config.json")?,
+            generation: beside("generation_config.json")?,
+        })
+    }
+}
+
+/// A language model with its tokenizer and its chat template. Cheap to clone; clones share the weights.
+#[derive(Debug, Clone)]
+pub struct TextModel {
+    decoder: Decoder,
+    tokenizer: Tokenizer,
+    template: Option<Arc<ChatTemplate>>,
+    stops: Arc<Vec<u32>>,
+}
+
+impl TextModel {
+    /// Loads a folder of Hugging Face's files or a `.gguf` file.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the files, with the file, tensor or key.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
+        TextModel::new(gpu, TextFiles::open(path)?)
+    }
+
+    /// Checks the files; the weights go to the device with the first session.
+    ///
+    /// # Errors
+    /// As [`Decoder::new`]; [`Error::Text`] for the tokenizer, and when it has more tokens than the model has embeddings.
+    pub fn new(gpu: &Gpu, files: TextFiles) -> Result<TextModel> {
+        let tokenizer = match &files.decoder.weights {
+            TensorFile::Gguf(gguf) => Tokenizer::from_gguf(GgufVocabulary::read(gguf)?)?,
+            _ => {
+                Tokenizer::from_json(files.tokenizer.as_deref().unwrap_or_default(), files.tokenizer_config.as_deref())?
+            }
+        };
+        let stops = files.generation.as_deref().map(generation_stops).transpose()?.unwrap_or_default();
+        let stops = if stops.is_empty() { tokenizer.eos().into_iter().collect() } else { stops };
+        let decoder = Decoder::new(gpu, files.decoder)?;
+        tokenizer.check_vocabulary(decoder.config().vocabulary)?;
+        let template = ChatTemplate::of(&tokenizer).ok().map(Arc::new);
+        Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops) })
+    }
+
+    /// The network.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The chat template, if the model has one or its vocabulary has ChatML's tokens.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_deref()
+    }
+
+    /// The tokens that end an answer.
+    pub fn stops(&self) -> &[u32] {
+        &self.stops
+    }
+
+    /// A session with room for `context` tokens; without a number, for as many as the model was made for, up to 4096.
+    ///
+    /// # Errors
+    /// As [`Decoder::session`].
+    pub async fn session(&self, context: Option<usize>) -> Result<TextSession> {
+        let context = context.unwrap_or(self.decoder.config().context.min(TextModel::USUAL_CONTEXT));
+        Ok(TextSession { model: self.clone(), session: self.decoder.session(context).await? })
+    }
+
+    /// Room that a session has unless asked otherwise, in tokens.
+    pub const USUAL_CONTEXT: usize = 4096;
+}
+
+/// `eos_token_id` of a `generation_config.json`: one number, or a list.
+fn generation_stops(bytes: &[u8]) -> Result<Vec<u32>> {
+    let map = json::parse("generation_config.json", bytes)?;
+    let top = Object::top("generation_config.json", &map);
+    let expected = "a token, or a list of tokens";
+    let Some(value) = top.get("eos_token_id") else { return Ok(Vec::new()) };
+    let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    match value.as_array() {
+        None => id(value).map(|id| vec![id]),
+        Some(list) => list.iter().map(id).collect(),
+    }
+    .ok_or_else(|| top.wrong("eos_token_id", value, expected))
+}
+
+/// A text or a conversation under way.
+#[derive(Debug)]
+pub struct TextSession {
+    model: TextModel,
+    session: Session,
+}
+
+impl TextSession {
+    /// The model.
+    pub fn model(&self) -> &TextModel {
+        &self.model
+    }
+
+    /// The tokens so far and what they take.
+    pub fn tokens(&self) -> &Session {
+        &self.session
+    }
+
+    /// Forgets the tokens so far, and with them what was computed of them.
+    pub fn reset(&mut self) {
+        self.session.rewind(0);
+    }
+
+    /// Begins anew with `prompt` and continues it by at most `most` tokens. The prompt is a document: the tokens that the model
+    /// wants at its beginning are added, and what looks like a special token in it is plain text.
+    ///
+    /// # Errors
+    /// [`Error::Text`] from the tokenizer; as [`Session::feed`].
+    pub async fn generate(&mut self, prompt: &str, most: usize) -> Result<TextGeneration<'_>> {
+        let ids = self.model.tokenizer.encode_document(prompt)?;
+        self.continue_from(&ids, most).await
+    }
+
+    /// Answers the last message of a conversation by at most `most` tokens. What an earlier turn has computed of the same
+    /// conversation is not computed again.
+    ///
+    /// # Errors
+    /// [`Error::NoTemplate`] for a model that knows no conversations; [`Error::Text`] from its template; as [`Session::feed`].
+    pub async fn chat(&mut self, conversation: &Conversation, most: usize) -> Result<TextGeneration<'_>> {
+        let Some(template) = self.model.template.clone() else { return Err(Error::NoTemplate) };
+        let ids = template.encode(conversation, &self.model.tokenizer)?;
+        self.continue_from(&ids, most).await
+    }
+
+    async fn continue_from(&mut self, ids: &[u32], most: usize) -> Result<TextGeneration<'_>> {
+        let context = self.session.context();
+        if ids.len() > context {
+            return Err(Error::Context { tokens: ids.len(), context });
+        }
+        let shared = self.session.tokens().iter().zip(ids).take_while(|(a, b)| a == b).count();
+        self.session.rewind(shared);
+        self.session.feed(&ids[shared..]).await?;
+        let stream = self.model.tokenizer.stream_continuing();
+        let stops = self.model.stops.clone();
+        let tokens = self.session.generate(most)?;
+        Ok(TextGeneration { tokens, stream: Some(stream), stops, ids: Vec::new() })
+    }
+}
+
+/// An answer on its way, piece by piece. Dropping it stops.
+#[derive(Debug)]
+pub struct TextGeneration<'a> {
+    tokens: Generation<'a>,
+    stream: Option<TextStream>,
+    stops: Arc<Vec<u32>>,
+    ids: Vec<u32>,
+}
+
+impl TextGeneration<'_> {
+    /// The next piece of text, made of whole characters; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Generation::next`]; [`Error::Text`] from the tokenizer.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        while self.stream.is_some() {
+            let token = self.tokens.next().await?;
+            self.ids.extend(token);
+            let piece = match token.filter(|token| !self.stops.contains(token)) {
+                Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
+                None => self.stream.take().map(TextStream::finish),
+            };
+            match piece {
+                Some(piece) if !piece.is_empty() => return Ok(Some(piece)),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tokens so far, one that ended the answer included.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+}
