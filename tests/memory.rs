@@ -1,4 +1,5 @@
-//! How much of the heap a model takes: little more than its largest tensor while it is loaded, and no more with every run.
+//! How much of the heap a model takes: little more than its largest tensor while it is loaded, no more with every run, and a run
+//! few allocations.
 //!
 //! Only Rust's heap is counted. On a software adapter the buffers of the device are process memory too, but the driver's.
 
@@ -7,7 +8,9 @@
 
 mod support;
 
+use lampyris::engine::gpu::InputData;
 use lampyris::engine::weights::Weights;
+use lampyris::models::mobilenet::Pixels;
 use lampyris::{Classifier, Gpu, Input};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
@@ -23,8 +26,14 @@ const RUNS: usize = 200;
 /// Bytes that may come and go between the looks: queues inside the driver's bindings that grow by doubling.
 const SLACK: isize = 4 << 10;
 
+/// Allocations that wgpu may make in a run: for an encoder, a pass, a submission and a mapping, and for each dispatch. The engine
+/// itself makes none when the outputs are known.
+const OF_WGPU: isize = 48;
+const OF_WGPU_A_DISPATCH: isize = 3;
+
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 static PEAK: AtomicIsize = AtomicIsize::new(0);
+static TAKEN: AtomicIsize = AtomicIsize::new(0);
 
 struct Counting;
 
@@ -39,6 +48,7 @@ fn count(change: isize) {
 // SAFETY: everything is the system allocator's doing; the figures beside it change nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        TAKEN.fetch_add(1, SeqCst);
         count(layout.size() as isize);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
@@ -83,6 +93,24 @@ fn growth(gpu: &Gpu, classifier: &Classifier) -> isize {
     LIVE.load(SeqCst) - before
 }
 
+/// Allocations of one run of the network alone, at best of many: with new tensors for its outputs, and into those of an earlier run.
+fn allocations(gpu: &Gpu, classifier: &Classifier) -> [isize; 2] {
+    let executor = gpu.block_on(classifier.executor(1, Pixels::Rgba8)).unwrap();
+    let plan = executor.gpu_plan().unwrap();
+    let words = vec![5; plan.plan().tensor(plan.plan().inputs[0]).desc.words()];
+    let mut outputs = Vec::new();
+    let mut taken = |again: bool| {
+        let before = TAKEN.load(SeqCst);
+        let pending = plan.submit(&[InputData::Words(&words)], &[]).unwrap();
+        match again {
+            true => gpu.block_on(pending.wait_into(&mut outputs)).unwrap(),
+            false => drop(gpu.block_on(pending.wait()).unwrap()),
+        }
+        TAKEN.load(SeqCst) - before
+    };
+    [false, true].map(|again| (0..WARM).map(|_| taken(again)).min().unwrap())
+}
+
 /// One test, because a second thread's memory would be counted with it.
 #[test]
 fn the_heap_stays_small_and_does_not_grow() {
@@ -101,6 +129,17 @@ fn the_heap_stays_small_and_does_not_grow() {
                 let grown = growth(&gpu, &classifier);
                 eprintln!("{} on {name}: {grown} bytes more after {RUNS} runs", shown(&model));
                 assert!(grown < SLACK, "{} on {name}: {grown} bytes more after {RUNS} runs", shown(&model));
+                let [new, again] = allocations(&gpu, &classifier);
+                let steps = classifier.plan(1, Pixels::Rgba8).unwrap().steps.len();
+                eprintln!(
+                    "{} on {name}: {new} allocations in a run of {steps} steps, {again} into known outputs",
+                    shown(&model)
+                );
+                // The list, and the shape and words of each output.
+                let plan = classifier.plan(1, Pixels::Rgba8).unwrap();
+                assert_eq!(new - again, 1 + 2 * plan.outputs.len() as isize, "{} on {name}", shown(&model));
+                let allowed = OF_WGPU + OF_WGPU_A_DISPATCH * plan.steps.len() as isize;
+                assert!(again <= allowed, "{} on {name}: {again} allocations a run", shown(&model));
             }
         }
     }

@@ -356,10 +356,11 @@ impl Classifier {
             let values = tensor.values();
             values.chunks((values.len() / pictures.max(1)).max(1)).map(<[f32]>::to_vec).collect::<Vec<_>>()
         };
-        if logits.values().iter().any(|v| !v.is_finite()) {
+        let logits = split(logits);
+        if logits.iter().flatten().any(|v| !v.is_finite()) {
             return Err(Error::NotFinite { network: self.inner.network.weights().file().to_owned() });
         }
-        let rows = split(logits).into_iter().zip(split(probabilities)).zip(split(features));
+        let rows = logits.into_iter().zip(split(probabilities)).zip(split(features));
         let answer =
             |((logits, probabilities), features)| Answer { logits, probabilities, features, labels: labels.clone() };
         let answers: Vec<Answer> = rows.map(answer).collect();

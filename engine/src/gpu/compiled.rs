@@ -3,6 +3,7 @@
 use super::fit::{check_memory, launch};
 use super::memory::Held;
 use super::pipeline::Pipeline;
+use super::poll::Mailbox;
 use super::store::Shared;
 use super::{ConstantStore, Gpu, InputData, States, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, PlanBytes, Step, TensorId};
@@ -63,8 +64,8 @@ pub(super) struct Inner {
     /// Where each tensor lives; absent for textures.
     pub(super) regions: Vec<Option<Region>>,
     pub(super) params: wgpu::Buffer,
-    /// Buffers that earlier runs were read from, free for the next.
-    pub(super) staging: Mutex<Vec<wgpu::Buffer>>,
+    /// Buffers that earlier runs were read from, and what heard of their mapping, free for the next.
+    pub(super) staging: Mutex<Vec<(wgpu::Buffer, Mailbox<bool>)>>,
     pub(super) result_bytes: u64,
     /// Its constants, whose buffers lie in `regions` too.
     _constants: Vec<Shared>,

@@ -2,9 +2,12 @@
 
 use super::Gpu;
 use std::future::Future;
+#[cfg(not(target_arch = "wasm32"))]
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
+#[cfg(not(target_arch = "wasm32"))]
+use std::task::{Context, Waker};
 
 /// A value that a driver's callback delivers.
 #[derive(Debug)]
@@ -47,12 +50,6 @@ impl<T> Mailbox<T> {
     }
 }
 
-struct Nothing;
-
-impl Wake for Nothing {
-    fn wake(self: Arc<Self>) {}
-}
-
 impl Gpu {
     /// Delivers what has arrived from the device, without ever waiting. Call it once a frame when nothing polls a
     /// future of the engine.
@@ -74,8 +71,7 @@ impl Gpu {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
-        let waker = Waker::from(Arc::new(Nothing));
-        let mut context = Context::from_waker(&waker);
+        let mut context = Context::from_waker(Waker::noop());
         loop {
             if let Poll::Ready(value) = Pin::as_mut(&mut future).poll(&mut context) {
                 return value;

@@ -50,8 +50,7 @@ impl GpuPlan {
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
             textures |= plan.write_inputs(queue, inputs)?;
         }
-        let staging = self.staging(device);
-        let arrived = Mailbox::new();
+        let (staging, arrived) = self.staging(device);
         let record = || self.record(device, queue, (&staging, &arrived), before, inputs);
         // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
         let refusal = if textures {
@@ -162,15 +161,16 @@ impl GpuPlan {
         self.inner.gpu.count_dispatch();
     }
 
-    fn staging(&self, device: &wgpu::Device) -> wgpu::Buffer {
+    fn staging(&self, device: &wgpu::Device) -> (wgpu::Buffer, Mailbox<bool>) {
         let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
         free.unwrap_or_else(|| {
-            device.create_buffer(&wgpu::BufferDescriptor {
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("lampyris.result"),
                 size: self.inner.result_bytes.max(4),
                 usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
-            })
+            });
+            (buffer, Mailbox::new())
         })
     }
 }
@@ -260,7 +260,7 @@ impl Pending {
         }
         drop(view);
         staging.unmap();
-        inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push(staging);
+        inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push((staging, self.arrived.clone()));
         Ok(())
     }
 }
