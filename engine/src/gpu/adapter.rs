@@ -38,7 +38,7 @@ impl FromStr for AdapterChoice {
 }
 
 impl AdapterChoice {
-    /// Which of `adapters`, as [`adapters`] lists them, is meant; `None` where none is, and for the CPU executor.
+    /// Which of `adapters`, as [`adapters`] lists them, is meant; `None` where none is, for a blank name, and for the CPU executor.
     pub fn position(&self, adapters: &[AdapterSummary]) -> Option<usize> {
         match self {
             AdapterChoice::Cpu => None,
@@ -47,7 +47,8 @@ impl AdapterChoice {
             AdapterChoice::Name(name) => {
                 let name = name.trim().to_lowercase();
                 let named = |s: &AdapterSummary| {
-                    [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
+                    !name.is_empty()
+                        && [&s.name, &s.driver, &s.backend].iter().any(|text| text.to_lowercase().contains(&name))
                 };
                 adapters.iter().position(named)
             }
@@ -279,7 +280,9 @@ mod tests {
     fn a_blank_name_is_no_adapter() {
         for text in ["", "  ", "\t"] {
             assert!(matches!(text.parse::<AdapterChoice>(), Err(Error::BlankAdapter)), "{text:?}");
-            let named = GpuOptions::default().adapter(AdapterChoice::Name(text.to_owned()));
+            let name = AdapterChoice::Name(text.to_owned());
+            assert_eq!(name.position(&[AdapterSummary::cpu_executor()]), None, "{text:?}");
+            let named = GpuOptions::default().adapter(name);
             assert!(matches!(pollster::block_on(Gpu::with(named)), Err(Error::BlankAdapter)), "{text:?}");
         }
         for (text, choice) in
