@@ -17,7 +17,8 @@ const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate
 
 /// Every tensor of [`CONFIG`]'s network but those that `left_out` names, filled with noise.
 fn files(left_out: &[&str]) -> DecoderFiles {
-    let mut tensors = vec![("model.embed_tokens.weight".to_owned(), vec![61, 24]), ("model.norm.weight".to_owned(), vec![24])];
+    let mut tensors =
+        vec![("model.embed_tokens.weight".to_owned(), vec![61, 24]), ("model.norm.weight".to_owned(), vec![24])];
     for layer in 0..2 {
         for (name, shape) in [
             ("input_layernorm", vec![24]),
@@ -157,7 +158,9 @@ fn a_device_gives_the_logits_of_the_twins() {
 fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     let gpu = Gpu::cpu_executor();
     let error = Decoder::new(&gpu, files(&["layers.1.mlp.up_proj", "q_norm"])).unwrap_err().to_string();
-    for name in ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_norm.weight", "[12]", "noise", "qwen3"] {
+    for name in
+        ["model.layers.1.mlp.up_proj.weight", "model.layers.0.self_attn.q_norm.weight", "[12]", "noise", "qwen3"]
+    {
         assert!(error.contains(name), "{name} is not in: {error}");
     }
     let model = Decoder::new(&gpu, files(&[])).unwrap();

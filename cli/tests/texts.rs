@@ -1,0 +1,136 @@
+//! `generate` and `chat` with a model of noise made here, on the CPU executor and on an adapter where there is one.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::Stdio;
+use support::{adapters, command, file, keys, lampyris, root};
+use tempfile::TempDir;
+
+const VOCABULARY: usize = 604;
+
+/// A folder with a decoder of noise for the recorded tokenizer, which has ChatML's tokens. `wrong` changes the configuration.
+fn model(folder: &TempDir, wrong: &[(&str, Value)]) -> String {
+    let mut config = json!({
+        "model_type": "llama", "hidden_size": 16, "intermediate_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "vocab_size": VOCABULARY, "max_position_embeddings": 96, "tie_word_embeddings": true,
+    });
+    for (key, value) in wrong {
+        config[key] = value.clone();
+    }
+    let (mut header, mut data, mut seed) = (serde_json::Map::new(), Vec::new(), 1u32);
+    for (name, shape) in [
+        ("embed_tokens", vec![VOCABULARY, 16]),
+        ("norm", vec![16]),
+        ("layers.0.input_layernorm", vec![16]),
+        ("layers.0.self_attn.q_proj", vec![16, 16]),
+        ("layers.0.self_attn.k_proj", vec![8, 16]),
+        ("layers.0.self_attn.v_proj", vec![8, 16]),
+        ("layers.0.self_attn.o_proj", vec![16, 16]),
+        ("layers.0.post_attention_layernorm", vec![16]),
+        ("layers.0.mlp.gate_proj", vec![20, 16]),
+        ("layers.0.mlp.up_proj", vec![20, 16]),
+        ("layers.0.mlp.down_proj", vec![16, 20]),
+    ] {
+        let start = data.len();
+        for _ in 0..shape.iter().product::<usize>() {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            data.extend(((seed >> 8) as f32 / (1 << 23) as f32 - 1.0).to_le_bytes());
+        }
+        let entry = json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]});
+        header.insert(format!("model.{name}.weight"), entry);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let weights = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    file(folder, "model.safetensors", &weights);
+    file(folder, "config.json", config.to_string().as_bytes());
+    let tokenizer = std::fs::read(root().join("models/tests/fixtures/tokenizer.json")).unwrap();
+    file(folder, "tokenizer.json", &tokenizer);
+    folder.path().display().to_string()
+}
+
+#[test]
+fn generate_writes_the_same_on_every_adapter_streamed_or_as_json() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let prompt = file(&folder, "prompt.txt", "Every kernel has a twin".as_bytes());
+    let mut first: Option<Value> = None;
+    for adapter in adapters() {
+        let arguments = ["generate", "--model", &model, "--adapter", adapter, "--max-tokens", "12"];
+        let with = |more: &[&str]| lampyris(&[&arguments[..], more].concat());
+        let lines = with(&["--prompt", "Every kernel has a twin", "--json"]).json();
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        let expected = [
+            "adapter",
+            "decode_tokens_per_s",
+            "first_token_ms",
+            "model",
+            "new_tokens",
+            "prefill_tokens_per_s",
+            "prompt_tokens",
+            "text",
+            "token_ids",
+        ];
+        assert_eq!(keys(line), expected);
+        assert_eq!(line["new_tokens"], line["token_ids"].as_array().unwrap().len());
+        assert!(line["new_tokens"].as_u64().unwrap() <= 12 && line["prompt_tokens"].as_u64().unwrap() > 3);
+        let streamed = with(&["--prompt-file", &prompt]);
+        // What would steer a terminal is streamed as a replacement character.
+        let printable =
+            |c: char| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c };
+        let text: String = line["text"].as_str().unwrap().chars().map(printable).collect();
+        assert_eq!((streamed.code, streamed.stdout), (0, text + "\n"));
+        let reference = first.get_or_insert_with(|| line.clone());
+        assert_eq!(line["token_ids"], reference["token_ids"]);
+    }
+}
+
+#[test]
+fn chat_answers_through_a_pipe_and_obeys_its_commands() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = model(&folder, &[]);
+    let mut chat = command(&cache);
+    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--max-tokens", "4"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = "Hello\n/stats\n/reset\n\nHello\n/nonsense\n/system Be brief.\nHello\n/quit\nnever read\n";
+    chat.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{stderr}");
+    for part in ["of 96 tokens", "(a new conversation)", "/reset, /system TEXT, /stats and /quit"] {
+        assert!(stdout.contains(part), "{part:?} is not in: {stdout}");
+    }
+    // The conversation after the reset is the first one again.
+    let answers: Vec<&str> = stdout.split("(a new conversation)\n").collect();
+    let first = answers[0].split("(").next().unwrap();
+    assert_eq!(answers[1].split("(commands").next().unwrap(), first);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_in_a_sentence() {
+    let cases: [(&[(&str, Value)], &[&str], &str); 6] = [
+        (&[("model_type", json!("mamba"))], &[], "mamba"),
+        (&[("num_attention_heads", json!(3))], &[], "head_dim"),
+        (&[("hidden_size", json!(24))], &[], "model.embed_tokens.weight"),
+        (&[], &["--context", "97"], "97 tokens do not fit a context of 96"),
+        (&[], &["--context", "2"], "do not fit a context of 2"),
+        (&[("vocab_size", json!(500))], &[], "500"),
+    ];
+    for (wrong, more, named) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(&folder, wrong);
+        let arguments = ["generate", "--model", &model, "--adapter", "cpu", "--prompt", "Every kernel has a twin"];
+        let said = lampyris(&[&arguments[..], more].concat());
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{named}: {}", said.stderr);
+        let last = said.stderr.lines().last().unwrap_or_default();
+        assert!(last.contains(named), "{named:?} is not in: {}", said.stderr);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let said = lampyris(&["chat", "--model", &model, "--adapter", "cpu"]);
+    assert!(said.code == 2 && said.stderr.contains("tokenizer.json"), "{}", said.stderr);
+}
