@@ -1,7 +1,7 @@
 //! Cases are data beside the kernel: the device test, doctor and the benches all read the same list.
 
 use crate::kernel::{Kernel, ShapeError};
-use crate::panel::Code;
+use crate::panel::{Code, Value};
 use crate::tensor::{Desc, Format, HostTensor};
 use std::sync::Arc;
 
@@ -116,22 +116,33 @@ impl HostTensor {
     }
 }
 
+/// Floats within a range, and whole numbers among all that a code has; exponents are taken from the range.
+fn panel_values(desc: &Desc, code: Code, noise: &mut Noise, (low, high): (f32, f32)) -> Vec<f32> {
+    let value = |i: usize| match code.value(i % desc.last()) {
+        _ if code == Code::Exponent => noise.real(low, high).floor(),
+        Value::Real => noise.real(low, high),
+        Value::Signed => noise.real(-128.0, 128.0).floor(),
+        Value::Whole(bits) => noise.real(0.0, (1u32 << bits) as f32).floor(),
+    };
+    (0..desc.len()).map(value).collect()
+}
+
 fn filled(desc: &Desc, fill: &Fill, seed: u64) -> HostTensor {
     let mut noise = Noise::new(seed);
     let values: Vec<f32> = match fill {
         Fill::Words(words) => return HostTensor::from_words(desc.clone(), words.clone()),
         Fill::Values(values) => values.clone(),
-        Fill::Range(low, high) => (0..desc.len()).map(|_| noise.real(*low, *high)).collect(),
+        Fill::Range(low, high) => match desc.format {
+            Format::Panel(code) => panel_values(desc, code, &mut noise, (*low, *high)),
+            _ => (0..desc.len()).map(|_| noise.real(*low, *high)).collect(),
+        },
         Fill::Noise => match desc.format {
             format if format.is_word() => {
                 let words = (0..desc.words()).map(|_| noise.bits() as u32).collect();
                 return HostTensor::from_words(desc.clone(), words);
             }
-            Format::Panel(Code::U4) => (0..desc.len()).map(|_| noise.real(0.0, 16.0).floor()).collect(),
-            Format::Panel(Code::U1) => (0..desc.len()).map(|_| noise.real(0.0, 2.0).floor()).collect(),
-            Format::I8 | Format::MatrixI8 | Format::Panel(Code::I8) => {
-                (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect()
-            }
+            Format::Panel(code) => panel_values(desc, code, &mut noise, (-1.0, 1.0)),
+            Format::I8 | Format::MatrixI8 => (0..desc.len()).map(|_| noise.real(-127.0, 127.0).round()).collect(),
             _ => (0..desc.len()).map(|_| noise.real(-1.0, 1.0)).collect(),
         },
     };

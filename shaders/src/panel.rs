@@ -12,6 +12,9 @@ pub const ROWS: usize = 32;
 /// Columns of a block, which share a scale where weights are quantized.
 pub const BLOCK: usize = 32;
 
+/// Columns of a super-block, whose blocks' scales are small whole numbers under common 16-bit floats.
+pub const SUPER: usize = 256;
+
 /// What a panel holds for each weight, or for each block of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -27,12 +30,39 @@ pub enum Code {
     /// Unsigned 4-bit numbers; one vector a block. Word `j` holds columns `8 j .. 8 j + 4` in the low halves of its bytes and
     /// the four after them in the high halves.
     U4,
-    /// Single bits: the fifth bit of 5-bit numbers. One word a block and row, bit `c` for column `c`.
+    /// As [`Code::U4`]; each number is the place of a level in the table of the formats IQ4_NL and IQ4_XS.
+    Level4,
+    /// Unsigned 2-bit numbers; two words a block and row. Word `j` holds columns `16 j .. 16 j + 16`, column `4 g + i` of them in
+    /// bits `8 i + 2 g` and the next.
+    U2,
+    /// Single bits: the highest bit of numbers of 3 and 5 bits. One word a block and row, bit `c` for column `c`.
     U1,
     /// `[n, blocks]`: the scale of each block as a 16-bit float; rows `r` and `r + 16` of a panel share a word.
     Scale,
     /// `[n, 2 blocks]`: the scale and the offset of each block as 16-bit floats, together a word.
     ScaleMin,
+    /// `[n, blocks]`: exponents `e` of 8 bits, which stand for `2^(e - 128)`; rows `r`, `r + 8`, `r + 16` and `r + 24` of a panel
+    /// share a word.
+    Exponent,
+    /// `[n, 34 super-blocks]`: of each super-block two 16-bit floats and 16 numbers of 6 bits, of which the lower four bits come
+    /// first and the upper two bits after them; one vector of four words a row.
+    Scales16x6,
+    /// `[n, 18 super-blocks]`: of each super-block two 16-bit floats and 16 bytes; five words a row, each beside its neighbours'.
+    Scales16x8,
+    /// `[n, 17 super-blocks]`: of each super-block a 16-bit float and 8 numbers of 6 bits, split as in [`Code::Scales16x6`]; two
+    /// words a row.
+    Scales8x6,
+}
+
+/// What one column of a panel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Value {
+    /// A floating-point number.
+    Real,
+    /// A signed byte.
+    Signed,
+    /// A whole number of so many bits.
+    Whole(u32),
 }
 
 impl Code {
@@ -44,20 +74,58 @@ impl Code {
             Code::Bf16 => "panel-bf16",
             Code::I8 => "panel-i8",
             Code::U4 => "panel-u4",
+            Code::Level4 => "panel-level4",
+            Code::U2 => "panel-u2",
             Code::U1 => "panel-u1",
             Code::Scale => "panel-scale",
             Code::ScaleMin => "panel-scale-min",
+            Code::Exponent => "panel-exponent",
+            Code::Scales16x6 => "panel-scales-16x6",
+            Code::Scales16x8 => "panel-scales-16x8",
+            Code::Scales8x6 => "panel-scales-8x6",
         }
     }
 
-    /// Bits of one value.
-    fn bits(self) -> usize {
+    /// Columns that stand for `k` columns of weights.
+    pub fn columns(self, k: usize) -> usize {
         match self {
-            Code::F32 => 32,
-            Code::F16 | Code::Bf16 | Code::Scale | Code::ScaleMin => 16,
-            Code::I8 => 8,
-            Code::U4 => 4,
-            Code::U1 => 1,
+            Code::Scale | Code::Exponent => k.div_ceil(BLOCK),
+            Code::ScaleMin => 2 * k.div_ceil(BLOCK),
+            _ => self.record().map_or(k, |(columns, _)| columns * k.div_ceil(SUPER)),
+        }
+    }
+
+    /// Columns and words of a super-block, for codes that hold one thing after another of it.
+    fn record(self) -> Option<(usize, usize)> {
+        match self {
+            Code::Scales16x6 => Some((34, 4)),
+            Code::Scales16x8 => Some((18, 5)),
+            Code::Scales8x6 => Some((17, 2)),
+            _ => None,
+        }
+    }
+
+    /// What a column holds.
+    pub fn value(self, column: usize) -> Value {
+        match (self, self.record().map_or(column, |(columns, _)| column % columns)) {
+            (Code::F32 | Code::F16 | Code::Bf16 | Code::Scale | Code::ScaleMin, _)
+            | (Code::Scales16x6 | Code::Scales16x8, 0 | 1)
+            | (Code::Scales8x6, 0) => Value::Real,
+            (Code::I8, _) => Value::Signed,
+            (Code::Scales16x8 | Code::Exponent, _) => Value::Whole(8),
+            (Code::U4 | Code::Level4, _) | (Code::Scales16x6, ..18) | (Code::Scales8x6, ..9) => Value::Whole(4),
+            (Code::U2 | Code::Scales16x6 | Code::Scales8x6, _) => Value::Whole(2),
+            (Code::U1, _) => Value::Whole(1),
+        }
+    }
+
+    /// Bits of the value of a column.
+    fn bits(self, column: usize) -> usize {
+        match (self.value(column), self) {
+            (Value::Real, Code::F32) => 32,
+            (Value::Real, _) => 16,
+            (Value::Signed, _) => 8,
+            (Value::Whole(bits), _) => bits as usize,
         }
     }
 }
@@ -65,74 +133,99 @@ impl Code {
 /// Words of `rows` by `columns` values, padding included.
 pub fn words(code: Code, rows: usize, columns: usize) -> usize {
     let rows = rows.div_ceil(ROWS) * ROWS;
-    match code {
-        Code::Scale | Code::ScaleMin => rows * columns * code.bits() / 32,
-        _ => rows * columns.div_ceil(BLOCK) * BLOCK / 32 * code.bits(),
+    match (code, code.record()) {
+        (_, Some((record, words))) => rows * columns.div_ceil(record) * words,
+        (Code::Scale | Code::ScaleMin | Code::Exponent, _) => rows * columns * code.bits(0) / 32,
+        _ => rows * columns.div_ceil(BLOCK) * BLOCK / 32 * code.bits(0),
     }
 }
 
 /// The word that holds a value, and how far up in it.
 pub fn place(code: Code, columns: usize, (row, column): (usize, usize)) -> (usize, u32) {
+    if let Some((record, words)) = code.record() {
+        let (word, shift) = place_of_scale(code, column % record);
+        let start = (row / ROWS * columns.div_ceil(record) + column / record) * words * ROWS;
+        let row = row % ROWS;
+        return (start + if code == Code::Scales16x8 { word * ROWS + row } else { row * words + word }, shift as u32);
+    }
     let (panel, row) = (row / ROWS, row % ROWS);
+    let block = panel * columns.div_ceil(BLOCK) + column / BLOCK;
     match code {
         Code::Scale => ((panel * columns + column) * 16 + row % 16, 16 * (row as u32 / 16)),
         Code::ScaleMin => ((panel * (columns / 2) + column / 2) * ROWS + row, 16 * (column as u32 % 2)),
-        Code::U1 => ((panel * columns.div_ceil(BLOCK) + column / BLOCK) * ROWS + row, (column % BLOCK) as u32),
+        Code::Exponent => ((panel * columns + column) * 8 + row % 8, 8 * (row as u32 / 8)),
+        Code::U1 => (block * ROWS + row, (column % BLOCK) as u32),
+        Code::U2 => {
+            let (word, at) = (column % BLOCK / 16, column as u32 % 16);
+            ((block * ROWS + row) * 2 + word, 8 * (at % 4) + 2 * (at / 4))
+        }
         _ => {
-            let per_word = 32 / code.bits();
+            let bits = code.bits(0);
+            let per_word = 32 / bits;
             let per_vector = 4 * per_word;
-            let block = panel * columns.div_ceil(BLOCK) + column / BLOCK;
             let (vector, at) = (column % BLOCK / per_vector, column % per_vector);
             let word = ((block * (BLOCK / per_vector) + vector) * ROWS + row) * 4 + at / per_word;
             let at = (at % per_word) as u32;
-            (word, if code == Code::U4 { 8 * (at % 4) + 4 * (at / 4) } else { at * code.bits() as u32 })
+            (word, if bits == 4 { 8 * (at % 4) + 4 * (at / 4) } else { at * bits as u32 })
         }
+    }
+}
+
+/// The word of a super-block that holds a column of its scales, and how far up in it.
+fn place_of_scale(code: Code, column: usize) -> (usize, usize) {
+    match (code, column) {
+        (Code::Scales8x6, 0) => (0, 0),
+        (Code::Scales8x6, ..9) => (1, 4 * (column - 1)),
+        (Code::Scales8x6, _) => (0, 16 + 2 * (column - 9)),
+        (_, ..2) => (0, 16 * column),
+        (Code::Scales16x8, _) => (1 + (column - 2) / 4, 8 * ((column - 2) % 4)),
+        (_, ..18) => (1 + (column - 2) / 8, 4 * ((column - 2) % 8)),
+        _ => (3, 2 * (column - 18)),
     }
 }
 
 /// Stores one value in words that hold zero there, rounding to nearest even.
 pub fn put(code: Code, words: &mut [u32], columns: usize, at: (usize, usize), value: f32) {
     let (word, shift) = place(code, columns, at);
-    words[word] |= match code {
-        Code::F32 => value.to_bits(),
-        Code::F16 | Code::Scale | Code::ScaleMin => u32::from(f16::from_f32(value).to_bits()) << shift,
-        Code::Bf16 => u32::from(bf16::from_f32(value).to_bits()) << shift,
-        Code::I8 => u32::from(value as i8 as u8) << shift,
-        Code::U4 => (value as u32 & 15) << shift,
-        Code::U1 => (value as u32 & 1) << shift,
+    words[word] |= match (code.value(at.1), code) {
+        (Value::Real, Code::F32) => value.to_bits(),
+        (Value::Real, Code::Bf16) => u32::from(bf16::from_f32(value).to_bits()) << shift,
+        (Value::Real, _) => u32::from(f16::from_f32(value).to_bits()) << shift,
+        (Value::Signed, _) => u32::from(value as i8 as u8) << shift,
+        (Value::Whole(bits), _) => (value as u32 & ((1 << bits) - 1)) << shift,
     };
 }
 
 /// One value: floats as they are, codes as whole numbers.
 pub fn get(code: Code, words: &[u32], columns: usize, at: (usize, usize)) -> f32 {
     let (word, shift) = place(code, columns, at);
-    let bits = words[word] >> shift;
-    match code {
-        Code::F32 => f32::from_bits(bits),
-        Code::F16 | Code::Scale | Code::ScaleMin => f16::from_bits(bits as u16).to_f32(),
-        Code::Bf16 => bf16::from_bits(bits as u16).to_f32(),
-        Code::I8 => f32::from(bits as u8 as i8),
-        Code::U4 => (bits & 15) as f32,
-        Code::U1 => (bits & 1) as f32,
+    let held = words[word] >> shift;
+    match (code.value(at.1), code) {
+        (Value::Real, Code::F32) => f32::from_bits(held),
+        (Value::Real, Code::Bf16) => bf16::from_bits(held as u16).to_f32(),
+        (Value::Real, _) => f16::from_bits(held as u16).to_f32(),
+        (Value::Signed, _) => f32::from(held as u8 as i8),
+        (Value::Whole(bits), _) => (held & ((1 << bits) - 1)) as f32,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::Scheme;
 
     #[test]
     fn every_value_has_bits_of_its_own_inside_the_panel() {
-        for code in [Code::F32, Code::F16, Code::Bf16, Code::I8, Code::U4, Code::U1, Code::Scale, Code::ScaleMin] {
-            let (rows, columns) = (64, 64);
-            let mut taken = vec![0u64; words(code, rows, columns)];
+        for code in Scheme::ALL.iter().flat_map(|scheme| scheme.codes()).copied() {
+            let (rows, columns) = (64, code.columns(2 * SUPER));
+            let mut taken = vec![0u32; words(code, rows, columns)];
             for at in (0..rows * columns).map(|i| (i / columns, i % columns)) {
                 let (word, shift) = place(code, columns, at);
-                let mask = ((1u64 << code.bits()) - 1) << shift;
-                assert_eq!(taken[word] & mask, 0, "{code:?} {at:?}");
-                taken[word] |= mask;
+                let mask = ((1u64 << code.bits(at.1)) - 1) << shift;
+                assert_eq!(u64::from(taken[word]) & mask, 0, "{code:?} {at:?}");
+                taken[word] |= u32::try_from(mask).unwrap();
             }
-            assert!(taken.iter().all(|bits| *bits == 0xffff_ffff), "{code:?}");
+            assert!(taken.iter().all(|bits| *bits == u32::MAX), "{code:?}");
         }
     }
 }

@@ -11,6 +11,7 @@ mod names;
 mod network;
 mod rope;
 mod session;
+mod unpack;
 mod weights;
 
 pub use config::DecoderConfig;

@@ -295,13 +295,19 @@ impl Kernel for Dense {
 pub(super) fn matrix(scheme: Scheme, n: usize, k: usize) -> Vec<(Desc, Fill)> {
     let fill = |desc: Desc| {
         let largest: f32 = match scheme {
-            Scheme::Q8_0 => 127.0,
+            Scheme::Q8_0 | Scheme::Iq4Nl => 127.0,
             Scheme::Q4_0 => 8.0,
+            Scheme::Q2K => 45.0,
+            Scheme::Q3K => 128.0,
+            Scheme::Q4K => 945.0,
+            Scheme::Q5K => 1953.0,
+            Scheme::Q6K | Scheme::Iq4Xs => 4096.0,
             _ => 16.0,
         };
         let fill = match desc.format {
-            Format::Panel(Code::Scale | Code::ScaleMin) => Fill::Range(-1.0 / largest, 1.0 / largest),
-            _ => Fill::Noise,
+            Format::Panel(Code::Exponent) => Fill::Range(118.0, 125.0),
+            Format::Panel(Code::F32 | Code::F16 | Code::Bf16) => Fill::Noise,
+            _ => Fill::Range(-1.0 / largest, 1.0 / largest),
         };
         (desc, fill)
     };
@@ -323,10 +329,12 @@ pub(crate) fn cases() -> Vec<Case> {
     let plain = Dense::default();
     let normed = Dense { norm: Some(1e-5), ..plain };
     for scheme in Scheme::ALL {
-        add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, 68, 41]);
+        let k = if scheme.is_wide() { 292 } else { 68 };
+        add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, k, 41]);
         add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
         add(Tier::Full, scheme, plain, [1, 32, 32]);
         add(Tier::Full, scheme, plain, [4, 256, 64]);
+        add(Tier::Full, scheme, Dense { bias: true, residual: true, ..normed }, [3, 516, 37]);
         add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, bias: true, ..normed }, [1, 64, 16]);
         add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
         add(Tier::Model, scheme, Dense { gated: Some(1536), unit: Unit::Silu, ..normed }, [1, 576, 1536]);

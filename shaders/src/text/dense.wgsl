@@ -8,12 +8,14 @@
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
 //@ axis path = portable(S=8) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
 //@ axis tokens = one(TM=1) | few(TM=4)
-//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1
+//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # set subgroups = path != "portable"
 # set quantized = scheme not in ["f32", "f16", "bf16"]
-# set offset = scheme in ["q4_1", "q5_1"]
-# set next = 3
+# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]
+# set split = scheme in ["q2_k", "q3_k", "q6_k"]
+# set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
+# set next = 2 + panel.tensors(scheme) | int
 
 struct Params {
     // tokens
@@ -38,18 +40,7 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 // [m, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-// [n, k] in panels
-@group(0) @binding(2) var<storage, read> w: ${ panel.words(scheme) };
-# if scheme in ["q5_0", "q5_1"]
-// the fifth bits
-@group(0) @binding(${ next }) var<storage, read> high: array<u32>;
-# set next = next + 1
-# endif
-# if quantized
-// a scale, and for some schemes an offset, for each block of a row
-@group(0) @binding(${ next }) var<storage, read> scale: array<u32>;
-# set next = next + 1
-# endif
+${ panel.bindings(scheme, 2) }
 // [k]; bound to x when there is none
 @group(0) @binding(${ next }) var<storage, read> gain: array<vec4<f32>>;
 // [n]; bound to x when there is none
@@ -144,6 +135,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     for (var b = local.y; b < params.blocks; b += ${ S }u) {
 # endif
         let block = panel * params.blocks + b;
+# if wide
+        let wide = panel * ((params.blocks + 7u) / 8u) + b / 8u;
+        let part = b % 8u;
+# endif
 # for p in range(own)
 # if subgroups
         let at${ p } = b * 8u + ${ p * SG }u + lane;
@@ -174,23 +169,35 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 # endif
 # endfor
 # if offset
-        let total${ t } = ((v${ t }_0 + v${ t }_1) + (v${ t }_2 + v${ t }_3)) + ((v${ t }_4 + v${ t }_5) + (v${ t }_6 + v${ t }_7));
+        let total${ t } = (v${ t }_0 + v${ t }_1) + (v${ t }_2 + v${ t }_3);
+        let rest${ t } = (v${ t }_4 + v${ t }_5) + (v${ t }_6 + v${ t }_7);
 # endif
 # endfor
 # for r in range(rows)
 ${ panel.loads(scheme, "w" ~ r, "block", "row" ~ r) }
 # if quantized
-${ panel.scale(scheme, "d" ~ r, "block", "row" ~ r) }
+${ panel.scale(scheme, "d" ~ r, "block", "wide", "part", "row" ~ r) }
 # endif
 # for t in range(TM)
 # if quantized
         var part${ r }_${ t } = w${ r }_0 * v${ t }_0;
-# for j in range(1, 8)
+# for j in range(1, 4 if split else 8)
         part${ r }_${ t } += w${ r }_${ j } * v${ t }_${ j };
 # endfor
         sum${ r }_${ t } += d${ r }.x * part${ r }_${ t };
+# if split
+        var rest${ r }_${ t } = w${ r }_4 * v${ t }_4;
+# for j in range(5, 8)
+        rest${ r }_${ t } += w${ r }_${ j } * v${ t }_${ j };
+# endfor
+        sum${ r }_${ t } += d${ r }_rest.x * rest${ r }_${ t };
+# endif
 # if offset
-        sum${ r }_${ t } += d${ r }.y * total${ t };
+# if split
+        sum${ r }_${ t } += d${ r }.y * total${ t } + d${ r }_rest.y * rest${ t };
+# else
+        sum${ r }_${ t } += d${ r }.y * (total${ t } + rest${ t });
+# endif
 # endif
 # else
 # for j in range(8)

@@ -109,9 +109,10 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for scheme in Scheme::ALL {
         for (tier, m, rows, k, position) in [
-            (Tier::Short, 3, 37, 41, 2),
+            (Tier::Short, 3, 37, if scheme.is_wide() { 297 } else { 41 }, 2),
             (Tier::Full, 1, 32, 32, 0),
             (Tier::Full, 9, 65, 100, 7),
+            (Tier::Full, 2, 33, 768, 1),
             (Tier::Model, 1, 512, 576, 3),
         ] {
             let tokens = vec![0, rows as u32 - 1, 31, 5, 1, rows as u32, u32::MAX, 2, 30];

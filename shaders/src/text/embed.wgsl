@@ -1,10 +1,11 @@
 // The embeddings of the tokens that a run adds to a session, from a table in panels of any scheme.
 //
 // An invocation owns a block of 32 columns of one token.
-//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1
+//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # set quantized = scheme not in ["f32", "f16", "bf16"]
-# set next = 4
+# set split = scheme in ["q2_k", "q3_k", "q6_k"]
+# set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 
 struct Params {
     // tokens of a run
@@ -26,18 +27,9 @@ struct Params {
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;
 // [2]: tokens in the cache, tokens that this run adds
 @group(0) @binding(2) var<storage, read> cursor: array<u32>;
-// [rows, k] in panels
-@group(0) @binding(3) var<storage, read> w: ${ panel.words(scheme) };
-# if scheme in ["q5_0", "q5_1"]
-@group(0) @binding(${ next }) var<storage, read> high: array<u32>;
-# set next = next + 1
-# endif
-# if quantized
-@group(0) @binding(${ next }) var<storage, read> scale: array<u32>;
-# set next = next + 1
-# endif
+${ panel.bindings(scheme, 3) }
 // [m, k]
-@group(0) @binding(${ next }) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(${ 3 + panel.tensors(scheme) | int }) var<storage, read_write> y: array<vec4<f32>>;
 
 fn store(token: u32, four: u32, v: vec4<f32>) {
     if four < params.k4 {
@@ -52,12 +44,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let token = min(tokens[min(cursor[0] + id.y, params.context - 1u)], params.rows - 1u);
         let row = token % 32u;
         let block = token / 32u * params.blocks + id.x;
+# if wide
+        let wide = token / 32u * ((params.blocks + 7u) / 8u) + id.x / 8u;
+        let part = id.x % 8u;
+# endif
 ${ panel.loads(scheme, "w0", "block", "row") }
 # if quantized
-${ panel.scale(scheme, "d", "block", "row") }
+${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
 # endif
 # for j in range(8)
-        store(id.y, id.x * 8u + ${ j }u, <% if quantized %>d.x * w0_${ j } + d.y<% else %>w0_${ j }<% endif %>);
+# set d = "d_rest" if split and j >= 4 else "d"
+        store(id.y, id.x * 8u + ${ j }u, <% if quantized %>${ d }.x * w0_${ j } + ${ d }.y<% else %>w0_${ j }<% endif %>);
 # endfor
     }
 }
