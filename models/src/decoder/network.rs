@@ -78,20 +78,24 @@ fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usiz
     let config = tensors.config();
     let name = |part: &str| format!("layers.{layer}.{part}");
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let matrix = tensors.qkv(layer);
-    let mut inputs =
-        [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Part::AttentionNorm)]].concat();
-    inputs.extend(config.qkv_bias.then(|| tensors.bias(b, &matrix)));
-    let qkv = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
-    let qkv = b.apply(name("qkv"), qkv, &inputs)?;
+    let gain = tensors.gain(b, layer, Part::AttentionNorm);
+    let dense = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
+    let mut made = Vec::new();
+    for matrix in tensors.qkv_parts(layer) {
+        let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![gain]].concat();
+        inputs.extend(config.qkv_bias.then(|| tensors.bias(b, &matrix)));
+        made.push(b.apply(matrix.name.as_str(), dense, &inputs)?);
+    }
 
     let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
     let cache = Desc::f32([context, key_heads * head]);
     let [keys, values] = ["keys", "values"].map(|part| b.state(name(part), cache.clone()));
     let window = config.windows[layer];
-    let mut inputs = vec![qkv, turns(b, config, context, window.is_some()), cursor, keys, values];
+    let mut inputs = vec![made[0], turns(b, config, context, window.is_some()), cursor, keys, values];
     inputs.extend(config.head_norm.then(|| tensors.head_gains(b, layer)));
-    let rope = RopeStore { query_heads, key_heads, head, norm: config.head_norm.then_some(config.epsilon) };
+    inputs.extend(made.get(1));
+    let norm = config.head_norm.then_some(config.epsilon);
+    let rope = RopeStore { query_heads, key_heads, head, norm, apart: made.len() == 2 };
     let queries = b.apply(name("rope"), rope, &inputs)?;
     let (scale, softcap) = (config.score_factor, config.score_cap);
     let attention = Attention { query_heads, key_heads, head, scale, window, softcap };

@@ -116,6 +116,25 @@ impl Tensors {
         Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked }
     }
 
+    /// [`Tensors::qkv`] in parts that the file stores alike: all of it, or queries with keys and the values apart.
+    pub(super) fn qkv_parts(&self, layer: usize) -> Vec<Matrix> {
+        let whole = self.qkv(layer);
+        let [queries, keys, values] = &whole.pieces[..] else { return vec![whole] };
+        let part = |name: &str, pieces: Vec<Piece>| Matrix {
+            name: format!("layers.{layer}.{name}"),
+            pieces,
+            columns: whole.columns,
+            rows: Rows::Stacked,
+        };
+        let parts = [part("qk", vec![queries.clone(), keys.clone()]), part("v", vec![values.clone()])];
+        let bytes = |matrices: &[Matrix]| -> u64 {
+            let descs = |m: &Matrix| m.scheme(&self.file).descs(m.height(), m.columns);
+            matrices.iter().flat_map(descs).map(|desc| desc.bytes()).sum()
+        };
+        let whole = [whole.clone()];
+        if bytes(&parts) < bytes(&whole) { parts.into() } else { whole.into() }
+    }
+
     /// The projection of a layer's attention.
     pub(super) fn output(&self, layer: usize) -> Matrix {
         let c = &self.config;

@@ -13,10 +13,11 @@ pub(super) const SOURCES: &[Source] = crate::linked::ROPE_STORE;
 
 /// `(a, b) -> (a cos - b sin, b cos + a sin)` for columns `i` and `i + half` of every query and key head
 ///
-/// Inputs: `x [m, (query_heads + 2 key_heads) * head]` (queries, keys, values), `turns [context, head]` (the cosines of a position's
+/// Inputs: `x [m, (query_heads + 2 key_heads) * head]` (queries, keys, and values unless they are `apart`), `turns [context, head]` (the cosines of a position's
 /// angles, then the sines), the cursor `[2]` as words, and the caches of keys and values `[context, key_heads * head]`, which are
-/// updated in place at the positions of the run. With `norm` a last input `gains [2, head]` holds what queries and keys are multiplied by
-/// after each head of theirs was divided by `sqrt(mean(x^2) + epsilon)` (Henry et al. 2020). Output: the queries `[m, query_heads * head]`, then the caches; all f32. Rows of
+/// updated in place at the positions of the run. With `norm` an input `gains [2, head]` holds what queries and keys are multiplied by
+/// after each head of theirs was divided by `sqrt(mean(x^2) + epsilon)` (Henry et al. 2020). Values that are `apart` are the last
+/// input, `[m, key_heads * head]`. Output: the queries `[m, query_heads * head]`, then the caches; all f32. Rows of
 /// the queries beyond the run's tokens are not written. (Su et al. 2021, in the half-split form of GPT-NeoX.)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeStore {
@@ -28,6 +29,15 @@ pub struct RopeStore {
     pub head: usize,
     /// The epsilon of the norm of queries and keys, when there is one.
     pub norm: Option<f32>,
+    /// The new values are an input of their own.
+    pub apart: bool,
+}
+
+impl RopeStore {
+    /// Heads in a row of `x`.
+    fn heads(&self) -> usize {
+        self.query_heads + self.key_heads * if self.apart { 1 } else { 2 }
+    }
 }
 
 impl Kernel for RopeStore {
@@ -37,13 +47,14 @@ impl Kernel for RopeStore {
 
     fn summary(&self) -> String {
         let norm = if self.norm.is_some() { " normed" } else { "" };
-        format!("{}/{}x{}{norm}", self.query_heads, self.key_heads, self.head)
+        let apart = if self.apart { " apart" } else { "" };
+        format!("{}/{}x{}{norm}{apart}", self.query_heads, self.key_heads, self.head)
     }
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let (true, Some([x, turns, ..])) = (inputs.len() == 5 + usize::from(self.norm.is_some()), inputs.get(..5)) else {
-            let expected = "x, turns, cursor, keys, values, and gains if it has them";
+        let (true, Some([x, turns, ..])) = (inputs.len() == 5 + usize::from(self.norm.is_some()) + usize::from(self.apart), inputs.get(..5)) else {
+            let expected = "x, turns, cursor, keys, values, and gains and the run's values if it has them";
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
         if self.head == 0 || !self.head.is_multiple_of(4) || self.key_heads == 0 || self.query_heads == 0 {
@@ -53,14 +64,15 @@ impl Kernel for RopeStore {
         let context = turns.shape.first().copied().unwrap_or_default();
         let m = x.shape.first().copied().unwrap_or_default();
         let cache = Desc::f32([context, self.key_heads * self.head]);
-        let wanted = [
-            Desc::f32([m, (self.query_heads + 2 * self.key_heads) * self.head]),
+        let mut wanted = vec![
+            Desc::f32([m, self.heads() * self.head]),
             Desc::f32([context, self.head]),
             Desc::new(Format::Word, [CURSOR_WORDS]),
             cache.clone(),
             cache.clone(),
-            Desc::f32([2, self.head]),
         ];
+        wanted.extend(self.norm.map(|_| Desc::f32([2, self.head])));
+        wanted.extend(self.apart.then(|| Desc::f32([m, self.key_heads * self.head])));
         for (position, (found, wanted)) in inputs.iter().zip(&wanted).enumerate() {
             if found != wanted || found.is_empty() {
                 let (expected, found) = (wanted.to_string(), found.clone());
@@ -82,11 +94,12 @@ impl Kernel for RopeStore {
         let (m, half) = (call.inputs[0].rows() as u32, self.head as u32 / 2);
         let [queries, keys] = [self.query_heads as u32, self.key_heads as u32];
         let (normalize, epsilon) = (u32::from(self.norm.is_some()), self.norm.unwrap_or_default().to_bits());
-        let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon];
+        let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon, self.heads() as u32];
         let mut launch = Launch::new(call, params, [((queries + 2 * keys) * half).div_ceil(64), m, 1]);
         use crate::Operand::{Input, Output};
         let gains = Input(if self.norm.is_some() { 5 } else { 1 });
-        launch.operands = vec![Input(0), Input(1), Input(2), gains, Output(1), Output(2), Output(0)];
+        let apart = Input(if self.apart { call.inputs.len() - 1 } else { 0 });
+        launch.operands = vec![Input(0), Input(1), Input(2), gains, apart, Output(1), Output(2), Output(0)];
         launch
     }
 
@@ -97,6 +110,7 @@ impl Kernel for RopeStore {
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
         let (x, turns) = (inputs[0].values(), inputs[1].values());
         let gains = self.norm.map(|_| inputs[5].values());
+        let apart = self.apart.then(|| inputs[inputs.len() - 1].values());
         let (position, count) = (inputs[2].words[0] as usize, inputs[2].words[1] as usize);
         let (head, half, context) = (self.head, self.head / 2, inputs[1].desc.shape[0]);
         let (queries, stored) = (self.query_heads * head, self.key_heads * head);
@@ -106,7 +120,11 @@ impl Kernel for RopeStore {
             if at >= context {
                 break;
             }
-            let mut row = x[t * (queries + 2 * stored)..][..queries + 2 * stored].to_vec();
+            let width = self.heads() * head;
+            let mut row = x[t * width..][..width].to_vec();
+            if let Some(apart) = &apart {
+                row.extend_from_slice(&apart[t * stored..][..stored]);
+            }
             if let (Some(epsilon), Some(gains)) = (self.norm, &gains) {
                 for (at, head) in row[..queries + stored].chunks_mut(head).enumerate() {
                     let mean = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / head.len() as f64;
@@ -148,27 +166,33 @@ impl Kernel for RopeStore {
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows beyond the tokens of the run are not written, so a case has as many as its run.
-    for (tier, norm, [query_heads, key_heads, head], [count, position, context]) in [
-        (Tier::Short, None, [8, 4, 8], [1, 5, 9]),
-        (Tier::Short, Some(1e-6), [3, 1, 20], [3, 2, 7]),
-        (Tier::Full, None, [2, 2, 4], [2, 0, 2]),
-        (Tier::Full, None, [7, 1, 12], [5, 4, 6]),
-        (Tier::Full, Some(1e-5), [2, 1, 96], [3, 1, 5]),
-        (Tier::Model, None, [9, 3, 64], [1, 100, 256]),
-        (Tier::Model, Some(1e-6), [16, 8, 128], [32, 0, 128]),
+    for (tier, norm, apart, [query_heads, key_heads, head], [count, position, context]) in [
+        (Tier::Short, None, false, [8, 4, 8], [1, 5, 9]),
+        (Tier::Short, Some(1e-6), false, [3, 1, 20], [3, 2, 7]),
+        (Tier::Full, None, false, [2, 2, 4], [2, 0, 2]),
+        (Tier::Full, None, false, [7, 1, 12], [5, 4, 6]),
+        (Tier::Full, Some(1e-5), false, [2, 1, 96], [3, 1, 5]),
+        (Tier::Model, None, false, [9, 3, 64], [1, 100, 256]),
+        (Tier::Model, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
+        (Tier::Short, Some(1e-6), true, [4, 2, 12], [3, 1, 6]),
+        (Tier::Full, None, true, [3, 3, 8], [2, 3, 9]),
+        (Tier::Model, None, true, [32, 8, 64], [32, 0, 128]),
     ] {
         let m = count;
+        let kernel = RopeStore { query_heads, key_heads, head, norm, apart };
         let noise = |rows: usize, columns: usize| (Desc::f32([rows, columns]), Fill::Noise);
         let mut inputs = vec![
-            noise(m, (query_heads + 2 * key_heads) * head),
+            noise(m, kernel.heads() * head),
             noise(context, head),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, count as u32])),
             noise(context, key_heads * head),
             noise(context, key_heads * head),
         ];
         inputs.extend(norm.map(|_| noise(2, head)));
-        let kernel = Arc::new(RopeStore { query_heads, key_heads, head, norm });
-        let label = format!("{query_heads}of{key_heads}x{head}.{count}at{position}of{context}");
+        inputs.extend(apart.then(|| noise(m, key_heads * head)));
+        let way = if apart { ".apart" } else { "" };
+        let label = format!("{query_heads}of{key_heads}x{head}.{count}at{position}of{context}{way}");
+        let kernel = Arc::new(kernel);
         cases.push(Case { label, kernel, inputs, tier });
     }
     cases

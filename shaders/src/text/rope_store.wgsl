@@ -17,10 +17,12 @@ struct Params {
     normalize: u32,
     // added to the mean square
     epsilon: f32,
+    // heads in a row of x
+    heads: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// [m, (query_heads + 2 key_heads) * 2 half]: queries, keys, values
+// [m, heads * 2 half]: queries, keys, and values if they are not apart
 @group(0) @binding(1) var<storage, read> x: array<f32>;
 // [context, 2 half]: cosines, then sines
 @group(0) @binding(2) var<storage, read> turns: array<f32>;
@@ -28,27 +30,42 @@ struct Params {
 @group(0) @binding(3) var<storage, read> cursor: array<u32>;
 // [2, 2 half]: the gains of queries, and of keys; bound to turns when there are none
 @group(0) @binding(4) var<storage, read> gains: array<f32>;
+// [m, key_heads * 2 half]: values that are apart; bound to x when they are not
+@group(0) @binding(5) var<storage, read> apart: array<f32>;
 // [context, key_heads * 2 half]
-@group(0) @binding(5) var<storage, read_write> keys: array<f32>;
-@group(0) @binding(6) var<storage, read_write> values: array<f32>;
+@group(0) @binding(6) var<storage, read_write> keys: array<f32>;
+@group(0) @binding(7) var<storage, read_write> values: array<f32>;
 // [m, query_heads * 2 half]
-@group(0) @binding(7) var<storage, read_write> q: array<f32>;
+@group(0) @binding(8) var<storage, read_write> q: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let half = params.half;
-    let heads = params.query_heads + 2u * params.key_heads;
+    let turned = params.query_heads + params.key_heads;
     let head = id.x / half;
     let i = id.x % half;
     let position = cursor[0] + id.y;
-    if head >= heads || id.y >= cursor[1] || position >= params.context {
+    if head >= turned + params.key_heads || id.y >= cursor[1] || position >= params.context {
         return;
     }
-    let at = (id.y * heads + head) * 2u * half + i;
+    if head >= turned {
+        let to = (position * params.key_heads + head - turned) * 2u * half + i;
+        if params.heads == turned {
+            let place = (id.y * params.key_heads + head - turned) * 2u * half + i;
+            values[to] = apart[place];
+            values[to + half] = apart[place + half];
+        } else {
+            let place = (id.y * params.heads + head) * 2u * half + i;
+            values[to] = x[place];
+            values[to + half] = x[place + half];
+        }
+        return;
+    }
+    let at = (id.y * params.heads + head) * 2u * half + i;
     var low = x[at];
     var high = x[at + half];
     let is_key = head >= params.query_heads;
-    if params.normalize != 0u && head < params.query_heads + params.key_heads {
+    if params.normalize != 0u {
         var square = 0.0;
         for (var c = 0u; c < 2u * half; c++) {
             let value = x[at - i + c];
@@ -66,13 +83,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let to = (id.y * params.query_heads + head) * 2u * half + i;
         q[to] = low * c - high * s;
         q[to + half] = high * c + low * s;
-    } else if head < params.query_heads + params.key_heads {
+    } else {
         let to = (position * params.key_heads + head - params.query_heads) * 2u * half + i;
         keys[to] = low * c - high * s;
         keys[to + half] = high * c + low * s;
-    } else {
-        let to = (position * params.key_heads + (head - params.query_heads - params.key_heads)) * 2u * half + i;
-        values[to] = low;
-        values[to + half] = high;
     }
 }
