@@ -8,9 +8,10 @@ use std::sync::Arc;
 /// What an input of a case is filled with.
 #[derive(Debug, Clone)]
 pub enum Fill {
-    /// Reals drawn evenly from `-1 ..= 1`; whole numbers from `-127 ..= 127` for byte formats; any pixel.
+    /// Reals drawn evenly from `-1 ..= 1`; whole numbers from `-127 ..= 127` for byte formats, of all that a panel's code has; any
+    /// pixel.
     Noise,
-    /// Reals drawn evenly from the range.
+    /// Reals drawn evenly from the range; whole numbers of a panel as with noise, but for exponents.
     Range(f32, f32),
     /// Exactly these logical values.
     Values(Vec<f32>),
