@@ -28,10 +28,10 @@ pub(crate) struct DeviceArguments {
     /// Limits to ask of the device: all the adapter has, or WebGPU's defaults without any feature
     #[arg(long, global = true, value_enum, default_value_t = Limits::Adapter)]
     pub(crate) limits: Limits,
-    /// Most bytes of GPU memory that a plan may take
+    /// Most bytes of GPU memory that weights and plans may take together
     #[arg(long, global = true, value_name = "BYTES")]
     pub(crate) budget: Option<u64>,
-    /// Keep no compiled kernels in the user's cache folder, and use none
+    /// Keep no compiled kernels and no measured choices in the user's cache folder, and use none
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
     /// Keep the run-time checks of shaders
@@ -114,6 +114,11 @@ fn side(text: &str) -> Result<u32, String> {
     side.ok_or_else(|| format!("expected a multiple of 32 from 32 to {MAX_TARGET_SIDE}"))
 }
 
+/// Reads the room of a session.
+fn context(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|tokens| *tokens > 0).ok_or_else(|| "expected 1 token or more".to_owned())
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Classify {
     #[command(flatten)]
@@ -148,7 +153,7 @@ pub(crate) struct TextArguments {
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_tokens: usize,
     /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) context: Option<usize>,
 }
 

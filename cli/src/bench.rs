@@ -29,28 +29,27 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
     {
         return Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" });
     }
-    let mut report = Report::default();
+    let (mut report, mut opened) = (Report::default(), None);
     if let Some(model) = &job.model {
         // The caches are measured, so the user's are left alone.
         let cache = tempfile::tempdir().map_err(Failure::Temporary)?;
         let (classifier, first) = first_results(job, model, options.clone().cache(cache.path()))?;
-        device::say_kind(classifier.gpu());
         report.speed = Some(speed(job, model, &classifier, first)?);
         if job.profile || job.trace.is_some() || job.roofline {
             report.profile = Some(profile(job, &classifier)?);
         }
+        opened = Some(classifier.gpu().clone());
     }
     if job.roofline {
         let gpu = pollster::block_on(Gpu::with(options))?;
-        if report.speed.is_none() {
-            device::say_kind(&gpu);
-        }
         report.roofline = Some(gpu.block_on(roofline(&gpu))?);
+        opened.get_or_insert(gpu);
     }
     if let (Some(path), Some(profile)) = (&job.trace, &report.profile) {
         let unwritable = |source| Failure::Unwritable { path: path.display().to_string(), source };
         std::fs::write(path, profile.chrome_trace()).map_err(unwritable)?;
     }
+    opened.iter().for_each(device::say_kind);
     output::print(&if job.json { output::json(&report)? } else { report.text() })
 }
 

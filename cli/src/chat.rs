@@ -26,10 +26,10 @@ struct Talk<'a> {
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
     let gpu = device::open(arguments)?;
     let session = generate::open(&job.text, &gpu)?;
-    device::say_kind(&gpu);
     if session.model().template().is_none() {
         return Err(Error::NoTemplate.into());
     }
+    device::say_kind(&gpu);
     let stopped = Arc::new(AtomicBool::new(false));
     let (signal, input) = (stopped.clone(), std::io::stdin());
     let terminal = input.is_terminal();

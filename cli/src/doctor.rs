@@ -37,13 +37,14 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
     let extent = if job.full { Extent::Full } else { Extent::Short };
     let mut checked = Vec::new();
     for gpu in &devices {
-        device::say_kind(gpu);
         if gpu.is_cpu_executor() {
+            device::say_kind(gpu);
             output::note("the CPU executor runs the twins themselves, so there is nothing to certify");
             continue;
         }
         let again = || pollster::block_on(Gpu::with(gpu.options().clone()));
         checked.push(certificate::certify(gpu, &again, &entries, extent)?);
+        device::say_kind(gpu);
     }
     let text = if job.json {
         let certificate = checked.iter().flat_map(|c| c.lines(every)).collect();

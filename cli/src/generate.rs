@@ -47,7 +47,6 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     };
     let gpu = device::open(arguments)?;
     let mut session = open(&job.text, &gpu)?;
-    device::say_kind(&gpu);
     if job.json {
         // What a kernel's first run costs is no part of its speed.
         gpu.block_on(async {
@@ -59,6 +58,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     let start = Instant::now();
     let mut answer = gpu.block_on(session.generate(&prompt, job.text.max_tokens))?;
     let fed = start.elapsed().as_secs_f64();
+    device::say_kind(&gpu);
     let (mut text, mut first) = (String::new(), None);
     while let Some(piece) = gpu.block_on(answer.next())? {
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());

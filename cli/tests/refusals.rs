@@ -38,6 +38,10 @@ fn bad_usage() {
         refused(&["bench", "--model", &model, &side], &["--side", "a multiple of 32 from 32 to 8192"]);
         refused(&["inspect", "--plan", &model, &side], &["--side", "a multiple of 32 from 32 to 8192"]);
     }
+    for context in ["0", "-1", "1e3"] {
+        let context = format!("--context={context}");
+        refused(&["generate", "--model", &model, "--prompt", "a", &context], &["--context", "1 token or more"]);
+    }
     refused(&["bench", "--roofline", "--side", "64"], &["--model"]);
     refused(&["inspect", &model, "--fused"], &["--plan"]);
     refused(&["bench"], &["--model"]);
@@ -214,7 +218,20 @@ fn a_budget_that_is_too_small_is_refused_with_the_figures() {
     for adapter in support::adapters().into_iter().filter(|adapter| *adapter != "cpu") {
         let model = fixture("mobilenet_v2_w025");
         let arguments = ["classify", "--model", &model, "--adapter", adapter, "--budget", "1000", &picture()];
-        refused(&arguments, &["the budget is 1000", "bytes of GPU memory"]);
+        refused(&arguments, &["the budget is 1000", "bytes more of GPU memory"]);
+        // The kernels are not to blame for it.
+        let arguments = ["doctor", "--only", "copy", "--adapter", adapter, "--budget", "1000"];
+        refused(&arguments, &["the budget is 1000"]);
+    }
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_refused() {
+    for adapter in support::adapters().into_iter().filter(|adapter| *adapter != "cpu") {
+        let model = fixture("mobilenet_v2_w025");
+        let arguments =
+            ["bench", "--model", &model, "--adapter", adapter, "--runs", "1", "--trace", "/nowhere/trace.json"];
+        refused(&arguments, &["/nowhere/trace.json cannot be written"]);
     }
 }
 

@@ -109,9 +109,12 @@ fn chat_answers_through_a_pipe_and_obeys_its_commands() {
     assert_eq!(answers[1].split("(commands").next().unwrap(), first);
 }
 
+/// What is wrong in `config.json`, more arguments, and what the refusal names.
+type Wrong<'a> = (&'a [(&'a str, Value)], &'a [&'a str], &'a str);
+
 #[test]
 fn what_cannot_be_run_is_refused_in_a_sentence() {
-    let cases: [(&[(&str, Value)], &[&str], &str); 6] = [
+    let cases: [Wrong<'_>; 6] = [
         (&[("model_type", json!("mamba"))], &[], "mamba"),
         (&[("num_attention_heads", json!(3))], &[], "head_dim"),
         (&[("hidden_size", json!(24))], &[], "model.embed_tokens.weight"),
@@ -125,8 +128,8 @@ fn what_cannot_be_run_is_refused_in_a_sentence() {
         let arguments = ["generate", "--model", &model, "--adapter", "cpu", "--prompt", "Every kernel has a twin"];
         let said = lampyris(&[&arguments[..], more].concat());
         assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{named}: {}", said.stderr);
-        let last = said.stderr.lines().last().unwrap_or_default();
-        assert!(last.contains(named), "{named:?} is not in: {}", said.stderr);
+        assert_eq!(said.stderr.lines().count(), 1, "{named}: {}", said.stderr);
+        assert!(said.stderr.contains(named), "{named:?} is not in: {}", said.stderr);
     }
     let folder = tempfile::tempdir().unwrap();
     let model = model(&folder, &[]);

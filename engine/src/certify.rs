@@ -90,11 +90,12 @@ impl Prepared {
     /// Runs one variant on the device and compares.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] when the device is gone; anything else a driver says is the verdict's.
+    /// [`Error::DeviceLost`] when the device is gone, and [`Error::Budget`] when the options leave no room for the case, which is no
+    /// fault of the kernel; anything else a driver says is the verdict's.
     pub async fn check(&self, gpu: &Gpu, source: &'static Source) -> Result<Verdict> {
         match self.run(gpu, source).await {
             Ok(found) => Ok(self.verdict(source, difference(&self.expected, &found).worst, None)),
-            Err(error @ Error::DeviceLost { .. }) => Err(error),
+            Err(error @ (Error::DeviceLost { .. } | Error::Budget { .. })) => Err(error),
             Err(error) => Ok(self.failed(source, &error)),
         }
     }
