@@ -19,6 +19,7 @@ pub(crate) fn networks(vector: &Vector) -> Result<Vec<Network>, Failure> {
         "Softmax" | "LogSoftmax" => operators::softmax(vector),
         "ArgMax" => operators::arg_max(vector),
         "BatchNormalization" => operators::batch_normalization(vector),
+        "LayerNormalization" | "RMSNormalization" => operators::normalization(vector),
         "ReduceMax" | "ReduceMean" | "ReduceSum" => operators::reduce(vector),
         "Conv" => windows::convolution(vector),
         "AveragePool" | "MaxPool" => windows::pool(vector),

@@ -5,6 +5,7 @@ use crate::network::{Network, Sketch};
 use crate::vector::{Tensor, Vector};
 use lampyris_engine::kernels::elementwise::{Binary, Function, Matmul, Operation, Reduce, Reduction, Softmax, Unary};
 use lampyris_engine::kernels::head::{Linear, SoftmaxTopK};
+use lampyris_engine::kernels::text::Norm;
 use lampyris_engine::kernels::{Activation, Desc, Format};
 
 type Networks = Result<Vec<Network>, Failure>;
@@ -165,6 +166,40 @@ pub(crate) fn batch_normalization(vector: &Vector) -> Networks {
     let product = sketch.apply(Binary { operation: Operation::Mul }, &[given, factor])?;
     let y = sketch.apply(Binary { operation: Operation::Add }, &[product, added])?;
     Ok(vec![sketch.finish(&[y])])
+}
+
+/// Rows are all that lies from the axis on. The mean and the inverse deviation that a layer's norm gives beside its result are said
+/// in plain arithmetic.
+pub(crate) fn normalization(vector: &Vector) -> Networks {
+    let centered = vector.op == "LayerNormalization";
+    let (x, gain, bias) = (vector.given(0)?, vector.given(1)?, vector.optional(2));
+    let at = axis(vector.integer("axis").unwrap_or(-1), x.shape.len());
+    let (rows, k) = (x.shape[..at].iter().product(), x.shape[at..].iter().product());
+    let epsilon = vector.real("epsilon").unwrap_or(1e-5);
+    let mut sketch = Sketch::default();
+    let given = sketch.input(&[rows, k], &x.values());
+    let mut inputs = vec![given, sketch.constant(Desc::f32([k]), &gain.values())];
+    inputs.extend(bias.map(|bias| sketch.constant(Desc::f32([k]), &bias.values())));
+    let y = sketch.apply(Norm { epsilon, centered, bias: bias.is_some(), residual: false }, &inputs)?;
+    let mut outputs = vec![sketch.reshape(y, &x.shape)?];
+    if let Some(statistics) = vector.outputs().get(1).map(|tensor| tensor.shape.clone()) {
+        let mean = |sketch: &mut Sketch, of| {
+            sketch.apply(Reduce { reduction: Reduction::Mean, axes: vec![1], keep: true }, &[of])
+        };
+        let binary = |sketch: &mut Sketch, operation, of: [_; 2]| sketch.apply(Binary { operation }, &of);
+        let middle = mean(&mut sketch, given)?;
+        let apart = binary(&mut sketch, Operation::Sub, [given, middle])?;
+        let squares = binary(&mut sketch, Operation::Mul, [apart, apart])?;
+        let variance = mean(&mut sketch, squares)?;
+        let [least, one] = [epsilon, 1.0].map(|value| sketch.constant(Desc::f32([1, 1]), &[value]));
+        let variance = binary(&mut sketch, Operation::Add, [variance, least])?;
+        let deviation = sketch.apply(Unary { function: Function::Sqrt }, &[variance])?;
+        let inverse = binary(&mut sketch, Operation::Div, [one, deviation])?;
+        for tensor in [middle, inverse] {
+            outputs.push(sketch.reshape(tensor, &statistics)?);
+        }
+    }
+    Ok(vec![sketch.finish(&outputs)])
 }
 
 pub(crate) fn reduce(vector: &Vector) -> Networks {

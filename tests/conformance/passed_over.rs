@@ -7,14 +7,12 @@ use std::collections::BTreeSet;
 
 /// Operators that the engine does not have.
 const OPERATORS: &[(&str, &str)] = &[
-    ("Attention", "attention comes with the text kernels"),
-    ("RotaryEmbedding", "rotary embedding comes with the text kernels"),
-    ("LayerNormalization", "normalization at run time comes with the text kernels"),
-    ("RMSNormalization", "normalization at run time comes with the text kernels"),
-    ("GroupNormalization", "normalization at run time comes with the text kernels"),
-    ("TensorScatter", "writing into a cache comes with the text kernels"),
-    ("Gather", "looking up by indices comes with the text kernels"),
-    ("GatherND", "looking up by indices comes with the text kernels"),
+    ("Attention", "attention reads a session's cache by its position, with no mask and no keys of another layout"),
+    ("RotaryEmbedding", "positions are turned on their way into a session's cache, not by themselves"),
+    ("GroupNormalization", "there is no norm over groups of channels"),
+    ("TensorScatter", "only a session's position says where a cache is written"),
+    ("Gather", "rows are looked up by a session's tokens only"),
+    ("GatherND", "rows are looked up by a session's tokens only"),
     ("Resize", "only pictures are resampled, as their decoder left them"),
     ("Where", "there are no tensors of truth values"),
     ("QuantizeLinear", "tensors are quantized by the file writer, never at run time"),

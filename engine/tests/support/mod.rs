@@ -1,5 +1,7 @@
 //! What the engine's device tests share: the devices of this machine, and a small network.
 
+#![allow(dead_code, reason = "each test is a crate of its own and uses its part")]
+
 use lampyris_engine::Gpu;
 use lampyris_engine::gpu::{AdapterChoice, GpuOptions, adapters};
 use lampyris_engine::kernels::conv::{Depthwise, Padding, Pointwise};
