@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-#[allow(dead_code, reason = "each test is a crate of its own and uses its part")]
 mod support;
 
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
