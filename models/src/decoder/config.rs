@@ -234,8 +234,7 @@ fn rope(top: Object<'_>, context: usize, head: usize) -> Result<Rope> {
                 return Err(scaling.unsupported("mscale", value, "yarn is known with attention_factor only"));
             }
             let factor = needed("factor")?;
-            let attention =
-                number("attention_factor")?.unwrap_or(if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 });
+            let attention = number("attention_factor")?.unwrap_or_else(|| Rope::yarn_attention(factor));
             let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
             Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
         }
@@ -251,9 +250,7 @@ fn rope(top: Object<'_>, context: usize, head: usize) -> Result<Rope> {
                     Err(scaling.wrong(key, there, "a number above 0 for each pair of a head"))
                 }
             };
-            let factor = context as f64 / original;
-            let known = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
-            let attention = number("attention_factor")?.unwrap_or(known);
+            let attention = number("attention_factor")?.unwrap_or_else(|| Rope::long_attention(context, original));
             Ok(Rope::Long {
                 theta,
                 short: factors("short_factor")?,

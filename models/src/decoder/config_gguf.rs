@@ -72,9 +72,8 @@ impl Metadata<'_> {
         }
         if let (Some(short), Some(long)) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?)
         {
-            let factor = context as f64 / original;
-            let known = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
-            let attention = self.number("rope.scaling.attn_factor")?.unwrap_or(known);
+            let known = || Rope::long_attention(context, original);
+            let attention = self.number("rope.scaling.attn_factor")?.unwrap_or_else(known);
             return Ok(Rope::Long { theta, short, long, original, attention });
         }
         let kind = match self.value("rope.scaling.type") {
@@ -88,7 +87,7 @@ impl Metadata<'_> {
             "linear" => Ok(Rope::Linear { theta, factor: factor()? }),
             "yarn" => {
                 let factor = factor()?;
-                let attention = 0.1 * factor.ln() + 1.0;
+                let attention = Rope::yarn_attention(factor);
                 Ok(Rope::Yarn { theta, factor, fast: 32.0, slow: 1.0, original, attention })
             }
             other => Err(self.unsupported("rope.scaling.type", other, "known are none, linear and yarn")),

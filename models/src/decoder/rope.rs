@@ -61,6 +61,17 @@ pub enum Rope {
 }
 
 impl Rope {
+    /// What cosines and sines of [`Rope::Yarn`] are multiplied by where a file does not say.
+    pub(super) fn yarn_attention(factor: f64) -> f64 {
+        if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }
+    }
+
+    /// What cosines and sines of [`Rope::Long`] are multiplied by where a file does not say.
+    pub(super) fn long_attention(context: usize, original: f64) -> f64 {
+        let factor = context as f64 / original;
+        if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 }
+    }
+
     /// Radians a position turns each pair of a head of `head` columns, fastest first, in a session of `context` tokens.
     fn speeds(&self, head: usize, context: usize) -> Vec<f64> {
         let (Rope::Plain { theta }
