@@ -255,7 +255,7 @@ fn a_budget_is_kept_before_anything_is_allocated() {
     let load = Classifier::load_with(&poor, &path, ClassifierOptions::default(), |_| told += 1);
     let error = poor.block_on(load).unwrap_err();
     match &error {
-        Error::Engine(EngineError::Budget { needed: n, weights, activations, held, budget }) => {
+        Error::Engine(EngineError::Budget { needed: n, weights, activations, held, budget, .. }) => {
             assert_eq!((*n, *budget, weights + activations, *held), (needed, needed - 1, needed, 0));
         }
         _ => panic!("{error:?}"),

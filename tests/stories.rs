@@ -80,3 +80,28 @@ fn tokens_logits_and_perplexity_of_the_reference() {
         }
     }
 }
+
+#[cfg(feature = "text")]
+#[test]
+fn the_likeliest_continuation_is_the_one_that_makes_sense() {
+    let Some(material) = material() else { return };
+    let folder = material.join("stories260k");
+    for (name, gpu) in devices() {
+        let model = lampyris::TextModel::load(&gpu, folder.join("hf")).unwrap();
+        let mut session = gpu.block_on(model.session(64)).unwrap();
+        let options = [" a big mountain of salt", " a time", " time"];
+        let choices = gpu.block_on(session.choose("Once upon", &options)).unwrap();
+        let found: Vec<&str> = choices.iter().map(|choice| choice.text.as_str()).collect();
+        assert_eq!((found[0], choices[0].index, found.len()), (" a time", 1, 3), "{name}: {choices:?}");
+        let total: f64 = choices.iter().map(|choice| choice.probability).sum();
+        assert!((total - 1.0).abs() < 1e-9 && choices[0].probability > 0.9, "{name}: {choices:?}");
+        // Asked alone, a continuation is as likely as among others.
+        let alone = gpu.block_on(session.choose("Once upon", &options[..1])).unwrap();
+        let among = choices.iter().find(|choice| choice.index == 0).unwrap();
+        assert!((alone[0].log_probability - among.log_probability).abs() < 1e-3, "{name}: {alone:?}, {among:?}");
+        for (options, named) in [(&[][..], "no continuation was offered"), (&["", " a"][..], "adds nothing")] {
+            let error = gpu.block_on(session.choose("Once upon", options)).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -155,6 +155,26 @@ pub(crate) struct TextArguments {
     /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) context: Option<usize>,
+    /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    pub(crate) kv: Kv,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kv {
+    F32,
+    F16,
+    Q8,
+}
+
+impl From<Kv> for lampyris::models::decoder::CacheFormat {
+    fn from(kv: Kv) -> Self {
+        match kv {
+            Kv::F32 => Self::F32,
+            Kv::F16 => Self::F16,
+            Kv::Q8 => Self::Q8,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,10 +6,12 @@ use crate::output;
 use lampyris::{AdapterChoice, AdapterKind, Gpu, GpuOptions, LimitTier};
 use std::path::PathBuf;
 
-/// The adapter that was asked for; opening it refuses a blank name.
+/// The adapter that was asked for; opening it refuses a blank name. A variable that is set to nothing asks for nothing.
 pub(crate) fn choice(arguments: &DeviceArguments) -> AdapterChoice {
+    let unset = std::env::var_os("LAMPYRIS_ADAPTER").is_some_and(|value| value.is_empty());
     match arguments.adapter.as_deref() {
         None => AdapterChoice::Best,
+        Some("") if unset => AdapterChoice::Best,
         Some(text) => text.parse().unwrap_or_else(|_| AdapterChoice::Name(text.to_owned())),
     }
 }

@@ -3,6 +3,7 @@
 use crate::args::{DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
 use crate::{device, output};
+use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
 use lampyris::text_model::{TextModel, TextSession};
 use lampyris::{Error, Gpu};
@@ -30,7 +31,9 @@ struct Report {
 /// Opens a model and a session with it.
 pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failure> {
     let model = TextModel::load(gpu, &text.model)?;
-    Ok(gpu.block_on(model.session(text.context))?)
+    let options = SessionOptions::default();
+    let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
+    Ok(gpu.block_on(model.session(options))?)
 }
 
 /// `amount` a second, to a tenth.

@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{adapters, file, fixture, keys, lampyris, picture};
+use support::{adapters, command, file, fixture, keys, lampyris, picture};
 
 #[test]
 fn classify_says_the_same_of_a_picture_on_every_adapter() {
@@ -86,6 +86,14 @@ fn labels_name_the_classes_and_software_is_said_out_loud() {
     assert_eq!(said.code, 0, "{}", said.stderr);
     assert!(said.stdout.contains("  creature ") && said.stdout.contains(" %  "), "{}", said.stdout);
     assert!(said.stderr.contains("no GPU"), "{}", said.stderr);
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_asks_for_no_adapter() {
+    let cache = tempfile::tempdir().unwrap();
+    let mut doctor = command(&cache);
+    let output = doctor.env("LAMPYRIS_ADAPTER", "").args(["doctor", "--only", "copy", "--json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

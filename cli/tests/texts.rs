@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::Stdio;
-use support::{adapters, command, file, keys, lampyris, root};
+use support::{adapters, command, file, fixture, keys, lampyris, root};
 use tempfile::TempDir;
 
 const VOCABULARY: usize = 604;
@@ -136,4 +136,7 @@ fn what_cannot_be_run_is_refused_in_a_sentence() {
     std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let said = lampyris(&["chat", "--model", &model, "--adapter", "cpu"]);
     assert!(said.code == 2 && said.stderr.contains("tokenizer.json"), "{}", said.stderr);
+    // Of a network that writes no texts, it is not the tokenizer that is missing.
+    let said = lampyris(&["generate", "--model", &fixture("mobilenet_v2_w025"), "--adapter", "cpu", "--prompt", "A"]);
+    assert!(said.code == 2 && !said.stderr.contains("tokenizer.json"), "{}", said.stderr);
 }

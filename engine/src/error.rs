@@ -117,15 +117,17 @@ pub enum Error {
     },
     /// The plan does not fit the memory budget.
     #[error(
-        "the plan takes {needed} bytes more of GPU memory ({weights} of weights, {activations} of activations), {held} are held already, and the budget is {budget}; raise the budget, drop other plans, or use a smaller batch, input size or weight format"
+        "{needed} bytes more of GPU memory are wanted ({weights} for weights, {activations} for activations, {states} for states such as caches), {held} are held already, and the budget is {budget}; raise the budget, drop other plans, or use a smaller batch, input size, context or weight format"
     )]
     Budget {
         /// Bytes that are not held yet.
         needed: u64,
         /// Bytes of constants among them.
         weights: u64,
-        /// Bytes of slots, inputs, states and parameters among them.
+        /// Bytes of slots, inputs and parameters among them.
         activations: u64,
+        /// Bytes of states among them, which outlive a run.
+        states: u64,
         /// Bytes that plans and constants of the device hold already.
         held: u64,
         /// The budget in bytes.

@@ -98,6 +98,23 @@ pub enum Error {
         answers: usize,
     },
 
+    /// There is nothing to choose from.
+    #[error(
+        "{}; offer one continuation or more, each of which adds to the prompt",
+        .option.as_ref().map_or("no continuation was offered".to_owned(), |option| format!("the continuation \"{}\" adds nothing to the prompt", shown(option)))
+    )]
+    NoChoice {
+        /// The continuation that adds nothing; `None` when there is none at all.
+        option: Option<String>,
+    },
+
+    /// What was saved of a session cannot be used.
+    #[error("the saved session cannot go on here: {reason}; begin a new one")]
+    Saved {
+        /// What is wrong with it.
+        reason: String,
+    },
+
     /// A crop reaches outside its picture, or is empty.
     #[error("the crop {area} does not lie within the picture's {width} x {height} pixels")]
     Crop {

@@ -1,6 +1,10 @@
 //! A language model as a person meets it: text in, text out piece by piece, conversations.
 
-use crate::decoder::{Decoder, DecoderFiles, Generation, Session};
+mod choose;
+
+pub use choose::Choice;
+
+use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Generation, Session, SessionOptions};
 use crate::json::{self, Object};
 use crate::text::{ChatTemplate, Conversation, GgufVocabulary, TextStream, Tokenizer};
 use crate::{Error, Result};
@@ -42,9 +46,14 @@ impl TextFiles {
             let file = folder.join(name);
             file.exists().then(|| crate::source::read_small(&file, TextFiles::MOST_TOKENIZER)).transpose()
         };
+        let tokenizer = crate::source::read_small(&folder.join("tokenizer.json"), TextFiles::MOST_TOKENIZER);
+        if tokenizer.is_err() {
+            // A folder of another kind of model is better told so than that it has no tokenizer.
+            DecoderConfig::read("config.json", decoder.config.as_deref().unwrap_or_default())?;
+        }
         Ok(TextFiles {
             decoder,
-            tokenizer: Some(crate::source::read_small(&folder.join("tokenizer.json"), TextFiles::MOST_TOKENIZER)?),
+            tokenizer: Some(tokenizer?),
             tokenizer_config: beside("tokenizer_config.json")?,
             generation: beside("generation_config.json")?,
         })
@@ -109,17 +118,13 @@ impl TextModel {
         &self.stops
     }
 
-    /// A session with room for `context` tokens; without a number, for as many as the model was made for, up to 4096.
+    /// A session; a number alone is the tokens it has room for.
     ///
     /// # Errors
     /// As [`Decoder::session`].
-    pub async fn session(&self, context: Option<usize>) -> Result<TextSession> {
-        let context = context.unwrap_or(self.decoder.config().context.min(TextModel::USUAL_CONTEXT));
-        Ok(TextSession { model: self.clone(), session: self.decoder.session(context).await? })
+    pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<TextSession> {
+        Ok(TextSession { model: self.clone(), session: self.decoder.session(options).await? })
     }
-
-    /// Room that a session has unless asked otherwise, in tokens.
-    pub const USUAL_CONTEXT: usize = 4096;
 }
 
 /// `eos_token_id` of a `generation_config.json`: one number, or a list.

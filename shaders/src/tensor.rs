@@ -18,6 +18,8 @@ pub enum Format {
     F16,
     /// Rows of signed bytes, four a word.
     I8,
+    /// Rows of signed bytes, four a word, each row after a word with the 32-bit float that they are multiples of.
+    ScaledI8,
     /// 8-bit RGBA pixels, one a word, red in the lowest byte; the shape has no channel axis.
     Rgba8,
     /// Plain 32-bit words without padding: indices and tables.
@@ -59,6 +61,7 @@ impl Format {
             Format::F32 => "f32",
             Format::F16 => "f16",
             Format::I8 => "i8",
+            Format::ScaledI8 => "scaled-i8",
             Format::Rgba8 => "rgba8",
             Format::Word => "word",
             Format::Texture => "texture",
@@ -139,6 +142,7 @@ impl Desc {
             Format::F32 => rows * pad4(last),
             Format::F16 => rows * pad4(last) / 2,
             Format::I8 => rows * pad4(last) / 4,
+            Format::ScaledI8 => rows * (1 + pad4(last) / 4),
             Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.len(),
             Format::MatrixF32 => pad4(rows) * pad4(last),
             Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
@@ -178,11 +182,15 @@ impl HostTensor {
     }
 
     /// Stores logical `values` (row-major, unpadded) in the format of `desc`, rounding to nearest even.
-    /// Pixels and words take values that are whole numbers.
+    /// Pixels and words take values that are whole numbers. The scale of a [`Format::ScaledI8`] row is a 127th of its largest value.
     pub fn from_values(desc: Desc, values: &[f32]) -> HostTensor {
         debug_assert_eq!(values.len(), desc.len());
         let mut tensor = HostTensor::zeros(desc);
         let (last, format) = (tensor.desc.last().max(1), tensor.desc.format);
+        if format == Format::ScaledI8 {
+            values.chunks(last).enumerate().for_each(|(row, values)| tensor.set_scaled(row, values));
+            return tensor;
+        }
         let stride = pad4(last);
         for (i, &value) in values.iter().enumerate() {
             let (row, column) = (i / last, i % last);
@@ -196,6 +204,7 @@ impl HostTensor {
                     let at = row * stride + column;
                     tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
                 }
+                Format::ScaledI8 => {}
                 Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => tensor.words[i] = value as u32,
                 Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
                 Format::MatrixF16 => {
@@ -209,6 +218,25 @@ impl HostTensor {
             }
         }
         tensor
+    }
+
+    /// Replaces row `row`, of as many values as the last extent, and leaves the words of the others as they are. For formats of rows.
+    pub fn set_row(&mut self, row: usize, values: &[f32]) {
+        let desc = Desc::new(self.desc.format, [1, self.desc.last()]);
+        let words = HostTensor::from_values(desc, values).words;
+        self.words[row * words.len()..][..words.len()].copy_from_slice(&words);
+    }
+
+    fn set_scaled(&mut self, row: usize, values: &[f32]) {
+        let stride = 1 + pad4(values.len()) / 4;
+        let peak = values.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
+        let inverse = if peak > 0.0 { 127.0 / peak } else { 0.0 };
+        let words = &mut self.words[row * stride..][..stride];
+        words.fill(0);
+        words[0] = (peak / 127.0).to_bits();
+        for (at, value) in values.iter().enumerate() {
+            words[1 + at / 4] |= u32::from((value * inverse).round_ties_even() as i8 as u8) << (8 * (at % 4));
+        }
     }
 
     /// Wraps storage that is already in the format of `desc`.
@@ -232,6 +260,10 @@ impl HostTensor {
                     Format::F32 | Format::MatrixF32 => f32::from_bits(self.words[at]),
                     Format::F16 => half(self.words[at / 2], at % 2),
                     Format::I8 => byte(self.words[at / 4], at % 4),
+                    Format::ScaledI8 => {
+                        let words = &self.words[row * (1 + stride / 4)..];
+                        f32::from_bits(words[0]) * byte(words[1 + column / 4], column % 4)
+                    }
                     Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.words[i] as f32,
                     Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
                     Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
@@ -263,5 +295,23 @@ mod tests {
                 assert_eq!(tensor.values(), values, "{desc}");
             }
         }
+    }
+
+    #[test]
+    fn scaled_bytes_are_within_half_a_step_and_a_row_is_replaced_alone() {
+        let values = [0.3, -1.27, 0.004, 0.0, 0.0, 0.0, 0.0, 0.0, 5.0, 127.0, -64.0, 1.4];
+        let mut tensor = HostTensor::from_values(Desc::new(Format::ScaledI8, [3, 4]), &values);
+        assert_eq!(tensor.words.len(), 6);
+        let found = tensor.values();
+        for (row, (found, given)) in found.chunks(4).zip(values.chunks(4)).enumerate() {
+            let peak = given.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+            let off = found.iter().zip(given).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+            assert!(off <= peak / 127.0 * 0.5001, "row {row}: {off}");
+        }
+        assert_eq!(found[8..], [5.0, 127.0, -64.0, 1.0]);
+        tensor.set_row(1, &[1.0, 2.0, 3.0, 4.0]);
+        let after = tensor.values();
+        assert_eq!([&after[..4], &after[8..]], [&found[..4], &found[8..]]);
+        assert_eq!(after[7], 4.0);
     }
 }

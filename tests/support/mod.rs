@@ -5,6 +5,7 @@
 
 pub mod bent;
 pub mod host;
+pub mod noise;
 pub mod photos;
 #[cfg(target_os = "linux")]
 pub mod tracer;

@@ -6,7 +6,7 @@ use lampyris::engine::certify::{Prepared, Verdict};
 use lampyris::engine::kernels::{Entry, Source, Tier};
 use lampyris::{AdapterKind, Gpu, engine};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -106,8 +106,14 @@ pub(super) fn certify(gpu: &Gpu, reopen: Reopen<'_>, entries: &[Entry], extent: 
             total += 1;
         }
     }
-    // Long shaders compile slowly, so that many short ones are reached before them.
+    // Every kernel is reached with one variant before any with two; long shaders compile slowly, so short ones come first.
     groups.sort_by_key(|group| (group.rank, group.source.wgsl.len()));
+    let mut seen: HashMap<&str, usize> = HashMap::new();
+    groups.sort_by_cached_key(|group| {
+        let nth = seen.entry(group.source.kernel).or_default();
+        *nth += 1;
+        (group.rank, *nth)
+    });
     let until = match extent {
         Extent::Short => Some(start + SHORT),
         Extent::Full => None,

@@ -70,16 +70,21 @@ impl Gpu {
         let instance = adapter::instance();
         let adapters = adapter::choose(&instance, &options.adapter).await?;
         let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone()).await).await?;
-        Ok(opened.unwrap_or_else(Gpu::cpu_executor))
+        Ok(opened.unwrap_or_else(|| Gpu::on_cpu(options)))
     }
 
     /// The CPU executor.
     pub fn cpu_executor() -> Gpu {
+        Gpu::on_cpu(GpuOptions::default())
+    }
+
+    fn on_cpu(options: GpuOptions) -> Gpu {
         let inner = Inner {
             summary: AdapterSummary::cpu_executor(),
             opened: None,
-            options: GpuOptions::default(),
+            // It has no GPU memory that a budget could be of.
             account: Account::new(None),
+            options,
             lost: Arc::default(),
             own: true,
             dispatches: AtomicU64::default(),

@@ -50,8 +50,8 @@ impl Account {
         let (needed, after) = (wanted.total(), held.saturating_add(wanted.total()));
         match self.budget {
             Some(budget) if after > budget => {
-                let (weights, activations) = (wanted.weights, needed - wanted.weights);
-                Err(Error::Budget { needed, weights, activations, held, budget })
+                let PlanBytes { weights, activations, states, params } = wanted;
+                Err(Error::Budget { needed, weights, activations: activations + params, states, held, budget })
             }
             _ => Ok(after),
         }

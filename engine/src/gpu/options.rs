@@ -10,7 +10,8 @@ pub enum LimitTier {
     /// Everything the adapter has.
     #[default]
     Adapter,
-    /// WebGPU's default limits and no feature, validated by the driver itself: proves the portable tier anywhere.
+    /// WebGPU's default limits and no feature, asked of the device itself, so that wgpu's validation refuses whatever goes beyond
+    /// them: proves the portable tier anywhere.
     WebGpu,
 }
 

@@ -66,11 +66,14 @@ pub(super) async fn fastest(
     let textures = gpu.textures(&inputs).await?;
     let mut reference: Option<Vec<HostTensor>> = None;
     let mut best: Option<(f64, &'static Source)> = None;
+    let mut all = true;
     for source in candidates.iter().rev().copied() {
         let plan = match alone(gpu, step, &inputs, source).await {
             Ok(plan) => plan,
             Err(error @ Error::DeviceLost { .. }) => return Err(error),
             Err(error) => {
+                // With more room it may be the faster one.
+                all &= !matches!(error, Error::Budget { .. });
                 tracing::warn!(%error, variant = source.label, "a variant was left out");
                 continue;
             }
@@ -94,7 +97,7 @@ pub(super) async fn fastest(
             best = Some((seconds, source));
         }
     }
-    if let Some((_, source)) = best {
+    if let Some((_, source)) = best.filter(|_| all) {
         tuning.put(key, source.label);
     }
     Ok((best.map(|(_, source)| source).or(candidates.last().copied()), true))

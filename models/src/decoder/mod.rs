@@ -5,10 +5,12 @@
 
 mod config;
 mod config_gguf;
+mod keep;
 mod matrix;
 mod model;
 mod names;
 mod network;
+mod options;
 mod rope;
 mod session;
 mod unpack;
@@ -17,5 +19,6 @@ mod weights;
 pub use config::DecoderConfig;
 pub use model::{Decoder, DecoderFiles};
 pub use network::{Head, PlanRequest};
+pub use options::{CacheFormat, SessionOptions};
 pub use rope::Rope;
 pub use session::{Generation, Session};

@@ -2,7 +2,7 @@
 
 use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
-use super::{DecoderConfig, Session};
+use super::{CacheFormat, DecoderConfig, Session, SessionOptions};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States};
 use lampyris_engine::weights::TensorFile;
@@ -101,20 +101,53 @@ impl Decoder {
         Ok(plan)
     }
 
-    /// A session with room for `context` tokens, empty.
+    /// An empty session; a number alone is the tokens it has room for.
     ///
     /// # Errors
-    /// [`Error::Context`] when the model was not made for so many; [`Error::Engine`] when the device cannot hold it.
-    pub async fn session(&self, context: usize) -> Result<Session> {
-        if context == 0 || context > self.config().context {
-            return Err(Error::Context { tokens: context, context: self.config().context });
-        }
-        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, tokens, head });
-        let (prefill, decode) = (request(Decoder::CHUNK.min(context), Head::None)?, request(1, Head::Sample)?);
+    /// [`Error::Context`] when the model was not made for so many; [`Error::Engine`] when the device cannot hold it, with the
+    /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
+    pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
+        let options = options.into();
+        let context = self.room(&options)?;
+        let [prefill, decode] = self.plans(context, options.cache)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode]).await?;
+        self.session_on(context, options.cache, states).await
+    }
+
+    /// The tokens that a session with `options` has room for.
+    pub(super) fn room(&self, options: &SessionOptions) -> Result<usize> {
+        let most = self.config().context;
+        let context = options.context.unwrap_or(most.min(SessionOptions::USUAL_CONTEXT));
+        if context == 0 || context > most {
+            return Err(Error::Context { tokens: context, context: most });
+        }
+        Ok(context)
+    }
+
+    /// The plans of a chunk of a prompt, and of a token.
+    fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 2]> {
+        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
+        Ok([request(Decoder::CHUNK.min(context), Head::None)?, request(1, Head::Sample)?])
+    }
+
+    /// Name and words a token of each state that holds keys or values.
+    pub(super) fn caches(&self, context: usize, cache: CacheFormat) -> Result<Vec<(String, usize)>> {
+        let [_, decode] = self.plans(context, cache)?;
+        let caches = decode.states.iter().filter(|state| state.desc.shape.len() == 3);
+        Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
+    }
+
+    /// The gain of the norm before the head, as the file has it.
+    pub(super) fn last_gain(&self) -> Result<Vec<f32>> {
+        self.inner.tensors.last_gain_values()
+    }
+
+    /// A session on states that are there.
+    pub(super) async fn session_on(&self, context: usize, cache: CacheFormat, states: States) -> Result<Session> {
+        let [prefill, decode] = self.plans(context, cache)?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
-        Ok(Session::new(self.clone(), context, prefill, decode, states))
+        Ok(Session::new(self.clone(), (context, cache), prefill, decode, states))
     }
 
     /// A plan of this model ready to run on `states`.

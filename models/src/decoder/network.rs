@@ -2,10 +2,10 @@
 //!
 //! Llama: Touvron et al. 2023. Reference implementation: Hugging Face transformers.
 
-use super::DecoderConfig;
 use super::matrix::Matrix;
 use super::names::Part;
 use super::weights::Tensors;
+use super::{CacheFormat, DecoderConfig};
 use crate::Result;
 use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, RopeStore, Sample};
 use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
@@ -30,6 +30,8 @@ pub enum Head {
 pub struct PlanRequest {
     /// Tokens that the session has room for.
     pub context: usize,
+    /// How the session's keys and values are stored.
+    pub cache: CacheFormat,
     /// Most tokens of a run.
     pub tokens: usize,
     /// What follows the last layer.
@@ -55,7 +57,7 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
     let embed = Embed { m: request.tokens, factor: config.embedding_factor };
     let mut x = b.apply("embed", embed, &[&[tokens, cursor], &table[..]].concat())?;
     for layer in 0..config.layers {
-        x = attention(b, tensors, request.context, layer, x)?;
+        x = attention(b, tensors, request, layer, x)?;
         x = units(b, tensors, layer, x)?;
     }
     if request.head != Head::None {
@@ -74,7 +76,13 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
 }
 
 /// A layer's attention, added to `x`.
-fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usize, x: TensorId) -> Result<TensorId> {
+fn attention(
+    b: &mut PlanBuilder,
+    tensors: &Tensors,
+    request: PlanRequest,
+    layer: usize,
+    x: TensorId,
+) -> Result<TensorId> {
     let config = tensors.config();
     let name = |part: &str| format!("layers.{layer}.{part}");
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
@@ -88,7 +96,8 @@ fn attention(b: &mut PlanBuilder, tensors: &Tensors, context: usize, layer: usiz
     }
 
     let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
-    let cache = Desc::f32([context, key_heads * head]);
+    let context = request.context;
+    let cache = Desc::new(request.cache.format(), [context, key_heads, head]);
     let [keys, values] = ["keys", "values"].map(|part| b.state(name(part), cache.clone()));
     let window = config.windows[layer];
     let mut inputs = vec![made[0], turns(b, config, context, window.is_some()), cursor, keys, values];

@@ -1,7 +1,7 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
 use super::network::{CURSOR, Head, PlanRequest, TOKENS};
-use super::{Decoder, network};
+use super::{CacheFormat, Decoder, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{InputData, Pending, States};
@@ -16,6 +16,7 @@ const AHEAD: usize = 3;
 pub struct Session {
     model: Decoder,
     context: usize,
+    cache: CacheFormat,
     prefill: Executor,
     decode: Executor,
     states: States,
@@ -25,8 +26,32 @@ pub struct Session {
 }
 
 impl Session {
-    pub(super) fn new(model: Decoder, context: usize, prefill: Executor, decode: Executor, states: States) -> Session {
-        Session { model, context, prefill, decode, states, tokens: Vec::new(), cached: 0 }
+    pub(super) fn new(
+        model: Decoder,
+        (context, cache): (usize, CacheFormat),
+        prefill: Executor,
+        decode: Executor,
+        states: States,
+    ) -> Session {
+        Session { model, context, cache, prefill, decode, states, tokens: Vec::new(), cached: 0 }
+    }
+
+    /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
+    pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
+        (self.tokens, self.cached) = (tokens, cached);
+    }
+
+    pub(super) fn states(&self) -> &States {
+        &self.states
+    }
+
+    pub(super) fn cached(&self) -> usize {
+        self.cached
+    }
+
+    /// How its keys and values are stored.
+    pub fn cache(&self) -> CacheFormat {
+        self.cache
     }
 
     /// The model.
@@ -100,12 +125,21 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] from the device.
     pub async fn logits(&mut self) -> Result<Vec<f32>> {
+        self.logits_from(0).await
+    }
+
+    /// The logits of the session's tokens from number `begin` on, `[tokens - begin, vocabulary]` row by row.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn logits_from(&mut self, begin: usize) -> Result<Vec<f32>> {
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
-        let plan = self.model.plan(PlanRequest { context: self.context, tokens, head: Head::Logits })?;
+        let plan =
+            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens, head: Head::Logits })?;
         let executor = self.model.executor(plan, &self.states).await?;
         self.states.write(TOKENS, 0, &self.tokens)?;
-        for first in (0..self.tokens.len()).step_by(tokens) {
+        for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
             let outputs = executor.run(&[]).await?;

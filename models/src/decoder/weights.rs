@@ -205,6 +205,11 @@ impl Tensors {
         self.gains(builder, vec![self.naming.last_norm().to_owned()], vec![self.config.hidden])
     }
 
+    /// The gain of the norm before the head, as the file has it.
+    pub(super) fn last_gain_values(&self) -> Result<Vec<f32>> {
+        Ok(self.file.f32(self.naming.last_norm())?)
+    }
+
     /// The gains of the heads of queries, and of keys, as a constant of a plan.
     pub(super) fn head_gains(&self, builder: &mut PlanBuilder, layer: usize) -> TensorId {
         let names = [Part::QueryNorm, Part::KeyNorm].map(|norm| self.naming.of(layer, norm));

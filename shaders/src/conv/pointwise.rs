@@ -1,10 +1,11 @@
 //! Pointwise (1x1) convolution: most of a MobileNet's arithmetic, with everything that surrounds it folded in.
 
 use crate::{
-    Activation, Call, Caps, Case, Desc, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
+    Activation, Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
     Work, fitting, parallel, traffic,
 };
 use std::any::Any;
+use std::sync::Arc;
 
 /// The linked variants.
 pub(crate) const SOURCES: &[Source] = crate::linked::POINTWISE;
@@ -119,7 +120,7 @@ impl Kernel for Pointwise {
         let (columns, rows) = match source.choice("path") {
             "portable" => (8, 8 * source.number("TM")),
             "tiled" => (16, 16 * source.number("TM")),
-            _ => (source.subgroup, source.number("TM")),
+            _ => (source.subgroup * source.number("NG"), source.number("TM")),
         };
         let mut operands = vec![Operand::Input(0), Operand::Input(1), Operand::Input(2)];
         operands.push(Operand::Input(if self.residual { 3 } else { 0 }));
@@ -178,21 +179,18 @@ pub(crate) fn cases() -> Vec<Case> {
             "i8" => (Format::F32, Format::MatrixI8),
             _ => (Format::F32, Format::MatrixF32),
         };
-        let rows = if storage == "i8" { 2 } else { 1 };
-        let mut inputs = vec![
-            Desc::new(values, [images, height, width, k]),
-            Desc::new(matrix, [k, n]),
-            Desc::f32([rows, n]),
-        ];
+        let noise = |format: Format, shape: &[usize]| (Desc::new(format, shape), Fill::Noise);
+        let mut inputs =
+            vec![noise(values, &[images, height, width, k]), noise(matrix, &[k, n]), super::affine_of(matrix, n)];
         if kernel.residual {
-            inputs.push(Desc::new(values, [images, height, width, n]));
+            inputs.push(noise(values, &[images, height, width, n]));
         }
         if kernel.scaled {
-            inputs.push(Desc::new(values, [images, 1, 1, k]));
+            inputs.push(noise(values, &[images, 1, 1, k]));
         }
         let options = kernel.summary().replace(' ', "_");
         let label = format!("{images}x{height}x{width}x{k}x{n}.{storage}.{options}");
-        cases.push(Case::noise(label, tier, kernel, inputs));
+        cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
     };
     let plain = Pointwise::default();
     for storage in ["f32", "f16", "i8"] {

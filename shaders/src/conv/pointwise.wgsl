@@ -1,10 +1,10 @@
 // Pointwise (1x1) convolution as a matrix product: y = act((x * scale) * w + bias) + residual.
 //
 // portable: an invocation owns 4 pixels x 4 channels.
-// subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; each lane loads the values of
-// other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
+// subgroupN: a subgroup owns TM pixels x 4*SG*NG channels and a lane NG times 4 of those channels; each lane loads the
+// values of other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
 // tiled: a workgroup owns 64 pixels x 64 channels and stages 16 channels in at a time in workgroup memory.
-//@ axis path = portable(TM=4) | tiled(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=28)
+//@ axis path = portable(TM=4, NG=1) | tiled(TM=4, NG=1) | subgroup4(SG=4, TM=8, NG=2) | subgroup8(SG=8, TM=28, NG=1)
 //@ axis storage = f32 | f16 | i8
 //@ axis gate = plain | scaled
 # import "storage" as storage_of
@@ -86,13 +86,13 @@ fn main(
 ) {
     let k4 = params.k4;
     let n4 = params.n4;
-    let column = group.x * 16u + local.x;
+    let column0 = group.x * 16u + local.x;
     let row0 = group.y * 64u + local.y * ${ TM }u;
     // What this invocation stages: one pixel's four channels, and weights of one four of channels out.
     let staged_row = min(group.y * 64u + index / 4u, params.m - 1u);
     let staged_n = min(group.x * 16u + index % 16u, n4 - 1u);
 # for t in range(TM)
-    var sum${ t } = vec4<f32>();
+    var sum${ t }_0 = vec4<f32>();
 # endfor
     for (var k = 0u; k < k4; k += 4u) {
         let staged_k = k + index % 4u;
@@ -129,12 +129,12 @@ fn main(
             let w3 = tile_w[i * 4u + 3u][local.x];
 # for t in range(TM)
             let a${ t } = tile_x[local.y * ${ TM }u + ${ t }u][i];
-            sum${ t } += a${ t }.x * w0 + a${ t }.y * w1 + a${ t }.z * w2 + a${ t }.w * w3;
+            sum${ t }_0 += a${ t }.x * w0 + a${ t }.y * w1 + a${ t }.z * w2 + a${ t }.w * w3;
 # endfor
         }
         workgroupBarrier();
     }
-    let n = min(column, n4 - 1u);
+    let n_0 = min(column0, n4 - 1u);
 # else
 # if subgroups
 # set groups = (TM + SG - 1) // SG
@@ -150,14 +150,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n4 = params.n4;
     let last = params.m - 1u;
 # if subgroups
-    let column = group.x * ${ SG }u + lane;
+# for g in range(NG)
+    let column${ g } = group.x * ${ SG * NG }u + ${ SG * g }u + lane;
+# endfor
 # else
-    let column = id.x;
+    let column0 = id.x;
 # endif
     // Addresses are clamped and only the stores are guarded.
-    let n = min(column, n4 - 1u);
+# for g in range(NG)
+    let n_${ g } = min(column${ g }, n4 - 1u);
 # for t in range(TM)
-    var sum${ t } = vec4<f32>();
+    var sum${ t }_${ g } = vec4<f32>();
+# endfor
 # endfor
 # if subgroups
 # for p in range(groups)
@@ -185,45 +189,52 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let a${ p } = load_x(x${ p } + k);
 # endif
 # endfor
+# for g in range(NG)
 # if storage == "f32"
 # for i in range(4)
-        let w${ i } = w[(k * 4u + ${ i }u) * n4 + n];
+        let w${ i }_${ g } = w[(k * 4u + ${ i }u) * n4 + n_${ g }];
 # endfor
 # elif storage == "f16"
 # for i in range(2)
-        let pair${ i } = w[(k * 2u + ${ i }u) * n4 + n];
+        let pair${ i }_${ g } = w[(k * 2u + ${ i }u) * n4 + n_${ g }];
 # for c in "xyzw"
-        let half${ i }${ c } = unpack2x16float(pair${ i }.${ c });
+        let half${ i }${ c }_${ g } = unpack2x16float(pair${ i }_${ g }.${ c });
 # endfor
-        let w${ 2 * i } = vec4<f32>(half${ i }x.x, half${ i }y.x, half${ i }z.x, half${ i }w.x);
-        let w${ 2 * i + 1 } = vec4<f32>(half${ i }x.y, half${ i }y.y, half${ i }z.y, half${ i }w.y);
+        let w${ 2 * i }_${ g } = vec4<f32>(half${ i }x_${ g }.x, half${ i }y_${ g }.x, half${ i }z_${ g }.x, half${ i }w_${ g }.x);
+        let w${ 2 * i + 1 }_${ g } = vec4<f32>(half${ i }x_${ g }.y, half${ i }y_${ g }.y, half${ i }z_${ g }.y, half${ i }w_${ g }.y);
 # endfor
 # else
-        let quads = w[k * n4 + n];
+        let quads_${ g } = w[k * n4 + n_${ g }];
 # for i in range(4)
-        let w${ i } = bytes(quads, ${ 24 - 8 * i }u);
+        let w${ i }_${ g } = bytes(quads_${ g }, ${ 24 - 8 * i }u);
 # endfor
 # endif
+# endfor
 # for i in range(4)
 # for t in range(TM)
 # if subgroups
-        sum${ t } += subgroupBroadcast(a${ t // SG }.${ "xyzw"[i] }, ${ t % SG }u) * w${ i };
+        let b${ i }_${ t } = subgroupBroadcast(a${ t // SG }.${ "xyzw"[i] }, ${ t % SG }u);
 # else
-        sum${ t } += a${ t }.${ "xyzw"[i] } * w${ i };
+        let b${ i }_${ t } = a${ t }.${ "xyzw"[i] };
 # endif
+# for g in range(NG)
+        sum${ t }_${ g } += b${ i }_${ t } * w${ i }_${ g };
+# endfor
 # endfor
 # endfor
     }
 # endif
-    let bias = affine[n];
-    var factor = vec4<f32>(1.0);
+# for g in range(NG)
+    let bias${ g } = affine[n_${ g }];
+    var factor${ g } = vec4<f32>(1.0);
     if params.scales != 0u {
-        factor = affine[n4 + n];
+        factor${ g } = affine[n4 + n_${ g }];
     }
 # if storage == "i8"
-    factor *= ${ "5.9604644775390625e-8" };
+    factor${ g } *= ${ "5.9604644775390625e-8" };
 # endif
 # for t in range(TM)
-    finish(row0 + ${ t }u, column, sum${ t }, bias, factor);
+    finish(row0 + ${ t }u, column${ g }, sum${ t }_${ g }, bias${ g }, factor${ g });
+# endfor
 # endfor
 }

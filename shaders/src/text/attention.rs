@@ -1,6 +1,6 @@
 //! Attention to a session's cache, for one token or a chunk of a prompt.
 
-use super::CURSOR_WORDS;
+use super::{CURSOR_WORDS, cache_choice};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
     parallel, traffic,
@@ -13,8 +13,8 @@ pub(super) const SOURCES: &[Source] = crate::linked::ATTENTION;
 
 /// `y[t, h] = sum_j softmax_j(cap(scale * q[t, h] . k[j, g])) v[j, g]`, `g` the head of keys that query head `h` shares
 ///
-/// Inputs: queries `[m, query_heads * head]`, the caches of keys and values `[context, key_heads * head]`, the cursor `[2]` as words
-/// (position, tokens of the run). Output as the queries; all f32. Query `t` lies at `position + t` and sees the `window` positions
+/// Inputs: queries `[m, query_heads * head]` in f32, the caches of keys and values `[context, key_heads, head]` in f32, f16 or scaled
+/// bytes, the cursor `[2]` as words (position, tokens of the run). Output as the queries. Query `t` lies at `position + t` and sees the `window` positions
 /// up to its own. `cap(s) = softcap * tanh(s / softcap)` where there is a cap. (Vaswani et al. 2017; grouped heads: Ainslie et al. 2023;
 /// the running softmax: Milakov and Gimelshein 2018.)
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -69,7 +69,11 @@ impl Kernel for Attention {
             return Err(ShapeError::Parameter { kernel, reason });
         }
         let first = |desc: &Desc| desc.shape.first().copied().unwrap_or_default();
-        let cache = Desc::f32([first(keys), self.key_heads * self.head]);
+        if cache_choice(keys.format).is_none() {
+            let expected = format!("a cache in {}", super::CACHES);
+            return Err(ShapeError::Input { kernel, position: 1, expected, found: keys.clone() });
+        }
+        let cache = Desc::new(keys.format, [first(keys), self.key_heads, self.head]);
         let wanted = [
             Desc::f32([first(q), self.query_heads * self.head]),
             cache.clone(),
@@ -89,10 +93,14 @@ impl Kernel for Attention {
         SOURCES
     }
 
-    fn candidates(&self, _call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+    fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+        let cache = cache_choice(call.inputs[1].format).unwrap_or_default();
         let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
-        let mut found: Vec<_> =
-            paths.iter().flat_map(|path| fitting(SOURCES, &[("path", path)], caps).collect::<Vec<_>>()).collect();
+        let mut found: Vec<_> = paths
+            .iter()
+            .flat_map(|path| fitting(SOURCES, &[("path", path), ("cache", cache)], caps).collect::<Vec<_>>())
+            .filter(|source| self.head <= 4 * source.number("D4") as usize)
+            .collect();
         found.truncate(1);
         found
     }
@@ -105,7 +113,7 @@ impl Kernel for Attention {
             heads,
             heads / self.key_heads as u32,
             d4,
-            self.key_heads as u32 * d4,
+            self.key_heads as u32,
             context,
             self.window.unwrap_or(u32::MAX),
             self.scale.to_bits(),
@@ -164,34 +172,42 @@ impl Kernel for Attention {
 /// Heads of awkward sizes, grouped heads, windows, caps; caches below, on and off the lanes.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    let mut add = |tier: Tier, kernel: Attention, [m, position, context]: [usize; 3]| {
-        let noise = |rows: usize, columns: usize| (Desc::f32([rows, columns]), Fill::Range(-2.0, 2.0));
+    let mut add = |tier: Tier, format: Format, kernel: Attention, [m, position, context]: [usize; 3]| {
+        let cache = Desc::new(format, [context, kernel.key_heads, kernel.head]);
         let inputs = vec![
-            noise(m, kernel.query_heads * kernel.head),
-            noise(context, kernel.key_heads * kernel.head),
-            noise(context, kernel.key_heads * kernel.head),
+            (Desc::f32([m, kernel.query_heads * kernel.head]), Fill::Range(-2.0, 2.0)),
+            (cache.clone(), Fill::Range(-2.0, 2.0)),
+            (cache, Fill::Range(-2.0, 2.0)),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, m as u32])),
         ];
-        let label = format!("{m}at{position}of{context}.{}", kernel.summary().replace([' ', '/'], "."));
+        let label = format!("{m}at{position}of{context}.{}.{}", kernel.summary().replace([' ', '/'], "."), format.label());
         cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
     };
     let of = |query_heads: usize, key_heads: usize, head: usize| {
         let scale = 1.0 / (head as f32).sqrt();
         Attention { query_heads, key_heads, head, scale, window: None, softcap: None }
     };
-    add(Tier::Short, of(8, 4, 8), [1, 20, 32]);
-    add(Tier::Short, of(3, 1, 20), [5, 70, 90]);
-    add(Tier::Short, Attention { window: Some(8), softcap: Some(5.0), ..of(2, 2, 36) }, [9, 0, 9]);
+    add(Tier::Short, Format::F32, of(8, 4, 8), [1, 20, 32]);
+    for format in [Format::F32, Format::F16, Format::ScaledI8] {
+        add(Tier::Short, format, of(3, 1, 20), [5, 70, 90]);
+        add(Tier::Short, format, of(2, 1, 72), [3, 11, 14]);
+        add(Tier::Model, format, of(9, 3, 64), [1, 255, 512]);
+    }
+    for format in [Format::F16, Format::ScaledI8] {
+        for head in [4, 24, 64, 96, 256] {
+            add(Tier::Full, format, of(4, 2, head), [2, 11, 40]);
+        }
+    }
+    add(Tier::Short, Format::F32, Attention { window: Some(8), softcap: Some(5.0), ..of(2, 2, 36) }, [9, 0, 9]);
     for context in [1, 2, 3, 4, 5, 7, 8, 9, 31, 63, 64, 65, 127, 129] {
-        add(Tier::Full, of(2, 1, 12), [1, context - 1, context]);
+        add(Tier::Full, Format::F32, of(2, 1, 12), [1, context - 1, context]);
     }
     for head in [4, 16, 28, 32, 64, 80, 96, 128, 160, 256] {
-        add(Tier::Full, of(2, 1, head), [2, 11, 40]);
+        add(Tier::Full, Format::F32, of(2, 1, head), [2, 11, 40]);
     }
     for window in [1, 3, 64, 100] {
-        add(Tier::Full, Attention { window: Some(window), ..of(2, 2, 8) }, [7, 60, 80]);
+        add(Tier::Full, Format::F32, Attention { window: Some(window), ..of(2, 2, 8) }, [7, 60, 80]);
     }
-    add(Tier::Model, of(9, 3, 64), [1, 255, 512]);
-    add(Tier::Model, of(32, 8, 64), [16, 100, 256]);
+    add(Tier::Model, Format::F32, of(32, 8, 64), [16, 100, 256]);
     cases
 }

@@ -13,5 +13,18 @@ mod scheme;
 
 pub use scheme::Scheme;
 
+/// The storage of keys and values, in words.
+const CACHES: &str = "f32, f16 or scaled-i8";
+
+/// The option of the `cache` axis for keys and values stored as `format`.
+fn cache_choice(format: crate::Format) -> Option<&'static str> {
+    match format {
+        crate::Format::F32 => Some("f32"),
+        crate::Format::F16 => Some("f16"),
+        crate::Format::ScaledI8 => Some("q8"),
+        _ => None,
+    }
+}
+
 /// What a session's position tensor holds: the tokens in the cache, and how many a run adds to them.
 pub const CURSOR_WORDS: usize = 2;

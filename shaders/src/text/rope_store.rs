@@ -1,6 +1,6 @@
 //! Rotary position embedding, and the store of keys and values in the cache.
 
-use super::CURSOR_WORDS;
+use super::{CURSOR_WORDS, cache_choice};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
     traffic,
@@ -14,10 +14,10 @@ pub(super) const SOURCES: &[Source] = crate::linked::ROPE_STORE;
 /// `(a, b) -> (a cos - b sin, b cos + a sin)` for columns `i` and `i + half` of every query and key head
 ///
 /// Inputs: `x [m, (query_heads + 2 key_heads) * head]` (queries, keys, and values unless they are `apart`), `turns [context, head]` (the cosines of a position's
-/// angles, then the sines), the cursor `[2]` as words, and the caches of keys and values `[context, key_heads * head]`, which are
-/// updated in place at the positions of the run. With `norm` an input `gains [2, head]` holds what queries and keys are multiplied by
+/// angles, then the sines), the cursor `[2]` as words, and the caches of keys and values `[context, key_heads, head]` in f32, f16 or
+/// scaled bytes, which are updated in place at the positions of the run. With `norm` an input `gains [2, head]` holds what queries and keys are multiplied by
 /// after each head of theirs was divided by `sqrt(mean(x^2) + epsilon)` (Henry et al. 2020). Values that are `apart` are the last
-/// input, `[m, key_heads * head]`. Output: the queries `[m, query_heads * head]`, then the caches; all f32. Rows of
+/// input, `[m, key_heads * head]`. Output: the queries `[m, query_heads * head]` in f32, then the caches. Rows of
 /// the queries beyond the run's tokens are not written. (Su et al. 2021, in the half-split form of GPT-NeoX.)
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RopeStore {
@@ -25,7 +25,7 @@ pub struct RopeStore {
     pub query_heads: usize,
     /// Heads of keys and values.
     pub key_heads: usize,
-    /// Columns of a head; a multiple of four.
+    /// Columns of a head; a multiple of four, of eight for a cache of scaled bytes.
     pub head: usize,
     /// The epsilon of the norm of queries and keys, when there is one.
     pub norm: Option<f32>,
@@ -63,7 +63,16 @@ impl Kernel for RopeStore {
         }
         let context = turns.shape.first().copied().unwrap_or_default();
         let m = x.shape.first().copied().unwrap_or_default();
-        let cache = Desc::f32([context, self.key_heads * self.head]);
+        let format = inputs[3].format;
+        let Some(choice) = cache_choice(format) else {
+            let expected = format!("a cache in {}", super::CACHES);
+            return Err(ShapeError::Input { kernel, position: 3, expected, found: inputs[3].clone() });
+        };
+        if choice == "q8" && !self.head.is_multiple_of(8) {
+            let reason = format!("heads of {} columns do not go into a cache of scaled bytes, which wants a multiple of eight; use f16", self.head);
+            return Err(ShapeError::Parameter { kernel, reason });
+        }
+        let cache = Desc::new(format, [context, self.key_heads, self.head]);
         let mut wanted = vec![
             Desc::f32([m, self.heads() * self.head]),
             Desc::f32([context, self.head]),
@@ -86,12 +95,13 @@ impl Kernel for RopeStore {
         SOURCES
     }
 
-    fn candidates(&self, _call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
-        fitting(SOURCES, &[], caps).collect()
+    fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
+        let cache = cache_choice(call.inputs[3].format).unwrap_or_default();
+        fitting(SOURCES, &[("cache", cache)], caps).collect()
     }
 
-    fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
-        let (m, half) = (call.inputs[0].rows() as u32, self.head as u32 / 2);
+    fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
+        let (m, half) = (call.inputs[0].rows() as u32, self.head as u32 / 2 / source.number("W"));
         let [queries, keys] = [self.query_heads as u32, self.key_heads as u32];
         let (normalize, epsilon) = (u32::from(self.norm.is_some()), self.norm.unwrap_or_default().to_bits());
         let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon, self.heads() as u32];
@@ -114,7 +124,7 @@ impl Kernel for RopeStore {
         let (position, count) = (inputs[2].words[0] as usize, inputs[2].words[1] as usize);
         let (head, half, context) = (self.head, self.head / 2, inputs[1].desc.shape[0]);
         let (queries, stored) = (self.query_heads * head, self.key_heads * head);
-        let (mut q, mut keys, mut values) = (vec![0.0; outputs[0].len()], inputs[3].values(), inputs[4].values());
+        let (mut q, mut keys, mut values) = (vec![0.0; outputs[0].len()], inputs[3].clone(), inputs[4].clone());
         for t in 0..inputs[0].desc.shape[0].min(count) {
             let at = position + t;
             if at >= context {
@@ -140,20 +150,29 @@ impl Kernel for RopeStore {
                 (if i < half { low * c - high * s } else { high * c + low * s }) as f32
             };
             (0..queries).for_each(|i| q[t * queries + i] = turned(i));
-            (0..stored).for_each(|i| keys[at * stored + i] = turned(queries + i));
-            values[at * stored..][..stored].copy_from_slice(&row[queries + stored..]);
+            for h in 0..self.key_heads {
+                let key: Vec<f32> = (0..head).map(|i| turned(queries + h * head + i)).collect();
+                keys.set_row(at * self.key_heads + h, &key);
+                values.set_row(at * self.key_heads + h, &row[queries + stored + h * head..][..head]);
+            }
         }
-        [q, keys, values].into_iter().zip(outputs).map(|(v, desc)| HostTensor::from_values(desc.clone(), &v)).collect()
+        vec![HostTensor::from_values(outputs[0].clone(), &q), keys, values]
     }
 
-    /// Two products and their sum; a norm before them is a sum of `head` squares, rounded to f32 by the twin as well.
-    fn tolerance(&self, _call: &Call<'_>) -> Tolerance {
+    /// Two products and their sum; a norm before them is a sum of `head` squares, rounded to f32 by the twin as well. What a
+    /// cache stores may be rounded to either side where it lies between two steps: of a half float, or of a 127th of the largest.
+    fn tolerance(&self, call: &Call<'_>) -> Tolerance {
         let norm = self.norm.map_or(0.0, |_| Tolerance::of_sum(self.head, Format::F32).relative);
-        Tolerance { relative: 4.0 * f64::from(f32::EPSILON) + norm }
+        let step = match call.inputs[3].format {
+            Format::F16 => 1.0 / 1024.0,
+            Format::ScaledI8 => 1.0 / 127.0,
+            _ => 0.0,
+        };
+        Tolerance { relative: 4.0 * f64::from(f32::EPSILON) + norm + step }
     }
 
     fn work(&self, call: &Call<'_>) -> Work {
-        let caches: f64 = call.inputs[3..].iter().map(|d| d.bytes() as f64).sum();
+        let caches: f64 = call.inputs[3..5].iter().map(|d| d.bytes() as f64).sum();
         Work { flops: 3.0 * call.inputs[0].len() as f64, bytes: traffic(call) - 2.0 * caches + call.inputs[0].bytes() as f64 }
     }
 
@@ -166,17 +185,24 @@ impl Kernel for RopeStore {
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows beyond the tokens of the run are not written, so a case has as many as its run.
-    for (tier, norm, apart, [query_heads, key_heads, head], [count, position, context]) in [
-        (Tier::Short, None, false, [8, 4, 8], [1, 5, 9]),
-        (Tier::Short, Some(1e-6), false, [3, 1, 20], [3, 2, 7]),
-        (Tier::Full, None, false, [2, 2, 4], [2, 0, 2]),
-        (Tier::Full, None, false, [7, 1, 12], [5, 4, 6]),
-        (Tier::Full, Some(1e-5), false, [2, 1, 96], [3, 1, 5]),
-        (Tier::Model, None, false, [9, 3, 64], [1, 100, 256]),
-        (Tier::Model, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
-        (Tier::Short, Some(1e-6), true, [4, 2, 12], [3, 1, 6]),
-        (Tier::Full, None, true, [3, 3, 8], [2, 3, 9]),
-        (Tier::Model, None, true, [32, 8, 64], [32, 0, 128]),
+    use Format::{F16, F32, ScaledI8};
+    for (tier, format, norm, apart, [query_heads, key_heads, head], [count, position, context]) in [
+        (Tier::Short, F32, None, false, [8, 4, 8], [1, 5, 9]),
+        (Tier::Short, F32, Some(1e-6), false, [3, 1, 20], [3, 2, 7]),
+        (Tier::Short, F16, Some(1e-6), true, [3, 1, 20], [3, 2, 7]),
+        (Tier::Short, ScaledI8, Some(1e-6), false, [4, 2, 24], [3, 1, 6]),
+        (Tier::Full, F32, None, false, [2, 2, 4], [2, 0, 2]),
+        (Tier::Full, F32, None, false, [7, 1, 12], [5, 4, 6]),
+        (Tier::Full, F32, Some(1e-5), false, [2, 1, 96], [3, 1, 5]),
+        (Tier::Full, F16, None, false, [2, 2, 4], [2, 0, 2]),
+        (Tier::Full, ScaledI8, None, true, [7, 1, 8], [5, 4, 6]),
+        (Tier::Model, F32, None, false, [9, 3, 64], [1, 100, 256]),
+        (Tier::Model, F16, None, false, [9, 3, 64], [1, 100, 256]),
+        (Tier::Model, ScaledI8, None, false, [9, 3, 64], [1, 100, 256]),
+        (Tier::Model, F32, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
+        (Tier::Short, F32, Some(1e-6), true, [4, 2, 12], [3, 1, 6]),
+        (Tier::Full, F32, None, true, [3, 3, 8], [2, 3, 9]),
+        (Tier::Model, F32, None, true, [32, 8, 64], [32, 0, 128]),
     ] {
         let m = count;
         let kernel = RopeStore { query_heads, key_heads, head, norm, apart };
@@ -185,13 +211,13 @@ pub(crate) fn cases() -> Vec<Case> {
             noise(m, kernel.heads() * head),
             noise(context, head),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, count as u32])),
-            noise(context, key_heads * head),
-            noise(context, key_heads * head),
+            (Desc::new(format, [context, key_heads, head]), Fill::Noise),
+            (Desc::new(format, [context, key_heads, head]), Fill::Noise),
         ];
         inputs.extend(norm.map(|_| noise(2, head)));
         inputs.extend(apart.then(|| noise(m, key_heads * head)));
         let way = if apart { ".apart" } else { "" };
-        let label = format!("{query_heads}of{key_heads}x{head}.{count}at{position}of{context}{way}");
+        let label = format!("{query_heads}of{key_heads}x{head}.{count}at{position}of{context}{way}.{}", format.label());
         let kernel = Arc::new(kernel);
         cases.push(Case { label, kernel, inputs, tier });
     }

@@ -1,0 +1,124 @@
+//! Sessions that are copied on the device, and sessions that outlive their program.
+
+use super::options::{CacheFormat, SessionOptions};
+use super::session::Session;
+use super::{Decoder, network};
+use crate::{Error, Result};
+use lampyris_engine::weights::Weights;
+use safetensors::tensor::{Dtype, TensorView};
+use std::collections::HashMap;
+
+/// The version of what [`Session::save`] writes.
+const VERSION: &str = "1";
+
+/// The metadata that says what the file is, how its cache is stored, and how many tokens are in it.
+const KEYS: [&str; 3] = ["lampyris.session", "lampyris.cache", "lampyris.cached"];
+
+/// The gain of the network's last norm, which tells models of one shape apart.
+const GAIN: &str = "last_norm";
+
+fn refused(reason: impl Into<String>) -> Error {
+    Error::Saved { reason: reason.into() }
+}
+
+impl Session {
+    /// A session of its own with the same tokens, their keys and values copied on the device; it takes [`Session::bytes`] more.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the device cannot hold it.
+    pub async fn fork(&self) -> Result<Session> {
+        let states = self.states().fork().await?;
+        let mut copy = self.model().session_on(self.context(), self.cache(), states).await?;
+        copy.set(self.tokens().to_vec(), self.cached());
+        Ok(copy)
+    }
+
+    /// The tokens with their keys and values as a safetensors file, for [`Decoder::restore`].
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn save(&self) -> Result<Vec<u8>> {
+        let little = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
+        let gain = self.model().last_gain()?;
+        let gain: Vec<u32> = gain.iter().map(|value| value.to_bits()).collect();
+        let mut tensors = vec![
+            (network::TOKENS.to_owned(), vec![self.tokens().len()], little(self.tokens())),
+            (GAIN.to_owned(), vec![gain.len()], little(&gain)),
+        ];
+        for (name, row) in self.model().caches(self.context(), self.cache())? {
+            let words = self.states().read(&name).await?.words;
+            tensors.push((name, vec![self.cached(), row], little(&words[..self.cached() * row])));
+        }
+        let views: Vec<(String, TensorView<'_>)> = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name.clone(), TensorView::new(Dtype::U32, shape.clone(), bytes)?)))
+            .collect::<Result<_, safetensors::SafeTensorError>>()
+            .map_err(|error| refused(error.to_string()))?;
+        let said = [VERSION.to_owned(), self.cache().label().to_owned(), self.cached().to_string()];
+        let metadata: HashMap<String, String> = KEYS.iter().map(|key| (*key).to_owned()).zip(said).collect();
+        safetensors::serialize(views, Some(metadata)).map_err(|error| refused(error.to_string()))
+    }
+}
+
+impl Decoder {
+    /// A session as it was saved, of this model, with room for `context` tokens or, without a number, for as many as
+    /// [`SessionOptions`] give; its keys and values are stored as they were.
+    ///
+    /// # Errors
+    /// [`Error::Saved`] for a file that is damaged or of another model, and [`Error::Context`] when the tokens do not fit, both
+    /// before anything is allocated; as [`Decoder::session`].
+    pub async fn restore(&self, saved: &[u8], context: Option<usize>) -> Result<Session> {
+        let file =
+            Weights::from_bytes("a saved session", saved.to_vec()).map_err(|error| refused(error.to_string()))?;
+        let said = KEYS.map(|key| file.metadata().get(key).map(String::as_str));
+        let [Some(VERSION), Some(cache), Some(cached)] = said else {
+            return Err(refused("it is no session, or of another version"));
+        };
+        let cache =
+            CacheFormat::of_label(cache).ok_or_else(|| refused("its cache is stored in no way that is known"))?;
+        let cached: usize = cached.parse().map_err(|_| refused("its count of tokens is no number"))?;
+        let words = |name: &str, shape: &[usize]| -> Result<Vec<u32>> {
+            let found = file.get(name).ok_or_else(|| refused(format!("`{name}` is missing")))?;
+            if found.shape != shape || found.dtype.name() != "U32" {
+                return Err(refused(format!(
+                    "`{name}` is {:?} {}, not {shape:?} U32",
+                    found.shape,
+                    found.dtype.name()
+                )));
+            }
+            let bytes = file.bytes(name).map_err(|error| refused(error.to_string()))?;
+            Ok(bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        let count = file.get(network::TOKENS).and_then(|tensor| tensor.shape.first().copied()).unwrap_or_default();
+        let tokens = words(network::TOKENS, &[count])?;
+        let vocabulary = self.config().vocabulary;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocabulary) {
+            return Err(Error::Token { token, vocabulary });
+        }
+        if cached > count {
+            return Err(refused(format!("it has keys of {cached} tokens and only {count} tokens")));
+        }
+        let gain = self.last_gain()?;
+        let same = words(GAIN, &[gain.len()])?.iter().zip(&gain).all(|(saved, own)| *saved == own.to_bits());
+        if !same {
+            return Err(refused("it is of another model"));
+        }
+        let options = SessionOptions { context, cache };
+        let context = self.room(&options)?;
+        if count > context {
+            return Err(Error::Context { tokens: count, context });
+        }
+        let mut caches = Vec::new();
+        for (name, row) in self.caches(context, cache)? {
+            let words = words(&name, &[cached, row])?;
+            caches.push((name, words));
+        }
+        let mut session = self.session(SessionOptions { context: Some(context), cache }).await?;
+        for (name, words) in caches {
+            session.states().write(&name, 0, &words)?;
+        }
+        session.states().write(network::TOKENS, 0, &tokens)?;
+        session.set(tokens, cached);
+        Ok(session)
+    }
+}

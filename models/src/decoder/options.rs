@@ -1,0 +1,75 @@
+//! What a session is made with: its room, and how its cache is stored.
+
+use lampyris_engine::kernels::Format;
+
+/// How the keys and values of a session are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum CacheFormat {
+    /// 32-bit floats: exact.
+    #[default]
+    F32,
+    /// 16-bit floats: half the bytes, rounded to 11 bits.
+    F16,
+    /// Signed bytes with a scale for each head of each token: little more than a quarter of the bytes, within a 254th of the
+    /// largest value of the head. For heads of a multiple of eight columns.
+    Q8,
+}
+
+impl CacheFormat {
+    /// The name on the command line and in files.
+    pub fn label(self) -> &'static str {
+        match self {
+            CacheFormat::F32 => "f32",
+            CacheFormat::F16 => "f16",
+            CacheFormat::Q8 => "q8",
+        }
+    }
+
+    /// The format of that name.
+    pub fn of_label(label: &str) -> Option<CacheFormat> {
+        [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8].into_iter().find(|format| format.label() == label)
+    }
+
+    pub(super) fn format(self) -> Format {
+        match self {
+            CacheFormat::F32 => Format::F32,
+            CacheFormat::F16 => Format::F16,
+            CacheFormat::Q8 => Format::ScaledI8,
+        }
+    }
+}
+
+/// How to make a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct SessionOptions {
+    /// Tokens it has room for; when absent, as many as the model was made for, up to [`SessionOptions::USUAL_CONTEXT`].
+    pub context: Option<usize>,
+    /// How its keys and values are stored.
+    pub cache: CacheFormat,
+}
+
+impl SessionOptions {
+    /// Room that a session has unless asked otherwise, in tokens.
+    pub const USUAL_CONTEXT: usize = 4096;
+
+    /// With room for `tokens`.
+    pub fn context(mut self, tokens: usize) -> Self {
+        self.context = Some(tokens);
+        self
+    }
+
+    /// With keys and values stored as `format`.
+    pub fn cache(mut self, format: CacheFormat) -> Self {
+        self.cache = format;
+        self
+    }
+}
+
+/// Room for that many tokens.
+impl From<usize> for SessionOptions {
+    fn from(tokens: usize) -> Self {
+        SessionOptions::default().context(tokens)
+    }
+}

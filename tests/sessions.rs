@@ -1,0 +1,147 @@
+//! Sessions that are copied, kept and brought back, and caches that are stored in fewer bits, on every adapter and the CPU executor.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::models::decoder::{CacheFormat, Decoder, Session, SessionOptions};
+use lampyris::{Error, Gpu};
+use support::noise::decoder;
+use support::{devices, relative};
+
+const FORMATS: [CacheFormat; 3] = [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8];
+
+/// A text of 71 tokens: more than two chunks of a prompt.
+fn text() -> Vec<u32> {
+    (0..71).map(|i| (i * i + 3 * i) % 61).collect()
+}
+
+fn model(gpu: &Gpu) -> Decoder {
+    Decoder::new(gpu, decoder(16, 7, &[])).unwrap()
+}
+
+fn session(gpu: &Gpu, cache: CacheFormat, text: &[u32]) -> Session {
+    let options = SessionOptions::default().context(100).cache(cache);
+    let mut session = gpu.block_on(model(gpu).session(options)).unwrap();
+    gpu.block_on(session.feed(text)).unwrap();
+    session
+}
+
+fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {
+    let mut generation = session.generate(most).unwrap();
+    std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect()
+}
+
+#[test]
+fn a_fork_goes_its_own_way() {
+    for (name, gpu) in devices() {
+        for cache in FORMATS {
+            let mut whole = session(&gpu, cache, &text());
+            let expected = generate(&gpu, &mut whole, 20);
+            let mut first = session(&gpu, cache, &text());
+            assert_eq!(generate(&gpu, &mut first, 5), expected[..5], "{name}, {cache:?}");
+            let before = gpu.held_bytes();
+            let mut second = gpu.block_on(first.fork()).unwrap();
+            if !gpu.is_cpu_executor() {
+                assert!(gpu.held_bytes() >= before + second.bytes(), "{name}, {cache:?}");
+            }
+            // What the one does, the other does not see.
+            gpu.block_on(first.feed(&[1, 2, 3])).unwrap();
+            generate(&gpu, &mut first, 4);
+            assert_eq!(generate(&gpu, &mut second, 15), expected[5..], "{name}, {cache:?}");
+        }
+    }
+}
+
+#[test]
+fn a_session_that_was_kept_goes_on_as_if_nothing_had_been() {
+    for (name, gpu) in devices() {
+        for cache in FORMATS {
+            let mut whole = session(&gpu, cache, &text());
+            let mut expected = generate(&gpu, &mut whole, 5);
+            let saved = gpu.block_on(whole.save()).unwrap();
+            let tokens = whole.tokens().to_vec();
+            expected.extend(generate(&gpu, &mut whole, 10));
+            drop(whole);
+            // More room than before, and none beyond the tokens.
+            for context in [Some(110), Some(86), None] {
+                let mut back = gpu.block_on(model(&gpu).restore(&saved, context)).unwrap();
+                assert_eq!((back.tokens(), back.cache()), (&tokens[..], cache), "{name}");
+                assert_eq!(generate(&gpu, &mut back, 10), expected[5..], "{name}, {cache:?}, {context:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_kept_of_something_else_is_refused() {
+    let gpu = Gpu::cpu_executor();
+    let saved = gpu.block_on(session(&gpu, CacheFormat::Q8, &text()).save()).unwrap();
+    let restore = |head: usize, seed: u64, saved: &[u8], context: Option<usize>| {
+        let model = Decoder::new(&gpu, decoder(head, seed, &[])).unwrap();
+        gpu.block_on(model.restore(saved, context)).map(|_| ()).unwrap_err()
+    };
+    assert!(matches!(restore(16, 7, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
+    assert!(matches!(restore(16, 7, &saved, Some(1000)), Error::Context { .. }));
+    for (error, named) in [
+        (restore(16, 8, &saved, None), "another model"),
+        (restore(24, 7, &saved, None), "keys"),
+        (restore(16, 7, &saved[..saved.len() - 1], None), "a saved session"),
+        (restore(16, 7, &[], None), "a saved session"),
+    ] {
+        let said = error.to_string();
+        assert!(
+            matches!(error, Error::Saved { .. }) && said.contains(named) && !said.contains('\n'),
+            "{named}: {said}"
+        );
+    }
+    // Every byte of the header, changed: refused or harmless, and never a panic.
+    let header = 8 + u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
+    for at in 0..header {
+        let mut bent = saved.clone();
+        bent[at] ^= 1;
+        let _ = gpu.block_on(model(&gpu).restore(&bent, None));
+    }
+}
+
+/// What a cache's rounding may move the logits of this network by, relative to the largest: some tens of steps of its format, of which
+/// each layer's keys and values add a few.
+fn allowed(cache: CacheFormat) -> f32 {
+    match cache {
+        CacheFormat::F32 => 1e-5,
+        CacheFormat::F16 => 16.0 / 2048.0,
+        _ => 16.0 / 254.0,
+    }
+}
+
+#[test]
+fn a_cache_in_fewer_bits_is_smaller_and_near_the_exact_one() {
+    let exact = {
+        let gpu = Gpu::cpu_executor();
+        let mut session = session(&gpu, CacheFormat::F32, &text());
+        gpu.block_on(session.logits()).unwrap()
+    };
+    for (name, gpu) in devices() {
+        let mut bytes = Vec::new();
+        for cache in FORMATS {
+            let mut session = session(&gpu, cache, &text());
+            bytes.push(session.bytes());
+            let found = gpu.block_on(session.logits()).unwrap();
+            let error = relative(&found, &exact);
+            assert!(error < allowed(cache), "{name}, {cache:?}: {error:e}");
+            let rounded = error > 1e-5;
+            assert_eq!(rounded, cache != CacheFormat::F32, "{name}, {cache:?}: {error:e}");
+        }
+        assert!(bytes[0] > bytes[1] && bytes[1] > bytes[2], "{name}: {bytes:?}");
+    }
+}
+
+#[test]
+fn heads_that_do_not_go_into_bytes_are_refused_with_the_way_out() {
+    let gpu = Gpu::cpu_executor();
+    let model = Decoder::new(&gpu, decoder(12, 7, &[])).unwrap();
+    let error = gpu.block_on(model.session(SessionOptions::default().cache(CacheFormat::Q8))).unwrap_err().to_string();
+    for part in ["heads of 12 columns", "use f16"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
