@@ -5,7 +5,7 @@
 
 mod config;
 mod config_gguf;
-mod matrix;
+pub(crate) mod matrix;
 mod model;
 mod names;
 mod network;
