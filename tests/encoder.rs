@@ -12,48 +12,59 @@ use lampyris::models::encoder::{Encoder, EncoderFiles, EncoderOptions, EncoderPl
 use lampyris::{Error, Gpu};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Tensors, devices, material, relative};
+use std::time::Instant;
+use support::{Tensors, devices, full_tier, material, relative};
 
 fn ids(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
+/// Everything in the full tier and on the CPU executor; otherwise a device embeds the first texts and a long one.
 #[test]
 fn embeddings_of_the_reference() {
     let Some(material) = material() else { return };
     let folder = material.join("minilm");
     let reference: Value = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
-    let sentences = reference["sentences"].as_array().unwrap();
+    let all = reference["sentences"].as_array().unwrap();
     let tensors = Tensors::open(&folder.join("reference.safetensors"));
     let expected = tensors.f32("embeddings");
     for (name, gpu) in devices() {
         let encoder = gpu.block_on(Encoder::load(&gpu, &folder)).unwrap();
         assert_eq!((encoder.dimension(), encoder.max_tokens()), (384, 256));
-        let texts: Vec<&str> = sentences.iter().map(|sentence| sentence["text"].as_str().unwrap()).collect();
-        for (text, sentence) in texts.iter().zip(sentences) {
-            assert_eq!(encoder.ids(text).unwrap(), ids(&sentence["ids"]), "{text:?}");
+        let taken = |at: usize| full_tier() || gpu.is_cpu_executor() || at < 18 || at == 38;
+        let taken: Vec<usize> = (0..all.len()).filter(|at| taken(*at)).collect();
+        let texts: Vec<&str> = taken.iter().map(|at| all[*at]["text"].as_str().unwrap()).collect();
+        for (text, at) in texts.iter().zip(&taken) {
+            assert_eq!(encoder.ids(text).unwrap(), ids(&all[*at]["ids"]), "{text:?}");
         }
+        let start = Instant::now();
         let found = gpu.block_on(encoder.embed(&texts)).unwrap();
-        assert_eq!(found.len(), 40);
-        let mut worst = 1.0f32;
-        for ((found, expected), text) in found.iter().zip(expected.chunks(384)).zip(&texts) {
+        let seconds = start.elapsed().as_secs_f32();
+        let found: BTreeMap<usize, Vec<f32>> = taken.into_iter().zip(found).collect();
+        let mut worst = 0.0f32;
+        for (at, found) in &found {
+            let expected = &expected[at * 384..][..384];
             let near = cosine(found, expected);
-            assert!(near >= 0.99999, "{text:?} on {name}: {near}");
-            assert!(relative(found, expected) < 1e-3, "{text:?} on {name}");
-            worst = worst.min(near);
+            assert!(near >= 0.99999, "text {at} on {name}: {near}");
+            worst = worst.max(relative(found, expected));
         }
+        // Far below what a cosine of 0.99999 allows, so that a small mistake shows.
+        assert!(worst < 1e-4, "{name}: {worst:e}");
+        let mut pairs = 0;
         for pair in reference["cosine"].as_array().unwrap() {
-            let [a, b] = ["a", "b"].map(|which| pair[which].as_u64().unwrap() as usize);
-            let near = f64::from(cosine(&found[a], &found[b]));
+            let [a, b] = ["a", "b"].map(|which| found.get(&(pair[which].as_u64().unwrap() as usize)));
+            let (Some(a), Some(b)) = (a, b) else { continue };
+            let near = f64::from(cosine(a, b));
             assert!((near - pair["cos"].as_f64().unwrap()).abs() < 1e-5, "{pair} on {name}: {near}");
+            pairs += 1;
         }
-        // The longest of them is recorded too, but takes the twins long.
+        assert!(pairs >= 7, "{name}: {pairs}");
         for at in [4, 30] {
-            let rows = gpu.block_on(encoder.network().rows(&ids(&sentences[at]["ids"]))).unwrap();
+            let rows = gpu.block_on(encoder.network().rows(&ids(&all[at]["ids"]))).unwrap();
             let error = relative(&rows, &tensors.f32(&format!("last_hidden_state.{at}")));
             assert!(error < 1e-4, "rows of {at} on {name}: {error:e}");
         }
-        eprintln!("{name}: worst cosine {worst:.8}");
+        eprintln!("{name}: {} texts in {seconds:.1} s, worst value off by {worst:e}", found.len());
     }
 }
 

@@ -32,13 +32,13 @@ pub(crate) fn run(job: &Embed, arguments: &DeviceArguments) -> Result<(), Failur
     let files = EncoderFiles::open(&job.model)?;
     let options = EncoderOptions::default().half(job.precision == Precision::F16);
     let encoder = Encoder::new(&gpu, files, options)?;
-    device::say_kind(&gpu);
     let embeddings = gpu.block_on(async {
         match &job.prompt {
             Some(prompt) => encoder.embed_as(prompt, &texts).await,
             None => encoder.embed(&texts).await,
         }
     })?;
+    device::say_kind(&gpu);
     if !job.similarity {
         for (text, embedding) in texts.iter().zip(&embeddings) {
             output::print(&match job.json {
