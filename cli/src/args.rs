@@ -68,6 +68,8 @@ pub(crate) enum Job {
     Generate(Generate),
     /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation
     Chat(Chat),
+    /// Make a vector of each text, so that texts of like meaning lie close together
+    Embed(Embed),
     /// List the adapters, and hold every kernel against its CPU twin on the chosen one; `--adapter all` for each of them
     Doctor(Doctor),
     /// Show what is in a model's files, its plan, and the WGSL of a kernel
@@ -199,6 +201,28 @@ pub(crate) struct Chat {
     /// What the model should know and obey before anything is said
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Embed {
+    /// A folder of sentence-transformers or transformers: config.json, tokenizer.json and .safetensors files
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// How matrices are held that the files store in 32 bits
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub(crate) precision: Precision,
+    /// Put the prompt of this name, which the model's files have, before each text
+    #[arg(long, value_name = "NAME")]
+    pub(crate) prompt: Option<String>,
+    /// The cosines of all pairs of texts instead of their vectors
+    #[arg(long)]
+    pub(crate) similarity: bool,
+    /// One line of JSON for each text
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Texts; `-` stands for the lines of the input
+    #[arg(required = true, value_name = "TEXT")]
+    pub(crate) texts: Vec<String>,
 }
 
 #[derive(Debug, Args)]

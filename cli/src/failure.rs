@@ -55,6 +55,9 @@ pub(crate) enum Failure {
     /// A prompt is no text.
     #[error("{path} is no UTF-8 text; name a text file, or give the prompt with --prompt")]
     NoText { path: String },
+    /// The input is no text.
+    #[error("the input is no UTF-8 text of at most {most} bytes; give texts one on a line")]
+    NoLines { most: u64 },
     /// What a person typed cannot be read.
     #[error("the input cannot be read: {0}")]
     Input(std::io::Error),
@@ -73,7 +76,7 @@ impl Failure {
     pub(crate) fn usage(error: &clap::Error) -> Failure {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Failure::Usage(
-                "say what to do: classify, generate, chat, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
+                "say what to do: classify, generate, chat, embed, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
             );
         }
         let said = error.render().to_string();

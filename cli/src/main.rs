@@ -6,6 +6,7 @@ mod chat;
 mod classify;
 mod device;
 mod doctor;
+mod embed;
 mod failure;
 mod generate;
 mod inspect;
@@ -40,6 +41,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Job::Classify(job) => classify::run(&job, &arguments.device),
         Job::Generate(job) => generate::run(&job, &arguments.device),
         Job::Chat(job) => chat::run(&job, &arguments.device),
+        Job::Embed(job) => embed::run(&job, &arguments.device),
         Job::Doctor(job) => doctor::run(&job, &arguments.device),
         Job::Inspect(job) => inspect::run(&job),
         Job::Bench(job) => bench::run(&job, &arguments.device),

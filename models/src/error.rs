@@ -205,6 +205,22 @@ pub enum Error {
     #[error("the model has no chat template, so it knows no conversations; let it continue a text instead")]
     NoTemplate,
 
+    /// A model without a tokenizer, where texts are wanted.
+    #[error("beside {model} there is no tokenizer.json, without which no text can be read")]
+    NoTokenizer {
+        /// The weights.
+        model: String,
+    },
+
+    /// No prompt has this name.
+    #[error("the model has no prompt called `{}`; {}", shown(.name), listed(.known))]
+    Prompt {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
+
     /// A token that the model does not know.
     #[error("token {token} is not among the {vocabulary} that the model knows; the tokenizer belongs to another model")]
     Token {
@@ -384,6 +400,11 @@ impl fmt::Display for Wanted<'_> {
         }
         f.write_str("]")
     }
+}
+
+/// The names of prompts, as a sentence's end.
+fn listed(known: &[String]) -> String {
+    if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) }
 }
 
 /// Text from a file, made safe for a terminal: whatever does not print is escaped, at most 80 characters are shown.

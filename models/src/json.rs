@@ -26,6 +26,19 @@ pub(crate) fn parse(file: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     }
 }
 
+/// Parses a file whose top level must be a list of objects.
+pub(crate) fn list(file: &str, bytes: &[u8]) -> Result<Vec<Map<String, Value>>> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|source| Error::Json { file: file.to_owned(), source })?;
+    let wrong = |found: &Value| Error::Config {
+        file: file.to_owned(),
+        key: "(top level)".to_owned(),
+        found: described(found),
+        expected: "a list of objects",
+    };
+    let Value::Array(items) = value else { return Err(wrong(&value)) };
+    items.into_iter().map(|item| if let Value::Object(map) = item { Ok(map) } else { Err(wrong(&item)) }).collect()
+}
+
 impl<'a> Object<'a> {
     pub(crate) fn top(file: &'a str, map: &'a Map<String, Value>) -> Self {
         Self { file, parent: "", map }

@@ -1,6 +1,7 @@
 //! Architectures as code: what a model file holds, and what to do with a picture before a model sees it.
 //!
 //! - [`decoder`]: decoder transformers of the Llama family, and sessions with them.
+//! - [`encoder`]: sentence encoders of the BERT family, which make one vector of a text.
 //! - [`mobilenet`]: from tensor names, shapes and json files to a complete description of a MobileNet.
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
 //! - `decode` (feature `image`): picture files to pixels, within limits.
@@ -11,6 +12,7 @@ pub mod classifier;
 #[cfg(feature = "image")]
 pub mod decode;
 pub mod decoder;
+pub mod encoder;
 pub mod error;
 pub mod image_prep;
 pub mod input;
@@ -30,6 +32,8 @@ mod test_material;
 
 pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
 pub use decoder::Decoder;
+#[cfg(feature = "text")]
+pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use input::Input;
 pub use source::Source;

@@ -1,10 +1,11 @@
-//! Constants on the device: each made from the weights once, uploaded in bounded pieces, and shared by every plan of a model.
+//! Constants on the device, or in memory for the twins: each made from the weights once, uploaded in bounded pieces, and shared by
+//! every plan of a model.
 
 use super::Gpu;
 use super::memory::Held;
 use crate::plan::Constant;
 use crate::{Error, Result};
-use lampyris_shaders::Desc;
+use lampyris_shaders::{Desc, HostTensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -15,6 +16,7 @@ const STAGING_BYTES: u64 = 16 << 20;
 #[derive(Debug, Clone, Default)]
 pub struct ConstantStore {
     buffers: Arc<Mutex<HashMap<(String, Desc), Shared>>>,
+    hosts: Arc<Mutex<HashMap<(String, Desc), Arc<HostTensor>>>>,
 }
 
 /// A constant's buffer, which lives and counts as long as the store or a plan has it.
@@ -30,9 +32,23 @@ impl ConstantStore {
         ConstantStore::default()
     }
 
-    /// Bytes of all constants on the device.
+    /// Bytes of all constants, on the device or in memory for the twins.
     pub fn bytes(&self) -> u64 {
-        self.lock().values().map(|shared| shared.buffer.size()).sum()
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let hosts: u64 = hosts.values().map(|tensor| tensor.desc.bytes()).sum();
+        hosts + self.lock().values().map(|shared| shared.buffer.size()).sum::<u64>()
+    }
+
+    /// A constant in memory, made when it is first asked for.
+    pub(crate) fn on_host(&self, constant: &Constant) -> Result<Arc<HostTensor>> {
+        let key = (constant.name.clone(), constant.desc.clone());
+        let hosts = || self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tensor) = hosts().get(&key) {
+            return Ok(tensor.clone());
+        }
+        let made = Arc::new(constant.tensor()?);
+        // Another thread may have made it meanwhile.
+        Ok(hosts().entry(key).or_insert(made).clone())
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(String, Desc), Shared>> {

@@ -1,6 +1,6 @@
 //! The CPU executor: runs a plan by calling the twins. It is the fallback where no adapter exists, and the judge everywhere.
 
-use crate::gpu::States;
+use crate::gpu::{ConstantStore, States};
 use crate::plan::{Place, Plan, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, HostTensor};
@@ -10,7 +10,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub struct CpuPlan {
     plan: Arc<Plan>,
-    constants: Arc<Vec<HostTensor>>,
+    constants: Arc<Vec<Arc<HostTensor>>>,
     states: Option<States>,
 }
 
@@ -20,7 +20,15 @@ impl CpuPlan {
     /// # Errors
     /// [`Error::Constant`] when one cannot be made.
     pub fn new(plan: Arc<Plan>) -> Result<CpuPlan> {
-        let constants = plan.constants.iter().map(|c| c.tensor()).collect::<Result<Vec<_>>>()?;
+        CpuPlan::with_store(plan, &ConstantStore::new())
+    }
+
+    /// As [`CpuPlan::new`], with the constants that `store` has, which keeps the others.
+    ///
+    /// # Errors
+    /// [`Error::Constant`] when one cannot be made.
+    pub fn with_store(plan: Arc<Plan>, store: &ConstantStore) -> Result<CpuPlan> {
+        let constants = plan.constants.iter().map(|c| store.on_host(c)).collect::<Result<Vec<_>>>()?;
         Ok(CpuPlan { plan, constants: Arc::new(constants), states: None })
     }
 
@@ -93,7 +101,7 @@ impl CpuPlan {
     ) -> Option<&'a HostTensor> {
         match self.plan.tensor(id).place {
             Place::Input(at) => inputs.get(at),
-            Place::Constant(at) => self.constants.get(at),
+            Place::Constant(at) => self.constants.get(at).map(|constant| &**constant),
             Place::Slot(_) | Place::State(_) => values[id.0].as_ref(),
         }
     }

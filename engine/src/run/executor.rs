@@ -29,7 +29,7 @@ impl Executor {
         mut progress: impl FnMut(u64),
     ) -> Result<Executor> {
         if gpu.is_cpu_executor() {
-            let cpu = CpuPlan::new(plan)?;
+            let cpu = CpuPlan::with_store(plan, store)?;
             cpu.plan().constants.iter().for_each(|c| progress(c.desc.bytes()));
             return Ok(Executor::Cpu(cpu));
         }
@@ -48,7 +48,7 @@ impl Executor {
         progress: impl FnMut(u64),
     ) -> Result<Executor> {
         if gpu.is_cpu_executor() {
-            return Ok(Executor::Cpu(CpuPlan::new(plan)?.with_states(states)));
+            return Ok(Executor::Cpu(CpuPlan::with_store(plan, store)?.with_states(states)));
         }
         let choice = VariantChoice::Best;
         Ok(Executor::Gpu(GpuPlan::with_states(gpu, plan, store, states, choice, progress).await?))

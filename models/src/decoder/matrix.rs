@@ -9,7 +9,7 @@ use lampyris_engine::weights::{Dtype, Storage, TensorFile};
 
 /// How the rows of a matrix come from tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rows {
+pub(crate) enum Rows {
     /// One tensor's after another's.
     Stacked,
     /// The first half of them all are gates of the second, in panels of 16 and 16.
@@ -18,26 +18,26 @@ pub(super) enum Rows {
 
 /// Rows of one tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     /// The tensor.
-    pub(super) tensor: String,
+    pub(crate) tensor: String,
     /// Its rows.
-    pub(super) rows: usize,
+    pub(crate) rows: usize,
     /// The size of heads whose two halves the file interleaves, row by row.
-    pub(super) interleaved: Option<usize>,
+    pub(crate) interleaved: Option<usize>,
 }
 
 /// A matrix of the network: some tensors `[rows, columns]` of the file.
 #[derive(Debug, Clone)]
-pub(super) struct Matrix {
+pub(crate) struct Matrix {
     /// Its name in plans.
-    pub(super) name: String,
+    pub(crate) name: String,
     /// Where its rows come from.
-    pub(super) pieces: Vec<Piece>,
+    pub(crate) pieces: Vec<Piece>,
     /// Its columns.
-    pub(super) columns: usize,
+    pub(crate) columns: usize,
     /// How they are put together.
-    pub(super) rows: Rows,
+    pub(crate) rows: Rows,
 }
 
 /// The scheme that holds exactly what the file stores; f32 holds what has no scheme of its own.
@@ -51,8 +51,15 @@ fn scheme_of(storage: Storage) -> Scheme {
 }
 
 impl Matrix {
+    /// The rows of some tensors, one after another: `(tensor, rows)`.
+    pub(crate) fn stacked(name: impl Into<String>, tensors: Vec<(String, usize)>, columns: usize) -> Matrix {
+        let piece = |(tensor, rows)| Piece { tensor, rows, interleaved: None };
+        let pieces = tensors.into_iter().map(piece).collect();
+        Matrix { name: name.into(), pieces, columns, rows: Rows::Stacked }
+    }
+
     /// How the matrix is stored: as its tensors are if they agree, and else in f32, which holds all of them exactly.
-    pub(super) fn scheme(&self, file: &TensorFile) -> Scheme {
+    pub(crate) fn scheme(&self, file: &TensorFile) -> Scheme {
         let stored = |piece: &Piece| file.get(&piece.tensor).map_or(Scheme::F32, |tensor| scheme_of(tensor.storage));
         let mut schemes = self.pieces.iter().map(stored);
         let first = schemes.next().unwrap_or(Scheme::F32);
@@ -64,7 +71,7 @@ impl Matrix {
     }
 
     /// Rows, those that pad a panel of gates included.
-    pub(super) fn height(&self) -> usize {
+    pub(crate) fn height(&self) -> usize {
         match self.rows {
             Rows::Stacked => self.total(),
             Rows::Gated => Dense::gated_rows(self.total() / 2),
@@ -72,7 +79,7 @@ impl Matrix {
     }
 
     /// Where row `row` of piece `at` goes.
-    pub(super) fn place(&self, at: usize, row: usize) -> usize {
+    pub(crate) fn place(&self, at: usize, row: usize) -> usize {
         let row = match self.pieces[at].interleaved {
             Some(head) => row / head * head + row % 2 * (head / 2) + row % head / 2,
             None => row,
@@ -87,7 +94,7 @@ impl Matrix {
     }
 
     /// The panel that `desc` says, from the file.
-    pub(super) fn tensor(&self, file: &TensorFile, desc: &Desc) -> Result<HostTensor, String> {
+    pub(crate) fn tensor(&self, file: &TensorFile, desc: &Desc) -> Result<HostTensor, String> {
         let Format::Panel(code) = desc.format else { return Err(format!("{desc} is no panel")) };
         let mut tensor = HostTensor::zeros(desc.clone());
         let scheme = self.scheme(file);

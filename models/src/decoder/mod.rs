@@ -6,7 +6,7 @@
 mod config;
 mod config_gguf;
 mod keep;
-mod matrix;
+pub(crate) mod matrix;
 mod model;
 mod names;
 mod network;

@@ -24,11 +24,13 @@ pub enum Unit {
     GeluTanh,
     /// `v / 2 (1 + erf(v / sqrt(2)))` (Hendrycks and Gimpel 2016)
     Gelu,
+    /// `max(v, 0)`
+    Relu,
 }
 
 impl Unit {
     /// Every unit.
-    pub const ALL: [Unit; 4] = [Unit::Linear, Unit::Silu, Unit::GeluTanh, Unit::Gelu];
+    pub const ALL: [Unit; 5] = [Unit::Linear, Unit::Silu, Unit::GeluTanh, Unit::Gelu, Unit::Relu];
 
     /// The name in plans.
     pub fn label(self) -> &'static str {
@@ -37,6 +39,7 @@ impl Unit {
             Unit::Silu => "silu",
             Unit::GeluTanh => "gelu_tanh",
             Unit::Gelu => "gelu",
+            Unit::Relu => "relu",
         }
     }
 
@@ -46,6 +49,7 @@ impl Unit {
             Unit::Silu => v / (1.0 + (-v).exp()),
             Unit::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh()),
             Unit::Gelu => 0.5 * v * (1.0 + erf(v / std::f64::consts::SQRT_2)),
+            Unit::Relu => v.max(0.0),
         }
     }
 }
@@ -272,7 +276,7 @@ impl Kernel for Dense {
     fn tolerance(&self, call: &Call<'_>) -> Tolerance {
         let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative;
         let unit = match self.unit {
-            Unit::Linear => 0.0,
+            Unit::Linear | Unit::Relu => 0.0,
             Unit::Silu | Unit::GeluTanh => 12.0 * f64::from(f32::EPSILON),
             Unit::Gelu => 12.0 * f64::from(f32::EPSILON) + 3.0e-7,
         };

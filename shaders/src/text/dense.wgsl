@@ -29,7 +29,7 @@ struct Params {
     blocks: u32,
     // 1: x is divided by its root mean square and multiplied by gain; 2: a bias is added; 4: a residual is added; 8: glu
     flags: u32,
-    // 0: none, 1: SiLU, 2: GELU by tanh, 3: GELU by the error function
+    // 0: none, 1: SiLU, 2: GELU by tanh, 3: GELU by the error function, 4: ReLU
     activation: u32,
     // added to the mean square
     epsilon: f32,
@@ -66,6 +66,7 @@ fn activate(v: f32) -> f32 {
             return 0.5 * v * (1.0 + tanh(inner));
         }
         case 3u: { return 0.5 * v * (1.0 + error_function(v * 0.7071067811865476)); }
+        case 4u: { return max(v, 0.0); }
         default: { return v; }
     }
 }

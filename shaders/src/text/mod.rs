@@ -5,13 +5,18 @@ crate::kernels! {
     dense,
     embed,
     norm,
+    place_norm,
     rope_store,
     sample,
+    span_attention,
+    span_pool,
 }
 
 mod scheme;
+mod spans;
 
 pub use scheme::Scheme;
+pub use spans::{SPAN_WORDS, spans_desc, spans_of_rows, spans_of_sequences};
 
 /// The storage of keys and values, in words.
 const CACHES: &str = "f32, f16 or scaled-i8";
