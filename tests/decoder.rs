@@ -5,10 +5,9 @@
 
 mod support;
 
-use lampyris::engine::kernels::Noise;
-use lampyris::engine::weights::{TensorFile, Weights};
 use lampyris::models::decoder::{Decoder, DecoderFiles, Head, PlanRequest, Session};
 use lampyris::{Error, Gpu};
+use support::decoders::noise;
 use support::{devices, relative};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -17,40 +16,7 @@ const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate
 
 /// Every tensor of [`CONFIG`]'s network but those that `left_out` names, filled with noise.
 fn files(left_out: &[&str]) -> DecoderFiles {
-    let mut tensors =
-        vec![("model.embed_tokens.weight".to_owned(), vec![61, 24]), ("model.norm.weight".to_owned(), vec![24])];
-    for layer in 0..2 {
-        for (name, shape) in [
-            ("input_layernorm", vec![24]),
-            ("self_attn.q_proj", vec![48, 24]),
-            ("self_attn.k_proj", vec![24, 24]),
-            ("self_attn.v_proj", vec![24, 24]),
-            ("self_attn.q_norm", vec![12]),
-            ("self_attn.k_norm", vec![12]),
-            ("self_attn.o_proj", vec![24, 48]),
-            ("post_attention_layernorm", vec![24]),
-            ("mlp.gate_proj", vec![20, 24]),
-            ("mlp.up_proj", vec![20, 24]),
-            ("mlp.down_proj", vec![24, 20]),
-        ] {
-            tensors.push((format!("model.layers.{layer}.{name}.weight"), shape));
-        }
-    }
-    tensors.retain(|(name, _)| !left_out.iter().any(|part| name.contains(part)));
-    let (mut header, mut data, mut noise) = (serde_json::Map::new(), Vec::new(), Noise::new(7));
-    for (name, shape) in tensors {
-        let start = data.len();
-        // Wide enough that neither softmax nor gates are flat.
-        data.extend((0..shape.iter().product()).flat_map(|_| noise.real(-0.6, 0.6).to_le_bytes()));
-        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]});
-        header.insert(name, entry);
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    let mut file = (header.len() as u64).to_le_bytes().to_vec();
-    file.extend(header);
-    file.extend(data);
-    let weights = TensorFile::from(Weights::from_bytes("noise", file).unwrap());
-    DecoderFiles { weights, config: Some(CONFIG.as_bytes().to_vec()) }
+    noise(CONFIG, &[], left_out)
 }
 
 fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 pub mod bent;
+pub mod decoders;
+pub mod golden;
 pub mod host;
 pub mod photos;
 #[cfg(target_os = "linux")]

@@ -4,8 +4,10 @@ crate::kernels! {
     attention,
     dense,
     embed,
+    experts,
     norm,
     rope_store,
+    route,
     sample,
 }
 
