@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::{Tensors, devices, full_tier, material, relative};
 
 /// Models whose weights lie in a folder of that name.
-const MODELS: [&str; 15] = [
+const MODELS: [&str; 17] = [
     "gemma2",
     "gemma3",
     "gemma3-scaled",
@@ -25,6 +25,8 @@ const MODELS: [&str; 15] = [
     "qwen2",
     "qwen2-yarn",
     "qwen3",
+    "qwen3-moe",
+    "qwen3-moe-mixed",
     "smollm2",
 ];
 

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+mod support;
+
 use lampyris::Source;
 use lampyris::engine::Plan;
 use lampyris::engine::plan::Place;
@@ -71,21 +73,7 @@ fn plans() -> Vec<(&'static str, Plan)> {
 
 #[test]
 fn the_plans_are_the_recorded_ones() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let update = std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1");
-    let mut changed = Vec::new();
-    for (name, plan) in plans() {
-        let path = folder.join(format!("{name}.plan.txt"));
-        let (found, recorded) = (plan.to_string(), std::fs::read_to_string(&path).unwrap_or_default());
-        if update {
-            std::fs::write(&path, &found).unwrap();
-        } else if found != recorded {
-            let differs = found.lines().zip(recorded.lines()).find(|(a, b)| a != b);
-            let (now, then) = differs.unwrap_or(("as many lines as it has", "another number of lines"));
-            changed.push(format!("{name}\n  was {then}\n  is  {now}"));
-        }
-    }
-    assert!(changed.is_empty(), "UPDATE_GOLDEN=1 records these anew, if they are meant:\n{}", changed.join("\n"));
+    support::golden::check(plans().iter().map(|(name, plan)| (*name, plan)));
 }
 
 /// Every convolution is one dispatch and so is every squeeze-excite, the pool, a layer of the head, the softmax; activations,

@@ -4,12 +4,20 @@
 
 mod support;
 
-use lampyris::models::decoder::{CacheFormat, Decoder, Session, SessionOptions};
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Session, SessionOptions};
 use lampyris::{Error, Gpu};
-use support::noise::decoder;
+use support::decoders::noise;
 use support::{devices, relative};
 
 const FORMATS: [CacheFormat; 3] = [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8];
+
+/// A network of noise with heads of `head` columns.
+fn files(head: usize, vocabulary: usize) -> DecoderFiles {
+    let config = serde_json::json!({"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head, "vocab_size": vocabulary,
+        "max_position_embeddings": 128, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true});
+    noise(&config.to_string(), &[], &[])
+}
 
 /// A text of 71 tokens: more than two chunks of a prompt.
 fn text() -> Vec<u32> {
@@ -17,7 +25,7 @@ fn text() -> Vec<u32> {
 }
 
 fn model(gpu: &Gpu) -> Decoder {
-    Decoder::new(gpu, decoder(16, 7, &[])).unwrap()
+    Decoder::new(gpu, files(16, 61)).unwrap()
 }
 
 fn session(gpu: &Gpu, cache: CacheFormat, text: &[u32]) -> Session {
@@ -77,17 +85,17 @@ fn a_session_that_was_kept_goes_on_as_if_nothing_had_been() {
 fn what_was_kept_of_something_else_is_refused() {
     let gpu = Gpu::cpu_executor();
     let saved = gpu.block_on(session(&gpu, CacheFormat::Q8, &text()).save()).unwrap();
-    let restore = |head: usize, seed: u64, saved: &[u8], context: Option<usize>| {
-        let model = Decoder::new(&gpu, decoder(head, seed, &[])).unwrap();
+    let restore = |head: usize, vocabulary: usize, saved: &[u8], context: Option<usize>| {
+        let model = Decoder::new(&gpu, files(head, vocabulary)).unwrap();
         gpu.block_on(model.restore(saved, context)).map(|_| ()).unwrap_err()
     };
-    assert!(matches!(restore(16, 7, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
-    assert!(matches!(restore(16, 7, &saved, Some(1000)), Error::Context { .. }));
+    assert!(matches!(restore(16, 61, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
+    assert!(matches!(restore(16, 61, &saved, Some(1000)), Error::Context { .. }));
     for (error, named) in [
-        (restore(16, 8, &saved, None), "another model"),
-        (restore(24, 7, &saved, None), "keys"),
-        (restore(16, 7, &saved[..saved.len() - 1], None), "a saved session"),
-        (restore(16, 7, &[], None), "a saved session"),
+        (restore(16, 62, &saved, None), "another model"),
+        (restore(24, 61, &saved, None), "keys"),
+        (restore(16, 61, &saved[..saved.len() - 1], None), "a saved session"),
+        (restore(16, 61, &[], None), "a saved session"),
     ] {
         let said = error.to_string();
         assert!(
@@ -139,7 +147,7 @@ fn a_cache_in_fewer_bits_is_smaller_and_near_the_exact_one() {
 #[test]
 fn heads_that_do_not_go_into_bytes_are_refused_with_the_way_out() {
     let gpu = Gpu::cpu_executor();
-    let model = Decoder::new(&gpu, decoder(12, 7, &[])).unwrap();
+    let model = Decoder::new(&gpu, files(12, 61)).unwrap();
     let error = gpu.block_on(model.session(SessionOptions::default().cache(CacheFormat::Q8))).unwrap_err().to_string();
     for part in ["heads of 12 columns", "use f16"] {
         assert!(error.contains(part), "{part} is not in: {error}");

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 pub mod bent;
+pub mod decoders;
+pub mod golden;
 pub mod host;
-pub mod noise;
 pub mod photos;
 #[cfg(target_os = "linux")]
 pub mod tracer;

@@ -3,7 +3,23 @@
 use super::Rope;
 use crate::json::{self, Object};
 use crate::{Error, Result};
-use lampyris_engine::kernels::text::{Attention, Unit};
+use lampyris_engine::kernels::text::{Attention, Route, Unit};
+
+/// Layers whose gated units are many small blocks, the experts, of which each token meets a few.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Mixture {
+    /// Experts of a layer.
+    pub experts: usize,
+    /// Experts that a token meets.
+    pub chosen: usize,
+    /// Gated units of an expert.
+    pub width: usize,
+    /// The shares of the chosen experts are divided by their sum.
+    pub renormalized: bool,
+    /// Which layers have experts; the others have gated units as without a mixture.
+    pub layers: Vec<bool>,
+}
 
 /// A decoder of the Llama family, complete.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,8 +29,10 @@ pub struct DecoderConfig {
     pub model_type: String,
     /// Columns of the residual stream.
     pub hidden: usize,
-    /// Gated units of a layer.
+    /// Gated units of a layer without experts.
     pub intermediate: usize,
+    /// The experts, when there are any.
+    pub mixture: Option<Mixture>,
     /// Layers.
     pub layers: usize,
     /// Heads of queries.
@@ -82,11 +100,11 @@ impl DecoderConfig {
         let map = json::parse(file, bytes)?;
         let top = Object::top(file, &map);
         let model_type = top.text("model_type")?.unwrap_or("llama").to_owned();
-        const KNOWN: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi3"];
+        const KNOWN: [&str; 8] = ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3"];
         if !KNOWN.contains(&model_type.as_str()) {
             let found = model_type;
             let (file, key) = (file.to_owned(), "model_type".to_owned());
-            let instead = "known are llama, mistral, qwen2, qwen3, gemma2, gemma3_text and phi3";
+            let instead = "known are llama, mistral, qwen2, qwen3, qwen3_moe, gemma2, gemma3_text and phi3";
             return Err(Error::Unsupported { file, key, found, instead });
         }
         let needed = |key: &str| -> Result<usize> {
@@ -138,6 +156,7 @@ impl DecoderConfig {
         Ok(DecoderConfig {
             hidden,
             intermediate: needed("intermediate_size")?,
+            mixture: if model_type == "qwen3_moe" { Some(mixture(top, layers)?) } else { None },
             layers,
             query_heads,
             key_heads,
@@ -152,7 +171,7 @@ impl DecoderConfig {
             qkv_bias: bias || model_type == "qwen2",
             output_bias: bias,
             mlp_bias: flag("mlp_bias", false)?,
-            head_norm: ["qwen3", "gemma3_text"].contains(&model_type.as_str()),
+            head_norm: ["qwen3", "qwen3_moe", "gemma3_text"].contains(&model_type.as_str()),
             post_norm: gemma,
             gain_offset: if gemma { 1.0 } else { 0.0 },
             embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
@@ -165,6 +184,33 @@ impl DecoderConfig {
             model_type,
         })
     }
+}
+
+/// The experts of Qwen3's sparse models: all layers have them but those that `mlp_only_layers` names and those that
+/// `decoder_sparse_step` passes over.
+fn mixture(top: Object<'_>, layers: usize) -> Result<Mixture> {
+    let needed = |key: &str, most: u64, expected: &'static str| -> Result<usize> {
+        let value = top.count(key, |v| (1..=most).contains(&v), expected)?;
+        value.map(|v| v as usize).ok_or_else(|| top.wrong(key, &serde_json::Value::Null, expected))
+    };
+    let experts = needed("num_experts", Route::MAX_EXPERTS as u64, "a whole number from 1 to 1024")?;
+    let most = Route::MAX_CHOSEN.min(experts) as u64;
+    let chosen = needed("num_experts_per_tok", most, "a whole number from 1 to num_experts, at most 64")?;
+    let width = needed("moe_intermediate_size", MOST, "a whole number from 1 to 16777216")?;
+    if top.flag("use_sliding_window")? == Some(true) {
+        return Err(top.unsupported("use_sliding_window", &true.into(), "qwen3_moe is known without windows"));
+    }
+    let step = top.count("decoder_sparse_step", sane, "a whole number from 1 to 16777216")?.unwrap_or(1) as usize;
+    let mut sparse: Vec<bool> = (1..=layers).map(|layer| layer.is_multiple_of(step)).collect();
+    if let Some(value) = top.get("mlp_only_layers") {
+        let wrong = || top.wrong("mlp_only_layers", value, "a list of layers, counted from 0");
+        for layer in value.as_array().ok_or_else(wrong)? {
+            let place = layer.as_u64().and_then(|layer| sparse.get_mut(usize::try_from(layer).ok()?));
+            *place.ok_or_else(wrong)? = false;
+        }
+    }
+    let renormalized = top.flag("norm_topk_prob")?.unwrap_or(false);
+    Ok(Mixture { experts, chosen, width, renormalized, layers: sparse })
 }
 
 /// Which layers see a window only: those that `layer_types` names, or those that the model type is known for.
@@ -281,6 +327,43 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!((config.key_heads, config.head, config.tied), (8, 8, false));
         assert_eq!(config.rope, Rope::Plain { theta: 1e4 });
+    }
+
+    const SPARSE: &str = r#", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24"#;
+
+    fn read_sparse(more: &str) -> Result<DecoderConfig> {
+        let text = format!("{SMALL}{more}}}").replace("llama", "qwen3_moe");
+        DecoderConfig::read("config.json", text.as_bytes())
+    }
+
+    #[test]
+    fn layers_have_experts_but_those_that_the_file_leaves_out() {
+        let layers = |more: &str| read_sparse(&format!("{SPARSE}{more}")).unwrap().mixture.unwrap().layers;
+        assert_eq!(layers(""), [true; 5]);
+        assert_eq!(layers(r#", "decoder_sparse_step": 2"#), [false, true, false, true, false]);
+        let more = r#", "decoder_sparse_step": 2, "mlp_only_layers": [1, 2]"#;
+        assert_eq!(layers(more), [false, false, false, true, false]);
+        let mixture = read_sparse(SPARSE).unwrap().mixture.unwrap();
+        assert_eq!((mixture.experts, mixture.chosen, mixture.width, mixture.renormalized), (4, 2, 24, false));
+        assert_eq!(read(SPARSE).unwrap().mixture, None);
+    }
+
+    #[test]
+    fn what_is_wrong_with_experts_is_named() {
+        for (more, named) in [
+            ("", "num_experts"),
+            (r#", "num_experts": 1025"#, "num_experts"),
+            (r#", "num_experts": 4, "num_experts_per_tok": 5"#, "num_experts_per_tok"),
+            (r#", "num_experts": 4, "num_experts_per_tok": 2"#, "moe_intermediate_size"),
+            (&format!(r#"{SPARSE}, "mlp_only_layers": [5]"#), "mlp_only_layers"),
+            (&format!(r#"{SPARSE}, "mlp_only_layers": 1"#), "mlp_only_layers"),
+            (&format!(r#"{SPARSE}, "decoder_sparse_step": 0"#), "decoder_sparse_step"),
+            (&format!(r#"{SPARSE}, "norm_topk_prob": 1"#), "norm_topk_prob"),
+            (&format!(r#"{SPARSE}, "use_sliding_window": true"#), "use_sliding_window"),
+        ] {
+            let error = read_sparse(more).unwrap_err().to_string();
+            assert!(error.contains(&format!("`{named}`")) && error.contains("config.json"), "{error}");
+        }
     }
 
     #[test]

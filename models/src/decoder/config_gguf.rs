@@ -1,9 +1,9 @@
 //! What the metadata of a GGUF file says of a decoder.
 
-use super::{DecoderConfig, Rope};
+use super::{DecoderConfig, Mixture, Rope};
 use crate::error::shown;
 use crate::{Error, Result};
-use lampyris_engine::kernels::text::{Attention, Unit};
+use lampyris_engine::kernels::text::{Attention, Route, Unit};
 use lampyris_engine::weights::gguf::{Gguf, Value};
 
 /// The metadata of one file, its keys below the architecture's name.
@@ -44,6 +44,27 @@ impl Metadata<'_> {
     fn number(&self, key: &str) -> Result<Option<f64>> {
         let read = |value: Value<'_>| value.number().filter(|v| *v > 0.0 && *v < 1e12);
         self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, "a number above 0"))).transpose()
+    }
+
+    /// The experts of a layer; a layer with gates of its own has none.
+    fn mixture(&self, layers: usize) -> Result<Mixture> {
+        let experts = self.needed("expert_count")?;
+        if experts > Route::MAX_EXPERTS {
+            return Err(self.wrong("expert_count", "a whole number from 1 to 1024"));
+        }
+        let chosen = self.needed("expert_used_count")?;
+        if chosen > Route::MAX_CHOSEN.min(experts) {
+            return Err(self.wrong("expert_used_count", "a whole number from 1 to expert_count, at most 64"));
+        }
+        if let Some(factor) = self.number("expert_weights_scale")?.filter(|factor| *factor != 1.0) {
+            let (key, found) = (format!("{}.expert_weights_scale", self.architecture), factor.to_string());
+            return Err(self.unsupported(&key, &found, "shares of experts are known as they are"));
+        }
+        let dense = |layer: usize| self.gguf.get(&format!("blk.{layer}.ffn_gate.weight")).is_some();
+        let layers = (0..layers).map(|layer| !dense(layer)).collect();
+        let width = self.needed("expert_feed_forward_length")?;
+        // This architecture always divides the shares by their sum.
+        Ok(Mixture { experts, chosen, width, renormalized: true, layers })
     }
 
     fn rows(&self, tensor: &str) -> Option<&[usize]> {
@@ -107,12 +128,14 @@ impl DecoderConfig {
             _ => "",
         };
         let of = Metadata { gguf, architecture };
-        if !["llama", "qwen2", "qwen3", "gemma2", "gemma3", "phi3"].contains(&architecture) {
-            let instead = "known are llama, qwen2, qwen3, gemma2, gemma3 and phi3";
+        if !["llama", "qwen2", "qwen3", "qwen3moe", "gemma2", "gemma3", "phi3"].contains(&architecture) {
+            let instead = "known are llama, qwen2, qwen3, qwen3moe, gemma2, gemma3 and phi3";
             return Err(of.unsupported("general.architecture", architecture, instead));
         }
-        if of.size("expert_count")?.is_some_and(|experts| experts > 1) {
-            return Err(of.unsupported("expert_count", "more than one", "mixtures of experts are not known"));
+        let sparse = architecture == "qwen3moe";
+        if !sparse && of.size("expert_count")?.is_some_and(|experts| experts > 1) {
+            let key = format!("{architecture}.expert_count");
+            return Err(of.unsupported(&key, "more than one", "mixtures of experts are known as qwen3moe"));
         }
         let (hidden, query_heads) = (of.needed("embedding_length")?, of.needed("attention.head_count")?);
         let key_heads = of.size("attention.head_count_kv")?.unwrap_or(query_heads);
@@ -142,6 +165,7 @@ impl DecoderConfig {
             model_type: architecture.to_owned(),
             hidden,
             intermediate: of.needed("feed_forward_length")?,
+            mixture: if sparse { Some(of.mixture(layers)?) } else { None },
             layers,
             query_heads,
             key_heads,

@@ -21,7 +21,9 @@ pub(crate) enum Rows {
 pub(crate) struct Piece {
     /// The tensor.
     pub(crate) tensor: String,
-    /// Its rows.
+    /// The first of its rows that belong to the piece.
+    pub(crate) first: usize,
+    /// How many do.
     pub(crate) rows: usize,
     /// The size of heads whose two halves the file interleaves, row by row.
     pub(crate) interleaved: Option<usize>,
@@ -38,6 +40,8 @@ pub(crate) struct Matrix {
     pub(crate) columns: usize,
     /// How they are put together.
     pub(crate) rows: Rows,
+    /// Where it is a stack of matrices with panels of their own: how many, each of as many pieces.
+    pub(crate) stack: Option<usize>,
 }
 
 /// The scheme that holds exactly what the file stores; f32 holds what has no scheme of its own.
@@ -53,9 +57,9 @@ fn scheme_of(storage: Storage) -> Scheme {
 impl Matrix {
     /// The rows of some tensors, one after another: `(tensor, rows)`.
     pub(crate) fn stacked(name: impl Into<String>, tensors: Vec<(String, usize)>, columns: usize) -> Matrix {
-        let piece = |(tensor, rows)| Piece { tensor, rows, interleaved: None };
+        let piece = |(tensor, rows)| Piece { tensor, first: 0, rows, interleaved: None };
         let pieces = tensors.into_iter().map(piece).collect();
-        Matrix { name: name.into(), pieces, columns, rows: Rows::Stacked }
+        Matrix { name: name.into(), pieces, columns, rows: Rows::Stacked, stack: None }
     }
 
     /// How the matrix is stored: as its tensors are if they agree, and else in f32, which holds all of them exactly.
@@ -66,16 +70,23 @@ impl Matrix {
         if schemes.all(|other| other == first) { first } else { Scheme::F32 }
     }
 
-    fn total(&self) -> usize {
-        self.pieces.iter().map(|piece| piece.rows).sum()
+    /// The pieces of each matrix of the stack, or all of them.
+    fn share(&self) -> usize {
+        self.pieces.len() / self.stack.unwrap_or(1)
     }
 
-    /// Rows, those that pad a panel of gates included.
+    /// Rows of each matrix of the stack, or of the one.
+    fn total(&self) -> usize {
+        self.pieces[..self.share()].iter().map(|piece| piece.rows).sum()
+    }
+
+    /// Rows, those that pad a panel of gates and each matrix of a stack included.
     pub(crate) fn height(&self) -> usize {
-        match self.rows {
+        let rows = match self.rows {
             Rows::Stacked => self.total(),
             Rows::Gated => Dense::gated_rows(self.total() / 2),
-        }
+        };
+        self.stack.map_or(rows, |count| count * rows.next_multiple_of(panel::ROWS))
     }
 
     /// Where row `row` of piece `at` goes.
@@ -84,9 +95,11 @@ impl Matrix {
             Some(head) => row / head * head + row % 2 * (head / 2) + row % head / 2,
             None => row,
         };
+        let (before, at) = (at / self.share(), at % self.share());
         let row = self.pieces[..at].iter().map(|piece| piece.rows).sum::<usize>() + row;
         let width = self.total() / 2;
-        match self.rows {
+        let start = before * (self.height() / self.stack.unwrap_or(1));
+        start + match self.rows {
             Rows::Stacked => row,
             Rows::Gated if row < width => Dense::gate_row(row),
             Rows::Gated => Dense::gate_row(row - width) + 16,
@@ -104,7 +117,7 @@ impl Matrix {
                 _ => None,
             };
             for row in 0..piece.rows {
-                let place = self.place(at, row);
+                let (place, row) = (self.place(at, row), piece.first + row);
                 let fail = |error: lampyris_engine::weights::WeightsError| error.to_string();
                 match format {
                     None => {

@@ -16,7 +16,7 @@ mod session;
 mod unpack;
 mod weights;
 
-pub use config::DecoderConfig;
+pub use config::{DecoderConfig, Mixture};
 pub use model::{Decoder, DecoderFiles};
 pub use network::{Head, PlanRequest};
 pub use options::{CacheFormat, SessionOptions};

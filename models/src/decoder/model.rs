@@ -96,7 +96,9 @@ impl Decoder {
         if let Some(plan) = plans().get(&request) {
             return Ok(plan.clone());
         }
-        let plan = Arc::new(network::plan(&self.inner.tensors, request)?);
+        let caps = self.inner.gpu.caps();
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        let plan = Arc::new(network::plan(&self.inner.tensors, request, limit)?);
         plans().insert(request, plan.clone());
         Ok(plan)
     }

@@ -21,6 +21,8 @@ pub(super) enum Part {
     FusedUnits,
     /// Weights of the units' projection.
     Down,
+    /// Weights of what chooses among experts.
+    Router,
     /// Gains of the query heads' norm.
     QueryNorm,
     /// Gains of the key heads' norm.
@@ -72,6 +74,16 @@ impl Naming {
         }
     }
 
+    /// The tensor with the gates, units or projection of an expert, and how many experts' rows precede its own there: Hugging Face
+    /// has a tensor for each expert, GGUF one `[experts, rows, columns]` for all of a layer.
+    pub(super) fn of_expert(self, layer: usize, part: Part, expert: usize) -> (String, usize) {
+        let name = self.of(layer, part);
+        match self {
+            Naming::HuggingFace { .. } => (name.replace(".mlp.", &format!(".mlp.experts.{expert}.")), 0),
+            Naming::Gguf => (name.replace(".weight", "_exps.weight"), expert),
+        }
+    }
+
     /// A tensor of a layer.
     pub(super) fn of(self, layer: usize, part: Part) -> String {
         match self {
@@ -86,6 +98,7 @@ impl Naming {
                     Part::Up => "mlp.up_proj",
                     Part::FusedUnits => "mlp.gate_up_proj",
                     Part::Down => "mlp.down_proj",
+                    Part::Router => "mlp.gate",
                     Part::QueryNorm => "self_attn.q_norm",
                     Part::KeyNorm => "self_attn.k_norm",
                     Part::AttentionNorm => "input_layernorm",
@@ -105,6 +118,7 @@ impl Naming {
                     Part::Gate => "ffn_gate",
                     Part::Up | Part::FusedUnits => "ffn_up",
                     Part::Down => "ffn_down",
+                    Part::Router => "ffn_gate_inp",
                     Part::QueryNorm => "attn_q_norm",
                     Part::KeyNorm => "attn_k_norm",
                     Part::AttentionNorm => "attn_norm",

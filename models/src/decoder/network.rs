@@ -4,10 +4,10 @@
 
 use super::matrix::Matrix;
 use super::names::Part;
-use super::weights::Tensors;
-use super::{CacheFormat, DecoderConfig};
+use super::weights::{Stack, Tensors};
+use super::{CacheFormat, DecoderConfig, Mixture};
 use crate::Result;
-use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, RopeStore, Sample};
+use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, Experts, RopeStore, Route, Sample, Way};
 use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
@@ -43,11 +43,11 @@ pub(super) const TOKENS: &str = "tokens";
 /// Name of the state that holds how many tokens are in the cache, and how many a run adds.
 pub(super) const CURSOR: &str = "cursor";
 
-/// The plan of a run.
+/// The plan of a run; the experts of a layer are split so that no tensor of theirs takes more than `limit` bytes.
 ///
 /// # Errors
 /// [`crate::Error::Engine`] when a kernel refuses a shape.
-pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
+pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Result<Plan> {
     let config = tensors.config();
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
@@ -58,7 +58,10 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
     let mut x = b.apply("embed", embed, &[&[tokens, cursor], &table[..]].concat())?;
     for layer in 0..config.layers {
         x = attention(b, tensors, request, layer, x)?;
-        x = units(b, tensors, layer, x)?;
+        x = match tensors.mixture(layer) {
+            Some(mixture) => experts(b, tensors, layer, mixture, x, limit)?,
+            None => units(b, tensors, layer, x)?,
+        };
     }
     if request.head != Head::None {
         let inputs = [vec![x], tensors.constants(b, &tensors.head()), vec![tensors.last_gain(b)]].concat();
@@ -130,6 +133,35 @@ fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> R
     project(b, tensors, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
+/// A layer's experts, those that are chosen for a token added to its row of `x`. (Shazeer et al. 2017; Qwen3 technical report 2025.)
+fn experts(
+    b: &mut PlanBuilder,
+    tensors: &Tensors,
+    layer: usize,
+    mixture: &Mixture,
+    x: TensorId,
+    limit: u64,
+) -> Result<TensorId> {
+    let config = tensors.config();
+    let (epsilon, unit) = (config.epsilon, config.unit);
+    let gain = tensors.gain(b, layer, Part::UnitsNorm);
+    let router = tensors.router(layer, mixture);
+    let inputs = [vec![x], tensors.constants(b, &router), vec![gain]].concat();
+    let logits = b.apply(router.name.as_str(), Dense { norm: Some(epsilon), ..Dense::default() }, &inputs)?;
+    let route = Route { chosen: mixture.chosen, renormalized: mixture.renormalized };
+    let routed = b.apply_all(format!("layers.{layer}.route"), route, &[logits])?;
+    let mut sum = x;
+    for Stack { first, count, gate_up, down } in tensors.stacks(layer, mixture, limit) {
+        let way = Way::In { width: mixture.width, unit, epsilon };
+        let inputs = [vec![x], tensors.constants(b, &gate_up), vec![routed[0], gain]].concat();
+        let units = b.apply(gate_up.name.as_str(), Experts { first, count, way }, &inputs)?;
+        let way = Way::Out { columns: config.hidden };
+        let inputs = [vec![units], tensors.constants(b, &down), routed.clone(), vec![sum]].concat();
+        sum = b.apply(down.name.as_str(), Experts { first, count, way }, &inputs)?;
+    }
+    Ok(sum)
+}
+
 /// What a block gives, back in the columns of the residual stream, normalized where the model does so, and added to it.
 fn project(
     b: &mut PlanBuilder,
@@ -159,4 +191,68 @@ fn turns(builder: &mut PlanBuilder, config: &DecoderConfig, context: usize, loca
     let made = desc.clone();
     let make: Maker = Arc::new(move || Ok(HostTensor::from_values(made.clone(), &rope.turns(context, head))));
     builder.constant(if local { "turns.local" } else { "turns" }, desc, make)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lampyris_engine::gpu::{ConstantStore, States};
+    use lampyris_engine::kernels::Noise;
+    use lampyris_engine::weights::{TensorFile, Weights};
+    use lampyris_engine::{Executor, Gpu};
+
+    const CONFIG: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 8, "intermediate_size": 4, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "head_dim": 4, "vocab_size": 11, "tie_word_embeddings": true, "num_experts": 5,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 4}"#;
+
+    fn noise() -> Tensors {
+        let mut shapes: Vec<(String, Vec<usize>)> =
+            vec![("model.embed_tokens".into(), vec![11, 8]), ("model.norm".into(), vec![8])];
+        let layer = |name: &str| format!("model.layers.0.{name}");
+        shapes.extend(["q", "k", "v", "o"].map(|part| (layer(&format!("self_attn.{part}_proj")), vec![8, 8])));
+        shapes.extend(["q", "k"].map(|part| (layer(&format!("self_attn.{part}_norm")), vec![4])));
+        shapes.extend(["input", "post_attention"].map(|part| (layer(&format!("{part}_layernorm")), vec![8])));
+        shapes.push((layer("mlp.gate"), vec![5, 8]));
+        for (part, shape) in [("gate", [4, 8]), ("up", [4, 8]), ("down", [8, 4])] {
+            shapes.extend((0..5).map(|e| (layer(&format!("mlp.experts.{e}.{part}_proj")), shape.to_vec())));
+        }
+        let (mut header, mut data, mut noise) = (serde_json::Map::new(), Vec::new(), Noise::new(5));
+        for (name, shape) in shapes {
+            let start = data.len();
+            data.extend((0..shape.iter().product()).flat_map(|_| noise.real(-1.0, 1.0).to_le_bytes()));
+            let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, data.len()] });
+            header.insert(format!("{name}.weight"), entry);
+        }
+        let header = serde_json::to_vec(&header).unwrap();
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        let weights = TensorFile::from(Weights::from_bytes("noise", file).unwrap());
+        Tensors::new(weights, DecoderConfig::read("config.json", CONFIG.as_bytes()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn experts_in_several_stacks_add_up_to_those_in_one() {
+        let (tensors, gpu) = (noise(), Gpu::cpu_executor());
+        let run = |limit: u64| {
+            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let stacks = plan.steps.iter().filter(|step| step.kernel.name() == "experts").count() / 2;
+            let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
+            states.write(TOKENS, 0, &[3, 1, 4, 1, 5, 9]).unwrap();
+            states.write(CURSOR, 0, &[0, 6]).unwrap();
+            let store = ConstantStore::new();
+            let executor = gpu.block_on(Executor::with_states(&gpu, plan, &store, &states, |_| ())).unwrap();
+            let logits = gpu.block_on(executor.run(&[])).unwrap()[0].values();
+            (stacks, logits)
+        };
+        // An expert's panel is 32 rows by 32 columns of four bytes.
+        let (one, expected) = run(5 * 4096);
+        assert_eq!(one, 1);
+        for (limit, stacks) in [(5 * 4096 - 1, 2), (2 * 4096, 3), (4096, 5), (1, 5)] {
+            let (found, logits) = run(limit);
+            assert_eq!(found, stacks, "{limit} bytes");
+            for (found, expected) in logits.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{limit} bytes: {found} for {expected}");
+            }
+        }
+    }
 }

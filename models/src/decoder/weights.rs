@@ -1,6 +1,6 @@
 //! A decoder's tensors: which the file must have, and the constants that plans make of them.
 
-use super::DecoderConfig;
+use super::{DecoderConfig, Mixture};
 use super::matrix::{Matrix, Piece, Rows};
 use super::names::{Naming, Part, bias_of};
 use crate::error::{Problem, Problems};
@@ -8,7 +8,39 @@ use crate::{Error, Result};
 use lampyris_engine::kernels::{Desc, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
 use lampyris_engine::weights::TensorFile;
+use std::ops::Range;
 use std::sync::Arc;
+
+/// The most tensors that a refusal counts.
+const MOST_PROBLEMS: usize = 1000;
+
+/// A run of a layer's experts whose matrices lie in one stack.
+#[derive(Debug, Clone)]
+pub(super) struct Stack {
+    /// The first expert.
+    pub(super) first: usize,
+    /// How many there are.
+    pub(super) count: usize,
+    /// Their gates and units.
+    pub(super) gate_up: Matrix,
+    /// Their projections.
+    pub(super) down: Matrix,
+}
+
+/// A piece that is all of a tensor.
+fn whole_tensor(tensor: String, rows: usize) -> Piece {
+    Piece { tensor, first: 0, rows, interleaved: None }
+}
+
+/// The tensors of a matrix with their shapes, and those of its bias.
+fn tensors_of(matrix: Matrix, bias: bool) -> Vec<(String, Vec<usize>)> {
+    let columns = matrix.columns;
+    let tensors = |piece: Piece| {
+        let bias = bias.then(|| (bias_of(&piece.tensor), vec![piece.rows]));
+        bias.into_iter().chain([(piece.tensor, vec![piece.rows, columns])])
+    };
+    matrix.pieces.into_iter().flat_map(tensors).collect()
+}
 
 /// A decoder's weights and what they are.
 #[derive(Debug, Clone)]
@@ -41,35 +73,46 @@ impl Tensors {
         &self.config
     }
 
-    /// Every tensor of the network with its shape.
-    fn expected(&self) -> Vec<(String, Vec<usize>)> {
+    /// Every tensor of the network with its shape. One after another: a configuration may speak of far more than a file holds.
+    fn expected(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let ends = [self.embedding(), self.head()].into_iter().flat_map(|matrix| tensors_of(matrix, false));
+        let last = (self.naming.last_norm().to_owned(), vec![self.config.hidden]);
+        ends.chain((0..self.config.layers).flat_map(|layer| self.expected_in(layer))).chain([last])
+    }
+
+    /// The tensors of a layer with their shapes.
+    fn expected_in(&self, layer: usize) -> Vec<(String, Vec<usize>)> {
         let c = &self.config;
-        let mut all: Vec<(String, Vec<usize>)> = Vec::new();
-        let mut matrix = |matrix: Matrix, bias: bool| {
-            for piece in matrix.pieces {
-                all.extend(bias.then(|| (bias_of(&piece.tensor), vec![piece.rows])));
-                all.push((piece.tensor, vec![piece.rows, matrix.columns]));
+        let mut all = tensors_of(self.qkv(layer), c.qkv_bias);
+        all.extend(tensors_of(self.output(layer), c.output_bias));
+        match self.mixture(layer) {
+            None => {
+                all.extend(tensors_of(self.gate_up(layer), c.mlp_bias));
+                all.extend(tensors_of(self.down(layer), c.mlp_bias));
             }
-        };
-        matrix(self.embedding(), false);
-        matrix(self.head(), false);
-        for layer in 0..c.layers {
-            matrix(self.qkv(layer), c.qkv_bias);
-            matrix(self.output(layer), c.output_bias);
-            matrix(self.gate_up(layer), c.mlp_bias);
-            matrix(self.down(layer), c.mlp_bias);
+            Some(mixture) => {
+                all.extend(tensors_of(self.router(layer, mixture), false));
+                let (gates, down) = ([mixture.width, c.hidden], [c.hidden, mixture.width]);
+                for (part, shape) in [(Part::Gate, gates), (Part::Up, gates), (Part::Down, down)] {
+                    let tensor = |expert: usize| self.naming.of_expert(layer, part, expert).0;
+                    match self.naming {
+                        Naming::HuggingFace { .. } => {
+                            all.extend((0..mixture.experts).map(|expert| (tensor(expert), shape.to_vec())));
+                        }
+                        Naming::Gguf => all.push((tensor(0), [&[mixture.experts], &shape[..]].concat())),
+                    }
+                }
+            }
         }
-        for layer in 0..c.layers {
-            let post = [Part::AfterAttention, Part::AfterUnits].into_iter().filter(|_| c.post_norm);
-            let norms = [Part::AttentionNorm, Part::UnitsNorm].into_iter().chain(post);
-            all.extend(norms.map(|norm| (self.naming.of(layer, norm), vec![c.hidden])));
-            let heads = [Part::QueryNorm, Part::KeyNorm].into_iter().filter(|_| c.head_norm);
-            all.extend(heads.map(|norm| (self.naming.of(layer, norm), vec![c.head])));
-        }
-        all.push((self.naming.last_norm().to_owned(), vec![c.hidden]));
+        let post = [Part::AfterAttention, Part::AfterUnits].into_iter().filter(|_| c.post_norm);
+        let norms = [Part::AttentionNorm, Part::UnitsNorm].into_iter().chain(post);
+        all.extend(norms.map(|norm| (self.naming.of(layer, norm), vec![c.hidden])));
+        let heads = [Part::QueryNorm, Part::KeyNorm].into_iter().filter(|_| c.head_norm);
+        all.extend(heads.map(|norm| (self.naming.of(layer, norm), vec![c.head])));
         all
     }
 
+    /// What is wrong with the tensors, up to [`MOST_PROBLEMS`].
     fn problems(&self) -> Vec<Problem> {
         let problem = |(name, shape): (String, Vec<usize>)| {
             let expected = shape.iter().copied().map(Some).collect();
@@ -79,7 +122,7 @@ impl Tensors {
                 None => Some(Problem::Missing { name, expected, or_batch_norm: None }),
             }
         };
-        self.expected().into_iter().filter_map(problem).collect()
+        self.expected().filter_map(problem).take(MOST_PROBLEMS).collect()
     }
 
     /// The table of embeddings.
@@ -102,18 +145,20 @@ impl Tensors {
         let interleaved = |part: Part| (c.interleaved && part != Part::Values).then_some(c.head);
         let piece = |(part, heads): (Part, usize)| Piece {
             tensor: self.naming.of(layer, part),
+            first: 0,
             rows: heads * c.head,
             interleaved: interleaved(part),
         };
         let pieces = match c.fused {
             true => vec![Piece {
                 tensor: self.naming.of(layer, Part::FusedAttention),
+                first: 0,
                 rows: (c.query_heads + 2 * c.key_heads) * c.head,
                 interleaved: None,
             }],
             false => heads.map(piece).to_vec(),
         };
-        Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked }
+        Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked, stack: None }
     }
 
     /// [`Tensors::qkv`] in parts that the file stores alike: all of it, or queries with keys and the values apart.
@@ -125,6 +170,7 @@ impl Tensors {
             pieces,
             columns: whole.columns,
             rows: Rows::Stacked,
+            stack: None,
         };
         let parts = [part("qk", vec![queries.clone(), keys.clone()]), part("v", vec![values.clone()])];
         let bytes = |matrices: &[Matrix]| -> u64 {
@@ -149,12 +195,12 @@ impl Tensors {
     /// Gates and units of a layer.
     pub(super) fn gate_up(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let piece = |part: Part, rows: usize| Piece { tensor: self.naming.of(layer, part), rows, interleaved: None };
+        let piece = |part: Part, rows: usize| whole_tensor(self.naming.of(layer, part), rows);
         let pieces = match c.fused {
             true => vec![piece(Part::FusedUnits, 2 * c.intermediate)],
             false => vec![piece(Part::Gate, c.intermediate), piece(Part::Up, c.intermediate)],
         };
-        Matrix { name: format!("layers.{layer}.gate_up"), pieces, columns: c.hidden, rows: Rows::Gated }
+        Matrix { name: format!("layers.{layer}.gate_up"), pieces, columns: c.hidden, rows: Rows::Gated, stack: None }
     }
 
     /// The projection of a layer's units.
@@ -164,8 +210,61 @@ impl Tensors {
     }
 
     fn whole(&self, name: &str, tensor: String, rows: usize, columns: usize) -> Matrix {
-        let pieces = vec![Piece { tensor, rows, interleaved: None }];
-        Matrix { name: name.to_owned(), pieces, columns, rows: Rows::Stacked }
+        let pieces = vec![whole_tensor(tensor, rows)];
+        Matrix { name: name.to_owned(), pieces, columns, rows: Rows::Stacked, stack: None }
+    }
+
+    /// What a layer's experts are, if it has any.
+    pub(super) fn mixture(&self, layer: usize) -> Option<&Mixture> {
+        let has = |mixture: &&Mixture| mixture.layers.get(layer).copied().unwrap_or(false);
+        self.config.mixture.as_ref().filter(has)
+    }
+
+    /// The matrix whose results choose a layer's experts.
+    pub(super) fn router(&self, layer: usize, mixture: &Mixture) -> Matrix {
+        let tensor = self.naming.of(layer, Part::Router);
+        self.whole(&format!("layers.{layer}.router"), tensor, mixture.experts, self.config.hidden)
+    }
+
+    /// The matrices of a layer's experts, in as few stacks as let no tensor take more than `limit` bytes, where one expert's do not.
+    pub(super) fn stacks(&self, layer: usize, mixture: &Mixture, limit: u64) -> Vec<Stack> {
+        let all = mixture.experts;
+        let whole = self.stack(layer, mixture, 0..all);
+        let descs = |m: &Matrix| m.scheme(&self.file).descs(m.height(), m.columns);
+        let tensors = [&whole.gate_up, &whole.down].into_iter().flat_map(descs);
+        let each = tensors.map(|desc| desc.bytes()).max().unwrap_or(0).div_ceil(all as u64).max(1);
+        let stacks = (all as u64).div_ceil((limit / each).max(1)) as usize;
+        if stacks == 1 {
+            return vec![whole];
+        }
+        let share = all.div_ceil(stacks);
+        (0..all).step_by(share).map(|first| self.stack(layer, mixture, first..all.min(first + share))).collect()
+    }
+
+    /// The matrices of some of a layer's experts.
+    fn stack(&self, layer: usize, mixture: &Mixture, experts: Range<usize>) -> Stack {
+        let hidden = self.config.hidden;
+        let piece = |expert: usize, part: Part, rows: usize| {
+            let (tensor, before) = self.naming.of_expert(layer, part, expert);
+            Piece { tensor, first: before * rows, rows, interleaved: None }
+        };
+        let gates = |expert: usize| [Part::Gate, Part::Up].map(|part| piece(expert, part, mixture.width));
+        let (first, count) = (experts.start, experts.len());
+        let run = if count == mixture.experts { String::new() } else { format!(".{first}-{}", experts.end - 1) };
+        let matrix = |name: &str, pieces: Vec<Piece>, columns: usize, rows: Rows| Matrix {
+            name: format!("layers.{layer}.experts{run}.{name}"),
+            pieces,
+            columns,
+            rows,
+            stack: Some(count),
+        };
+        let down = experts.clone().map(|expert| piece(expert, Part::Down, hidden)).collect();
+        Stack {
+            first,
+            count,
+            gate_up: matrix("gate_up", experts.flat_map(gates).collect(), hidden, Rows::Gated),
+            down: matrix("down", down, mixture.width, Rows::Stacked),
+        }
     }
 
     /// The tensors of a matrix, as constants of a plan.

@@ -43,7 +43,8 @@ impl Unit {
         }
     }
 
-    fn apply(self, v: f64) -> f64 {
+    /// The twin of `unit.wgsl`.
+    pub(super) fn apply(self, v: f64) -> f64 {
         match self {
             Unit::Linear => v,
             Unit::Silu => v / (1.0 + (-v).exp()),

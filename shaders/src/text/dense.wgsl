@@ -10,6 +10,7 @@
 //@ axis tokens = one(TM=1) | few(TM=4)
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
+# import "unit" as unit
 # set subgroups = path != "portable"
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]
@@ -50,26 +51,7 @@ ${ panel.bindings(scheme, 2) }
 // [m, n]
 @group(0) @binding(${ next + 3 }) var<storage, read_write> y: array<f32>;
 
-// erf(v), Abramowitz and Stegun 7.1.26.
-fn error_function(v: f32) -> f32 {
-    let t = 1.0 / (1.0 + 0.3275911 * abs(v));
-    let sum = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
-    return sign(v) * (1.0 - sum * exp(-v * v));
-}
-
-fn activate(v: f32) -> f32 {
-    switch params.activation {
-        case 1u: { return v / (1.0 + exp(-v)); }
-        case 2u: {
-            // The argument is bounded because tanh overflows on some drivers.
-            let inner = clamp(0.7978845608 * (v + 0.044715 * v * v * v), -20.0, 20.0);
-            return 0.5 * v * (1.0 + tanh(inner));
-        }
-        case 3u: { return 0.5 * v * (1.0 + error_function(v * 0.7071067811865476)); }
-        case 4u: { return max(v, 0.0); }
-        default: { return v; }
-    }
-}
+${ unit.functions() }
 
 // Bias, activation, residual and store of row `n` of the weights.
 fn finish(token: u32, n: u32, sum: f32) {

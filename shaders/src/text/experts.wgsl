@@ -1,0 +1,159 @@
+// The experts' matrices: for each token only those chosen for it are read, from a stack of the matrices of all experts in panels.
+//
+// Gated units: y[choice] = act(gate * norm(x)) * (up * norm(x)), a row for each expert chosen for a token. The way back:
+// y[token] = residual + the sum over the token's choices, in their order, of share * (w * x[choice]). An expert outside
+// `first .. first + count` lies in another stack and counts as zero.
+//
+// A workgroup owns a panel of 32 rows of one expert, or of all those chosen for a token one after another, and a row of y: 32 rows
+// of weights by 8 slices of the columns, added up in workgroup memory.
+//@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
+# import "panel" as panel
+# import "unit" as unit
+# set quantized = scheme not in ["f32", "f16", "bf16"]
+# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]
+# set split = scheme in ["q2_k", "q3_k", "q6_k"]
+# set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
+# set next = 2 + panel.tensors(scheme) | int
+
+struct Params {
+    // 1: gated units, 0: the way back
+    gated: u32,
+    // experts of a token, and those in fours
+    chosen: u32,
+    c4: u32,
+    // experts in the stack: the number of the first, and how many
+    first: u32,
+    count: u32,
+    // panels of an expert
+    panels: u32,
+    // columns of x
+    columns: u32,
+    // columns of x, and of y, in fours
+    k4: u32,
+    n4: u32,
+    // blocks of 32 columns
+    blocks: u32,
+    // 0: none, 1: SiLU, 2: GELU by tanh, 3: GELU by the error function
+    activation: u32,
+    // added to the mean square
+    epsilon: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// [m, k] for gated units, else [m, chosen, k]
+@group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
+${ panel.bindings(scheme, 2) }
+// [m, chosen], without padding
+@group(0) @binding(${ next }) var<storage, read> chosen: array<u32>;
+// gain [k] of the norm for gated units, else shares [m, chosen]
+@group(0) @binding(${ next + 1 }) var<storage, read> factors: array<vec4<f32>>;
+// [m, n]; bound to x for gated units
+@group(0) @binding(${ next + 2 }) var<storage, read> residual: array<f32>;
+// [m, chosen, n] for gated units, else [m, n]
+@group(0) @binding(${ next + 3 }) var<storage, read_write> y: array<f32>;
+
+${ unit.functions() }
+
+var<workgroup> partial: array<f32, 256>;
+var<workgroup> squares: array<f32, 8>;
+
+@compute @workgroup_size(32, 8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let row0 = local.x;
+    let k4 = params.k4;
+    let gated = params.gated != 0u;
+    let terms = select(params.chosen, 1u, gated);
+    var square = 0.0;
+    var total = vec4<f32>();
+    for (var term = 0u; term < terms; term++) {
+        let choice = group.y * terms + term;
+        // An expert below the first wraps to a large number.
+        let expert = chosen[choice] - params.first;
+        if expert < params.count {
+            let home = expert * params.panels + group.x;
+            let start = select(choice, choice / params.chosen, gated) * k4;
+            var sum0 = vec4<f32>();
+            for (var b = local.y; b < params.blocks; b += 8u) {
+                let block = home * params.blocks + b;
+# if wide
+                let wide = home * ((params.blocks + 7u) / 8u) + b / 8u;
+                let part = b % 8u;
+# endif
+# for j in range(8)
+                let place${ j } = min(b * 8u + ${ j }u, k4 - 1u);
+                var v_${ j } = select(vec4<f32>(), x[start + place${ j }], b * 8u + ${ j }u < k4);
+# endfor
+                if gated {
+# for j in range(8)
+                    square += dot(v_${ j }, v_${ j });
+                    v_${ j } *= factors[place${ j }];
+# endfor
+                }
+# if offset
+                let lower = (v_0 + v_1) + (v_2 + v_3);
+                let upper = (v_4 + v_5) + (v_6 + v_7);
+# endif
+${ panel.loads(scheme, "w", "block", "row0") }
+# if quantized
+${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
+                var part0 = w_0 * v_0;
+# for j in range(1, 4 if split else 8)
+                part0 += w_${ j } * v_${ j };
+# endfor
+                sum0 += d.x * part0;
+# if split
+                var rest0 = w_4 * v_4;
+# for j in range(5, 8)
+                rest0 += w_${ j } * v_${ j };
+# endfor
+                sum0 += d_rest.x * rest0;
+# endif
+# if offset
+# if split
+                sum0 += d.y * lower + d_rest.y * upper;
+# else
+                sum0 += d.y * (lower + upper);
+# endif
+# endif
+# else
+# for j in range(8)
+                sum0 += w_${ j } * v_${ j };
+# endfor
+# endif
+            }
+            if gated {
+                total = sum0;
+            } else {
+                total += factors[choice / params.chosen * params.c4 + term / 4u][term % 4u] * sum0;
+            }
+        }
+    }
+    partial[local.y * 32u + local.x] = (total.x + total.y) + (total.z + total.w);
+    if local.x == 0u {
+        squares[local.y] = square;
+    }
+    workgroupBarrier();
+    if local.y == 0u {
+        var sum = 0.0;
+        var other = 0.0;
+        var all = 0.0;
+        for (var slice = 0u; slice < 8u; slice++) {
+            sum += partial[slice * 32u + local.x];
+            other += partial[slice * 32u + (local.x ^ 16u)];
+            all += squares[slice];
+        }
+        let width = params.n4 * 4u;
+        if gated {
+            let n = group.x * 16u + local.x;
+            let factor = inverseSqrt(all / f32(params.columns) + params.epsilon);
+            if local.x < 16u && n < width {
+                y[group.y * width + n] = activate(factor * sum) * (factor * other);
+            }
+        } else {
+            let n = group.x * 32u + local.x;
+            if n < width {
+                y[group.y * width + n] = residual[group.y * width + n] + sum;
+            }
+        }
+    }
+}

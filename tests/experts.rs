@@ -1,0 +1,194 @@
+//! Mixtures of experts made here of noise: what must be equal however a text is cut, on every adapter and the CPU executor, and
+//! what is refused. Needs no file.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::Gpu;
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes};
+use lampyris::models::decoder::{Decoder, DecoderFiles, Session};
+use support::decoders::{files, noise, tensors};
+use support::{devices, relative};
+
+/// Three layers, the middle one without experts.
+const CONFIG: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 61, "max_position_embeddings": 128,
+    "tie_word_embeddings": true, "num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 18,
+    "norm_topk_prob": true, "mlp_only_layers": [1]}"#;
+
+fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut generation = session.generate(most).unwrap();
+    while let Some(token) = gpu.block_on(generation.next()).unwrap() {
+        found.push(token);
+    }
+    found
+}
+
+/// A text of 71 tokens: more than two chunks of a prompt.
+fn text() -> Vec<u32> {
+    (0..71).map(|i| (i * i + 3 * i) % 61).collect()
+}
+
+fn bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn logits_of(gpu: &Gpu, files: DecoderFiles, text: &[u32]) -> Vec<f32> {
+    let model = Decoder::new(gpu, files).unwrap();
+    let mut session = gpu.block_on(model.session(text.len())).unwrap();
+    gpu.block_on(session.feed(text)).unwrap();
+    gpu.block_on(session.logits()).unwrap()
+}
+
+#[test]
+fn a_text_gives_the_same_however_it_is_cut() {
+    let text = text();
+    for (name, gpu) in devices() {
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let session = || gpu.block_on(model.session(100)).unwrap();
+        let mut whole = session();
+        gpu.block_on(whole.feed(&text)).unwrap();
+        let expected = generate(&gpu, &mut whole, 20);
+        for cut in [1, 33] {
+            let mut pieces = session();
+            for piece in text.chunks(cut) {
+                gpu.block_on(pieces.feed(piece)).unwrap();
+            }
+            assert_eq!(generate(&gpu, &mut pieces, 20), expected, "{name}, cut at {cut}");
+        }
+    }
+}
+
+/// One expert with a share of one, all of the experts, and some of them.
+#[test]
+fn a_device_gives_the_logits_of_the_twins() {
+    let text = &text()[..40];
+    let of = |experts: usize, chosen: usize| {
+        let config = CONFIG.replace("\"num_experts\": 7", &format!("\"num_experts\": {experts}"));
+        config.replace("_tok\": 3", &format!("_tok\": {chosen}"))
+    };
+    let logits = |gpu: &Gpu, config: &str| logits_of(gpu, noise(config, &[], &[]), text);
+    for config in [of(7, 3), of(1, 1), of(5, 5), of(7, 3).replace("\"norm_topk_prob\": true, ", "")] {
+        let expected = logits(&Gpu::cpu_executor(), &config);
+        assert_eq!(expected.len(), text.len() * 61);
+        for (name, gpu) in devices() {
+            let error = relative(&logits(&gpu, &config), &expected);
+            assert!(error < 1e-4, "{name}: {error:e} with {config}");
+        }
+    }
+}
+
+/// One expert that every token meets is a layer of gated units.
+#[test]
+fn a_single_expert_is_no_mixture() {
+    let gpu = Gpu::cpu_executor();
+    let sparse = CONFIG.replace("\"num_experts\": 7", "\"num_experts\": 1").replace("_tok\": 3", "_tok\": 1");
+    let sparse = sparse.replace(", \"mlp_only_layers\": [1]", "");
+    let run = |files: DecoderFiles| logits_of(&gpu, files, &[3, 1, 4, 1, 5, 9, 2, 6]);
+    // The same tensors under the names of a model without experts.
+    let dense = sparse.replace("qwen3_moe", "qwen3").replace("\"intermediate_size\": 20", "\"intermediate_size\": 18");
+    let there = tensors(&sparse).into_iter().filter(|(name, ..)| !name.ends_with("mlp.gate.weight"));
+    let renamed = there.map(|(name, shape, values)| (name.replace("experts.0.", ""), "F32", shape, bytes(&values)));
+    let error = relative(&run(files(&dense, renamed)), &run(noise(&sparse, &[], &[])));
+    assert!(error < 1e-6, "{error:e}");
+}
+
+/// What a GGUF file calls a tensor; the experts of a layer are one.
+fn gguf_name(name: &str) -> String {
+    let name = name.replace("model.embed_tokens", "token_embd").replace("model.norm", "output_norm");
+    let name = name.replace("model.layers", "blk").replace("input_layernorm", "attn_norm");
+    let name = name.replace("post_attention_layernorm", "ffn_norm").replace("mlp.gate.", "ffn_gate_inp.");
+    let mut name = name.replace("self_attn.o_proj", "attn_output");
+    for (part, of) in [("q", "attn"), ("k", "attn"), ("v", "attn"), ("gate", "ffn"), ("up", "ffn"), ("down", "ffn")] {
+        let kind = if of == "ffn" { "_exps" } else { "" };
+        name = name.replace(&format!("self_attn.{part}_norm"), &format!("attn_{part}_norm"));
+        name = name.replace(&format!("{part}_proj"), &format!("{of}_{part}{kind}"));
+    }
+    let words = name.split('.').filter(|word| !["self_attn", "mlp", "experts"].contains(word)).collect::<Vec<_>>();
+    // The number of an expert follows that of the layer.
+    let expert = words.get(2).is_some_and(|word| word.parse::<usize>().is_ok());
+    words.iter().enumerate().filter(|(at, _)| !expert || *at != 2).map(|(_, word)| *word).collect::<Vec<_>>().join(".")
+}
+
+/// Blocks of all experts in one tensor give what their numbers give, expert by expert, in f32.
+#[test]
+fn stacks_of_blocks_hold_the_numbers_of_their_experts() {
+    let gpu = Gpu::cpu_executor();
+    let config = CONFIG.replace("\"hidden_size\": 24", "\"hidden_size\": 64").replace("_size\": 18", "_size\": 32");
+    let config = config.replace(", \"mlp_only_layers\": [1]", "");
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_1, BlockFormat::Q5_0] {
+        let (mut plain, mut stacked) = (Vec::new(), Vec::<(String, BlockFormat, Vec<usize>, Vec<u8>)>::new());
+        for (name, shape, mut values) in tensors(&config) {
+            let expert = name.contains("experts");
+            let format = if expert { format } else { BlockFormat::F32 };
+            let blocks = format.quantize(&values).unwrap().bytes;
+            format.dequantize(&blocks, &mut values).unwrap();
+            plain.push((name.clone(), "F32", shape.clone(), bytes(&values)));
+            let name = gguf_name(&name);
+            match stacked.iter_mut().find(|(other, ..)| *other == name) {
+                Some((.., shape, all)) => {
+                    shape[0] += 1;
+                    all.extend(blocks);
+                }
+                None => {
+                    let shape = if expert { [vec![1], shape].concat() } else { shape };
+                    stacked.push((name, format, shape, blocks));
+                }
+            }
+        }
+        let number = |key: &str, value: u32| (format!("qwen3moe.{key}"), MetadataValue::U32(value));
+        let metadata = [
+            ("general.architecture".to_owned(), MetadataValue::String("qwen3moe".to_owned())),
+            number("embedding_length", 64),
+            number("feed_forward_length", 20),
+            number("block_count", 3),
+            number("attention.head_count", 4),
+            number("attention.head_count_kv", 2),
+            number("attention.key_length", 12),
+            number("context_length", 128),
+            number("expert_count", 7),
+            number("expert_used_count", 3),
+            number("expert_feed_forward_length", 32),
+        ];
+        let tensors: Vec<NewBlocks<'_>> = stacked
+            .iter()
+            .map(|(name, format, shape, bytes)| NewBlocks { name, format: *format, shape, bytes })
+            .collect();
+        let made = |metadata: &[(String, MetadataValue)]| {
+            let gguf = Gguf::from_bytes("noise.gguf", gguf_bytes("noise.gguf", metadata, &tensors).unwrap()).unwrap();
+            DecoderFiles { weights: gguf.into(), config: None }
+        };
+        let text = &text()[..9];
+        let found = logits_of(&gpu, made(&metadata), text);
+        let error = relative(&found, &logits_of(&gpu, files(&config, plain), text));
+        assert!(error < 1e-6, "{format}: {error:e}");
+
+        for (at, key) in [(8, "qwen3moe.expert_count"), (9, "qwen3moe.expert_used_count"), (10, "expert_feed_forward_length")] {
+            let mut wrong = metadata.clone();
+            wrong[at].1 = MetadataValue::U32(2000 * u32::from(at < 10));
+            let error = Decoder::new(&gpu, made(&wrong)).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("noise.gguf"), "{error}");
+        }
+        let mut fewer = metadata.clone();
+        fewer[8].1 = MetadataValue::U32(5);
+        let error = Decoder::new(&gpu, made(&fewer)).unwrap_err().to_string();
+        assert!(error.contains("`blk.2.ffn_down_exps.weight` is [7, 64, 32] where [5, 64, 32] is needed"), "{error}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let gpu = Gpu::cpu_executor();
+    let error = Decoder::new(&gpu, noise(CONFIG, &[], &["layers.2.mlp.experts.6.up_proj", "layers.0.mlp.gate."]));
+    let error = error.unwrap_err().to_string();
+    for name in
+        ["model.layers.2.mlp.experts.6.up_proj.weight` [18, 24]", "model.layers.0.mlp.gate.weight` [7, 24]", "qwen3_moe"]
+    {
+        assert!(error.contains(name), "{name} is not in: {error}");
+    }
+    let error = Decoder::new(&gpu, noise(&CONFIG.replace("_tok\": 3", "_tok\": 8"), &[], &[])).unwrap_err().to_string();
+    assert!(error.contains("`num_experts_per_tok` is 8, expected a whole number from 1 to num_experts"), "{error}");
+}

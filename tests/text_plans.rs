@@ -1,0 +1,66 @@
+//! The plans of decoders as text, step by step, and what a layer costs: a change that means to leave them alone leaves
+//! `tests/golden/*.plan.txt` alone.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test text_plans` writes the files anew; the change then shows in review.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::Gpu;
+use lampyris::engine::Plan;
+use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest};
+use std::sync::Arc;
+use support::decoders::noise;
+
+const SIZES: &str = r#""hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 12, "vocab_size": 61, "max_position_embeddings": 128"#;
+
+/// A plan for runs of `tokens`, of noise that `more` and [`SIZES`] describe.
+fn plan(more: &str, half: &[&str], tokens: usize, head: Head) -> Arc<Plan> {
+    let files = noise(&format!("{{{SIZES}, {more}}}"), half, &[]);
+    let model = Decoder::new(&Gpu::cpu_executor(), files).unwrap();
+    model.plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head }).unwrap()
+}
+
+/// The plans held still, by name.
+fn plans() -> Vec<(&'static str, Arc<Plan>)> {
+    let llama = r#""model_type": "llama", "tie_word_embeddings": false"#;
+    let gemma = r#""model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 16,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0"#;
+    let experts = r#""model_type": "qwen3_moe", "tie_word_embeddings": true, "num_experts": 6, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24, "norm_topk_prob": true, "mlp_only_layers": [1]"#;
+    vec![
+        ("llama", plan(llama, &[], 1, Head::Sample)),
+        ("llama_prompt", plan(llama, &[], 32, Head::None)),
+        ("llama_mixed_types", plan(llama, &["q_proj", "k_proj", "gate_proj", "up_proj"], 1, Head::Sample)),
+        ("qwen3", plan(r#""model_type": "qwen3", "tie_word_embeddings": true"#, &["model."], 1, Head::Sample)),
+        ("gemma2", plan(gemma, &[], 1, Head::Sample)),
+        ("qwen3_moe", plan(experts, &[], 1, Head::Sample)),
+        ("qwen3_moe_logits", plan(experts, &["experts"], 32, Head::Logits)),
+    ]
+}
+
+#[test]
+fn the_plans_are_the_recorded_ones() {
+    support::golden::check(plans().iter().map(|(name, plan)| (*name, &**plan)));
+}
+
+/// Queries, keys and values; positions and the cache; attention; its projection; gates and units; their projection. Values
+/// stored unlike queries and keys cost one more, norms after the blocks two, and experts two: the router and the choice.
+#[test]
+fn a_layer_takes_the_dispatches_that_it_should() {
+    let ends = 1 + 2;
+    let expected = [
+        ("llama", ends + 2 * 6),
+        // The last layer's caches are all that a chunk of a prompt is for, so what follows them is left out.
+        ("llama_prompt", 1 + 6 + 2),
+        ("llama_mixed_types", ends + 2 * 7),
+        ("qwen3", ends + 2 * 6),
+        ("gemma2", ends + 2 * 8),
+        ("qwen3_moe", ends + 8 + 6),
+        ("qwen3_moe_logits", ends - 1 + 8 + 6),
+    ];
+    let found: Vec<(&str, usize)> = plans().iter().map(|(name, plan)| (*name, plan.steps.len())).collect();
+    assert_eq!(found, expected);
+}
