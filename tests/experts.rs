@@ -166,7 +166,9 @@ fn stacks_of_blocks_hold_the_numbers_of_their_experts() {
         let error = relative(&found, &logits_of(&gpu, files(&config, plain), text));
         assert!(error < 1e-6, "{format}: {error:e}");
 
-        for (at, key) in [(8, "qwen3moe.expert_count"), (9, "qwen3moe.expert_used_count"), (10, "expert_feed_forward_length")] {
+        for (at, key) in
+            [(8, "qwen3moe.expert_count"), (9, "qwen3moe.expert_used_count"), (10, "expert_feed_forward_length")]
+        {
             let mut wrong = metadata.clone();
             wrong[at].1 = MetadataValue::U32(2000 * u32::from(at < 10));
             let error = Decoder::new(&gpu, made(&wrong)).unwrap_err().to_string();
@@ -184,9 +186,11 @@ fn what_does_not_fit_is_refused_by_name() {
     let gpu = Gpu::cpu_executor();
     let error = Decoder::new(&gpu, noise(CONFIG, &[], &["layers.2.mlp.experts.6.up_proj", "layers.0.mlp.gate."]));
     let error = error.unwrap_err().to_string();
-    for name in
-        ["model.layers.2.mlp.experts.6.up_proj.weight` [18, 24]", "model.layers.0.mlp.gate.weight` [7, 24]", "qwen3_moe"]
-    {
+    for name in [
+        "model.layers.2.mlp.experts.6.up_proj.weight` [18, 24]",
+        "model.layers.0.mlp.gate.weight` [7, 24]",
+        "qwen3_moe",
+    ] {
         assert!(error.contains(name), "{name} is not in: {error}");
     }
     let error = Decoder::new(&gpu, noise(&CONFIG.replace("_tok\": 3", "_tok\": 8"), &[], &[])).unwrap_err().to_string();

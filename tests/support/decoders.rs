@@ -65,7 +65,10 @@ pub fn tensors(config: &str) -> Vec<(String, Vec<usize>, Vec<f32>)> {
 }
 
 /// A model in memory: its `config.json`, and name, type, shape and bytes of each tensor.
-pub fn files(config: &str, tensors: impl IntoIterator<Item = (String, &'static str, Vec<usize>, Vec<u8>)>) -> DecoderFiles {
+pub fn files(
+    config: &str,
+    tensors: impl IntoIterator<Item = (String, &'static str, Vec<usize>, Vec<u8>)>,
+) -> DecoderFiles {
     let (mut entries, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, dtype, shape, bytes) in tensors {
         let start = data.len();

@@ -99,11 +99,12 @@ impl Matrix {
         let row = self.pieces[..at].iter().map(|piece| piece.rows).sum::<usize>() + row;
         let width = self.total() / 2;
         let start = before * (self.height() / self.stack.unwrap_or(1));
-        start + match self.rows {
-            Rows::Stacked => row,
-            Rows::Gated if row < width => Dense::gate_row(row),
-            Rows::Gated => Dense::gate_row(row - width) + 16,
-        }
+        start
+            + match self.rows {
+                Rows::Stacked => row,
+                Rows::Gated if row < width => Dense::gate_row(row),
+                Rows::Gated => Dense::gate_row(row - width) + 16,
+            }
     }
 
     /// The panel that `desc` says, from the file.

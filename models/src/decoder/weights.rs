@@ -1,8 +1,8 @@
 //! A decoder's tensors: which the file must have, and the constants that plans make of them.
 
-use super::{DecoderConfig, Mixture};
 use super::matrix::{Matrix, Piece, Rows};
 use super::names::{Naming, Part, bias_of};
+use super::{DecoderConfig, Mixture};
 use crate::error::{Problem, Problems};
 use crate::{Error, Result};
 use lampyris_engine::kernels::{Desc, HostTensor};

@@ -81,7 +81,7 @@ impl Kernel for Experts {
         let last = self.first + self.count;
         match self.way {
             Way::In { unit, .. } => format!("{} gated normed {}..{last}", unit.label(), self.first),
-            Way::Out { .. } => format!("shared +residual {}..{last}", self.first),
+            Way::Out { .. } => format!("weighted +residual {}..{last}", self.first),
         }
     }
 
@@ -252,7 +252,8 @@ impl Kernel for Experts {
     }
 }
 
-/// Every scheme both ways, sizes round the panels and blocks, one expert, all of them, some of another stack, and published shapes.
+/// Every scheme both ways, sizes round the panels and blocks, one expert, all of them, some of another stack, and
+/// the widths of published models.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Experts in the stack, from which on, and of how many; tokens and experts of a token; columns and units or columns.
@@ -289,14 +290,16 @@ pub(crate) fn cases() -> Vec<Case> {
             add(Tier::Full, scheme, [6, 0, 6], [1, 3], [256, 64], inward);
             add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward);
         }
-        add(Tier::Model, scheme, [16, 0, 16], [1, 8], [2048, 768], true);
-        add(Tier::Model, scheme, [16, 0, 16], [1, 8], [768, 2048], false);
+    }
+    for scheme in [Scheme::F16, Scheme::Q8_0, Scheme::Q4K] {
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [2048, 768], true);
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [768, 2048], false);
     }
     for inward in [true, false] {
         add(Tier::Short, Scheme::Q8_0, [1, 0, 1], [2, 1], [40, 16], inward);
         add(Tier::Short, Scheme::F32, [3, 0, 3], [2, 3], [20, 33], inward);
         add(Tier::Short, Scheme::F16, [2, 1, 6], [4, 3], [24, 17], inward);
-        add(Tier::Model, Scheme::Q4K, [16, 0, 16], [32, 8], [768, 768], inward);
+        add(Tier::Model, Scheme::Q4K, [8, 0, 8], [32, 4], [768, 768], inward);
         for k in [1, 3, 4, 5, 31, 33, 255, 257] {
             add(Tier::Full, Scheme::F32, [5, 0, 5], [2, 5], [k, 20], inward);
             add(Tier::Full, Scheme::Q5_1, [5, 0, 5], [3, 2], [k, 20], inward);
@@ -314,7 +317,7 @@ mod tests {
     use super::*;
     use crate::panel::Code;
 
-    /// Experts 1 and 2 of three, of which expert 0 lies in another stack; weights that tell the experts apart.
+    /// A stack whose weights tell experts and rows apart.
     fn stack(kernel: &Experts, k: usize, weight: impl Fn(usize, usize) -> f32) -> HostTensor {
         let rows = kernel.count * kernel.rows();
         let values: Vec<f32> = (0..rows * k).map(|i| weight(i / k / kernel.rows(), i / k % kernel.rows())).collect();
