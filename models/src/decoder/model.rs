@@ -111,7 +111,8 @@ impl Decoder {
         }
         let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, tokens, head });
         let (prefill, decode) = (request(Decoder::CHUNK.min(context), Head::None)?, request(1, Head::Sample)?);
-        let states = States::new(&self.inner.gpu, &[&prefill, &decode]).await?;
+        let draw = request(1, Head::Draw)?;
+        let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
         Ok(Session::new(self.clone(), context, prefill, decode, states))

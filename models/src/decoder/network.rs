@@ -7,7 +7,7 @@ use super::matrix::Matrix;
 use super::names::Part;
 use super::weights::Tensors;
 use crate::Result;
-use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, RopeStore, Sample};
+use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, RopeStore, Sample};
 use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
@@ -23,6 +23,9 @@ pub enum Head {
     Logits,
     /// The likeliest next token, output `token [1]`; it becomes the session's next token. For runs of one token.
     Sample,
+    /// A token drawn as the state `sampling` says, outputs `token [1]` and `log_probability [1]`; it becomes the session's next
+    /// token. For runs of one token.
+    Draw,
 }
 
 /// Which plan to make of a decoder.
@@ -40,6 +43,8 @@ pub struct PlanRequest {
 pub(super) const TOKENS: &str = "tokens";
 /// Name of the state that holds how many tokens are in the cache, and how many a run adds.
 pub(super) const CURSOR: &str = "cursor";
+/// Name of the state that holds how tokens are drawn, the words of [`DrawSettings`].
+pub(super) const SAMPLING: &str = "sampling";
 
 /// The plan of a run.
 ///
@@ -66,6 +71,12 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest) -> Result<Plan> {
             Head::Sample => {
                 let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
                 b.output("token", token);
+            }
+            Head::Draw => {
+                let settings = b.state(SAMPLING, Desc::new(Format::Word, [DrawSettings::WORDS]));
+                let made = b.apply_all("draw", Draw, &[logits, tokens, cursor, settings])?;
+                b.output("token", made[0]);
+                b.output("log_probability", made[3]);
             }
             _ => b.output("logits", logits),
         }

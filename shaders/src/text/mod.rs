@@ -3,14 +3,17 @@
 crate::kernels! {
     attention,
     dense,
+    draw,
     embed,
     norm,
     rope_store,
     sample,
 }
 
+mod draw_settings;
 mod scheme;
 
+pub use draw_settings::DrawSettings;
 pub use scheme::Scheme;
 
 /// What a session's position tensor holds: the tokens in the cache, and how many a run adds to them.
