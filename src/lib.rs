@@ -24,7 +24,7 @@ pub use lampyris_engine::gpu::{
 pub use lampyris_models as models;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
 #[cfg(feature = "text")]
-pub use lampyris_models::{Encoder, TextModel, text, text_model};
+pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
 
 /// The README's example, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -1,8 +1,8 @@
 //! The command line, as it is read and as `--help` explains it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lampyris::ClassifierOptions;
 use lampyris::models::image_prep::MAX_TARGET_SIDE;
+use lampyris::{ClassifierOptions, Sampling};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "Exit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
@@ -64,9 +64,11 @@ impl From<Precision> for lampyris::models::mobilenet::Precision {
 pub(crate) enum Job {
     /// Say what is in pictures
     Classify(Classify),
-    /// Continue a text
+    /// Continue a text: by the likeliest tokens, or, where a temperature, a filter or a seed is given, by draws as the model's files
+    /// recommend but for what is given
     Generate(Generate),
-    /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation
+    /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation. Tokens are drawn as the
+    /// model's files recommend; where they recommend nothing, at a temperature of 0.8 with top-k 40, top-p 0.95 and min-p 0.05
     Chat(Chat),
     /// Make a vector of each text, so that texts of like meaning lie close together
     Embed(Embed),
@@ -157,6 +159,11 @@ pub(crate) struct TextArguments {
     /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArguments,
+    /// A text that ends the answer and is not shown; can be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
@@ -177,6 +184,67 @@ impl From<Kv> for lampyris::models::decoder::CacheFormat {
             Kv::Q8 => Self::Q8,
         }
     }
+}
+
+/// How the next token is chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Choice of tokens")]
+pub(crate) struct ChoiceArguments {
+    /// What logits are divided by; 0 takes the likeliest token
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
+    /// Only the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K")]
+    pub(crate) top_k: Option<u32>,
+    /// Only the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) top_p: Option<f32>,
+    /// Only tokens at least this times as likely as the likeliest
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    pub(crate) min_p: Option<f32>,
+    /// A factor above 1 makes tokens that were said less likely
+    #[arg(long, value_name = "F", allow_negative_numbers = true)]
+    pub(crate) repetition_penalty: Option<f32>,
+    /// Taken off the logits of tokens that were said
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) presence_penalty: Option<f32>,
+    /// Taken off the logits of tokens for each time that they were said
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) frequency_penalty: Option<f32>,
+    /// Which of the possible answers, the same on every run [default: another one each time]
+    #[arg(long, value_name = "S")]
+    pub(crate) seed: Option<u64>,
+}
+
+impl ChoiceArguments {
+    /// Whether a draw is asked for, and not the likeliest token.
+    pub(crate) fn draws(&self) -> bool {
+        let asked = [self.temperature, self.top_p, self.min_p].iter().any(Option::is_some);
+        self.temperature != Some(0.0) && (asked || self.top_k.is_some() || self.seed.is_some())
+    }
+
+    /// What is asked for, and `otherwise` where nothing is. A filter or a seed asks for a draw, so the temperature is then not 0.
+    pub(crate) fn over(&self, otherwise: Sampling) -> Sampling {
+        let mut sampling = otherwise;
+        if self.draws() && !sampling.is_random() {
+            sampling.temperature = 1.0;
+        }
+        sampling.temperature = self.temperature.unwrap_or(sampling.temperature);
+        sampling.top_k = self.top_k.unwrap_or(sampling.top_k);
+        sampling.top_p = self.top_p.unwrap_or(sampling.top_p);
+        sampling.min_p = self.min_p.unwrap_or(sampling.min_p);
+        sampling.repetition_penalty = self.repetition_penalty.unwrap_or(sampling.repetition_penalty);
+        sampling.presence_penalty = self.presence_penalty.unwrap_or(sampling.presence_penalty);
+        sampling.frequency_penalty = self.frequency_penalty.unwrap_or(sampling.frequency_penalty);
+        sampling.seed = self.seed.unwrap_or(sampling.seed);
+        sampling
+    }
+}
+
+/// A seed that nobody chose: what the standard library keys its hash maps with. It has 32 bits, so that it can be typed.
+pub(crate) fn any_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) >> 32
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +269,9 @@ pub(crate) struct Chat {
     /// What the model should know and obey before anything is said
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    /// Ask the model to answer without thinking first, where its template can
+    #[arg(long)]
+    pub(crate) no_think: bool,
 }
 
 #[derive(Debug, Args)]

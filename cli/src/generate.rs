@@ -1,12 +1,12 @@
 //! `lampyris generate`: a text goes on, as it is written or as one line of JSON.
 
-use crate::args::{DeviceArguments, Generate, TextArguments};
+use crate::args::{self, DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
 use lampyris::text_model::{TextModel, TextSession};
-use lampyris::{Error, Gpu};
+use lampyris::{AnswerOptions, Error, Gpu, Sampling};
 use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
@@ -26,6 +26,9 @@ struct Report {
     first_token_ms: f64,
     adapter: String,
     model: String,
+    /// Of an answer that was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
 }
 
 /// Opens a model and a session with it.
@@ -34,6 +37,12 @@ pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failu
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     Ok(gpu.block_on(model.session(options))?)
+}
+
+/// What is asked of an answer.
+pub(crate) fn options(text: &TextArguments, sampling: Sampling) -> AnswerOptions {
+    let options = AnswerOptions::new(text.max_tokens).sampling(sampling);
+    text.stop.iter().fold(options, |options, stop| options.stop(stop))
 }
 
 /// `amount` a second, to a tenth.
@@ -50,16 +59,22 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     };
     let gpu = device::open(arguments)?;
     let mut session = open(&job.text, &gpu)?;
+    let choice = &job.text.choice;
+    let recommended = session.model().sampling().filter(|_| choice.draws());
+    let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
+    let options = options(&job.text, sampling);
     if job.json {
         // What a kernel's first run costs is no part of its speed.
         gpu.block_on(async {
-            session.generate(&prompt, 1).await?.next().await?;
+            let mut first = options.clone();
+            first.most = 1;
+            session.generate(&prompt, first).await?.next().await?;
             session.reset();
             Ok::<(), Error>(())
         })?;
     }
     let start = Instant::now();
-    let mut answer = gpu.block_on(session.generate(&prompt, job.text.max_tokens))?;
+    let mut answer = gpu.block_on(session.generate(&prompt, options))?;
     let fed = start.elapsed().as_secs_f64();
     device::say_kind(&gpu);
     let (mut text, mut first) = (String::new(), None);
@@ -86,6 +101,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         token_ids: ids,
         adapter: gpu.summary().name.clone(),
         model: job.text.model.display().to_string(),
+        seed: sampling.is_random().then_some(sampling.seed),
     })?)
 }
 

@@ -93,7 +93,7 @@ fn chat_answers_through_a_pipe_and_obeys_its_commands() {
     let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let model = model(&folder, &[]);
     let mut chat = command(&cache);
-    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--max-tokens", "4"]);
+    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--max-tokens", "4", "--temperature", "0"]);
     let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let said = "Hello\n/stats\n/reset\n\nHello\n/nonsense\n/system Be brief.\nHello\n/quit\nnever read\n";
     chat.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
@@ -107,6 +107,101 @@ fn chat_answers_through_a_pipe_and_obeys_its_commands() {
     let answers: Vec<&str> = stdout.split("(a new conversation)\n").collect();
     let first = answers[0].split("(").next().unwrap();
     assert_eq!(answers[1].split("(commands").next().unwrap(), first);
+}
+
+/// What `chat` says to these lines, on stdout and stderr.
+fn chat(model: &str, more: &[&str], said: &str) -> [String; 2] {
+    let cache = tempfile::tempdir().unwrap();
+    let mut chat = command(&cache);
+    chat.args(["chat", "--model", model, "--adapter", "cpu"]).args(more);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    chat.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(output.status.success(), "{}", said[1]);
+    said
+}
+
+#[test]
+fn draws_obey_the_seed_and_stop_strings_end_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let generate = |more: &[&str]| {
+        let arguments = ["generate", "--model", &model, "--prompt", "Every kernel has a twin", "--max-tokens", "12"];
+        lampyris(&[&arguments[..], more].concat())
+    };
+    let line = |more: &[&str]| generate(&[more, &["--json"]].concat()).json().remove(0);
+    let likeliest = line(&["--adapter", "cpu"]);
+    assert!(likeliest.get("seed").is_none());
+    assert_eq!(line(&["--adapter", "cpu", "--temperature", "0", "--seed", "3"])["text"], likeliest["text"]);
+    for adapter in adapters() {
+        let drawn = |seed: &str| line(&["--adapter", adapter, "--temperature", "1.5", "--top-k", "50", "--seed", seed]);
+        let (one, again, other) = (drawn("7"), drawn("7"), drawn("8"));
+        assert_eq!((&one["token_ids"], one["seed"].as_u64()), (&again["token_ids"], Some(7)));
+        assert_ne!(one["token_ids"], other["token_ids"]);
+        // A drawn seed is reported and gives the same answer again.
+        let any = line(&["--adapter", adapter, "--temperature", "1.5"]);
+        let seed = any["seed"].to_string();
+        let same = line(&["--adapter", adapter, "--temperature", "1.5", "--seed", &seed]);
+        assert_eq!(any["token_ids"], same["token_ids"]);
+    }
+    // Two characters of the middle are a stop string that lies across tokens or within one.
+    let text: Vec<char> = likeliest["text"].as_str().unwrap().chars().collect();
+    let stop: String = text[text.len() / 2..][..2].iter().collect();
+    let whole: String = text.iter().collect();
+    let stopped = line(&["--adapter", "cpu", "--stop", "never said", "--stop", &stop]);
+    assert_eq!(stopped["text"].as_str().unwrap(), whole.split(&stop).next().unwrap());
+    assert!(stopped["new_tokens"].as_u64() < likeliest["new_tokens"].as_u64());
+    for (wrong, named) in [
+        (["--temperature", "NaN"], "temperature is NaN"),
+        (["--top-p", "0"], "top_p is 0"),
+        (["--min-p", "-1"], "min_p is -1"),
+        (["--stop", ""], "empty"),
+    ] {
+        let said = generate(&[&wrong[..], &["--adapter", "cpu"]].concat());
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{named}: {}", said.stderr);
+        assert!(said.stderr.contains(named) && said.stderr.lines().count() == 1, "{named}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn chat_draws_as_the_files_recommend_and_drops_the_oldest_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let few = ["--max-tokens", "3"];
+    let [stdout, _] = chat(&model, &few, "Hello\n/stats\n");
+    assert!(stdout.contains("drawn at temperature 0.8 with seed "), "{stdout}");
+    let recommended = r#"{"eos_token_id": 603, "do_sample": true, "temperature": 0.25, "top_k": 20}"#;
+    file(&folder, "generation_config.json", recommended.as_bytes());
+    let [stdout, _] = chat(&model, &few, "Hello\n/stats\n");
+    assert!(stdout.contains("drawn at temperature 0.25 with seed "), "{stdout}");
+    let asked = ["--max-tokens", "3", "--temperature", "2", "--seed", "9"];
+    let [stdout, stderr] = chat(&model, &asked, &("Tell me more about it.\n".repeat(12) + "/stats\n"));
+    assert!(stdout.contains("drawn at temperature 2 with seed 9"), "{stdout}");
+    assert!(stderr.contains("oldest turn was dropped"), "{stderr}");
+    // What cannot fit at all is said, and the conversation goes on.
+    let [stdout, stderr] = chat(&model, &few, &format!("{}\nHello\n/stats\n", "many words ".repeat(200)));
+    assert!(stderr.contains("do not fit a context of 96") && stdout.contains("of 96 tokens"), "{stdout} {stderr}");
+}
+
+#[test]
+fn thoughts_are_labelled_and_can_be_switched_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}model:\
+        {% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% else %}<think>\n{% endif %}";
+    file(&folder, "tokenizer_config.json", json!({ "chat_template": template }).to_string().as_bytes());
+    let few = ["--max-tokens", "6", "--temperature", "0"];
+    let [stdout, _] = chat(&model, &few, "Hello\n");
+    assert!(stdout.starts_with("(thinking) "), "{stdout}");
+    let [stdout, stderr] = chat(&model, &[&few[..], &["--no-think"]].concat(), "Hello\n");
+    assert!(
+        !stdout.contains("(thinking)") && !stdout.trim().is_empty() && !stderr.contains("switch"),
+        "{stdout} {stderr}"
+    );
+    file(&folder, "tokenizer_config.json", b"{}");
+    let [_, stderr] = chat(&model, &[&few[..], &["--no-think"]].concat(), "Hello\n");
+    assert!(stderr.contains("no switch for thoughts"), "{stderr}");
 }
 
 /// What is wrong in `config.json`, more arguments, and what the refusal names.

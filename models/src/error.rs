@@ -201,6 +201,17 @@ pub enum Error {
         context: usize,
     },
 
+    /// A setting of the choice of tokens has no meaning.
+    #[error("{setting} is {found}; it may be {expected}")]
+    Sampling {
+        /// The setting.
+        setting: &'static str,
+        /// What it is.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+
     /// A model that was not made for conversations.
     #[error("the model has no chat template, so it knows no conversations; let it continue a text instead")]
     NoTemplate,

@@ -25,6 +25,8 @@ pub mod source;
 #[cfg(feature = "text")]
 pub mod text;
 #[cfg(feature = "text")]
+mod text_answer;
+#[cfg(feature = "text")]
 pub mod text_model;
 
 #[cfg(test)]

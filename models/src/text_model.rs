@@ -4,13 +4,15 @@ mod choose;
 
 pub use choose::Choice;
 
-use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Generation, Session, SessionOptions};
+use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
 use crate::json::{self, Object};
-use crate::text::{ChatTemplate, Conversation, GgufVocabulary, TextStream, Tokenizer};
+use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Stops, Tokenizer};
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
 use std::sync::Arc;
+
+pub use crate::text_answer::{AnswerOptions, TextGeneration};
 
 /// A model's files.
 #[derive(Debug, Clone)]
@@ -67,6 +69,7 @@ pub struct TextModel {
     tokenizer: Tokenizer,
     template: Option<Arc<ChatTemplate>>,
     stops: Arc<Vec<u32>>,
+    sampling: Option<Sampling>,
 }
 
 impl TextModel {
@@ -92,10 +95,15 @@ impl TextModel {
         };
         let stops = files.generation.as_deref().map(generation_stops).transpose()?.unwrap_or_default();
         let stops = if stops.is_empty() { tokenizer.eos().into_iter().collect() } else { stops };
+        let sampling = match (&files.decoder.weights, files.generation.as_deref()) {
+            (TensorFile::Gguf(gguf), _) => Sampling::of_gguf(gguf)?,
+            (_, Some(bytes)) => Sampling::of_generation_config(bytes)?,
+            (_, None) => None,
+        };
         let decoder = Decoder::new(gpu, files.decoder)?;
         tokenizer.check_vocabulary(decoder.config().vocabulary)?;
         let template = ChatTemplate::of(&tokenizer).ok().map(Arc::new);
-        Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops) })
+        Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops), sampling })
     }
 
     /// The network.
@@ -116,6 +124,12 @@ impl TextModel {
     /// The tokens that end an answer.
     pub fn stops(&self) -> &[u32] {
         &self.stops
+    }
+
+    /// How the model's files recommend to choose tokens: `generation_config.json`, or a GGUF file's `general.sampling.*`. `None` where
+    /// they say nothing of it.
+    pub fn sampling(&self) -> Option<Sampling> {
+        self.sampling
     }
 
     /// A session; a number alone is the tokens it has room for.
@@ -164,28 +178,42 @@ impl TextSession {
         self.session.rewind(0);
     }
 
-    /// Begins anew with `prompt` and continues it by at most `most` tokens. The prompt is a document: the tokens that the model
-    /// wants at its beginning are added, and what looks like a special token in it is plain text.
+    /// Begins anew with `prompt` and continues it, by the likeliest tokens unless `options` say otherwise. The prompt is a document:
+    /// the tokens that the model wants at its beginning are added, and what looks like a special token in it is plain text.
     ///
     /// # Errors
-    /// [`Error::Text`] from the tokenizer; as [`Session::feed`].
-    pub async fn generate(&mut self, prompt: &str, most: usize) -> Result<TextGeneration<'_>> {
+    /// [`Error::Sampling`] for an option without meaning; [`Error::Text`] from the tokenizer; as [`Session::feed`].
+    pub async fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) -> Result<TextGeneration<'_>> {
         let ids = self.model.tokenizer.encode_document(prompt)?;
-        self.continue_from(&ids, most).await
+        self.continue_from(&ids, options.into(), Sampling::greedy(), false).await
     }
 
-    /// Answers the last message of a conversation by at most `most` tokens. What an earlier turn has computed of the same
-    /// conversation is not computed again.
+    /// Answers the last message of a conversation. What an earlier turn has computed of the same conversation is not computed again.
+    /// Unless `options` say otherwise, tokens are chosen as the model's files recommend, or else as [`Sampling::usual`] does.
     ///
     /// # Errors
-    /// [`Error::NoTemplate`] for a model that knows no conversations; [`Error::Text`] from its template; as [`Session::feed`].
-    pub async fn chat(&mut self, conversation: &Conversation, most: usize) -> Result<TextGeneration<'_>> {
+    /// [`Error::NoTemplate`] for a model that knows no conversations; [`Error::Sampling`] for an option without meaning;
+    /// [`Error::Text`] from its template; as [`Session::feed`].
+    pub async fn chat(
+        &mut self,
+        conversation: &Conversation,
+        options: impl Into<AnswerOptions>,
+    ) -> Result<TextGeneration<'_>> {
         let Some(template) = self.model.template.clone() else { return Err(Error::NoTemplate) };
         let ids = template.encode(conversation, &self.model.tokenizer)?;
-        self.continue_from(&ids, most).await
+        let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
+        let opens_thought = template.opens_thought(conversation)?;
+        self.continue_from(&ids, options.into(), sampling, opens_thought).await
     }
 
-    async fn continue_from(&mut self, ids: &[u32], most: usize) -> Result<TextGeneration<'_>> {
+    async fn continue_from(
+        &mut self,
+        ids: &[u32],
+        options: AnswerOptions,
+        otherwise: Sampling,
+        opens_thought: bool,
+    ) -> Result<TextGeneration<'_>> {
+        options.check()?;
         let context = self.session.context();
         if ids.len() > context {
             return Err(Error::Context { tokens: ids.len(), context });
@@ -194,44 +222,9 @@ impl TextSession {
         self.session.rewind(shared);
         self.session.feed(&ids[shared..]).await?;
         let stream = self.model.tokenizer.stream_continuing();
-        let stops = self.model.stops.clone();
-        let tokens = self.session.generate(most)?;
-        Ok(TextGeneration { tokens, stream: Some(stream), stops, ids: Vec::new() })
-    }
-}
-
-/// An answer on its way, piece by piece. Dropping it stops.
-#[derive(Debug)]
-pub struct TextGeneration<'a> {
-    tokens: Generation<'a>,
-    stream: Option<TextStream>,
-    stops: Arc<Vec<u32>>,
-    ids: Vec<u32>,
-}
-
-impl TextGeneration<'_> {
-    /// The next piece of text, made of whole characters; `None` at the end.
-    ///
-    /// # Errors
-    /// As [`Generation::next`]; [`Error::Text`] from the tokenizer.
-    pub async fn next(&mut self) -> Result<Option<String>> {
-        while self.stream.is_some() {
-            let token = self.tokens.next().await?;
-            self.ids.extend(token);
-            let piece = match token.filter(|token| !self.stops.contains(token)) {
-                Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
-                None => self.stream.take().map(TextStream::finish),
-            };
-            match piece {
-                Some(piece) if !piece.is_empty() => return Ok(Some(piece)),
-                _ => {}
-            }
-        }
-        Ok(None)
-    }
-
-    /// The tokens so far, one that ended the answer included.
-    pub fn ids(&self) -> &[u32] {
-        &self.ids
+        let ends = self.model.stops.clone();
+        let tokens = self.session.sample(options.most, &options.sampling.unwrap_or(otherwise))?;
+        let stops = Stops::new(options.stops);
+        Ok(TextGeneration { tokens, stream: Some(stream), ends, stops, ids: Vec::new(), opens_thought })
     }
 }

@@ -111,8 +111,8 @@ impl Decoder {
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
         let options = options.into();
         let context = self.room(&options)?;
-        let [prefill, decode] = self.plans(context, options.cache)?;
-        let states = States::new(&self.inner.gpu, &[&prefill, &decode]).await?;
+        let [prefill, decode, draw] = self.plans(context, options.cache)?;
+        let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(context, options.cache, states).await
     }
 
@@ -126,15 +126,16 @@ impl Decoder {
         Ok(context)
     }
 
-    /// The plans of a chunk of a prompt, and of a token.
-    fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 2]> {
+    /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
+    fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 3]> {
         let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
-        Ok([request(Decoder::CHUNK.min(context), Head::None)?, request(1, Head::Sample)?])
+        let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
+        Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])
     }
 
     /// Name and words a token of each state that holds keys or values.
     pub(super) fn caches(&self, context: usize, cache: CacheFormat) -> Result<Vec<(String, usize)>> {
-        let [_, decode] = self.plans(context, cache)?;
+        let [_, decode, _] = self.plans(context, cache)?;
         let caches = decode.states.iter().filter(|state| state.desc.shape.len() == 3);
         Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
     }
@@ -146,7 +147,7 @@ impl Decoder {
 
     /// A session on states that are there.
     pub(super) async fn session_on(&self, context: usize, cache: CacheFormat, states: States) -> Result<Session> {
-        let [prefill, decode] = self.plans(context, cache)?;
+        let [prefill, decode, _] = self.plans(context, cache)?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
         Ok(Session::new(self.clone(), (context, cache), prefill, decode, states))

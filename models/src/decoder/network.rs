@@ -7,7 +7,9 @@ use super::names::Part;
 use super::weights::{Stack, Tensors};
 use super::{CacheFormat, DecoderConfig, Mixture};
 use crate::Result;
-use lampyris_engine::kernels::text::{Attention, CURSOR_WORDS, Dense, Embed, Experts, RopeStore, Route, Sample, Way};
+use lampyris_engine::kernels::text::{
+    Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
+};
 use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
@@ -23,6 +25,9 @@ pub enum Head {
     Logits,
     /// The likeliest next token, output `token [1]`; it becomes the session's next token. For runs of one token.
     Sample,
+    /// A token drawn as the state `sampling` says, outputs `token [1]` and `log_probability [1]`; it becomes the session's next
+    /// token. For runs of one token.
+    Draw,
 }
 
 /// Which plan to make of a decoder.
@@ -42,6 +47,8 @@ pub struct PlanRequest {
 pub(super) const TOKENS: &str = "tokens";
 /// Name of the state that holds how many tokens are in the cache, and how many a run adds.
 pub(super) const CURSOR: &str = "cursor";
+/// Name of the state that holds how tokens are drawn, the words of [`DrawSettings`].
+pub(super) const SAMPLING: &str = "sampling";
 
 /// The plan of a run; the experts of a layer are split so that no tensor of theirs takes more than `limit` bytes.
 ///
@@ -71,6 +78,12 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
             Head::Sample => {
                 let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
                 b.output("token", token);
+            }
+            Head::Draw => {
+                let settings = b.state(SAMPLING, Desc::new(Format::Word, [DrawSettings::WORDS]));
+                let made = b.apply_all("draw", Draw, &[logits, tokens, cursor, settings])?;
+                b.output("token", made[0]);
+                b.output("log_probability", made[3]);
             }
             _ => b.output("logits", logits),
         }

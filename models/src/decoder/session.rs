@@ -1,7 +1,7 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
-use super::network::{CURSOR, Head, PlanRequest, TOKENS};
-use super::{CacheFormat, Decoder, network};
+use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
+use super::{CacheFormat, Decoder, Sampling, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{InputData, Pending, States};
@@ -19,6 +19,8 @@ pub struct Session {
     cache: CacheFormat,
     prefill: Executor,
     decode: Executor,
+    /// Made when tokens are drawn for the first time.
+    draw: Option<Executor>,
     states: States,
     tokens: Vec<u32>,
     /// How many of the tokens have their keys and values in the cache.
@@ -33,7 +35,7 @@ impl Session {
         decode: Executor,
         states: States,
     ) -> Session {
-        Session { model, context, cache, prefill, decode, states, tokens: Vec::new(), cached: 0 }
+        Session { model, context, cache, prefill, decode, draw: None, states, tokens: Vec::new(), cached: 0 }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
@@ -105,13 +107,39 @@ impl Session {
     /// # Errors
     /// [`Error::Context`] when there is no token to continue; [`Error::Engine`] from the device.
     pub fn generate(&mut self, most: usize) -> Result<Generation<'_>> {
+        self.sample(most, &Sampling::greedy())
+    }
+
+    /// Continues the tokens as `sampling` says, up to `most` of them or the end of the context.
+    ///
+    /// # Errors
+    /// [`Error::Sampling`] for a setting without meaning; as [`Session::generate`].
+    pub fn sample(&mut self, most: usize, sampling: &Sampling) -> Result<Generation<'_>> {
+        sampling.check()?;
         if self.tokens.is_empty() {
             return Err(Error::Context { tokens: 0, context: self.context });
         }
         self.cached = self.tokens.len() - 1;
         self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
-        let most = most.min(self.context - self.tokens.len());
-        Ok(Generation { session: self, left: most, under_way: VecDeque::with_capacity(AHEAD) })
+        let drawn = !sampling.is_plain();
+        if drawn {
+            self.states.write(SAMPLING, 0, &sampling.settings().words())?;
+        }
+        let left = most.min(self.context - self.tokens.len());
+        let under_way = VecDeque::with_capacity(AHEAD);
+        Ok(Generation { session: self, left, under_way, drawn, log_probability: None })
+    }
+
+    /// What draws tokens.
+    async fn drawing(&mut self) -> Result<Executor> {
+        if let Some(executor) = &self.draw {
+            return Ok(executor.clone());
+        }
+        let plan =
+            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens: 1, head: Head::Draw })?;
+        let executor = self.model.executor(plan, &self.states).await?;
+        self.draw = Some(executor.clone());
+        Ok(executor)
     }
 
     /// Takes tokens away from the end, down to `length` of them.
@@ -156,6 +184,9 @@ pub struct Generation<'a> {
     session: &'a mut Session,
     left: usize,
     under_way: VecDeque<Pending>,
+    /// Whether it needs more than the likeliest token.
+    drawn: bool,
+    log_probability: Option<f32>,
 }
 
 impl Generation<'_> {
@@ -164,7 +195,8 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
-        let outputs = match self.session.decode.clone() {
+        let executor = if self.drawn { self.session.drawing().await? } else { self.session.decode.clone() };
+        let outputs = match executor {
             Executor::Gpu(plan) => {
                 while self.under_way.len() < AHEAD.min(self.left) {
                     self.under_way.push_back(plan.submit(&[] as &[InputData<'_>], &[])?);
@@ -176,6 +208,7 @@ impl Generation<'_> {
             _ => return Ok(None),
         };
         self.left -= 1;
+        self.log_probability = outputs.get(1).and_then(|tensor| tensor.values().first().copied());
         let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
         match token.filter(|token| *token != Sample::NONE) {
             Some(token) => {
@@ -185,5 +218,11 @@ impl Generation<'_> {
             }
             None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),
         }
+    }
+
+    /// The natural logarithm of the last token's probability by the model alone, before penalties, temperature and filters. `None`
+    /// before the first token, and for the likeliest token unless [`Sampling::log_probabilities`] asks for it.
+    pub fn log_probability(&self) -> Option<f32> {
+        self.log_probability
     }
 }

@@ -3,6 +3,7 @@
 //! - [`Tokenizer`]: text to ids and back, from a `tokenizer.json` or from the vocabulary of a GGUF file.
 //! - [`TextStream`]: ids to text while they are generated.
 //! - [`ChatTemplate`]: a conversation to the text that a model was trained on, or straight to ids.
+//! - [`Thoughts`]: an answer to the thought that it begins with and the rest.
 //!
 //! Nothing here touches a device, a file or a clock, so all of it runs in a browser as well.
 
@@ -19,9 +20,11 @@ mod metadata;
 mod methods;
 mod pre_tokenizer;
 mod spelling;
+mod stop;
 mod stream;
 mod tags;
 mod template;
+mod thoughts;
 mod tokenizer;
 mod tokenizer_json;
 
@@ -32,6 +35,8 @@ pub use clock::WallClock;
 pub use conversation::{Conversation, Message};
 pub use error::TextError;
 pub use gguf::{GgufVocabulary, TokenKind};
+pub(crate) use stop::Stops;
 pub use stream::TextStream;
 pub use template::ChatTemplate;
+pub use thoughts::{Part, Thoughts};
 pub use tokenizer::Tokenizer;

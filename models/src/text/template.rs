@@ -92,6 +92,21 @@ impl ChatTemplate {
         self.run(conversation, self.variables(conversation))
     }
 
+    /// Whether the beginning of the answer, as the template writes it, is the beginning of a thought; see
+    /// [`Thoughts`](super::Thoughts).
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn opens_thought(&self, conversation: &Conversation) -> Result<bool, TextError> {
+        Ok(conversation.answer == Answer::Begin && self.render(conversation)?.trim_end().ends_with("<think>"))
+    }
+
+    /// Whether the template knows the variable `enable_thinking`, with which a conversation switches thoughts off; see
+    /// [`Conversation::set`].
+    pub fn can_switch_thinking(&self) -> bool {
+        self.source.contains("enable_thinking")
+    }
+
     /// The ids of a conversation. Special tokens are recognized where the template wrote them, and are plain characters in
     /// messages, tools and documents.
     ///

@@ -3,6 +3,7 @@
 crate::kernels! {
     attention,
     dense,
+    draw,
     embed,
     experts,
     norm,
@@ -14,9 +15,11 @@ crate::kernels! {
     span_pool,
 }
 
+mod draw_settings;
 mod scheme;
 mod spans;
 
+pub use draw_settings::DrawSettings;
 pub use scheme::Scheme;
 pub use spans::{SPAN_WORDS, spans_desc, spans_of_rows, spans_of_sequences};
 

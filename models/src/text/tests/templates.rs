@@ -135,3 +135,17 @@ fn a_message_is_an_object_that_templates_read() {
     ]);
     assert_eq!(message.object(), &expected);
 }
+
+#[test]
+fn a_template_says_whether_an_answer_begins_in_a_thought() {
+    let source = "{{ messages[0]['content'] }}{% if add_generation_prompt %}{% if enable_thinking is defined and not enable_thinking %}\
+                  <think>\n\n</think>\n\n{% else %}<think>\n{% endif %}{% endif %}";
+    let (switched, plain) =
+        (ChatTemplate::new(source).unwrap(), ChatTemplate::new("{{ messages[0]['content'] }}").unwrap());
+    assert!(switched.can_switch_thinking() && !plain.can_switch_thinking());
+    let said = || Conversation::new([Message::user("Hello")]);
+    assert!(switched.opens_thought(&said()).unwrap());
+    assert!(!switched.opens_thought(&said().set("enable_thinking", json!(false))).unwrap());
+    assert!(!switched.opens_thought(&said().without_answer()).unwrap());
+    assert!(!plain.opens_thought(&said()).unwrap());
+}

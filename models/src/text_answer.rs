@@ -1,0 +1,108 @@
+//! Answers: what is asked of one, and its text as it comes.
+
+use crate::decoder::{Generation, Sampling};
+use crate::text::{Stops, TextStream};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// What is asked of an answer. A number alone asks for at most so many tokens.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct AnswerOptions {
+    /// Most tokens of it.
+    pub most: usize,
+    /// How its tokens are chosen; without one, `generate` takes the likeliest and `chat` what the model's files recommend.
+    pub sampling: Option<Sampling>,
+    /// Texts that end it; they are not shown.
+    pub stops: Vec<String>,
+}
+
+impl From<usize> for AnswerOptions {
+    fn from(most: usize) -> AnswerOptions {
+        AnswerOptions::new(most)
+    }
+}
+
+impl AnswerOptions {
+    /// At most `most` tokens.
+    pub fn new(most: usize) -> AnswerOptions {
+        AnswerOptions { most, sampling: None, stops: Vec::new() }
+    }
+
+    /// Tokens chosen this way.
+    #[must_use]
+    pub fn sampling(self, sampling: Sampling) -> AnswerOptions {
+        AnswerOptions { sampling: Some(sampling), ..self }
+    }
+
+    /// Ends before `stop`. Special tokens have no text, so none can be named here.
+    #[must_use]
+    pub fn stop(mut self, stop: impl Into<String>) -> AnswerOptions {
+        self.stops.push(stop.into());
+        self
+    }
+
+    /// Refuses what has no meaning.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.stops.iter().any(String::is_empty) {
+            let found = "an empty text".to_owned();
+            return Err(Error::Sampling { setting: "a stop string", found, expected: "any text with a character" });
+        }
+        self.sampling.map_or(Ok(()), |sampling| sampling.check())
+    }
+}
+
+/// An answer on its way, piece by piece. Dropping it stops.
+#[derive(Debug)]
+pub struct TextGeneration<'a> {
+    pub(crate) tokens: Generation<'a>,
+    pub(crate) stream: Option<TextStream>,
+    /// Tokens that end it.
+    pub(crate) ends: Arc<Vec<u32>>,
+    pub(crate) stops: Stops,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) opens_thought: bool,
+}
+
+impl TextGeneration<'_> {
+    /// The next piece of text, made of whole characters; `None` at the end.
+    ///
+    /// # Errors
+    /// As [`Generation::next`]; [`Error::Text`] from the tokenizer.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        while self.stream.is_some() {
+            let token = self.tokens.next().await?;
+            self.ids.extend(token);
+            let piece = match token.filter(|token| !self.ends.contains(token)) {
+                Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
+                None => self.stream.take().map(TextStream::finish),
+            };
+            let (mut shown, stopped) = self.stops.push(&piece.unwrap_or_default());
+            if stopped {
+                self.stream = None;
+            } else if self.stream.is_none() {
+                shown += &self.stops.finish();
+            }
+            if !shown.is_empty() {
+                return Ok(Some(shown));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The tokens so far, with one that ended the answer and those of a stop string.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// The natural logarithm of the last token's probability; see [`Generation::log_probability`].
+    pub fn log_probability(&self) -> Option<f32> {
+        self.tokens.log_probability()
+    }
+
+    /// Whether the model's template has begun a thought, so that the answer begins inside it; see
+    /// [`Thoughts`](crate::text::Thoughts).
+    pub fn opens_thought(&self) -> bool {
+        self.opens_thought
+    }
+}
