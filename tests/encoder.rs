@@ -7,6 +7,8 @@
 mod bert;
 mod support;
 
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::engine::weights::gguf::{MetadataValue, NewBlocks, ValueType, gguf_bytes};
 use lampyris::engine::weights::{TensorFile, Weights};
 use lampyris::models::encoder::{Encoder, EncoderFiles, EncoderOptions, EncoderPlan, TokenEncoder, cosine};
 use lampyris::{Error, Gpu};
@@ -73,7 +75,7 @@ fn noise(change: impl FnOnce(&mut BTreeMap<String, bert::Tensor>, &mut Value)) -
     let (mut tensors, mut config) = (bert::tensors(), bert::config());
     change(&mut tensors, &mut config);
     let weights = Weights::from_bytes("noise", bert::safetensors(&tensors)).unwrap();
-    EncoderFiles::new(TensorFile::from(weights), config.to_string().into_bytes())
+    EncoderFiles::new(TensorFile::from(weights), Some(config.to_string().into_bytes()))
 }
 
 fn plain() -> EncoderFiles {
@@ -108,9 +110,15 @@ fn gelu_tanh(v: f64) -> f64 {
     0.5 * v * (1.0 + (0.797_884_560_802_865_4 * (v + 0.044715 * v * v * v)).tanh())
 }
 
+/// An activation by its name in `config.json`.
+type Unit = (&'static str, fn(f64) -> f64);
+
+/// What a way of pooling makes of a column.
+type Pool = (&'static str, fn(&[f64]) -> f64);
+
 #[test]
 fn every_token_and_every_pooling_is_as_plain_arithmetic_has_it() {
-    let units: [(&str, fn(f64) -> f64); 3] = [("gelu", gelu), ("gelu_new", gelu_tanh), ("relu", |v| v.max(0.0))];
+    let units: [Unit; 3] = [("gelu", gelu), ("gelu_new", gelu_tanh), ("relu", |v| v.max(0.0))];
     for (name, gpu) in devices() {
         for (act, unit) in units {
             let encoder = open(&gpu, noise(|_, config| config["hidden_act"] = act.into()));
@@ -121,7 +129,7 @@ fn every_token_and_every_pooling_is_as_plain_arithmetic_has_it() {
                 assert!(error < 2e-5, "{act} of {} tokens on {name}: {error:e}", sequence.len());
             }
         }
-        let pool: [(&str, fn(&[f64]) -> f64); 5] = [
+        let pool: [Pool; 5] = [
             ("pooling_mode_mean_tokens", |column| column.iter().sum::<f64>() / column.len() as f64),
             ("pooling_mode_cls_token", |column| column[0]),
             ("pooling_mode_lasttoken", |column| column[column.len() - 1]),
@@ -237,6 +245,99 @@ fn other_names_and_positions_are_the_same_network() {
         values.truncate(24);
     });
     assert_eq!(embed(roberta), expected);
+}
+
+/// The network and the vocabulary of noise as llama.cpp's converter writes them.
+fn gguf(change: impl FnOnce(&mut Vec<(String, MetadataValue)>)) -> Vec<u8> {
+    let text = |text: &str| MetadataValue::String(text.to_owned());
+    let [hidden, heads, units, layers, positions] = bert::SIZES.map(|size| MetadataValue::U32(size as u32));
+    let vocabulary = bert::tokenizer()["model"]["vocab"].as_object().unwrap().clone();
+    let mut tokens: Vec<(String, u64)> =
+        vocabulary.into_iter().map(|(token, id)| (token, id.as_u64().unwrap())).collect();
+    tokens.sort_by_key(|(_, id)| *id);
+    let marked = |(token, id): &(String, u64)| match token.strip_prefix("##") {
+        _ if *id < 5 => text(token),
+        Some(rest) => text(rest),
+        None => text(&format!("\u{2581}{token}")),
+    };
+    let kind = |(_, id): &(String, u64)| MetadataValue::I32(if *id < 5 { 3 } else { 1 });
+    let mut metadata: Vec<(String, MetadataValue)> = [
+        ("general.architecture", text("bert")),
+        ("bert.embedding_length", hidden),
+        ("bert.attention.head_count", heads),
+        ("bert.feed_forward_length", units),
+        ("bert.block_count", layers),
+        ("bert.context_length", positions),
+        ("bert.attention.layer_norm_epsilon", MetadataValue::F32(1e-12)),
+        ("bert.pooling_type", MetadataValue::U32(1)),
+        ("tokenizer.ggml.model", text("bert")),
+        ("tokenizer.ggml.tokens", MetadataValue::Array(ValueType::String, tokens.iter().map(marked).collect())),
+        ("tokenizer.ggml.token_type", MetadataValue::Array(ValueType::I32, tokens.iter().map(kind).collect())),
+        ("tokenizer.ggml.cls_token_id", MetadataValue::U32(2)),
+        ("tokenizer.ggml.seperator_token_id", MetadataValue::U32(3)),
+        ("tokenizer.ggml.unknown_token_id", MetadataValue::U32(1)),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .to_vec();
+    change(&mut metadata);
+    let mut tensors = Vec::new();
+    for (name, (shape, values)) in bert::tensors() {
+        let mut name = name.replace("encoder.layer.", "blk.");
+        for (theirs, gguf) in [
+            ("embeddings.word_embeddings", "token_embd"),
+            ("embeddings.position_embeddings", "position_embd"),
+            ("embeddings.token_type_embeddings", "token_types"),
+            ("embeddings.LayerNorm", "token_embd_norm"),
+            ("attention.self.query", "attn_q"),
+            ("attention.self.key", "attn_k"),
+            ("attention.self.value", "attn_v"),
+            ("attention.output.dense", "attn_output"),
+            ("attention.output.LayerNorm", "attn_output_norm"),
+            ("intermediate.dense", "ffn_up"),
+            ("output.dense", "ffn_down"),
+            ("output.LayerNorm", "layer_output_norm"),
+        ] {
+            name = name.replace(theirs, gguf);
+        }
+        tensors.push((name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()));
+    }
+    let blocks = tensors.iter().map(|(name, shape, bytes)| NewBlocks { name, format: BlockFormat::F32, shape, bytes });
+    let blocks: Vec<NewBlocks<'_>> = blocks.collect();
+    gguf_bytes("noise", &metadata, &blocks).unwrap()
+}
+
+#[test]
+fn a_gguf_file_is_the_same_encoder() {
+    let folder = tempfile::tempdir().unwrap();
+    bert::write(folder.path());
+    std::fs::write(folder.path().join("noise.gguf"), gguf(|_| ())).unwrap();
+    let texts = ["", "a fox", "A\u{e9}b. zzz 7", "[SEP] q"];
+    for (name, gpu) in devices() {
+        let plain = gpu.block_on(Encoder::load(&gpu, folder.path())).unwrap();
+        let file = gpu.block_on(Encoder::load(&gpu, folder.path().join("noise.gguf"))).unwrap();
+        for text in texts {
+            assert_eq!(plain.ids(text).unwrap(), file.ids(text).unwrap(), "{text:?}");
+        }
+        assert_eq!(file.max_tokens(), 20);
+        let [a, b] = [&plain, &file].map(|encoder| gpu.block_on(encoder.embed(texts)).unwrap());
+        assert_eq!(a, b, "{name}");
+    }
+    let gpu = Gpu::cpu_executor();
+    for (key, value, named) in [
+        ("general.architecture", MetadataValue::String("nomic-bert".to_owned()), "nomic-bert"),
+        ("bert.pooling_type", MetadataValue::U32(4), "bert.pooling_type"),
+        ("bert.attention.head_count", MetadataValue::U32(5), "bert.attention.head_count"),
+        ("bert.block_count", MetadataValue::U32(3), "blk.2.attn_q.weight"),
+        ("tokenizer.ggml.model", MetadataValue::String("wordy".to_owned()), "wordy"),
+    ] {
+        let file = gguf(|metadata| {
+            metadata.iter_mut().filter(|(known, _)| known == key).for_each(|(_, old)| *old = value.clone())
+        });
+        let weights = TensorFile::from_bytes("noise.gguf", file).unwrap();
+        let error =
+            Encoder::new(&gpu, EncoderFiles::new(weights, None), EncoderOptions::default()).unwrap_err().to_string();
+        assert!(error.contains(named), "{named} is not in: {error}");
+    }
 }
 
 #[test]

@@ -276,7 +276,7 @@ pub(crate) struct Chat {
 
 #[derive(Debug, Args)]
 pub(crate) struct Embed {
-    /// A folder of sentence-transformers or transformers: config.json, tokenizer.json and .safetensors files
+    /// A folder of sentence-transformers or transformers (config.json, tokenizer.json, .safetensors files), or a .gguf file
     #[arg(long, value_name = "PATH")]
     pub(crate) model: PathBuf,
     /// How matrices are held that the files store in 32 bits

@@ -12,11 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Most bytes that wait in the driver's staging memory before the queue is drained.
 const STAGING_BYTES: u64 = 16 << 20;
 
+/// Constants by their names and descriptions.
+type ByName<T> = HashMap<(String, Desc), T>;
+
 /// The constants of one model on one device. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct ConstantStore {
-    buffers: Arc<Mutex<HashMap<(String, Desc), Shared>>>,
-    hosts: Arc<Mutex<HashMap<(String, Desc), Arc<HostTensor>>>>,
+    buffers: Arc<Mutex<ByName<Shared>>>,
+    hosts: Arc<Mutex<ByName<Arc<HostTensor>>>>,
 }
 
 /// A constant's buffer, which lives and counts as long as the store or a plan has it.
@@ -51,7 +54,7 @@ impl ConstantStore {
         Ok(hosts().entry(key).or_insert(made).clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, Desc), Shared>> {
+    fn lock(&self) -> MutexGuard<'_, ByName<Shared>> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

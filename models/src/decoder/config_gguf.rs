@@ -7,17 +7,19 @@ use lampyris_engine::kernels::text::{Attention, Route, Unit};
 use lampyris_engine::weights::gguf::{Gguf, Value};
 
 /// The metadata of one file, its keys below the architecture's name.
-struct Metadata<'a> {
-    gguf: &'a Gguf,
-    architecture: &'a str,
+pub(crate) struct Metadata<'a> {
+    /// The file.
+    pub(crate) gguf: &'a Gguf,
+    /// What its keys begin with.
+    pub(crate) architecture: &'a str,
 }
 
 impl Metadata<'_> {
-    fn value(&self, key: &str) -> Option<Value<'_>> {
+    pub(crate) fn value(&self, key: &str) -> Option<Value<'_>> {
         self.gguf.value(&format!("{}.{key}", self.architecture))
     }
 
-    fn wrong(&self, key: &str, expected: &'static str) -> Error {
+    pub(crate) fn wrong(&self, key: &str, expected: &'static str) -> Error {
         let found = self.value(key).map_or("missing".to_owned(), |value| shown(&format!("{value:?}")));
         Error::Config {
             file: self.gguf.file().to_owned(),
@@ -27,21 +29,21 @@ impl Metadata<'_> {
         }
     }
 
-    fn unsupported(&self, key: &str, found: &str, instead: &'static str) -> Error {
+    pub(crate) fn unsupported(&self, key: &str, found: &str, instead: &'static str) -> Error {
         Error::Unsupported { file: self.gguf.file().to_owned(), key: key.to_owned(), found: shown(found), instead }
     }
 
-    fn size(&self, key: &str) -> Result<Option<usize>> {
+    pub(crate) fn size(&self, key: &str) -> Result<Option<usize>> {
         let expected = "a whole number from 1 to 16777216";
         let read = |value: Value<'_>| value.integer().filter(|v| (1..=1 << 24).contains(v)).map(|v| v as usize);
         self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, expected))).transpose()
     }
 
-    fn needed(&self, key: &str) -> Result<usize> {
+    pub(crate) fn needed(&self, key: &str) -> Result<usize> {
         self.size(key)?.ok_or_else(|| self.wrong(key, "a whole number from 1 to 16777216"))
     }
 
-    fn number(&self, key: &str) -> Result<Option<f64>> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<f64>> {
         let read = |value: Value<'_>| value.number().filter(|v| *v > 0.0 && *v < 1e12);
         self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, "a number above 0"))).transpose()
     }
@@ -67,7 +69,7 @@ impl Metadata<'_> {
         Ok(Mixture { experts, chosen, width, renormalized: true, layers })
     }
 
-    fn rows(&self, tensor: &str) -> Option<&[usize]> {
+    pub(crate) fn rows(&self, tensor: &str) -> Option<&[usize]> {
         self.gguf.get(tensor).map(|tensor| tensor.shape.as_slice())
     }
 

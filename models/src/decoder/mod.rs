@@ -4,7 +4,7 @@
 //! and values of every layer, which stay on the device. A new member of the family is a change of [`DecoderConfig`].
 
 mod config;
-mod config_gguf;
+pub(crate) mod config_gguf;
 mod keep;
 pub(crate) mod matrix;
 mod model;

@@ -10,13 +10,14 @@ use lampyris_engine::weights::TensorFile;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 
-/// The files of a sentence encoder, as sentence-transformers lays them out; all but the weights and `config.json` may be absent.
+/// The files of a sentence encoder, as sentence-transformers lays them out; all but the weights and `config.json` may be absent. A
+/// GGUF file holds everything itself.
 #[derive(Debug, Clone)]
 pub struct EncoderFiles {
     /// The weights.
     pub weights: TensorFile,
-    /// `config.json`.
-    pub config: Vec<u8>,
+    /// `config.json`, which a GGUF file does without.
+    pub config: Option<Vec<u8>>,
     /// `modules.json`: without it a text's embedding is the mean of its rows.
     pub modules: Option<Vec<u8>>,
     /// The `config.json` of the folder that `modules.json` names for the pooling.
@@ -33,7 +34,7 @@ pub struct EncoderFiles {
 
 impl EncoderFiles {
     /// Files that hold nothing but the network.
-    pub fn new(weights: TensorFile, config: Vec<u8>) -> EncoderFiles {
+    pub fn new(weights: TensorFile, config: Option<Vec<u8>>) -> EncoderFiles {
         EncoderFiles {
             weights,
             config,
@@ -46,7 +47,8 @@ impl EncoderFiles {
         }
     }
 
-    /// Opens a folder as sentence-transformers or transformers write it, or the `.safetensors` file in one.
+    /// Opens a folder as sentence-transformers or transformers write it, or the `.safetensors` file in one, or a
+    /// `.gguf` file.
     ///
     /// # Errors
     /// [`Error::Missing`] or [`Error::Unreadable`] with the path; [`Error::Weights`]; what is wrong in `modules.json`.
@@ -59,6 +61,10 @@ impl EncoderFiles {
         let path = path.as_ref();
         if !path.exists() {
             return Err(Error::Missing { path: path.display().to_string() });
+        }
+        let own = if path.is_dir() { None } else { Some(TensorFile::open(path)?) };
+        if let Some(TensorFile::Gguf(gguf)) = own {
+            return Ok(EncoderFiles::new(gguf.into(), None));
         }
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
         let beside = |folder: &Path, name: &str, limit: u64| {
@@ -75,6 +81,10 @@ impl EncoderFiles {
             Some(modules) if path.is_dir() => folder.join(&modules.network),
             _ => folder.to_owned(),
         };
+        let weights = own.map_or_else(|| TensorFile::open(&network), Ok)?;
+        if matches!(weights, TensorFile::Gguf(_)) {
+            return Ok(EncoderFiles::new(weights, None));
+        }
         let mut sentence = None;
         for name in ["bert", "roberta", "xlm-roberta", "camembert"] {
             if sentence.is_none() {
@@ -82,8 +92,8 @@ impl EncoderFiles {
             }
         }
         Ok(EncoderFiles {
-            weights: TensorFile::open(if path.is_dir() { &network } else { path })?,
-            config: read_small(&network.join("config.json"), MOST)?,
+            weights,
+            config: Some(read_small(&network.join("config.json"), MOST)?),
             modules,
             pooling,
             sentence,

@@ -5,6 +5,7 @@
 //! lie one after another, and nothing is computed for padding between them.
 
 mod config;
+mod config_gguf;
 mod files;
 mod model;
 mod names;

@@ -8,6 +8,7 @@ use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, InputData, Pending};
 use lampyris_engine::kernels::text::{spans_desc, spans_of_rows, spans_of_sequences};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
+use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -63,15 +64,12 @@ impl TokenEncoder {
     /// # Errors
     /// [`Error::Json`], [`Error::Config`] or [`Error::Unsupported`] for the small files; [`Error::Incomplete`] for the weights.
     pub fn new(gpu: &Gpu, files: EncoderFiles, options: EncoderOptions) -> Result<TokenEncoder> {
-        let config = EncoderConfig::read("config.json", &files.config)?;
-        let pooled = match &files.modules {
-            None => Pooled::default(),
-            Some(bytes) => {
-                let modules = Modules::read("modules.json", bytes)?;
-                let file = format!("{}/config.json", modules.pooling);
-                let Some(bytes) = &files.pooling else { return Err(Error::Missing { path: file }) };
-                let pooling = read_pooling(file.trim_start_matches('/'), bytes, config.hidden)?;
-                Pooled { pooling, normalize: modules.normalize }
+        let (config, pooled) = match &files.weights {
+            TensorFile::Gguf(gguf) => EncoderConfig::of_gguf(gguf)?,
+            _ => {
+                let config = EncoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?;
+                let pooled = pooled(&files, config.hidden)?;
+                (config, pooled)
             }
         };
         let tensors = Tensors::new(files.weights, config, options.half)?;
@@ -233,6 +231,16 @@ impl TokenEncoder {
         self.keep(request, executor.clone());
         Ok(executor)
     }
+}
+
+/// What the small files say of the rows of a text, for a network of `hidden` columns.
+fn pooled(files: &EncoderFiles, hidden: usize) -> Result<Pooled> {
+    let Some(bytes) = &files.modules else { return Ok(Pooled::default()) };
+    let modules = Modules::read("modules.json", bytes)?;
+    let file = format!("{}/config.json", modules.pooling);
+    let file = file.trim_start_matches('/');
+    let Some(bytes) = &files.pooling else { return Err(Error::Missing { path: file.to_owned() }) };
+    Ok(Pooled { pooling: read_pooling(file, bytes, hidden)?, normalize: modules.normalize })
 }
 
 /// The size that a run of so many tokens gets, so that a few plans serve all: a power of two from 8 on, or one and a half of it.

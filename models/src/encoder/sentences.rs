@@ -2,9 +2,10 @@
 
 use super::{EncoderFiles, EncoderOptions, TokenEncoder};
 use crate::json::{self, Object};
-use crate::text::Tokenizer;
+use crate::text::{GgufVocabulary, Tokenizer};
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
+use lampyris_engine::weights::TensorFile;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ impl Settings {
 }
 
 impl Encoder {
-    /// Loads a folder as sentence-transformers or transformers write it: the weights go to the device, and the kernels are
+    /// Loads a folder as sentence-transformers or transformers write it, or a `.gguf` file: the weights go to the device, and the kernels are
     /// compiled.
     ///
     /// # Errors
@@ -115,10 +116,11 @@ impl Encoder {
     /// As [`TokenEncoder::new`]; [`Error::NoTokenizer`]; [`Error::Text`] when it cannot be used, or has more
     /// tokens than the network has embeddings.
     pub fn new(gpu: &Gpu, files: EncoderFiles, options: EncoderOptions) -> Result<Encoder> {
-        let Some(tokenizer) = &files.tokenizer else {
-            return Err(Error::NoTokenizer { model: files.weights.file().to_owned() });
+        let tokenizer = match (&files.weights, &files.tokenizer) {
+            (TensorFile::Gguf(gguf), _) => Tokenizer::from_gguf(GgufVocabulary::read(gguf)?)?,
+            (_, Some(tokenizer)) => Tokenizer::from_json(tokenizer, files.tokenizer_config.as_deref())?,
+            (weights, None) => return Err(Error::NoTokenizer { model: weights.file().to_owned() }),
         };
-        let tokenizer = Tokenizer::from_json(tokenizer, files.tokenizer_config.as_deref())?;
         let settings = Settings::read(&files)?;
         let network = TokenEncoder::new(gpu, files, options)?;
         tokenizer.check_vocabulary(network.config().vocabulary)?;

@@ -7,8 +7,11 @@ use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::decoders::fuse::Fuse;
 use tokenizers::decoders::sequence::Sequence;
 use tokenizers::decoders::strip::Strip;
+use tokenizers::decoders::wordpiece::WordPiece as WordPieceDecoder;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
-use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, DecoderWrapper};
 
 use super::TextError;
@@ -23,7 +26,7 @@ const SPACE: &str = "\u{2581}";
 /// file by [`read`](Self::read).
 #[derive(Debug, Clone, Default)]
 pub struct GgufVocabulary {
-    /// `model`: `llama` (SentencePiece) or `gpt2` (byte-level BPE).
+    /// `model`: `llama` (SentencePiece), `gpt2` (byte-level BPE) or `bert` (WordPiece).
     pub model: String,
     /// `pre`: how a `gpt2` vocabulary splits text.
     pub pre: Option<String>,
@@ -43,6 +46,10 @@ pub struct GgufVocabulary {
     pub unknown: Option<u32>,
     /// `padding_token_id`.
     pub padding: Option<u32>,
+    /// `cls_token_id`: what a text begins with in a `bert` vocabulary.
+    pub begin: Option<u32>,
+    /// `seperator_token_id`, as llama.cpp spells it: what a text ends with in a `bert` vocabulary.
+    pub separator: Option<u32>,
     /// `add_bos_token`.
     pub add_bos: Option<bool>,
     /// `add_eos_token`.
@@ -83,16 +90,25 @@ impl Tokenizer {
     /// Builds the tokenizer that a GGUF file describes.
     ///
     /// A `llama` vocabulary becomes BPE with merges in the order of the scores, which is how SentencePiece merges; a `gpt2`
-    /// vocabulary of Qwen gets the NFC step of Qwen's own tokenizer, which GGUF cannot express.
+    /// vocabulary of Qwen gets the NFC step of Qwen's own tokenizer, which GGUF cannot express; a `bert` vocabulary takes letters as
+    /// small ones without accents, as llama.cpp does.
     ///
     /// # Errors
     /// [`TextError::VocabularyKind`], [`TextError::PreTokenizer`] and [`TextError::Vocabulary`] for vocabularies that are not
     /// supported or not consistent.
-    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+    pub fn from_gguf(mut vocabulary: GgufVocabulary) -> Result<Self, TextError> {
         let kinds = kinds(&vocabulary)?;
+        let ends = vocabulary.model == "bert";
+        if ends {
+            let named = |token: &str| vocabulary.tokens.iter().position(|known| known == token).map(|id| id as u32);
+            let (begin, separator) = (vocabulary.begin.or(vocabulary.bos), vocabulary.separator.or(vocabulary.eos));
+            vocabulary.bos = begin.or_else(|| named("[CLS]"));
+            vocabulary.eos = separator.or_else(|| named("[SEP]"));
+        }
         let (mut inner, add_bos) = match vocabulary.model.as_str() {
             "llama" => (sentence_piece(&vocabulary, &kinds)?, true),
             "gpt2" => byte_level(&vocabulary)?,
+            "bert" => (word_piece(&vocabulary, &kinds)?, true),
             other => return Err(TextError::VocabularyKind { kind: shown(other) }),
         };
         let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
@@ -108,7 +124,7 @@ impl Tokenizer {
             unknown: named(vocabulary.unknown),
             padding: named(vocabulary.padding),
             add_bos: Some(vocabulary.add_bos.unwrap_or(add_bos)),
-            add_eos: Some(vocabulary.add_eos.unwrap_or(false)),
+            add_eos: Some(vocabulary.add_eos.unwrap_or(ends)),
             templates: vocabulary
                 .chat_template
                 .into_iter()
@@ -163,6 +179,24 @@ fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, boo
     inner.with_normalizer(splitting.normalizer).map_err(|error| wrong("pre", error.to_string()))?;
     inner.with_pre_tokenizer(Some(splitting.pre_tokenizer)).with_decoder(Some(ByteLevel::default()));
     Ok((inner, splitting.add_bos))
+}
+
+/// GGUF marks the tokens that begin a word, where BERT's own files mark those that do not.
+fn word_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {
+    let spelled = |(token, kind): (&String, &TokenKind)| match (kind, token.strip_prefix(SPACE)) {
+        (TokenKind::Control | TokenKind::Unknown, _) => token.clone(),
+        (_, Some(word)) => word.to_owned(),
+        (_, None) => format!("##{token}"),
+    };
+    let tokens: Vec<String> = vocabulary.tokens.iter().zip(kinds).map(spelled).collect();
+    let unknown = vocabulary.unknown.and_then(|id| tokens.get(usize::try_from(id).ok()?).cloned());
+    let unknown = unknown.unwrap_or_else(|| "[UNK]".to_owned());
+    let model = WordPiece::builder().vocab(ids(&tokens)).unk_token(unknown).build();
+    let mut inner = tokenizers::Tokenizer::new(model.map_err(|error| wrong("tokens", error.to_string()))?);
+    let normalizer = BertNormalizer::new(true, true, None, true);
+    inner.with_normalizer(Some(normalizer)).map_err(|error| wrong("model", error.to_string()))?;
+    inner.with_pre_tokenizer(Some(BertPreTokenizer)).with_decoder(Some(WordPieceDecoder::default()));
+    Ok(inner)
 }
 
 fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {

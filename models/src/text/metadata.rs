@@ -22,6 +22,8 @@ impl GgufVocabulary {
             eos: keys.one("eos_token_id", id)?,
             unknown: keys.one("unknown_token_id", id)?,
             padding: keys.one("padding_token_id", id)?,
+            begin: keys.one("cls_token_id", id)?,
+            separator: keys.one("seperator_token_id", id)?,
             add_bos: keys.one("add_bos_token", Value::truth)?,
             add_eos: keys.one("add_eos_token", Value::truth)?,
             add_space_prefix: keys.one("add_space_prefix", Value::truth)?,

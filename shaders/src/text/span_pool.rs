@@ -110,7 +110,7 @@ impl Kernel for SpanPool {
                     _ if rows.is_empty() => 0.0,
                     Pooling::Mean => values.sum::<f64>() / count,
                     Pooling::First => values.next().unwrap_or_default(),
-                    Pooling::Last => values.last().unwrap_or_default(),
+                    Pooling::Last => values.next_back().unwrap_or_default(),
                     Pooling::Max => values.fold(f64::NEG_INFINITY, f64::max),
                     Pooling::RootMean => values.sum::<f64>() / count.sqrt(),
                 }
