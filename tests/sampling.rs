@@ -38,7 +38,7 @@ fn draws(gpu: &Gpu, settings: DrawSettings, count: usize) -> Vec<u32> {
     gpu.block_on(states.read("tokens")).unwrap().words
 }
 
-/// Two thousand draws on the first adapter and the CPU executor are equal, and as frequent as the softmax says.
+/// Two thousand draws are as frequent as the softmax says; the first adapter's are those of the CPU executor.
 #[test]
 fn draws_are_as_frequent_as_they_are_likely_and_equal_everywhere() {
     let count = 2000;
@@ -47,7 +47,8 @@ fn draws_are_as_frequent_as_they_are_likely_and_equal_everywhere() {
     let (first, cpu) = (&found[0], &found[found.len() - 1]);
     let reference = draws(&cpu.1, settings, count);
     if first.0 != cpu.0 {
-        assert_eq!(draws(&first.1, settings, count), reference, "{}", first.0);
+        let several = if full_tier() { count } else { 400 };
+        assert_eq!(draws(&first.1, settings, several), reference[..several], "{}", first.0);
     }
     let weights = LOGITS.map(|l| (f64::from(l) / 0.8).exp());
     let total: f64 = weights.iter().sum();
@@ -78,7 +79,7 @@ fn a_seed_gives_one_story_on_every_device_however_it_is_cut() {
     let Some(material) = material() else { return };
     let folder = material.join("stories260k");
     let prompt = [1, 403, 407, 261, 378];
-    let most = if full_tier() { 100 } else { 40 };
+    let most = if full_tier() { 100 } else { 24 };
     let settings = [
         Sampling::at(1.0).top_p(0.9).seed(1),
         Sampling::at(0.8).top_k(40).top_p(0.95).min_p(0.05).repetition_penalty(1.1).seed(2),

@@ -27,6 +27,8 @@ pub struct Thoughts {
 enum State {
     /// Nothing but white space has come.
     Start,
+    /// The tag, and nothing but white space behind it.
+    Opened,
     Thought,
     /// White space behind the thought.
     Between,
@@ -37,7 +39,7 @@ impl Thoughts {
     /// For an answer that begins in a thought when `open`: some templates write the first tag themselves. See
     /// [`ChatTemplate::opens_thought`](super::ChatTemplate::opens_thought).
     pub fn new(open: bool) -> Thoughts {
-        Thoughts { state: if open { State::Thought } else { State::Start }, held: String::new() }
+        Thoughts { state: if open { State::Opened } else { State::Start }, held: String::new() }
     }
 
     /// Takes the next piece of the answer and gives the parts that are certain with it.
@@ -49,8 +51,8 @@ impl Thoughts {
                 State::Start => {
                     let begun = self.held.trim_start();
                     if let Some(thought) = begun.strip_prefix(BEGIN) {
-                        self.held = thought.trim_start().to_owned();
-                        self.state = State::Thought;
+                        self.held = thought.to_owned();
+                        self.state = State::Opened;
                     } else if BEGIN.starts_with(begun) {
                         return parts;
                     } else {
@@ -73,6 +75,13 @@ impl Thoughts {
                         return parts;
                     }
                 },
+                State::Opened => {
+                    self.held = self.held.trim_start().to_owned();
+                    if self.held.is_empty() {
+                        return parts;
+                    }
+                    self.state = State::Thought;
+                }
                 State::Between => {
                     self.held = self.held.trim_start().to_owned();
                     if self.held.is_empty() {

@@ -19,7 +19,7 @@ pub(super) const SOURCES: &[Source] = crate::linked::DRAW;
 /// as the likeliest. Equal scores share their fate; NaN and minus infinity are never drawn. `gumbel` is made of Philox4x32-10 (Salmon
 /// et al. 2011) keyed by the seed, counting tokens and positions. At temperature 0 it is left out, and the lower of equals is taken.
 ///
-/// Inputs: logits `[1, vocabulary]` in f32, at most 2^24 of them; the session's `tokens [context]` and cursor `[2]`, updated in place
+/// Inputs: logits `[1, vocabulary]` in f32, at most 2^19 of them; the session's `tokens [context]` and cursor `[2]`, updated in place
 /// as [`Sample`] does; settings `[10]`, see [`DrawSettings::words`]. Outputs: the token `[1]` as a word, [`Sample::NONE`] when none can be
 /// drawn; tokens and cursor; the token's log-probability `[1]` by the logits as they came; the scores `[1, vocabulary]`, the lowest
 /// number of f32 for tokens that are never drawn.
@@ -43,8 +43,8 @@ impl Kernel for Draw {
             Err(ShapeError::Input { kernel, position, expected: expected.to_owned(), found: inputs[position].clone() })
         };
         let flat = logits.format == Format::F32 && logits.rows() == 1 && logits.shape.len() == 2;
-        if !flat || logits.is_empty() || logits.len() > 1 << 24 {
-            return refuse(0, "logits [1, vocabulary] in f32, at most 2^24");
+        if !flat || logits.is_empty() || logits.len() > 1 << 19 {
+            return refuse(0, "logits [1, vocabulary] in f32, at most 2^19");
         }
         if tokens.format != Format::Word || tokens.shape.len() != 1 || tokens.is_empty() {
             return refuse(1, "words [context]");

@@ -2,8 +2,8 @@
 // the position moved to it.
 //
 // One workgroup; an invocation owns every WG-th group of four tokens, from their counts to their draws. A cut is found by its key, a
-// whole number in the order of the scores, in rounds that look at seven thresholds each. Loops are few and long: llvmpipe ends a
-// shader's loops, all together, after 65535 turns.
+// whole number in the order of the scores, in rounds that look at seven thresholds each. llvmpipe ends the loops of
+// a shader after 65535 turns of all together; these take 51 thousand at most, for 262144 tokens in the vocabulary and in the session.
 # set WG = 256
 # set THRESHOLDS = 7
 
