@@ -82,6 +82,35 @@ fn the_story_model_is_the_same_from_both_formats() {
     }
 }
 
+#[test]
+fn a_word_piece_vocabulary_gives_the_ids_of_the_sentence_model() {
+    let Some(folder) = material("ids of the sentence model") else { return };
+    let file = json(&folder, "minilm/tokenizer.json");
+    let mut tokens = vec![String::new(); 30522];
+    for (token, id) in file["model"]["vocab"].as_object().unwrap() {
+        // As llama.cpp's converter marks them.
+        let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].contains(&token.as_str());
+        let word = || format!("\u{2581}{token}");
+        let marked = if special { token.clone() } else { token.strip_prefix("##").map_or_else(word, str::to_owned) };
+        tokens[id.as_u64().unwrap() as usize] = marked;
+    }
+    let kind =
+        |token: &String| if ["[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]"].contains(&token.as_str()) { 3 } else { 1 };
+    let token_types = tokens.iter().map(kind).collect();
+    let model = "bert".to_owned();
+    let vocabulary = GgufVocabulary { model, tokens, token_types, ..GgufVocabulary::default() };
+    let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+    let (before, after) = tokenizer.affixes();
+    let recorded = json(&folder, "minilm/reference.json");
+    for case in recorded["sentences"].as_array().unwrap() {
+        let (text, ids) = (case["text"].as_str().unwrap(), numbers(&case["ids"]));
+        let found = [before, &tokenizer.encode(text, true).unwrap(), after].concat();
+        assert_eq!(found.len() as u64, case["full_length"].as_u64().unwrap(), "{text:?}");
+        let kept = ids.len() - 1;
+        assert_eq!(found[..kept], ids[..kept], "{text:?}");
+    }
+}
+
 /// A byte-level vocabulary of five tokens.
 fn tiny() -> GgufVocabulary {
     GgufVocabulary {
@@ -130,7 +159,7 @@ fn inconsistent_vocabularies_are_refused_with_the_list_that_is_wrong() {
     says(GgufVocabulary { merges: vec![String::new()], ..tiny() }, "`merges`");
     says(GgufVocabulary { model: "llama".to_owned(), ..tiny() }, "`scores`");
     assert!(matches!(
-        Tokenizer::from_gguf(GgufVocabulary { model: "bert".to_owned(), ..tiny() }),
+        Tokenizer::from_gguf(GgufVocabulary { model: "rwkv".to_owned(), ..tiny() }),
         Err(TextError::VocabularyKind { .. })
     ));
 }
