@@ -35,6 +35,10 @@ fn session(gpu: &Gpu, cache: CacheFormat, text: &[u32]) -> Session {
     session
 }
 
+fn room(context: Option<usize>) -> SessionOptions {
+    context.map_or(SessionOptions::default(), SessionOptions::from)
+}
+
 fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {
     let mut generation = session.generate(most).unwrap();
     std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect()
@@ -73,7 +77,7 @@ fn a_session_that_was_kept_goes_on_as_if_nothing_had_been() {
             drop(whole);
             // More room than before, and none beyond the tokens.
             for context in [Some(110), Some(86), None] {
-                let mut back = gpu.block_on(model(&gpu).restore(&saved, context)).unwrap();
+                let mut back = gpu.block_on(model(&gpu).restore(&saved, room(context))).unwrap();
                 assert_eq!((back.tokens(), back.cache()), (&tokens[..], cache), "{name}");
                 assert_eq!(generate(&gpu, &mut back, 10), expected[5..], "{name}, {cache:?}, {context:?}");
             }
@@ -87,7 +91,7 @@ fn what_was_kept_of_something_else_is_refused() {
     let saved = gpu.block_on(session(&gpu, CacheFormat::Q8, &text()).save()).unwrap();
     let restore = |head: usize, vocabulary: usize, saved: &[u8], context: Option<usize>| {
         let model = Decoder::new(&gpu, files(head, vocabulary)).unwrap();
-        gpu.block_on(model.restore(saved, context)).map(|_| ()).unwrap_err()
+        gpu.block_on(model.restore(saved, room(context))).map(|_| ()).unwrap_err()
     };
     assert!(matches!(restore(16, 61, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
     assert!(matches!(restore(16, 61, &saved, Some(1000)), Error::Context { .. }));
@@ -108,7 +112,7 @@ fn what_was_kept_of_something_else_is_refused() {
     for at in 0..header {
         let mut bent = saved.clone();
         bent[at] ^= 1;
-        let _ = gpu.block_on(model(&gpu).restore(&bent, None));
+        let _ = gpu.block_on(model(&gpu).restore(&bent, room(None)));
     }
 }
 
@@ -151,5 +155,39 @@ fn heads_that_do_not_go_into_bytes_are_refused_with_the_way_out() {
     let error = gpu.block_on(model.session(SessionOptions::default().cache(CacheFormat::Q8))).unwrap_err().to_string();
     for part in ["heads of 12 columns", "use f16"] {
         assert!(error.contains(part), "{part} is not in: {error}");
+    }
+}
+
+#[test]
+fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
+    let text = text();
+    for (name, gpu) in devices() {
+        // 24 tokens of room, of which 4 stay and 10 are the newest when it is full.
+        let mut sliding = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(sliding.feed(&text[..20])).unwrap();
+        let found = generate(&gpu, &mut sliding, 30);
+        assert_eq!((found.len(), sliding.dropped()), (30, 30), "{name}");
+        // The same by hand: a session that begins anew with what was kept.
+        let mut expected: Vec<u32> = Vec::new();
+        let mut held = text[..20].to_vec();
+        while expected.len() < 30 {
+            if held.len() == 24 {
+                held = [&held[..4], &held[14..]].concat();
+            }
+            let mut plain = gpu.block_on(model(&gpu).session(24)).unwrap();
+            gpu.block_on(plain.feed(&held)).unwrap();
+            let some = generate(&gpu, &mut plain, 30 - expected.len());
+            expected.extend(&some);
+            held.extend(&some);
+        }
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(sliding.tokens(), held, "{name}");
+        // A prompt that does not fit keeps its beginning and its end.
+        let mut long = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(long.feed(&text)).unwrap();
+        assert_eq!((long.tokens(), long.dropped()), (&[&text[..4], &text[61..]].concat()[..], 57), "{name}");
+        let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
+        gpu.block_on(short.feed(long.tokens())).unwrap();
+        assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
     }
 }

@@ -167,6 +167,9 @@ pub(crate) struct TextArguments {
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Go on when the context is full, with the first SINKS tokens and the newest, instead of ending or refusing there
+    #[arg(long, value_name = "SINKS")]
+    pub(crate) slide: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -36,6 +36,7 @@ pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failu
     let model = TextModel::load(gpu, &text.model)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
+    let options = text.slide.map_or(options, |sinks| options.slide(sinks));
     Ok(gpu.block_on(model.session(options))?)
 }
 

@@ -215,7 +215,7 @@ impl TextSession {
     ) -> Result<TextGeneration<'_>> {
         options.check()?;
         let context = self.session.context();
-        if ids.len() > context {
+        if ids.len() > context && self.session.slides().is_none() {
             return Err(Error::Context { tokens: ids.len(), context });
         }
         let shared = self.session.tokens().iter().zip(ids).take_while(|(a, b)| a == b).count();

@@ -28,7 +28,8 @@ impl Session {
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn fork(&self) -> Result<Session> {
         let states = self.states().fork().await?;
-        let mut copy = self.model().session_on(self.context(), self.cache(), states).await?;
+        let options = SessionOptions { context: Some(self.context()), cache: self.cache(), slide: self.slides() };
+        let mut copy = self.model().session_on(options, states).await?;
         copy.set(self.tokens().to_vec(), self.cached());
         Ok(copy)
     }
@@ -61,13 +62,13 @@ impl Session {
 }
 
 impl Decoder {
-    /// A session as it was saved, of this model, with room for `context` tokens or, without a number, for as many as
-    /// [`SessionOptions`] give; its keys and values are stored as they were.
+    /// A session as it was saved, of this model, with the room of `options`; its keys and values are stored as they were, whatever
+    /// `options` say.
     ///
     /// # Errors
     /// [`Error::Saved`] for a file that is damaged or of another model, and [`Error::Context`] when the tokens do not fit, both
     /// before anything is allocated; as [`Decoder::session`].
-    pub async fn restore(&self, saved: &[u8], context: Option<usize>) -> Result<Session> {
+    pub async fn restore(&self, saved: &[u8], options: impl Into<SessionOptions>) -> Result<Session> {
         let file =
             Weights::from_bytes("a saved session", saved.to_vec()).map_err(|error| refused(error.to_string()))?;
         let said = KEYS.map(|key| file.metadata().get(key).map(String::as_str));
@@ -103,7 +104,7 @@ impl Decoder {
         if !same {
             return Err(refused("it is of another model"));
         }
-        let options = SessionOptions { context, cache };
+        let options = SessionOptions { cache, ..options.into() };
         let context = self.room(&options)?;
         if count > context {
             return Err(Error::Context { tokens: count, context });
@@ -113,7 +114,7 @@ impl Decoder {
             let words = words(&name, &[cached, row])?;
             caches.push((name, words));
         }
-        let mut session = self.session(SessionOptions { context: Some(context), cache }).await?;
+        let mut session = self.session(options).await?;
         for (name, words) in caches {
             session.states().write(&name, 0, &words)?;
         }

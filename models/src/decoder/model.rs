@@ -113,7 +113,7 @@ impl Decoder {
         let context = self.room(&options)?;
         let [prefill, decode, draw] = self.plans(context, options.cache)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
-        self.session_on(context, options.cache, states).await
+        self.session_on(SessionOptions { context: Some(context), ..options }, states).await
     }
 
     /// The tokens that a session with `options` has room for.
@@ -146,11 +146,12 @@ impl Decoder {
     }
 
     /// A session on states that are there.
-    pub(super) async fn session_on(&self, context: usize, cache: CacheFormat, states: States) -> Result<Session> {
-        let [prefill, decode, _] = self.plans(context, cache)?;
+    pub(super) async fn session_on(&self, options: SessionOptions, states: States) -> Result<Session> {
+        let context = self.room(&options)?;
+        let [prefill, decode, _] = self.plans(context, options.cache)?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
-        Ok(Session::new(self.clone(), (context, cache), prefill, decode, states))
+        Ok(Session::new(self.clone(), (context, options), prefill, decode, states))
     }
 
     /// A plan of this model ready to run on `states`.

@@ -48,6 +48,10 @@ pub struct SessionOptions {
     pub context: Option<usize>,
     /// How its keys and values are stored.
     pub cache: CacheFormat,
+    /// What becomes of a full context. When absent, an answer ends there, and a prompt that is longer is refused. A number is how many
+    /// of the first tokens are kept, at most half of the context, when the session goes on with them and the newer half of the
+    /// room that is left; their keys and values are computed anew (after Xiao et al. 2023, whose sinks these are).
+    pub slide: Option<usize>,
 }
 
 impl SessionOptions {
@@ -57,6 +61,12 @@ impl SessionOptions {
     /// With room for `tokens`.
     pub fn context(mut self, tokens: usize) -> Self {
         self.context = Some(tokens);
+        self
+    }
+
+    /// Going on when the context is full, with the first `sinks` tokens and the newest.
+    pub fn slide(mut self, sinks: usize) -> Self {
+        self.slide = Some(sinks);
         self
     }
 

@@ -1,7 +1,7 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
-use super::{CacheFormat, Decoder, Sampling, network};
+use super::{CacheFormat, Decoder, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{InputData, Pending, States};
@@ -17,6 +17,10 @@ pub struct Session {
     model: Decoder,
     context: usize,
     cache: CacheFormat,
+    /// How many of the first tokens are kept when the context is full; `None` where it ends there.
+    slide: Option<usize>,
+    /// Tokens that made room for others.
+    dropped: usize,
     prefill: Executor,
     decode: Executor,
     /// Made when tokens are drawn for the first time.
@@ -30,12 +34,15 @@ pub struct Session {
 impl Session {
     pub(super) fn new(
         model: Decoder,
-        (context, cache): (usize, CacheFormat),
+        (context, options): (usize, SessionOptions),
         prefill: Executor,
         decode: Executor,
         states: States,
     ) -> Session {
-        Session { model, context, cache, prefill, decode, draw: None, states, tokens: Vec::new(), cached: 0 }
+        let SessionOptions { cache, slide, .. } = options;
+        let slide = slide.map(|sinks| sinks.min(context / 2));
+        let (draw, tokens) = (None, Vec::new());
+        Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
@@ -54,6 +61,16 @@ impl Session {
     /// How its keys and values are stored.
     pub fn cache(&self) -> CacheFormat {
         self.cache
+    }
+
+    /// How many of the first tokens are kept when the context is full and the session goes on; `None` where it ends there.
+    pub fn slides(&self) -> Option<usize> {
+        self.slide
+    }
+
+    /// Tokens that made room for others so far.
+    pub fn dropped(&self) -> usize {
+        self.dropped
     }
 
     /// The model.
@@ -76,7 +93,8 @@ impl Session {
         self.states.bytes()
     }
 
-    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk.
+    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk. Where the session slides, tokens that do not
+    /// fit make older ones go.
     ///
     /// # Errors
     /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
@@ -87,9 +105,30 @@ impl Session {
             return Err(Error::Token { token, vocabulary });
         }
         let total = self.tokens.len() + tokens.len();
-        if total > self.context {
-            return Err(Error::Context { tokens: total, context: self.context });
+        match self.slide {
+            _ if total <= self.context => self.append(tokens).await,
+            Some(sinks) => self.slide(sinks, tokens).await,
+            None => Err(Error::Context { tokens: total, context: self.context }),
         }
+    }
+
+    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them.
+    async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
+        let mut all = std::mem::take(&mut self.tokens);
+        all.extend_from_slice(new);
+        let newest = (self.context - sinks).div_ceil(2);
+        let from = all.len().saturating_sub(newest).max(sinks);
+        let tail = all.split_off(from);
+        all.truncate(sinks);
+        self.dropped += from - sinks;
+        self.cached = self.cached.min(sinks);
+        // Those that were new are not in the device's tokens yet.
+        self.states.write(TOKENS, 0, &all)?;
+        self.tokens = all;
+        self.append(&tail).await
+    }
+
+    async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
         let last = self.tokens.len().saturating_sub(1);
@@ -102,7 +141,7 @@ impl Session {
         Ok(())
     }
 
-    /// Continues the tokens with the likeliest ones, up to `most` of them or the end of the context.
+    /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
     ///
     /// # Errors
     /// [`Error::Context`] when there is no token to continue; [`Error::Engine`] from the device.
@@ -110,7 +149,7 @@ impl Session {
         self.sample(most, &Sampling::greedy())
     }
 
-    /// Continues the tokens as `sampling` says, up to `most` of them or the end of the context.
+    /// Continues the tokens as `sampling` says, up to `most` of them or, where the session does not slide, the end of the context.
     ///
     /// # Errors
     /// [`Error::Sampling`] for a setting without meaning; as [`Session::generate`].
@@ -119,15 +158,20 @@ impl Session {
         if self.tokens.is_empty() {
             return Err(Error::Context { tokens: 0, context: self.context });
         }
+        self.begin(sampling)?;
+        let left = if self.slide.is_some() { most } else { most.min(self.context - self.tokens.len()) };
+        let (sampling, under_way) = (*sampling, VecDeque::with_capacity(AHEAD));
+        Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
+    }
+
+    /// Tells the device where the next token goes and how it is chosen.
+    fn begin(&mut self, sampling: &Sampling) -> Result<()> {
         self.cached = self.tokens.len() - 1;
         self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
-        let drawn = !sampling.is_plain();
-        if drawn {
+        if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
         }
-        let left = most.min(self.context - self.tokens.len());
-        let under_way = VecDeque::with_capacity(AHEAD);
-        Ok(Generation { session: self, left, under_way, drawn, log_probability: None })
+        Ok(())
     }
 
     /// What draws tokens.
@@ -184,8 +228,7 @@ pub struct Generation<'a> {
     session: &'a mut Session,
     left: usize,
     under_way: VecDeque<Pending>,
-    /// Whether it needs more than the likeliest token.
-    drawn: bool,
+    sampling: Sampling,
     log_probability: Option<f32>,
 }
 
@@ -195,10 +238,20 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
-        let executor = if self.drawn { self.session.drawing().await? } else { self.session.decode.clone() };
+        if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
+            && self.left > 0
+        {
+            self.session.slide(sinks, &[]).await?;
+            // Draws are numbered by their place, which comes again.
+            self.sampling.seed = self.sampling.seed.wrapping_add(self.session.dropped as u64);
+            self.session.begin(&self.sampling)?;
+        }
+        let room = self.session.context - self.session.tokens.len();
+        let executor =
+            if !self.sampling.is_plain() { self.session.drawing().await? } else { self.session.decode.clone() };
         let outputs = match executor {
             Executor::Gpu(plan) => {
-                while self.under_way.len() < AHEAD.min(self.left) {
+                while self.under_way.len() < AHEAD.min(self.left).min(room) {
                     self.under_way.push_back(plan.submit(&[] as &[InputData<'_>], &[])?);
                 }
                 let Some(next) = self.under_way.pop_front() else { return Ok(None) };
