@@ -139,6 +139,14 @@ impl TextModel {
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<TextSession> {
         Ok(TextSession { model: self.clone(), session: self.decoder.session(options).await? })
     }
+
+    /// A session as it was saved, with the room of `options`.
+    ///
+    /// # Errors
+    /// As [`Decoder::restore`].
+    pub async fn restore(&self, saved: &[u8], options: impl Into<SessionOptions>) -> Result<TextSession> {
+        Ok(TextSession { model: self.clone(), session: self.decoder.restore(saved, options).await? })
+    }
 }
 
 /// `eos_token_id` of a `generation_config.json`: one number, or a list.
@@ -171,6 +179,22 @@ impl TextSession {
     /// The tokens so far and what they take.
     pub fn tokens(&self) -> &Session {
         &self.session
+    }
+
+    /// A session of its own that holds the same, copied on the device; it takes [`Session::bytes`] more.
+    ///
+    /// # Errors
+    /// As [`Session::fork`].
+    pub async fn fork(&self) -> Result<TextSession> {
+        Ok(TextSession { model: self.model.clone(), session: self.session.fork().await? })
+    }
+
+    /// What [`TextModel::restore`] goes on from, in this program or a later one.
+    ///
+    /// # Errors
+    /// As [`Session::save`].
+    pub async fn save(&self) -> Result<Vec<u8>> {
+        self.session.save().await
     }
 
     /// Forgets the tokens so far, and with them what was computed of them.
