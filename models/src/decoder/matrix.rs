@@ -6,6 +6,7 @@ use lampyris_engine::kernels::panel;
 use lampyris_engine::kernels::text::{Dense, Scheme};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::{Dtype, Storage, TensorFile};
+use std::ops::Range;
 
 /// How the rows of a matrix come from tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,54 @@ impl Matrix {
         let mut schemes = self.pieces.iter().map(stored);
         let first = schemes.next().unwrap_or(Scheme::F32);
         if schemes.all(|other| other == first) { first } else { Scheme::F32 }
+    }
+
+    /// The matrix in parts of consecutive rows, or of gates with their units, no tensor of which takes more than `limit` bytes where a
+    /// panel does not. The whole where it fits.
+    pub(crate) fn parts(&self, file: &TensorFile, limit: u64) -> Vec<Matrix> {
+        let descs = self.scheme(file).descs(self.height(), self.columns);
+        let bytes = descs.iter().map(Desc::bytes).max().unwrap_or(0);
+        if self.stack.is_some() || bytes <= limit {
+            return vec![self.clone()];
+        }
+        let (all, step) = match self.rows {
+            Rows::Stacked => (self.total(), panel::ROWS),
+            Rows::Gated => (self.total() / 2, panel::ROWS / 2),
+        };
+        // A head whose halves are interleaved stays whole.
+        let step = self.pieces.iter().filter_map(|piece| piece.interleaved).fold(step, |step, head| {
+            (1..=head).map(|times| step * times).find(|rows| rows.is_multiple_of(head)).unwrap_or(step)
+        });
+        let each = bytes.div_ceil(all as u64).max(1);
+        let share = ((limit / each) as usize / step * step).max(step);
+        let part = |first: usize| {
+            let rows = first..all.min(first + share);
+            let mut pieces = self.slice(rows.clone());
+            if self.rows == Rows::Gated {
+                pieces.extend(self.slice(all + rows.start..all + rows.end));
+            }
+            Matrix { name: format!("{}.{}-{}", self.name, rows.start, rows.end - 1), pieces, ..self.clone() }
+        };
+        (0..all).step_by(share).map(part).collect()
+    }
+
+    /// What the pieces have of some of their rows, counted through all of them.
+    fn slice(&self, rows: Range<usize>) -> Vec<Piece> {
+        let mut before = 0;
+        let mut pieces = Vec::new();
+        for piece in &self.pieces {
+            let (begin, end) = (rows.start.max(before), rows.end.min(before + piece.rows));
+            if begin < end {
+                pieces.push(Piece { first: piece.first + begin - before, rows: end - begin, ..piece.clone() });
+            }
+            before += piece.rows;
+        }
+        pieces
+    }
+
+    /// Gated units.
+    pub(crate) fn units(&self) -> usize {
+        self.total() / 2
     }
 
     /// The pieces of each matrix of the stack, or all of them.

@@ -7,6 +7,7 @@ use super::names::Part;
 use super::weights::{Stack, Tensors};
 use super::{CacheFormat, DecoderConfig, Mixture};
 use crate::Result;
+use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
     Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
 };
@@ -50,7 +51,8 @@ pub(super) const CURSOR: &str = "cursor";
 /// Name of the state that holds how tokens are drawn, the words of [`DrawSettings`].
 pub(super) const SAMPLING: &str = "sampling";
 
-/// The plan of a run; the experts of a layer are split so that no tensor of theirs takes more than `limit` bytes.
+/// The plan of a run. Matrices are cut by rows, and the experts of a layer apart, so that none of their tensors takes more than `limit`
+/// bytes.
 ///
 /// # Errors
 /// [`crate::Error::Engine`] when a kernel refuses a shape.
@@ -60,20 +62,28 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
     let b = &mut builder;
     let tokens = b.state(TOKENS, Desc::new(Format::Word, [request.context]));
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let table = tensors.constants(b, &tensors.embedding());
-    let embed = Embed { m: request.tokens, factor: config.embedding_factor };
-    let mut x = b.apply("embed", embed, &[&[tokens, cursor], &table[..]].concat())?;
+    let mut embedded = None;
+    let mut first = 0;
+    for part in tensors.parts(&tensors.embedding(), limit) {
+        let inputs = [&[tokens, cursor], &tensors.constants(b, &part)[..], embedded.as_slice()].concat();
+        let embed = Embed { m: request.tokens, factor: config.embedding_factor, first };
+        embedded =
+            Some(b.apply(if first == 0 { "embed".to_owned() } else { format!("embed.{first}") }, embed, &inputs)?);
+        first += part.height();
+    }
+    let Some(mut x) = embedded else { return Ok(builder.finish()) };
+    let cut = Cut { tensors, limit };
     for layer in 0..config.layers {
-        x = attention(b, tensors, request, layer, x)?;
+        x = attention(b, cut, request, layer, x)?;
         x = match tensors.mixture(layer) {
-            Some(mixture) => experts(b, tensors, layer, mixture, x, limit)?,
-            None => units(b, tensors, layer, x)?,
+            Some(mixture) => experts(b, cut, layer, mixture, x)?,
+            None => units(b, cut, layer, x)?,
         };
     }
     if request.head != Head::None {
-        let inputs = [vec![x], tensors.constants(b, &tensors.head()), vec![tensors.last_gain(b)]].concat();
         let head = Dense { norm: Some(config.epsilon), softcap: config.logit_cap, ..Dense::default() };
-        let logits = b.apply("head", head, &inputs)?;
+        let gain = tensors.last_gain(b);
+        let logits = cut.dense(b, "head", &tensors.head(), head, (x, Some(gain), None))?;
         match request.head {
             Head::Sample => {
                 let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
@@ -91,24 +101,60 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
     Ok(builder.finish())
 }
 
+/// The tensors of a network, and the bytes that none of them may exceed.
+#[derive(Debug, Clone, Copy)]
+struct Cut<'a> {
+    tensors: &'a Tensors,
+    limit: u64,
+}
+
+impl Cut<'_> {
+    /// `kernel` with a matrix, of `x` with the gain of its norm and a residual. Where a tensor of the matrix is too large, its parts'
+    /// results are joined, and the residual is added to these.
+    fn dense(
+        self,
+        b: &mut PlanBuilder,
+        name: &str,
+        matrix: &Matrix,
+        kernel: Dense,
+        (x, gain, residual): (TensorId, Option<TensorId>, Option<TensorId>),
+    ) -> Result<TensorId> {
+        let parts = self.tensors.parts(matrix, self.limit);
+        let whole = parts.len() == 1;
+        let mut joined: Option<TensorId> = None;
+        for (at, part) in parts.iter().enumerate() {
+            let mut inputs = [vec![x], self.tensors.constants(b, part)].concat();
+            inputs.extend(gain);
+            inputs.extend(kernel.bias.then(|| self.tensors.bias(b, part)));
+            inputs.extend(residual.filter(|_| whole));
+            let gated = kernel.gated.map(|_| part.units());
+            let kernel = Dense { residual: residual.is_some() && whole, gated, ..kernel };
+            let made = b.apply(if whole { name.to_owned() } else { format!("{name}.{at}") }, kernel, &inputs)?;
+            joined = Some(match joined {
+                None => made,
+                Some(before) => b.apply(format!("{name}.{at}.joined"), Concat { axis: 1 }, &[before, made])?,
+            });
+        }
+        let made = joined.unwrap_or(x);
+        match residual.filter(|_| !whole) {
+            None => Ok(made),
+            Some(residual) => {
+                Ok(b.apply(format!("{name}.added"), Binary { operation: Operation::Add }, &[made, residual])?)
+            }
+        }
+    }
+}
+
 /// A layer's attention, added to `x`.
-fn attention(
-    b: &mut PlanBuilder,
-    tensors: &Tensors,
-    request: PlanRequest,
-    layer: usize,
-    x: TensorId,
-) -> Result<TensorId> {
-    let config = tensors.config();
+fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usize, x: TensorId) -> Result<TensorId> {
+    let (tensors, config) = (cut.tensors, cut.tensors.config());
     let name = |part: &str| format!("layers.{layer}.{part}");
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
     let gain = tensors.gain(b, layer, Part::AttentionNorm);
     let dense = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
     let mut made = Vec::new();
     for matrix in tensors.qkv_parts(layer) {
-        let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![gain]].concat();
-        inputs.extend(config.qkv_bias.then(|| tensors.bias(b, &matrix)));
-        made.push(b.apply(matrix.name.as_str(), dense, &inputs)?);
+        made.push(cut.dense(b, &matrix.name, &matrix, dense, (x, Some(gain), None))?);
     }
 
     let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
@@ -126,15 +172,14 @@ fn attention(
     let attention = Attention { query_heads, key_heads, head, scale, window, softcap };
     let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
     let (after, bias) = (Part::AfterAttention, config.output_bias);
-    project(b, tensors, &tensors.output(layer), (layer, after, bias), [attended, x])
+    project(b, cut, &tensors.output(layer), (layer, after, bias), [attended, x])
 }
 
 /// A layer's gated units, added to `x`.
-fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> Result<TensorId> {
-    let config = tensors.config();
+fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
+    let (tensors, config) = (cut.tensors, cut.tensors.config());
     let matrix = tensors.gate_up(layer);
-    let mut inputs = [vec![x], tensors.constants(b, &matrix), vec![tensors.gain(b, layer, Part::UnitsNorm)]].concat();
-    inputs.extend(config.mlp_bias.then(|| tensors.bias(b, &matrix)));
+    let gain = tensors.gain(b, layer, Part::UnitsNorm);
     let gated = Dense {
         norm: Some(config.epsilon),
         bias: config.mlp_bias,
@@ -142,19 +187,13 @@ fn units(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, x: TensorId) -> R
         unit: config.unit,
         ..Dense::default()
     };
-    let units = b.apply(format!("layers.{layer}.gate_up"), gated, &inputs)?;
-    project(b, tensors, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
+    let units = cut.dense(b, &matrix.name, &matrix, gated, (x, Some(gain), None))?;
+    project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
 /// A layer's experts, those that are chosen for a token added to its row of `x`. (Shazeer et al. 2017; Qwen3 technical report 2025.)
-fn experts(
-    b: &mut PlanBuilder,
-    tensors: &Tensors,
-    layer: usize,
-    mixture: &Mixture,
-    x: TensorId,
-    limit: u64,
-) -> Result<TensorId> {
+fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x: TensorId) -> Result<TensorId> {
+    let Cut { tensors, limit } = cut;
     let config = tensors.config();
     let (epsilon, unit) = (config.epsilon, config.unit);
     let gain = tensors.gain(b, layer, Part::UnitsNorm);
@@ -178,17 +217,15 @@ fn experts(
 /// What a block gives, back in the columns of the residual stream, normalized where the model does so, and added to it.
 fn project(
     b: &mut PlanBuilder,
-    tensors: &Tensors,
+    cut: Cut<'_>,
     matrix: &Matrix,
     (layer, after, bias): (usize, Part, bool),
     [block, x]: [TensorId; 2],
 ) -> Result<TensorId> {
-    let config = tensors.config();
-    let mut inputs = [vec![block], tensors.constants(b, matrix)].concat();
-    inputs.extend(bias.then(|| tensors.bias(b, matrix)));
-    inputs.extend((!config.post_norm).then_some(x));
-    let dense = Dense { bias, residual: !config.post_norm, ..Dense::default() };
-    let made = b.apply(matrix.name.as_str(), dense, &inputs)?;
+    let (tensors, config) = (cut.tensors, cut.tensors.config());
+    let residual = (!config.post_norm).then_some(x);
+    let dense = Dense { bias, residual: residual.is_some(), ..Dense::default() };
+    let made = cut.dense(b, &matrix.name, matrix, dense, (block, None, residual))?;
     if !config.post_norm {
         return Ok(made);
     }
@@ -229,6 +266,10 @@ mod tests {
         for (part, shape) in [("gate", [4, 8]), ("up", [4, 8]), ("down", [8, 4])] {
             shapes.extend((0..5).map(|e| (layer(&format!("mlp.experts.{e}.{part}_proj")), shape.to_vec())));
         }
+        of_noise(CONFIG, shapes)
+    }
+
+    fn of_noise(config: &str, shapes: Vec<(String, Vec<usize>)>) -> Tensors {
         let (mut header, mut data, mut noise) = (serde_json::Map::new(), Vec::new(), Noise::new(5));
         for (name, shape) in shapes {
             let start = data.len();
@@ -239,7 +280,7 @@ mod tests {
         let header = serde_json::to_vec(&header).unwrap();
         let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
         let weights = TensorFile::from(Weights::from_bytes("noise", file).unwrap());
-        Tensors::new(weights, DecoderConfig::read("config.json", CONFIG.as_bytes()).unwrap()).unwrap()
+        Tensors::new(weights, DecoderConfig::read("config.json", config.as_bytes()).unwrap()).unwrap()
     }
 
     #[test]
@@ -263,6 +304,47 @@ mod tests {
         for (limit, stacks) in [(5 * 4096 - 1, 2), (2 * 4096, 3), (4096, 5), (1, 5)] {
             let (found, logits) = run(limit);
             assert_eq!(found, stacks, "{limit} bytes");
+            for (found, expected) in logits.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-5, "{limit} bytes: {found} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn matrices_cut_by_rows_give_what_the_whole_ones_give() {
+        const MIXED: &str = r#"{"model_type": "phi3", "hidden_size": 40, "intermediate_size": 52, "num_hidden_layers": 1,
+            "num_attention_heads": 5, "num_key_value_heads": 5, "vocab_size": 97, "tie_word_embeddings": false}"#;
+        let layer = |name: &str| format!("model.layers.0.{name}");
+        let shapes = vec![
+            ("model.embed_tokens".to_owned(), vec![97, 40]),
+            ("model.norm".to_owned(), vec![40]),
+            ("lm_head".to_owned(), vec![97, 40]),
+            (layer("self_attn.qkv_proj"), vec![120, 40]),
+            (layer("self_attn.o_proj"), vec![40, 40]),
+            (layer("mlp.gate_up_proj"), vec![104, 40]),
+            (layer("mlp.down_proj"), vec![40, 52]),
+            (layer("input_layernorm"), vec![40]),
+            (layer("post_attention_layernorm"), vec![40]),
+        ];
+        let (tensors, gpu) = (of_noise(MIXED, shapes), Gpu::cpu_executor());
+        let run = |limit: u64| {
+            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let steps = plan.steps.len();
+            let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
+            states.write(TOKENS, 0, &[3, 96, 31, 32, 64, 0]).unwrap();
+            states.write(CURSOR, 0, &[0, 6]).unwrap();
+            let store = ConstantStore::new();
+            let executor = gpu.block_on(Executor::with_states(&gpu, plan, &store, &states, |_| ())).unwrap();
+            (steps, gpu.block_on(executor.run(&[])).unwrap()[0].values())
+        };
+        let (whole, expected) = run(u64::MAX);
+        // A panel of 32 rows by 40 columns takes 8192 bytes with its padding.
+        let mut most = whole;
+        for limit in [4 * 8192 - 1, 2 * 8192, 8192, 1] {
+            let (steps, logits) = run(limit);
+            assert!(steps >= most && steps > whole, "{limit} bytes: {steps} steps");
+            most = steps;
             for (found, expected) in logits.iter().zip(&expected) {
                 assert!((found - expected).abs() < 1e-5, "{limit} bytes: {found} for {expected}");
             }

@@ -267,6 +267,11 @@ impl Tensors {
         }
     }
 
+    /// [`Matrix::parts`].
+    pub(super) fn parts(&self, matrix: &Matrix, limit: u64) -> Vec<Matrix> {
+        matrix.parts(&self.file, limit)
+    }
+
     /// The tensors of a matrix, as constants of a plan.
     pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> Vec<TensorId> {
         let descs = matrix.scheme(&self.file).descs(matrix.height(), matrix.columns);
@@ -287,7 +292,8 @@ impl Tensors {
             let mut values = vec![0.0; of.height()];
             for (at, piece) in of.pieces.iter().enumerate() {
                 let bias = file.f32(&bias_of(&piece.tensor)).map_err(|error| error.to_string())?;
-                bias.into_iter().enumerate().for_each(|(row, value)| values[of.place(at, row)] = value);
+                let own = bias.into_iter().skip(piece.first).take(piece.rows);
+                own.enumerate().for_each(|(row, value)| values[of.place(at, row)] = value);
             }
             Ok(HostTensor::from_values(made.clone(), &values))
         });

@@ -35,7 +35,7 @@ pub(super) fn plan(tensors: &Tensors, pooled: Pooled, request: EncoderPlan) -> R
     let spans = b.input("spans", spans_desc(request.rows));
     let start = tensors.start(b);
     let table = tensors.words(b);
-    let embed = Embed { m: request.rows, factor: 1.0 };
+    let embed = Embed { m: request.rows, factor: 1.0, first: 0 };
     let words = b.apply("embed", embed, &[&[tokens, start], &table[..]].concat())?;
     let (places, [gain, bias]) = (tensors.places(b), tensors.norm(b, Part::FirstNorm));
     let place = PlaceNorm { epsilon: config.epsilon };

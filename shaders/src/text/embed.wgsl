@@ -18,6 +18,8 @@ struct Params {
     rows: u32,
     // room for tokens
     context: u32,
+    // tokens before the table's first row
+    first: u32,
     // the embeddings are multiplied by it
     factor: f32,
 }
@@ -28,8 +30,10 @@ struct Params {
 // [2]: tokens in the cache, tokens that this run adds
 @group(0) @binding(2) var<storage, read> cursor: array<u32>;
 ${ panel.bindings(scheme, 3) }
+// [m, k]: what tokens before the first row have; bound to something else when there are none
+@group(0) @binding(${ 3 + panel.tensors(scheme) | int }) var<storage, read> before: array<vec4<f32>>;
 // [m, k]
-@group(0) @binding(${ 3 + panel.tensors(scheme) | int }) var<storage, read_write> y: array<vec4<f32>>;
+@group(0) @binding(${ 4 + panel.tensors(scheme) | int }) var<storage, read_write> y: array<vec4<f32>>;
 
 fn store(token: u32, four: u32, v: vec4<f32>) {
     if four < params.k4 {
@@ -41,7 +45,14 @@ fn store(token: u32, four: u32, v: vec4<f32>) {
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x < params.blocks && id.y < params.m {
         // Places beyond the tokens of the run hold some token or other; nobody reads what becomes of them.
-        let token = min(tokens[min(cursor[0] + id.y, params.context - 1u)], params.rows - 1u);
+        let asked = tokens[min(cursor[0] + id.y, params.context - 1u)];
+        if asked < params.first {
+            for (var four = id.x * 8u; four < min(id.x * 8u + 8u, params.k4); four++) {
+                y[id.y * params.k4 + four] = before[id.y * params.k4 + four];
+            }
+            return;
+        }
+        let token = min(asked - params.first, params.rows - 1u);
         let row = token % 32u;
         let block = token / 32u * params.blocks + id.x;
 # if wide
