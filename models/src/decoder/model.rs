@@ -125,7 +125,7 @@ impl Decoder {
     }
 
     /// The plans of a chunk of a prompt, and of a token.
-    fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 2]> {
+    pub(super) fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 2]> {
         let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
         Ok([request(Decoder::CHUNK.min(context), Head::None)?, request(1, Head::Sample)?])
     }

@@ -24,6 +24,7 @@ mod tags;
 mod template;
 mod tokenizer;
 mod tokenizer_json;
+mod vocabulary_json;
 
 #[cfg(test)]
 mod tests;
