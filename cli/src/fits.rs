@@ -145,7 +145,8 @@ impl Report {
         );
         text += &match self.budget {
             Some(budget) => format!("  budget    {budget:>14} bytes\n"),
-            None => "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n".to_owned(),
+            None => "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n"
+                .to_owned(),
         };
         if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
             text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
@@ -155,7 +156,9 @@ impl Report {
         }
         text += match (self.fits, &self.instead) {
             (true, _) => "it fits\n",
-            (false, None) => "it does not fit, nor does any smaller format; take a shorter --context or a smaller model\n",
+            (false, None) => {
+                "it does not fit, nor does any smaller format; take a shorter --context or a smaller model\n"
+            }
             (false, Some(_)) => "it does not fit\n",
         };
         if let Some(instead) = &self.instead {

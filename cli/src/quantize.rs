@@ -35,7 +35,9 @@ pub(crate) fn run(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Fai
             let (kind, known) = ("a network for pictures, or none", "int8".to_owned());
             Err(Failure::Format { model, kind, found: format.to_string(), known })
         }
-        (false, _) if job.text.is_some() => Err(Failure::OtherKind { option: "--text", kind: "language models", model }),
+        (false, _) if job.text.is_some() => {
+            Err(Failure::OtherKind { option: "--text", kind: "language models", model })
+        }
         (false, _) => of_pictures(job, arguments),
     }
 }

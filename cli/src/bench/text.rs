@@ -138,6 +138,8 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
         session.rewind(0);
         let start = Instant::now();
         gpu.block_on(session.feed(&prompt))?;
+        // A chunk gives nothing back, so that nobody has waited for it.
+        gpu.block_on(gpu.idle())?;
         let feeding = start.elapsed().as_secs_f64();
         let (before, start) = (gpu.counts(), Instant::now());
         let mut answer = session.generate(job.new_tokens)?;

@@ -159,7 +159,7 @@ fn shortened(value: Value<'_>) -> String {
         Value::Array(array) => {
             let first: Vec<String> = array.iter().take(ELEMENTS).map(shortened).collect();
             let more = if array.len() > ELEMENTS { ", ..." } else { "" };
-            format!("{} x {}: [{}{more}]", array.len(), array.kind(), first.join(", "))
+            format!("{} of [{}{more}]", array.len(), first.join(", "))
         }
         Value::Bool(truth) => truth.to_string(),
         Value::F32(number) => number.to_string(),
@@ -184,7 +184,8 @@ impl Model {
             text += &format!("  {}\n", output::one_line(reason));
         }
         if let Some(s) = &self.settings {
-            let window = s.window.map_or("none".to_owned(), |window| format!("{window} in {} layers", s.windowed_layers));
+            let window =
+                s.window.map_or("none".to_owned(), |window| format!("{window} in {} layers", s.windowed_layers));
             text += &format!(
                 "  layers     {} of {} columns, {} units\n  heads      {} of queries, {} of keys, {} columns each\n  \
                  vocabulary {}{}\n  context    {}, window {window}\n  rope       {}\n",

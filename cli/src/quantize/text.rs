@@ -43,7 +43,8 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockForm
     let progress = output::progress(after as usize, "writing");
     let errors = conversion.write(&job.out, |bytes| progress.inc(bytes))?;
     progress.finish_and_clear();
-    let mut report = format!("{}\n  bytes       {before} before, {after} after\n", output::one_line(&job.out.display().to_string()));
+    let mut report =
+        format!("{}\n  bytes       {before} before, {after} after\n", output::one_line(&job.out.display().to_string()));
     if let Some((gpu, text, path, before)) = measured {
         let after = perplexity(&gpu, TextModel::load(&gpu, &job.out)?, text, path)?;
         report += &format!("  perplexity  {before:.4} before, {after:.4} after\n");
@@ -55,7 +56,8 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockForm
         let (name, error) = (output::one_line(&tensor.name), 100.0 * error);
         let mark = if tensor.divided { " *" } else { "" };
         divided += usize::from(tensor.divided);
-        report += &format!("  {error:7.4} %  {} -> {}{mark}  {name} {:?}\n", tensor.before.0, tensor.after, tensor.shape);
+        report +=
+            &format!("  {error:7.4} %  {} -> {}{mark}  {name} {:?}\n", tensor.before.0, tensor.after, tensor.shape);
     }
     if divided > 0 {
         report += &format!("  * the rows of {divided} tensor(s) are no whole blocks of {format}\n");
@@ -72,10 +74,20 @@ fn open(model: &Path) -> Result<(TextFiles, Vec<(String, MetadataValue)>), Failu
     let config = DecoderConfig::read("config.json", files.decoder.config.as_deref().unwrap_or_default())?;
     let tokenizer = files.tokenizer.as_deref().unwrap_or_default();
     let vocabulary = GgufVocabulary::of_json(tokenizer, files.tokenizer_config.as_deref(), config.vocabulary);
-    let mut more = vocabulary.map_err(models::Error::from)?.metadata();
+    let mut vocabulary = vocabulary.map_err(models::Error::from)?;
+    let said = [&files.generation, &files.decoder.config].into_iter().flatten();
+    vocabulary.eos = vocabulary.eos.or_else(|| said.into_iter().find_map(|file| eos(file)));
+    let mut more = vocabulary.metadata();
     let name = model.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     more.extend(name.map(|name| ("general.name".to_owned(), MetadataValue::String(name))));
     Ok((files, more))
+}
+
+/// The token that ends texts, by `eos_token_id` of a configuration: one, or the first of several.
+fn eos(config: &[u8]) -> Option<u32> {
+    let map: serde_json::Value = serde_json::from_slice(config).ok()?;
+    let said = map.get("eos_token_id")?;
+    u32::try_from(said.as_array().and_then(|all| all.first()).unwrap_or(said).as_u64()?).ok()
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -146,12 +146,10 @@ impl GgufVocabulary {
         let texts = |list: Vec<String>| {
             MetadataValue::Array(ValueType::String, list.into_iter().map(MetadataValue::String).collect())
         };
-        let numbers = |list: Vec<i32>| {
-            MetadataValue::Array(ValueType::I32, list.into_iter().map(MetadataValue::I32).collect())
-        };
-        let floats = |list: Vec<f32>| {
-            MetadataValue::Array(ValueType::F32, list.into_iter().map(MetadataValue::F32).collect())
-        };
+        let numbers =
+            |list: Vec<i32>| MetadataValue::Array(ValueType::I32, list.into_iter().map(MetadataValue::I32).collect());
+        let floats =
+            |list: Vec<f32>| MetadataValue::Array(ValueType::F32, list.into_iter().map(MetadataValue::F32).collect());
         let mut all = vec![
             ("model", Some(MetadataValue::String(self.model))),
             ("pre", self.pre.map(MetadataValue::String)),

@@ -215,12 +215,7 @@ pub(super) fn header<K: AsRef<str>>(
 }
 
 /// Refuses a tensor of which there are more or fewer bytes than its shape needs.
-pub(super) fn check_size(
-    file: &str,
-    tensor: &BlocksLayout<'_>,
-    expected: u64,
-    found: u64,
-) -> Result<(), WeightsError> {
+pub(super) fn check_size(file: &str, tensor: &BlocksLayout<'_>, expected: u64, found: u64) -> Result<(), WeightsError> {
     if expected == found {
         return Ok(());
     }

@@ -46,8 +46,7 @@ pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Me
 
 /// The configuration as metadata, and as tensors of one factor for each pair of a head.
 fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(String, Vec<f32>)>) {
-    let mut all: Metadata =
-        vec![("general.architecture".to_owned(), MetadataValue::String(architecture.to_owned()))];
+    let mut all: Metadata = vec![("general.architecture".to_owned(), MetadataValue::String(architecture.to_owned()))];
     let mut put = |key: &str, value: MetadataValue| all.push((format!("{architecture}.{key}"), value));
     for (key, value) in [
         ("vocab_size", config.vocabulary),
