@@ -328,8 +328,8 @@ pub(crate) struct Quantize {
     /// Where to write: of a language model a .gguf file, else a .safetensors file or a folder
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// How weights are stored: int8 for networks for pictures; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K or Q6_K
-    /// for language models. Norms and biases stay F32; a matrix whose rows are no whole blocks takes the next format that fits,
+    /// How weights are stored: int8 for networks for pictures; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K,
+    /// Q5_K, Q6_K or IQ4_NL for language models. Norms and biases stay F32; a matrix whose rows are no whole blocks takes the next format that fits,
     /// and the report says so
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Format,

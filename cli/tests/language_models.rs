@@ -63,8 +63,11 @@ fn perplexities_before_and_after_are_those_of_the_files() {
     let recorded = |name: &str| reference["models"][name]["perplexity"].as_f64().unwrap();
     let out = folder.path().join("small.gguf");
     let [written, original] = [&out, &stories.join("hf")].map(|path| path.display().to_string());
+    let expected = perplexity(Path::new(&original), text);
+    let cases = [("hf", "Q8_0"), ("gguf/stories260K-F32.gguf", "Q8_0"), ("hf", "Q4_0")];
     for adapter in adapters() {
-        for (source, format) in [("hf", "Q8_0"), ("gguf/stories260K-F32.gguf", "Q8_0"), ("hf", "Q4_0")] {
+        // On a device, that its logits are summed: the files are the same.
+        for (source, format) in cases.into_iter().take(if adapter == "cpu" { 3 } else { 1 }) {
             let source = stories.join(source).display().to_string();
             let arguments = ["quantize", &source, &written, "--format", format, "--text", &path, "--adapter", adapter];
             let said = lampyris(&arguments);
@@ -72,7 +75,7 @@ fn perplexities_before_and_after_are_those_of_the_files() {
             let line = said.stdout.lines().find(|line| line.contains("perplexity")).unwrap();
             let found: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             let [before, after] = found[..] else { panic!("{line}") };
-            assert!((before - perplexity(Path::new(&original), text)).abs() < 1e-3, "{adapter}, {source}: {line}");
+            assert!((before - expected).abs() < 1e-3, "{adapter}, {source}: {line}");
             assert!((after - perplexity(&out, text)).abs() < 1e-3, "{adapter}, {source}: {line}");
             // What the model wrote itself is spelled otherwise than its text is, so that it is a little less likely.
             assert!((before / recorded("F32") - 1.0).abs() < 0.05, "{adapter}, {source}: {line}");

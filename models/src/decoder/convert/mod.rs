@@ -51,7 +51,7 @@ impl Converted {
 /// What a GGUF file of a decoder will hold, known before anything is written.
 ///
 /// Matrices take the format that was asked for, or, where their rows are no whole blocks of it, the next that they are whole
-/// blocks of: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, Q4_0 for the others with blocks of 256, and at last F16. Norms, biases
+/// blocks of: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for the others with blocks of 256, and at last F16. Norms, biases
 /// and a router's matrix stay in F32, and so does whatever else has one dimension only.
 #[derive(Debug, Clone)]
 pub struct Conversion {
@@ -219,7 +219,7 @@ fn converted(
             BlockFormat::Q4K => BlockFormat::Q5_0,
             BlockFormat::Q5K => BlockFormat::Q5_1,
             BlockFormat::Q6K => BlockFormat::Q8_0,
-            _ => BlockFormat::Q4_0,
+            _ => BlockFormat::IQ4NL,
         };
         let whole = format.block_elements() > smaller.block_elements() && smaller.divides(columns);
         (if whole { smaller } else { BlockFormat::F16 }, true)
