@@ -220,11 +220,8 @@ fn marked(
     let said = |value: Option<&Value>, what: &str| value.is_some_and(|value| value.to_string().contains(what));
     let scheme = said(pre_tokenizer, "\"Metaspace\"") && !said(pre_tokenizer, "\"never\"");
     let prefix = said(normalizer, "\"Prepend\"") || scheme;
-    let mut first: HashMap<String, usize> = HashMap::new();
-    for (rank, (left, right)) in merges.iter().enumerate() {
-        first.entry(format!("{left}{right}")).or_insert(rank);
-    }
-    let scores = vocabulary.tokens.iter().map(|token| first.get(token).map_or(0.0, |rank| -(*rank as f32)));
+    let ranks = shared_ranks(merges);
+    let scores = vocabulary.tokens.iter().map(|token| ranks.get(token).map_or(0.0, |rank| -(*rank as f32)));
     let made = GgufVocabulary {
         model: "llama".to_owned(),
         scores: scores.collect(),
@@ -236,4 +233,24 @@ fn marked(
         return Err(refused("its merges do not follow from scores of its tokens; run the folder as it is"));
     }
     Ok(made)
+}
+
+/// A rank for each token that merges make. Tokens whose merges lie among each other's share one: of equal scores those with the
+/// lower ids go first, and that is how a vocabulary with such merges came about.
+fn shared_ranks(merges: &[(String, String)]) -> HashMap<String, usize> {
+    let mut spans: HashMap<String, (usize, usize)> = HashMap::new();
+    for (rank, (left, right)) in merges.iter().enumerate() {
+        spans.entry(format!("{left}{right}")).and_modify(|span| span.1 = rank).or_insert((rank, rank));
+    }
+    let mut spans: Vec<(String, (usize, usize))> = spans.into_iter().collect();
+    spans.sort_by_key(|(_, span)| *span);
+    let (mut group, mut ranks) = ((0, 0), HashMap::with_capacity(spans.len()));
+    for (token, (first, last)) in spans {
+        if first > group.1 {
+            group = (first, last);
+        }
+        group.1 = group.1.max(last);
+        ranks.insert(token, group.0);
+    }
+    ranks
 }
