@@ -117,15 +117,21 @@ impl GgufVocabulary {
                 (*place, *there) = (token.to_owned(), TokenKind::Control);
             }
         }
+        // What is put around a text is the token that a configuration names, or names it where none does.
         let (before, after) = whole.affixes();
+        let [bos, eos] = [(whole.bos(), before), (whole.eos(), after)]
+            .map(|(named, put)| named.or_else(|| if let [only] = put { Some(*only) } else { None }));
+        if [(bos, before), (eos, after)].iter().any(|(named, put)| !put.is_empty() && *put != named.as_slice()) {
+            return Err(refused("it puts other tokens around a text than one at each end; run the folder as it is"));
+        }
         let vocabulary = Self {
             token_types: kinds.iter().map(|kind| *kind as i32).collect(),
-            bos: whole.bos(),
-            eos: whole.eos(),
+            bos,
+            eos,
             unknown: whole.unknown(),
             padding: whole.padding(),
-            add_bos: Some(!before.is_empty() && before == whole.bos().as_slice()),
-            add_eos: Some(!after.is_empty() && after == whole.eos().as_slice()),
+            add_bos: Some(!before.is_empty()),
+            add_eos: Some(!after.is_empty()),
             chat_template: whole.template_source(None).map(str::to_owned),
             ..Self::default()
         };
