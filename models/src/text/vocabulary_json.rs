@@ -120,7 +120,7 @@ impl GgufVocabulary {
         // What is put around a text is the token that a configuration names, or names it where none does.
         let (before, after) = whole.affixes();
         let [bos, eos] = [(whole.bos(), before), (whole.eos(), after)]
-            .map(|(named, put)| named.or_else(|| if let [only] = put { Some(*only) } else { None }));
+            .map(|(named, put)| named.or(if let [only] = put { Some(*only) } else { None }));
         if [(bos, before), (eos, after)].iter().any(|(named, put)| !put.is_empty() && *put != named.as_slice()) {
             return Err(refused("it puts other tokens around a text than one at each end; run the folder as it is"));
         }
