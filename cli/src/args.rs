@@ -1,6 +1,7 @@
 //! The command line, as it is read and as `--help` explains it.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::image_prep::MAX_TARGET_SIDE;
 use lampyris::{ClassifierOptions, Sampling};
 use std::path::PathBuf;
@@ -78,8 +79,10 @@ pub(crate) enum Job {
     Inspect(Inspect),
     /// Measure a model's speed, or an adapter's limits
     Bench(Bench),
-    /// Write a model with weights of 8 bits
+    /// Write a model with smaller weights: a language model as a .gguf file, a network for pictures with 8 bits
     Quantize(Quantize),
+    /// Say what a language model will take on this machine, before anything of it is loaded
+    Fits(Fits),
 }
 
 /// A model and how it is run.
@@ -315,11 +318,12 @@ pub(crate) struct Doctor {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A .safetensors or .gguf file, or a folder with config.json and .safetensors files
     #[arg(value_name = "MODEL", required_unless_present = "kernel")]
     pub(crate) model: Option<PathBuf>,
-    /// The plan that runs it: every dispatch, and the bytes on the device. In the form in which each convolution has its own
-    /// dispatch: software adapters and the CPU executor run that one
+    /// The plan that runs it: every dispatch, and the bytes on the device. Of a language model, the plan of one token. Of a network
+    /// for pictures, in the form in which each convolution has its own dispatch: software adapters and the CPU executor run that
+    /// one
     #[arg(long, requires = "model")]
     pub(crate) plan: bool,
     /// With --plan: the form whose depthwise convolutions are computed where their projections load. A GPU is timed with
@@ -338,6 +342,9 @@ pub(crate) struct Inspect {
     /// Side of the plan's input in pixels, a multiple of 32 [default: what the model's files say]
     #[arg(long, value_name = "N", requires = "plan", value_parser = side)]
     pub(crate) side: Option<u32>,
+    /// Of a language model: tokens that the plan has room for [default: what the model was made for, at most 4096]
+    #[arg(long, value_name = "N", requires = "plan", value_parser = context)]
+    pub(crate) context: Option<usize>,
     /// Pictures in one run of the plan
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) batch: u16,
@@ -348,7 +355,7 @@ pub(crate) struct Inspect {
 
 #[derive(Debug, Args)]
 pub(crate) struct Bench {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A .safetensors or .gguf file, or a folder with config.json and .safetensors files
     #[arg(long, value_name = "PATH", required_unless_present = "roofline")]
     pub(crate) model: Option<PathBuf>,
     /// How activations are stored
@@ -357,7 +364,19 @@ pub(crate) struct Bench {
     /// Side of the network's input in pixels, a multiple of 32 [default: what the model's files say]
     #[arg(long, value_name = "N", requires = "model", value_parser = side)]
     pub(crate) side: Option<u32>,
-    /// Runs that are timed [default: 50, on the CPU executor 3]
+    /// Of a language model: tokens of the prompt, which are made up
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = context)]
+    pub(crate) prompt_tokens: usize,
+    /// Of a language model: tokens that are generated
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = context)]
+    pub(crate) new_tokens: usize,
+    /// Of a language model: how keys and values are stored
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    pub(crate) kv: Kv,
+    /// Of a language model: the CPU executor beside the adapter
+    #[arg(long, requires = "model")]
+    pub(crate) compare: bool,
+    /// Runs that are timed [default: 50 of pictures and 5 of texts, on the CPU executor 3 and 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) runs: Option<u16>,
     /// Pictures in one run
@@ -377,24 +396,61 @@ pub(crate) struct Bench {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// How the weights of a smaller model are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Signed bytes, with a scale for each output channel
+    /// Signed bytes, with a scale for each output channel: networks for pictures.
     Int8,
+    /// Blocks of a GGUF file: language models.
+    Blocks(BlockFormat),
+}
+
+/// Reads the name of a format; case does not matter.
+fn format(text: &str) -> Result<Format, String> {
+    if text.eq_ignore_ascii_case("int8") {
+        return Ok(Format::Int8);
+    }
+    let known = BlockFormat::ENCODED.into_iter().find(|known| known.name().eq_ignore_ascii_case(text));
+    known.map(Format::Blocks).ok_or_else(|| {
+        let names: Vec<&str> = BlockFormat::ENCODED.iter().map(|known| known.name()).collect();
+        format!("expected int8, or one of {}", names.join(", "))
+    })
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Quantize {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A language model (a .gguf file, or a folder with config.json, tokenizer.json and .safetensors files), or a network for
+    /// pictures (a .safetensors file, or a folder with model.safetensors and config.json)
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Where to write: a .safetensors file, or a folder
+    /// Where to write: of a language model a .gguf file, else a .safetensors file or a folder
     #[arg(value_name = "OUT")]
     pub(crate) out: PathBuf,
-    /// How weights are stored
-    #[arg(long, value_enum)]
+    /// How weights are stored: int8 for networks for pictures; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K,
+    /// Q5_K, Q6_K or IQ4_NL for language models. Norms and biases stay F32; a matrix whose rows are no whole blocks takes the next format that fits,
+    /// and the report says so
+    #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Format,
-    /// Pictures on which both models are compared
+    /// Pictures on which both networks are compared
     #[arg(long, value_name = "FOLDER")]
     pub(crate) images: Option<PathBuf>,
+    /// A text on which the perplexity of both language models is measured
+    #[arg(long, value_name = "FILE", conflicts_with = "images")]
+    pub(crate) text: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Fits {
+    /// A language model: a .gguf file, or a folder with config.json and .safetensors files
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Tokens that a session has room for [default: what the model was made for, at most 4096]
+    #[arg(long, value_name = "N", value_parser = context)]
+    pub(crate) context: Option<usize>,
+    /// How keys and values are stored
+    #[arg(long, value_enum, default_value_t = Kv::F32)]
+    pub(crate) kv: Kv,
+    /// One line of JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }

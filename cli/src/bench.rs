@@ -1,10 +1,11 @@
 //! `lampyris bench`: how fast a model is on an adapter, where its time goes, and how far that is from the adapter's limits.
 
 mod report;
+mod text;
 
 use crate::args::{Bench, DeviceArguments, loading};
 use crate::failure::Failure;
-use crate::{device, output};
+use crate::{device, output, texts};
 use lampyris::engine::gpu::InputData;
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::measure::{Profile, roofline};
@@ -24,10 +25,17 @@ const RUNS_ON_CPU: usize = 3;
 /// Measures what was asked for and prints it.
 pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failure> {
     let options = device::options(arguments, device::choice(arguments));
+    if job.model.as_deref().is_some_and(texts::is_text) {
+        return text::run(job, arguments, options);
+    }
     if (job.profile || job.trace.is_some() || job.roofline)
         && pollster::block_on(Gpu::with(options.clone()))?.is_cpu_executor()
     {
         return Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" });
+    }
+    if let Some(model) = job.model.as_deref().filter(|_| job.compare) {
+        let model = model.display().to_string();
+        return Err(Failure::OtherKind { option: "--compare", kind: "language models", model });
     }
     let (mut report, mut opened) = (Report::default(), None);
     if let Some(model) = &job.model {

@@ -49,6 +49,26 @@ pub(crate) enum Failure {
     /// A file or folder cannot be written.
     #[error("{path} cannot be written: {source}")]
     Unwritable { path: String, source: std::io::Error },
+    /// A format that belongs to the other kind of model.
+    #[error("{model} is {kind}, and {found} is no format for it; choose {known}")]
+    Format { model: String, kind: &'static str, found: String, known: String },
+    /// A name that does not say what is written.
+    #[error("{path} is no name for a language model that is written; name a .gguf file")]
+    NoGguf { path: String },
+    /// An option that belongs to the other kind of model.
+    #[error("{option} is for {kind}, and {model} is none; leave it out")]
+    OtherKind { option: &'static str, kind: &'static str, model: String },
+    /// A model is none that continues texts.
+    #[error("{model} is no language model; name a .gguf file, or a folder with config.json and .safetensors files")]
+    NoTexts { model: String },
+    /// A text is too short to be measured on.
+    #[error("{path} has {tokens} tokens, and a perplexity needs 2 or more; name a longer text")]
+    Short { path: String, tokens: usize },
+    /// An adapter computes a model differently from the twins.
+    #[error(
+        "{adapter} gives logits that are {apart:.1e} of the largest one away from the CPU executor's, and 1e-3 is allowed; a wrong answer has no speed, `lampyris doctor` finds the kernel"
+    )]
+    Differs { adapter: String, apart: f64 },
     /// There is no room for temporary files.
     #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
     Temporary(std::io::Error),
@@ -76,7 +96,7 @@ impl Failure {
     pub(crate) fn usage(error: &clap::Error) -> Failure {
         if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Failure::Usage(
-                "say what to do: classify, generate, chat, embed, doctor, inspect, bench or quantize; `lampyris help` explains".to_owned(),
+                "say what to do: classify, generate, chat, embed, doctor, inspect, bench, quantize or fits; `lampyris help` explains".to_owned(),
             );
         }
         let said = error.render().to_string();
@@ -89,7 +109,7 @@ impl Failure {
     /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
         let error = match self {
-            Failure::Certificate { .. } | Failure::Output(_) => return 1,
+            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Output(_) => return 1,
             Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,
             Failure::OfPicture { source, .. } => match &**source {
                 lampyris::Error::Engine(error) => error,

@@ -2,25 +2,51 @@
 
 mod kernels;
 mod model;
+mod text;
 
 use crate::args::Inspect;
 use crate::failure::Failure;
-use crate::output;
+use crate::{output, texts};
 use serde::Serialize;
+use std::path::Path;
 
 /// Everything that was asked for.
 #[derive(Debug, Serialize)]
 struct Report {
     #[serde(flatten)]
-    model: Option<model::Model>,
+    model: Option<Model>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<kernels::Kernel>,
+}
+
+/// Either kind of model.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Model {
+    Pictures(model::Model),
+    Texts(text::Model),
+}
+
+impl Model {
+    fn open(path: &Path, job: &Inspect) -> Result<Model, Failure> {
+        Ok(match texts::is_text(path) {
+            true => Model::Texts(text::open(path, job)?),
+            false => Model::Pictures(model::open(path, job)?),
+        })
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Model::Pictures(model) => model.text(),
+            Model::Texts(model) => model.text(),
+        }
+    }
 }
 
 /// Prints the model's contents, its plan when asked for, and a kernel's variants.
 pub(crate) fn run(job: &Inspect) -> Result<(), Failure> {
     let kernel = job.kernel.as_deref().map(|name| kernels::find(name, job.variant.as_deref())).transpose()?;
-    let model = job.model.as_deref().map(|path| model::open(path, job)).transpose()?;
+    let model = job.model.as_deref().map(|path| Model::open(path, job)).transpose()?;
     let text = match job.json {
         true => output::json(&Report { model, kernel })?,
         false => {

@@ -8,11 +8,13 @@ mod device;
 mod doctor;
 mod embed;
 mod failure;
+mod fits;
 mod generate;
 mod inspect;
 mod output;
 mod pictures;
 mod quantize;
+mod texts;
 
 use args::{Arguments, Job};
 use clap::Parser;
@@ -46,5 +48,6 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Job::Inspect(job) => inspect::run(&job),
         Job::Bench(job) => bench::run(&job, &arguments.device),
         Job::Quantize(job) => quantize::run(&job, &arguments.device),
+        Job::Fits(job) => fits::run(&job, &arguments.device),
     }
 }

@@ -1,8 +1,11 @@
-//! `lampyris quantize`: a model with weights of 8 bits, and what that costs: bytes, errors, and answers that change.
+//! `lampyris quantize`: a model with smaller weights, and what that costs: bytes, errors, and answers that change.
 
-use crate::args::{DeviceArguments, Quantize};
+mod text;
+
+use crate::args::{DeviceArguments, Format, Quantize};
 use crate::failure::Failure;
-use crate::{device, output, pictures};
+use crate::{device, output, pictures, texts};
+use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::write_safetensors;
 use lampyris::models::classifier::open_network;
 use lampyris::models::decode::{Limits, decode_file};
@@ -18,8 +21,29 @@ const MOST_CONFIG: u64 = 16 << 20;
 /// The files beside the weights.
 const BESIDE: [&str; 2] = ["config.json", "preprocessor_config.json"];
 
-/// Quantizes a model, compares it on pictures when there are any, writes it, and reports.
+/// Writes the model in the format that was asked for, which must be one for its kind.
 pub(crate) fn run(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let model = job.model.display().to_string();
+    match (texts::is_text(&job.model), job.format) {
+        (true, Format::Blocks(format)) => text::run(job, arguments, format),
+        (true, Format::Int8) => {
+            let known: Vec<&str> = BlockFormat::ENCODED.iter().map(|format| format.name()).collect();
+            let (kind, found) = ("a language model", "int8".to_owned());
+            Err(Failure::Format { model, kind, found, known: known.join(", ") })
+        }
+        (false, Format::Blocks(format)) if job.model.exists() => {
+            let (kind, known) = ("a network for pictures, or none", "int8".to_owned());
+            Err(Failure::Format { model, kind, found: format.to_string(), known })
+        }
+        (false, _) if job.text.is_some() => {
+            Err(Failure::OtherKind { option: "--text", kind: "language models", model })
+        }
+        (false, _) => of_pictures(job, arguments),
+    }
+}
+
+/// Quantizes a network for pictures, compares it on pictures when there are any, writes it, and reports.
+fn of_pictures(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Failure> {
     let network = open_network(&Source::from(&job.model))?;
     let files = job.images.as_ref().map(|folder| pictures::files(std::slice::from_ref(folder))).transpose()?;
     let file = target(&job.out);

@@ -126,6 +126,15 @@ pub enum Error {
         height: u32,
     },
 
+    /// A model cannot be written as a GGUF file.
+    #[error("{file} cannot be written as GGUF: {reason}")]
+    NotGguf {
+        /// The file, as the caller named it.
+        file: String,
+        /// What stands in the way, and the way out.
+        reason: String,
+    },
+
     /// A JSON file holds a value that cannot be used.
     #[error("{file}: `{key}` is {found}, expected {expected}")]
     Config {

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+pub(crate) mod noise;
+
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -84,4 +86,19 @@ pub(crate) fn file(folder: &TempDir, name: &str, bytes: &[u8]) -> String {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(&path, bytes).unwrap();
     path.display().to_string()
+}
+
+/// The folder of test data that is not part of the repository. Where it is absent a skip is printed, unless `LAMPYRIS_REQUIRE`
+/// lists `material`: then the test fails.
+pub(crate) fn material() -> Option<PathBuf> {
+    let beside = || root().join("../shared/material");
+    let folder = std::env::var_os("LAMPYRIS_MATERIAL").map_or_else(beside, PathBuf::from);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    let required =
+        std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == "material"));
+    assert!(!required, "LAMPYRIS_REQUIRE asks for material and {} is no folder", folder.display());
+    eprintln!("SKIPPED: no material at {}", folder.display());
+    None
 }

@@ -9,16 +9,32 @@ use super::WeightsError;
 
 /// Lets `write` fill a new file beside `path`, flushes it to the disk and renames it to `path`.
 pub(super) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), WeightsError> {
-    let failed = |action, source| WeightsError::Io { file: path.display().to_string(), action, source };
-    let (temporary, mut file) = create_beside(path).map_err(|error| failed("create a file beside it", error))?;
-    let written = write(&mut file).and_then(|()| file.sync_all());
+    replace_with(path, |file| write(file).map_err(|source| unwritten(path, source)))
+}
+
+/// As [`replace`], for a `write` with errors of its own; when it fails, nothing is left.
+pub(super) fn replace_with<E: From<WeightsError>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    let (temporary, mut file) = create_beside(path).map_err(|source| {
+        let file = path.display().to_string();
+        WeightsError::Io { file, action: "create a file beside it", source }
+    })?;
+    let written = write(&mut file).and_then(|()| file.sync_all().map_err(|error| unwritten(path, error).into()));
     // Closed before it is renamed, which some systems insist on.
     drop(file);
-    written.and_then(|()| fs::rename(&temporary, path)).map_err(|error| {
+    let done = written.and_then(|()| fs::rename(&temporary, path).map_err(|error| unwritten(path, error).into()));
+    if done.is_err() {
         // The first failure is the one to report; a leftover that cannot be removed either is named by the same disk.
         let _ = fs::remove_file(&temporary);
-        failed("write the file", error)
-    })
+    }
+    done
+}
+
+/// The error of a disk that refuses.
+pub(super) fn unwritten(path: &Path, source: io::Error) -> WeightsError {
+    WeightsError::Io { file: path.display().to_string(), action: "write the file", source }
 }
 
 /// A new, empty file in the directory of `path`, where renaming to `path` cannot cross file systems.

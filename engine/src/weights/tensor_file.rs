@@ -18,7 +18,9 @@ pub enum Storage {
 }
 
 impl Storage {
-    fn of(format: BlockFormat) -> Self {
+    /// The storage of a GGUF tensor of a format.
+    #[must_use]
+    pub fn of(format: BlockFormat) -> Self {
         format.dtype().map_or(Self::Blocks(format), Self::Plain)
     }
 }

@@ -5,10 +5,13 @@
 
 mod config;
 pub(crate) mod config_gguf;
+#[cfg(not(target_arch = "wasm32"))]
+mod convert;
 mod keep;
 pub(crate) mod matrix;
 mod model;
 mod names;
+mod needs;
 mod network;
 mod options;
 mod rope;
@@ -18,7 +21,10 @@ mod unpack;
 mod weights;
 
 pub use config::{DecoderConfig, Mixture};
+#[cfg(not(target_arch = "wasm32"))]
+pub use convert::{Conversion, Converted};
 pub use model::{Decoder, DecoderFiles};
+pub use needs::Needs;
 pub use network::{Head, PlanRequest};
 pub use options::{CacheFormat, SessionOptions};
 pub use rope::Rope;

@@ -127,7 +127,7 @@ impl Decoder {
     }
 
     /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
-    fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 3]> {
+    pub(super) fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 3]> {
         let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
         let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
         Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])

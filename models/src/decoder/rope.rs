@@ -73,7 +73,7 @@ impl Rope {
     }
 
     /// Radians a position turns each pair of a head of `head` columns, fastest first, in a session of `context` tokens.
-    fn speeds(&self, head: usize, context: usize) -> Vec<f64> {
+    pub(super) fn speeds(&self, head: usize, context: usize) -> Vec<f64> {
         let (Rope::Plain { theta }
         | Rope::Linear { theta, .. }
         | Rope::Llama3 { theta, .. }

@@ -112,6 +112,18 @@ impl Tensors {
         all
     }
 
+    /// Every tensor of the network once: its name in the file, its name in a GGUF file, and its shape.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn names_for_gguf(&self) -> Vec<(String, String, Vec<usize>)> {
+        let gguf = Tensors { naming: Naming::Gguf, ..self.clone() };
+        let both = self.expected().zip(gguf.expected());
+        let mut all: Vec<_> = both.map(|((name, shape), (gguf, _))| (name, gguf, shape)).collect();
+        // A tied head is the table of embeddings.
+        let mut seen = std::collections::BTreeSet::new();
+        all.retain(|(_, gguf, _)| seen.insert(gguf.clone()));
+        all
+    }
+
     /// What is wrong with the tensors, up to [`MOST_PROBLEMS`].
     fn problems(&self) -> Vec<Problem> {
         let problem = |(name, shape): (String, Vec<usize>)| {

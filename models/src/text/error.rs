@@ -50,6 +50,13 @@ pub enum TextError {
         known: String,
     },
 
+    /// A tokenizer cannot be written into a GGUF file.
+    #[error("tokenizer.json cannot be written as GGUF: {reason}")]
+    NotGguf {
+        /// What stands in the way, and the way out.
+        reason: String,
+    },
+
     /// A list of a GGUF vocabulary does not fit the others.
     #[error("the vocabulary's `{list}`: {problem}; the file is damaged or of a kind that is not supported")]
     Vocabulary {

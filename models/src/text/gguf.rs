@@ -199,16 +199,12 @@ fn word_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokeni
     Ok(inner)
 }
 
-fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {
-    let tokens = &vocabulary.tokens;
-    if vocabulary.scores.len() != tokens.len() {
-        return Err(wrong("scores", format!("has {} entries for {} tokens", vocabulary.scores.len(), tokens.len())));
-    }
-    let ids = ids(tokens);
+/// The merges that scores stand for: all that join two tokens to a third, those to tokens of high scores first.
+pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Merges {
+    let ids = ids(&vocabulary.tokens);
     let mut ranked = Vec::new();
-    for ((token, score), _) in
-        tokens.iter().zip(&vocabulary.scores).zip(kinds).filter(|(_, kind)| **kind == TokenKind::Normal)
-    {
+    let tokens = vocabulary.tokens.iter().zip(&vocabulary.scores).zip(kinds);
+    for ((token, score), _) in tokens.filter(|(_, kind)| **kind == TokenKind::Normal) {
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {
@@ -217,7 +213,22 @@ fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<to
         }
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-    let merges: Merges = ranked.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect();
+    ranked.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect()
+}
+
+/// Whether a token is written as one that stands for a byte, such as `<0x0A>`.
+pub(super) fn byte_like(token: &str) -> bool {
+    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+}
+
+fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {
+    let tokens = &vocabulary.tokens;
+    if vocabulary.scores.len() != tokens.len() {
+        return Err(wrong("scores", format!("has {} entries for {} tokens", vocabulary.scores.len(), tokens.len())));
+    }
+    let merges: Merges = ranked(vocabulary, kinds);
+    let ids = ids(tokens);
 
     let unknown = vocabulary.unknown.and_then(|id| tokens.get(usize::try_from(id).ok()?));
     let unknown = unknown.or_else(|| kinds.iter().zip(tokens).find(|it| *it.0 == TokenKind::Unknown).map(|it| it.1));

@@ -27,6 +27,7 @@ mod template;
 mod thoughts;
 mod tokenizer;
 mod tokenizer_json;
+mod vocabulary_json;
 
 #[cfg(test)]
 mod tests;

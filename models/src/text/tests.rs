@@ -7,6 +7,7 @@ mod hostile;
 mod templates;
 mod tokenizers;
 mod vocabularies;
+mod written_vocabularies;
 
 use std::io::Read;
 use std::path::Path;

@@ -107,7 +107,7 @@ impl BlockFormat {
     ];
 
     /// The formats that [`quantize`](Self::quantize) knows.
-    pub const ENCODED: [Self; 11] = [
+    pub const ENCODED: [Self; 14] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -116,9 +116,12 @@ impl BlockFormat {
         Self::Q5_0,
         Self::Q5_1,
         Self::Q8_0,
+        Self::Q2K,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::IQ4NL,
     ];
 
     /// Name, number in a GGUF file, elements of a block, bytes of a block.

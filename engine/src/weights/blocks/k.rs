@@ -28,7 +28,7 @@ pub(super) fn q2(block: &[u8; 84], out: &mut [f32; N]) {
 }
 
 /// Where the two bits of the elements of the `i`-th 16 are: the first byte, and the shift.
-fn two_bits_at(i: usize) -> (usize, usize) {
+pub(super) fn two_bits_at(i: usize) -> (usize, usize) {
     // 128 elements share 32 bytes; 32 elements have one shift.
     (i / 8 * 32 + i % 2 * 16, i % 8 / 2 * 2)
 }

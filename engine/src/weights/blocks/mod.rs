@@ -13,6 +13,7 @@ mod four_bit;
 mod k;
 mod quantize;
 mod quantize_k;
+mod quantize_low;
 
 pub use error::BlockError;
 pub use format::BlockFormat;
@@ -72,8 +73,8 @@ impl BlockFormat {
 
     /// Encodes `values`, whole blocks of them.
     ///
-    /// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives. Q4_K, Q5_K and Q6_K search scales as it
-    /// does, by weighted least squares over a fan of candidates, and need not agree with it in every byte.
+    /// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives. Q2_K to Q6_K and IQ4_NL search
+    /// scales as it does, by weighted least squares over a fan of candidates, and need not agree with it in every byte.
     ///
     /// # Errors
     /// [`BlockError::NotEncoded`] for a format outside of [`ENCODED`](Self::ENCODED), [`BlockError::Length`] if `values` are
@@ -96,9 +97,12 @@ impl BlockFormat {
             Self::Q5_0 => each_back(values, &mut bytes, quantize::q5_0),
             Self::Q5_1 => each_back(values, &mut bytes, quantize::q5_1),
             Self::Q8_0 => each_back(values, &mut bytes, quantize::q8_0),
+            Self::Q2K => each_back(values, &mut bytes, quantize_low::q2),
+            Self::Q3K => each_back(values, &mut bytes, quantize_low::q3),
             Self::Q4K => each_back(values, &mut bytes, quantize_k::q4),
             Self::Q5K => each_back(values, &mut bytes, quantize_k::q5),
             Self::Q6K => each_back(values, &mut bytes, quantize_k::q6),
+            Self::IQ4NL => each_back(values, &mut bytes, quantize_low::iq4_nl),
             _ => return Err(BlockError::NotEncoded { format: self }),
         }
         let relative_error = self.relative_error(values, &bytes)?;

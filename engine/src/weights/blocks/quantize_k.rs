@@ -10,17 +10,17 @@ const N: usize = 256;
 /// The largest scale or minimum of Q4_K and Q5_K in six bits.
 const MOST_SCALE: f32 = 63.0;
 /// A sub-block whose values are all below this is stored as zeros.
-const NOTHING: f32 = 1e-15;
+pub(super) const NOTHING: f32 = 1e-15;
 /// How far apart the scales that are tried lie, in levels.
 const STEP: f32 = 0.1;
 /// The scales that are tried, in steps from the plain one. Each starts from the minimum found so far, so the fan is the
 /// reference's: another one finds other, on average equally good, scales.
 const FAN_Q4: RangeInclusive<i32> = -10..=10;
-const FAN_Q5: RangeInclusive<i32> = -5..=10;
+pub(super) const FAN_Q5: RangeInclusive<i32> = -5..=10;
 const FAN_Q6: RangeInclusive<i32> = -9..=9;
 
 /// The scale and the minimum with `values` close to `scale * level - minimum` for levels of 0 to `most`; neither is negative.
-fn fit_affine(values: &[f32], most: f32, fan: RangeInclusive<i32>) -> (f32, f32) {
+pub(super) fn fit_affine(values: &[f32], most: f32, fan: RangeInclusive<i32>) -> (f32, f32) {
     // Large values matter more, but small ones are not free.
     let mean = (values.iter().map(|v| v * v).sum::<f32>() / values.len() as f32).sqrt();
     let weigh = |value: f32| mean + value.abs();
@@ -134,7 +134,7 @@ pub(super) fn q5(values: &[f32; N], block: &mut [u8; 176]) {
 }
 
 /// The scale with `values` close to `scale * level` for levels of `-half` to `half - 1`; its sign is its own choice.
-fn fit_centred(values: &[f32], half: f32) -> f32 {
+pub(super) fn fit_centred(values: &[f32], half: f32) -> f32 {
     let extreme = values.iter().fold(0.0, |most: f32, &value| if value.abs() > most.abs() { value } else { most });
     if extreme.abs() < NOTHING {
         return 0.0;

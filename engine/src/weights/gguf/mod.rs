@@ -34,6 +34,8 @@ mod error;
 mod files;
 mod header;
 mod open;
+#[cfg(not(target_arch = "wasm32"))]
+mod stream;
 mod tensors;
 mod value;
 mod write;
@@ -43,10 +45,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use error::{GgufError, GgufPart, GgufProblem};
+#[cfg(not(target_arch = "wasm32"))]
+pub use stream::{TensorSink, write_gguf_with};
 pub use value::{Array, Value, ValueType};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::write_gguf;
-pub use write::{MetadataValue, NewBlocks, gguf_bytes};
+pub use write::{BlocksLayout, MetadataValue, NewBlocks, gguf_bytes};
 
 use super::blocks::BlockFormat;
 use super::bytes::ByteSource;

@@ -11,12 +11,12 @@ use super::ALIGNMENT;
 use super::cursor::DEEPEST;
 use super::error::{GgufError, GgufPart, GgufProblem};
 use super::header::{LONGEST_KEY, LONGEST_NAME, MOST_DIMENSIONS, MOST_ENTRIES, MOST_TENSORS, byte_size};
-use super::value::ValueType;
+use super::value::{Value, ValueType};
 
 /// The version that is written.
 const VERSION: u32 = 3;
 /// The alignment of the tensors, which is what a reader assumes.
-const WRITTEN_ALIGNMENT: usize = 32;
+pub(super) const WRITTEN_ALIGNMENT: usize = 32;
 
 /// A value of the metadata, to be written.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +37,27 @@ pub enum MetadataValue {
     U64(u64),
     I64(i64),
     F64(f64),
+}
+
+/// A copy of what a file has.
+impl From<Value<'_>> for MetadataValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::U8(value) => Self::U8(value),
+            Value::I8(value) => Self::I8(value),
+            Value::U16(value) => Self::U16(value),
+            Value::I16(value) => Self::I16(value),
+            Value::U32(value) => Self::U32(value),
+            Value::I32(value) => Self::I32(value),
+            Value::F32(value) => Self::F32(value),
+            Value::Bool(value) => Self::Bool(value),
+            Value::String(text) => Self::String(text.to_owned()),
+            Value::Array(array) => Self::Array(array.kind(), array.iter().map(Self::from).collect()),
+            Value::U64(value) => Self::U64(value),
+            Value::I64(value) => Self::I64(value),
+            Value::F64(value) => Self::F64(value),
+        }
+    }
 }
 
 impl MetadataValue {
@@ -106,6 +127,23 @@ pub struct NewBlocks<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> NewBlocks<'a> {
+    fn layout(&self) -> BlocksLayout<'a> {
+        BlocksLayout { name: self.name, format: self.format, shape: self.shape }
+    }
+}
+
+/// A tensor to be written, without its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct BlocksLayout<'a> {
+    /// Its name, unique in the file.
+    pub name: &'a str,
+    /// What its elements are stored as.
+    pub format: BlockFormat,
+    /// Its shape, outermost dimension first; at most four dimensions.
+    pub shape: &'a [usize],
+}
+
 /// The bytes of a GGUF file of version 3 with `metadata` and `tensors`, in this order. `file` stands for it in errors.
 ///
 /// # Errors
@@ -117,6 +155,22 @@ pub fn gguf_bytes<K: AsRef<str>>(
     metadata: &[(K, MetadataValue)],
     tensors: &[NewBlocks<'_>],
 ) -> Result<Vec<u8>, WeightsError> {
+    let layouts: Vec<BlocksLayout<'_>> = tensors.iter().map(|it| it.layout()).collect();
+    let (mut bytes, sizes) = header(file, metadata, &layouts)?;
+    for (tensor, expected) in tensors.iter().zip(sizes) {
+        check_size(file, &tensor.layout(), expected, tensor.bytes.len() as u64)?;
+        bytes.extend_from_slice(tensor.bytes);
+        bytes.resize(bytes.len().next_multiple_of(WRITTEN_ALIGNMENT), 0);
+    }
+    Ok(bytes)
+}
+
+/// All that comes before the data of the first tensor, and the bytes of each tensor.
+pub(super) fn header<K: AsRef<str>>(
+    file: &str,
+    metadata: &[(K, MetadataValue)],
+    tensors: &[BlocksLayout<'_>],
+) -> Result<(Vec<u8>, Vec<u64>), WeightsError> {
     let refused = |at, problem| GgufError { file: file.to_owned(), at, offset: 0, problem };
     let mut bytes = b"GGUF".to_vec();
     bytes.extend(VERSION.to_le_bytes());
@@ -145,21 +199,30 @@ pub fn gguf_bytes<K: AsRef<str>>(
     if let Some(twice) = repeated(&mut keys) {
         return Err(refused(GgufPart::Key(twice.to_owned()), GgufProblem::Twice).into());
     }
-    let mut offset = 0_u64;
+    let (mut offset, mut sizes) = (0_u64, Vec::with_capacity(tensors.len()));
     for tensor in tensors {
-        describe(tensor, offset, &mut bytes)
+        let size = describe(tensor, offset, &mut bytes)
             .map_err(|problem| refused(GgufPart::Tensor(tensor.name.to_owned()), problem))?;
-        offset += tensor.bytes.len().next_multiple_of(WRITTEN_ALIGNMENT) as u64;
+        offset += size.next_multiple_of(WRITTEN_ALIGNMENT as u64);
+        sizes.push(size);
     }
     let mut names: Vec<&str> = tensors.iter().map(|tensor| tensor.name).collect();
     if let Some(twice) = repeated(&mut names) {
         return Err(refused(GgufPart::Tensor(twice.to_owned()), GgufProblem::Twice).into());
     }
-    for data in std::iter::once(&[][..]).chain(tensors.iter().map(|tensor| tensor.bytes)) {
-        bytes.extend_from_slice(data);
-        bytes.resize(bytes.len().next_multiple_of(WRITTEN_ALIGNMENT), 0);
+    bytes.resize(bytes.len().next_multiple_of(WRITTEN_ALIGNMENT), 0);
+    Ok((bytes, sizes))
+}
+
+/// Refuses a tensor of which there are more or fewer bytes than its shape needs.
+pub(super) fn check_size(file: &str, tensor: &BlocksLayout<'_>, expected: u64, found: u64) -> Result<(), WeightsError> {
+    if expected == found {
+        return Ok(());
     }
-    Ok(bytes)
+    let shape = tensor.shape.iter().map(|&dim| dim as u64).collect();
+    let problem = GgufProblem::Size { format: tensor.format, shape, expected, found };
+    let at = GgufPart::Tensor(tensor.name.to_owned());
+    Err(GgufError { file: file.to_owned(), at, offset: 0, problem }.into())
 }
 
 /// Writes the bytes of [`gguf_bytes`] to `path`, replacing what was there.
@@ -180,23 +243,21 @@ pub fn write_gguf<K: AsRef<str>>(
     beside::replace(path, |file| std::io::Write::write_all(file, &bytes))
 }
 
-fn describe(tensor: &NewBlocks<'_>, offset: u64, bytes: &mut Vec<u8>) -> Result<(), GgufProblem> {
+/// Appends what the header says of a tensor; its bytes.
+fn describe(tensor: &BlocksLayout<'_>, offset: u64, bytes: &mut Vec<u8>) -> Result<u64, GgufProblem> {
     check_name(tensor.name, "bytes of a name", LONGEST_NAME)?;
     let found = tensor.shape.len() as u64;
     if found > MOST_DIMENSIONS {
         return Err(GgufProblem::TooMany { what: "dimensions", found, limit: MOST_DIMENSIONS });
     }
     let shape: Vec<u64> = tensor.shape.iter().map(|&dim| dim as u64).collect();
-    let (expected, found) = (byte_size(&shape, tensor.format)?, tensor.bytes.len() as u64);
-    if expected != found {
-        return Err(GgufProblem::Size { format: tensor.format, shape, expected, found });
-    }
+    let size = byte_size(&shape, tensor.format)?;
     put_text(bytes, tensor.name);
     bytes.extend((shape.len() as u32).to_le_bytes());
     shape.iter().rev().for_each(|dim| bytes.extend(dim.to_le_bytes()));
     bytes.extend(tensor.format.ggml_type().to_le_bytes());
     bytes.extend(offset.to_le_bytes());
-    Ok(())
+    Ok(size)
 }
 
 fn check_name(name: &str, what: &'static str, limit: u64) -> Result<(), GgufProblem> {

@@ -193,6 +193,8 @@ proptest! {
                 BlockFormat::BF16 => 512.0,
                 BlockFormat::Q8_0 => 254.0,
                 BlockFormat::Q6K => 63.0,
+                BlockFormat::Q3K => 7.0,
+                BlockFormat::Q2K => 3.0,
                 BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 31.0,
                 _ => 15.0,
             };

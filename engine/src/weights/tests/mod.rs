@@ -6,6 +6,7 @@ mod agreement;
 mod blocks;
 mod gguf_mutated;
 mod gguf_refused;
+mod gguf_streamed;
 mod gguf_values;
 mod refused;
 mod shards;

@@ -1,0 +1,172 @@
+//! `lampyris fits`: what a language model will take on this machine, said before anything of it is loaded.
+
+use crate::args::{DeviceArguments, Fits};
+use crate::failure::Failure;
+use crate::{device, output, texts};
+use lampyris::Gpu;
+use lampyris::engine::measure::roofline;
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::models::Decoder;
+use lampyris::models::decoder::{Conversion, DecoderFiles, Needs, SessionOptions};
+use serde::Serialize;
+
+/// Formats that are suggested, the most exact first.
+const SUGGESTED: [BlockFormat; 5] =
+    [BlockFormat::Q8_0, BlockFormat::Q6K, BlockFormat::Q5K, BlockFormat::Q4K, BlockFormat::Q4_0];
+/// How much more than in a file blocks take on a device, at most.
+const REPACKED: f64 = 1.05;
+
+/// What a model takes, and what there is.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    adapter: String,
+    fits: bool,
+    context: usize,
+    kv: &'static str,
+    weight_bytes: u64,
+    cache_bytes: u64,
+    /// What runs compute.
+    work_bytes: u64,
+    total_bytes: u64,
+    largest_tensor: Tensor,
+    /// The largest tensor that the adapter can bind.
+    binding_limit: u64,
+    budget: Option<u64>,
+    /// What the adapter reads at best, in 10^9 bytes a second; not known of the CPU executor.
+    read_gbytes: Option<f64>,
+    /// Tokens a second that no decoding can exceed: that rate over the weights that a token reads.
+    tokens_per_s_at_most: Option<f64>,
+    /// What stands in the way.
+    reasons: Vec<String>,
+    /// The most exact format with which it fits, where it does not.
+    instead: Option<Instead>,
+}
+
+#[derive(Debug, Serialize)]
+struct Tensor {
+    name: String,
+    bytes: u64,
+}
+
+/// The model in another format, estimated from its file's bytes.
+#[derive(Debug, Serialize)]
+struct Instead {
+    format: &'static str,
+    weight_bytes: u64,
+    total_bytes: u64,
+}
+
+/// Says what the model will take.
+pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
+    if job.model.exists() && !texts::is_text(&job.model) {
+        return Err(Failure::NoTexts { model: job.model.display().to_string() });
+    }
+    let files = DecoderFiles::open(&job.model)?;
+    let gpu = device::open(arguments)?;
+    let options = SessionOptions::default().cache(job.kv.into());
+    let options = job.context.map_or(options, |tokens| options.context(tokens));
+    let needs = Decoder::new(&gpu, files.clone())?.needs(options)?;
+    let rate = match gpu.is_cpu_executor() {
+        true => None,
+        false => Some(gpu.block_on(roofline(&gpu))?.read_gbytes),
+    };
+    let report = report(job, options, &gpu, &files, &needs, rate);
+    device::say_kind(&gpu);
+    output::print(&if job.json { output::json(&report)? } else { report.text() })
+}
+
+fn report(
+    job: &Fits,
+    options: SessionOptions,
+    gpu: &Gpu,
+    files: &DecoderFiles,
+    needs: &Needs,
+    rate: Option<f64>,
+) -> Report {
+    let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
+    let budget = gpu.options().budget;
+    let mut reasons = Vec::new();
+    if needs.largest.1 > limit {
+        let (name, bytes) = &needs.largest;
+        reasons.push(format!("{} takes {bytes} bytes, and the adapter binds at most {limit}", output::one_line(name)));
+    }
+    if let Some(budget) = budget.filter(|budget| needs.total() > *budget) {
+        reasons.push(format!("{} bytes are needed, and the budget is {budget}", needs.total()));
+    }
+    let instead = SUGGESTED.into_iter().filter(|_| !reasons.is_empty()).find_map(|format| {
+        let conversion = Conversion::new(files, format, Vec::new()).ok()?;
+        let (before, after) = conversion.bytes();
+        let about = |bytes: u64| (bytes as f64 * REPACKED) as u64;
+        let weight_bytes = about(after);
+        let total_bytes = weight_bytes + needs.cache + needs.work;
+        let largest = conversion.tensors().iter().map(|it| about(it.bytes())).max().unwrap_or(0);
+        let fits = after < before && largest <= limit && budget.is_none_or(|budget| total_bytes <= budget);
+        fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })
+    });
+    let at_most = |rate: f64| (rate * 1e10 / needs.read_per_token.max(1) as f64).round() / 10.0;
+    Report {
+        model: job.model.display().to_string(),
+        adapter: gpu.summary().to_string(),
+        fits: reasons.is_empty(),
+        context: needs.context,
+        kv: options.cache.label(),
+        weight_bytes: needs.weights,
+        cache_bytes: needs.cache,
+        work_bytes: needs.work,
+        total_bytes: needs.total(),
+        largest_tensor: Tensor { name: needs.largest.0.clone(), bytes: needs.largest.1 },
+        binding_limit: limit,
+        budget,
+        read_gbytes: rate,
+        tokens_per_s_at_most: rate.map(at_most),
+        reasons,
+        instead,
+    }
+}
+
+impl Report {
+    /// For people.
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{} on {}\n  weights   {:>14} bytes\n  cache     {:>14} bytes, {} tokens in {}\n  work      {:>14} bytes\n  \
+             together  {:>14} bytes\n  largest   {:>14} bytes, {}; the adapter binds {}\n",
+            output::one_line(&self.model),
+            self.adapter,
+            self.weight_bytes,
+            self.cache_bytes,
+            self.context,
+            self.kv,
+            self.work_bytes,
+            self.total_bytes,
+            self.largest_tensor.bytes,
+            output::one_line(&self.largest_tensor.name),
+            self.binding_limit,
+        );
+        text += &match self.budget {
+            Some(budget) => format!("  budget    {budget:>14} bytes\n"),
+            None => "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n"
+                .to_owned(),
+        };
+        if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
+            text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
+        }
+        for reason in &self.reasons {
+            text += &format!("  {reason}\n");
+        }
+        text += match (self.fits, &self.instead) {
+            (true, _) => "it fits\n",
+            (false, None) => {
+                "it does not fit, nor does any smaller format; take a shorter --context or a smaller model\n"
+            }
+            (false, Some(_)) => "it does not fit\n",
+        };
+        if let Some(instead) = &self.instead {
+            text += &format!(
+                "as {} it would, with about {} bytes: `lampyris quantize` writes that\n",
+                instead.format, instead.total_bytes
+            );
+        }
+        text
+    }
+}

@@ -1,0 +1,82 @@
+//! What a session will take, known from the plans before anything is allocated.
+
+use super::{Decoder, SessionOptions};
+use crate::Result;
+use lampyris_engine::Plan;
+use lampyris_engine::plan::{Place, TensorId};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a session with a [`Decoder`] takes on the device, in bytes.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Needs {
+    /// Tokens it has room for.
+    pub context: usize,
+    /// Weights, shared by all sessions with the model.
+    pub weights: u64,
+    /// Its cache, and its tokens.
+    pub cache: u64,
+    /// What runs compute, and their parameters.
+    pub work: u64,
+    /// The largest tensor: its name and its bytes. It has to fit a binding.
+    pub largest: (String, u64),
+    /// Weights that are read for one token.
+    pub read_per_token: u64,
+    /// The plan of one token.
+    pub plan: Arc<Plan>,
+}
+
+impl Needs {
+    /// The sum.
+    pub fn total(&self) -> u64 {
+        self.weights + self.cache + self.work
+    }
+}
+
+impl Decoder {
+    /// What a session with `options` will take; nothing is allocated on the device.
+    ///
+    /// # Errors
+    /// [`Error::Context`](crate::Error::Context) when the model was not made for so many tokens;
+    /// [`Error::Engine`](crate::Error::Engine) when the cache cannot be stored as `options` ask.
+    pub fn needs(&self, options: impl Into<SessionOptions>) -> Result<Needs> {
+        let options = options.into();
+        let context = self.room(&options)?;
+        let plans = self.plans(context, options.cache)?;
+        let (mut weights, mut states, mut work) = (BTreeMap::new(), BTreeMap::new(), 0);
+        let mut largest = (String::new(), 0);
+        for plan in &plans {
+            weights.extend(plan.constants.iter().map(|it| (it.name.clone(), it.desc.bytes())));
+            states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes())));
+            let bytes = plan.bytes();
+            work += bytes.activations + bytes.params;
+            for tensor in &plan.tensors {
+                if tensor.desc.bytes() > largest.1 {
+                    largest = (tensor.name.clone(), tensor.desc.bytes());
+                }
+            }
+        }
+        let [_, decode, _] = plans;
+        Ok(Needs {
+            context,
+            weights: weights.into_values().sum(),
+            cache: states.into_values().sum(),
+            work,
+            largest,
+            read_per_token: read_per_token(&decode),
+            plan: decode,
+        })
+    }
+}
+
+/// Bytes of the constants that a run of one token reads whole: all but the table of embeddings and the angles of positions, of
+/// which it reads a row.
+fn read_per_token(plan: &Plan) -> u64 {
+    let mut read: BTreeMap<TensorId, u64> = BTreeMap::new();
+    for step in plan.steps.iter().filter(|step| !["embed", "rope_store"].contains(&step.kernel.name())) {
+        let constant = |id: &&TensorId| matches!(plan.tensor(**id).place, Place::Constant(_));
+        read.extend(step.inputs.iter().filter(constant).map(|id| (*id, plan.tensor(*id).desc.bytes())));
+    }
+    read.into_values().sum()
+}
