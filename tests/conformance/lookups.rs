@@ -6,7 +6,7 @@ use crate::network::{Network, Sketch};
 use crate::vector::{Tensor, Vector};
 use lampyris_engine::Result;
 use lampyris_engine::kernels::elementwise::Operation;
-use lampyris_engine::kernels::text::{Embed, Scheme};
+use lampyris_engine::kernels::text::{Embed, RopeStore, Scheme};
 use lampyris_engine::plan::TensorId;
 
 type Networks = std::result::Result<Vec<Network>, Failure>;
@@ -66,49 +66,105 @@ pub(crate) fn gather_nd(vector: &Vector) -> Networks {
     Ok(vec![sketch.finish(&[y])])
 }
 
-/// Pairs of columns are turned by the angles of their position; a position's cosines and sines are rows of a table, or are given
-/// for every token.
+/// Pairs of columns are turned by the angles of their position, in plain operators, and in a session where it could ask for it:
+/// halves of whole heads.
 pub(crate) fn rotary_embedding(vector: &Vector) -> Networks {
-    let x = vector.given(0)?;
-    let mut sketch = Sketch::default();
-    let mut given = sketch.input(&x.shape, &x.values());
-    let columns = x.shape.len() == 3;
-    if columns {
-        let heads = vector.integer("num_heads").ok_or("no num_heads")? as usize;
-        given = sketch.reshape(given, &[x.shape[0], x.shape[1], heads, x.shape[2] / heads])?;
-        given = sketch.transpose(given, &[0, 2, 1, 3])?;
+    let mut networks = vec![Rotary::of(vector)?.in_steps()?];
+    let rotary = Rotary::of(vector)?;
+    if !rotary.interleaved && rotary.turned == rotary.shape[3] {
+        networks.push(rotary.in_a_session()?);
     }
-    let shape = sketch.shape(given);
-    let (batch, tokens, head) = (shape[0], shape[2], shape[3]);
-    let turned = vector.integer("rotary_embedding_dim").filter(|columns| *columns > 0).map_or(head, |n| n as usize);
-    let half = turned / 2;
-    let mut angles = Vec::new();
-    for table in [vector.given(1)?, vector.given(2)?] {
-        let found = match vector.optional(3) {
-            Some(places) => rows(&mut sketch, &table.values(), half, &places.integers())?,
-            None => sketch.input(&table.shape, &table.values()),
-        };
-        angles.push(sketch.reshape(found, &[batch, 1, tokens, half])?);
+    Ok(networks)
+}
+
+/// A node whose inputs are laid out.
+struct Rotary<'a> {
+    x: &'a Tensor,
+    sketch: Sketch,
+    /// `[batch, heads, tokens, columns]`
+    given: TensorId,
+    shape: Vec<usize>,
+    /// How many columns of a head are turned.
+    turned: usize,
+    interleaved: bool,
+    /// The cosines and the sines of every token `[batch, 1, tokens, turned / 2]`.
+    angles: [TensorId; 2],
+}
+
+impl<'a> Rotary<'a> {
+    /// A position's cosines and sines are rows of a table, or are given for every token.
+    fn of(vector: &'a Vector) -> std::result::Result<Rotary<'a>, Failure> {
+        let x = vector.given(0)?;
+        let mut sketch = Sketch::default();
+        let mut given = sketch.input(&x.shape, &x.values());
+        if x.shape.len() == 3 {
+            let heads = vector.integer("num_heads").ok_or("no num_heads")? as usize;
+            given = sketch.reshape(given, &[x.shape[0], x.shape[1], heads, x.shape[2] / heads])?;
+            given = sketch.transpose(given, &[0, 2, 1, 3])?;
+        }
+        let shape = sketch.shape(given);
+        let turned = vector.integer("rotary_embedding_dim").filter(|n| *n > 0).map_or(shape[3], |n| n as usize);
+        let mut angles = [given; 2];
+        for (angle, table) in angles.iter_mut().zip([vector.given(1)?, vector.given(2)?]) {
+            let found = match vector.optional(3) {
+                Some(places) => rows(&mut sketch, &table.values(), turned / 2, &places.integers())?,
+                None => sketch.input(&table.shape, &table.values()),
+            };
+            *angle = sketch.reshape(found, &[shape[0], 1, shape[2], turned / 2])?;
+        }
+        let interleaved = vector.integer("interleaved") == Some(1);
+        Ok(Rotary { x, sketch, given, shape, turned, interleaved, angles })
     }
-    let interleaved = vector.integer("interleaved") == Some(1);
-    let (second, step) = if interleaved { (1, 2) } else { (half, 1) };
-    let low = sketch.cut(given, 3, [0, step, half])?;
-    let high = sketch.cut(given, 3, [second, step, half])?;
-    let mut product = |a, b| sketch.binary(Operation::Mul, a, b);
-    let (low_cos, low_sin) = (product(low, angles[0])?, product(low, angles[1])?);
-    let (high_cos, high_sin) = (product(high, angles[0])?, product(high, angles[1])?);
-    let low = sketch.binary(Operation::Sub, low_cos, high_sin)?;
-    let high = sketch.binary(Operation::Add, low_sin, high_cos)?;
-    let mut y = if interleaved { interleave(&mut sketch, low, high)? } else { sketch.join(&[low, high], 3)? };
-    if turned < head {
-        let rest = sketch.cut(given, 3, [turned, 1, head - turned])?;
-        y = sketch.join(&[y, rest], 3)?;
+
+    /// The result as it was recorded, from `[batch, heads, tokens, columns]`.
+    fn finish(mut self, y: TensorId) -> std::result::Result<Network, Failure> {
+        let mut y = y;
+        if self.x.shape.len() == 3 {
+            y = self.sketch.transpose(y, &[0, 2, 1, 3])?;
+            y = self.sketch.reshape(y, &self.x.shape)?;
+        }
+        Ok(self.sketch.finish(&[y]))
     }
-    if columns {
-        y = sketch.transpose(y, &[0, 2, 1, 3])?;
-        y = sketch.reshape(y, &x.shape)?;
+
+    fn in_steps(mut self) -> std::result::Result<Network, Failure> {
+        let (sketch, half, head) = (&mut self.sketch, self.turned / 2, self.shape[3]);
+        let (second, step) = if self.interleaved { (1, 2) } else { (half, 1) };
+        let low = sketch.cut(self.given, 3, [0, step, half])?;
+        let high = sketch.cut(self.given, 3, [second, step, half])?;
+        let [cos, sin] = self.angles;
+        let mut product = |a, b| sketch.binary(Operation::Mul, a, b);
+        let (low_cos, low_sin) = (product(low, cos)?, product(low, sin)?);
+        let (high_cos, high_sin) = (product(high, cos)?, product(high, sin)?);
+        let low = sketch.binary(Operation::Sub, low_cos, high_sin)?;
+        let high = sketch.binary(Operation::Add, low_sin, high_cos)?;
+        let mut y = if self.interleaved { interleave(sketch, low, high)? } else { sketch.join(&[low, high], 3)? };
+        if self.turned < head {
+            let rest = sketch.cut(self.given, 3, [self.turned, 1, head - self.turned])?;
+            y = sketch.join(&[y, rest], 3)?;
+        }
+        self.finish(y)
     }
-    Ok(vec![sketch.finish(&[y])])
+
+    /// All tokens are one run, each at a position of its own; the last head is the one of keys, and is read from the cache.
+    fn in_a_session(mut self) -> std::result::Result<Network, Failure> {
+        let sketch = &mut self.sketch;
+        let &[batch, heads, tokens, head] = &self.shape[..] else { return Err("not four axes".into()) };
+        let m = batch * tokens;
+        let turns = sketch.join(&self.angles, 3)?;
+        let turns = sketch.reshape(turns, &[m, head])?;
+        let x = sketch.transpose(self.given, &[0, 2, 1, 3])?;
+        let x = sketch.reshape(x, &[m, heads * head])?;
+        let cursor = sketch.words(vec![0, u32::try_from(m)?]);
+        let [keys, values] = ["keys", "values"].map(|name| sketch.state(name, &[m, 1, head]));
+        let apart = sketch.input(&[m, head], &vec![0.0; m * head]);
+        let kernel = RopeStore { query_heads: heads - 1, key_heads: 1, head, norm: None, apart: true };
+        let made = sketch.apply_all(kernel, &[x, turns, cursor, keys, values, apart])?;
+        let queries = sketch.reshape(made[0], &[batch, tokens, heads - 1, head])?;
+        let keys = sketch.reshape(made[1], &[batch, tokens, 1, head])?;
+        let y = sketch.join(&[queries, keys], 2)?;
+        let y = sketch.transpose(y, &[0, 2, 1, 3])?;
+        self.finish(y)
+    }
 }
 
 /// Columns of two tensors in turn.

@@ -100,6 +100,11 @@ impl Sketch {
         Ok(all)
     }
 
+    /// A tensor that outlives a run, zeros at first.
+    pub(crate) fn state(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.builder.state(name, Desc::f32(shape))
+    }
+
     /// The shape of a tensor.
     pub(crate) fn shape(&self, id: TensorId) -> Vec<usize> {
         self.builder.desc(id).shape.clone()
