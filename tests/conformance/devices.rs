@@ -1,7 +1,7 @@
 //! Every executor of this machine, opened once.
 
 use crate::network::{Answer, Network};
-use lampyris_engine::gpu::{AdapterChoice, ConstantStore, GpuOptions, LimitTier, adapters};
+use lampyris_engine::gpu::{AdapterChoice, ConstantStore, GpuOptions, LimitTier, States, adapters};
 use lampyris_engine::{Executor, Gpu, Result};
 
 /// An opened adapter, or the CPU executor.
@@ -14,7 +14,9 @@ impl Device {
     /// Runs a network and gives its outputs.
     pub(crate) fn run(&self, network: &Network) -> Result<Vec<Answer>> {
         let plan = network.plan();
-        let executor = pollster::block_on(Executor::new(&self.gpu, plan, &ConstantStore::new(), |_| {}))?;
+        let states = pollster::block_on(States::new(&self.gpu, &[&plan]))?;
+        let store = ConstantStore::new();
+        let executor = pollster::block_on(Executor::with_states(&self.gpu, plan, &store, &states, |_| {}))?;
         let outputs = pollster::block_on(executor.run(network.inputs()))?;
         Ok(outputs.iter().map(Answer::of).collect())
     }

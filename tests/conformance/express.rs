@@ -2,7 +2,7 @@
 
 use crate::network::Network;
 use crate::vector::Vector;
-use crate::{operators, shaping, windows};
+use crate::{attention, lookups, operators, quantized, resize, shaping, windows};
 
 /// Why a vector cannot be said.
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -20,6 +20,7 @@ pub(crate) fn networks(vector: &Vector) -> Result<Vec<Network>, Failure> {
         "ArgMax" => operators::arg_max(vector),
         "BatchNormalization" => operators::batch_normalization(vector),
         "LayerNormalization" | "RMSNormalization" => operators::normalization(vector),
+        "GroupNormalization" => operators::group_normalization(vector),
         "ReduceMax" | "ReduceMean" | "ReduceSum" => operators::reduce(vector),
         "Conv" => windows::convolution(vector),
         "AveragePool" | "MaxPool" => windows::pool(vector),
@@ -31,6 +32,19 @@ pub(crate) fn networks(vector: &Vector) -> Result<Vec<Network>, Failure> {
         "Slice" => shaping::slice(vector),
         "Split" => shaping::split(vector),
         "Transpose" => shaping::transpose(vector),
+        "Attention" => attention::attention(vector),
+        "RotaryEmbedding" => lookups::rotary_embedding(vector),
+        "Gather" => lookups::gather(vector),
+        "GatherND" => lookups::gather_nd(vector),
+        "TensorScatter" => lookups::scatter(vector),
+        "Where" => lookups::select(vector),
+        "Resize" => resize::resize(vector),
+        "QuantizeLinear" => quantized::quantize(vector),
+        "DequantizeLinear" => quantized::dequantize(vector),
+        "DynamicQuantizeLinear" => quantized::quantize_dynamically(vector),
+        "MatMulInteger" => quantized::matmul_integer(vector),
+        "ConvInteger" => quantized::convolution_integer(vector),
+        "QLinearConv" | "QLinearMatMul" => quantized::quantized_product(vector),
         other => Err(format!("there is no way to say {other}").into()),
     }
 }

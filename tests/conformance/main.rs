@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+mod attention;
 mod convolutions;
 mod devices;
 mod express;
+mod lookups;
 mod network;
 mod operators;
 mod passed_over;
+mod quantized;
+mod resize;
 mod shaping;
 mod vector;
 mod windows;
@@ -33,9 +37,12 @@ fn mismatch(device: &Device, network: &Network, vector: &Vector) -> Option<Strin
             let (own, count) = (&found.shape, found.values.len());
             return Some(format!("output {position} has {count} values of shape {own:?}, recorded is {shape:?}"));
         }
-        for (place, (found, recorded)) in found.values.iter().zip(recorded).enumerate() {
+        for (place, (found, recorded)) in found.values.iter().copied().zip(recorded).enumerate() {
             let allowed = vector.atol + vector.rtol * recorded.abs();
-            if !found.is_finite() || (found - recorded).abs() > allowed {
+            // An infinity, which only the scores of what attention does not see have, must be the same.
+            let close = found.is_finite() && recorded.is_finite() && (found - recorded).abs() <= allowed;
+            let unseen = found == f64::NEG_INFINITY && recorded == f64::NEG_INFINITY;
+            if !close && !unseen {
                 return Some(format!("output {position} at {place}: {found}, recorded {recorded} within {allowed:e}"));
             }
         }
@@ -75,5 +82,5 @@ fn onnx_node_tests() {
     eprintln!("{ran} of {} vectors ran as {plans} plans on {} executors", names.len(), devices.len());
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
     assert_eq!(names.len(), 439, "the vectors are not the ones this list was made for");
-    assert_eq!(ran, 234, "the number of vectors that run has changed");
+    assert_eq!(ran, 406, "the number of vectors that run has changed");
 }

@@ -1,6 +1,6 @@
 //! A network of a few steps under construction, with the tensors that go into it.
 
-use lampyris_engine::kernels::elementwise::{Axis, Rearrange, Reshape};
+use lampyris_engine::kernels::elementwise::{Axis, Binary, Concat, Operation, Rearrange, Reshape};
 use lampyris_engine::kernels::{Desc, Format, HostTensor, Kernel};
 use lampyris_engine::plan::{Plan, TensorId};
 use lampyris_engine::{PlanBuilder, Result};
@@ -63,6 +63,46 @@ impl Sketch {
         let tensor = HostTensor::from_values(desc.clone(), values);
         self.constants += 1;
         self.builder.constant(format!("constant{}", self.constants), desc, Arc::new(move || Ok(tensor.clone())))
+    }
+
+    /// Whole numbers that are given at every run: tokens, a cursor.
+    pub(crate) fn words(&mut self, words: Vec<u32>) -> TensorId {
+        let tensor = HostTensor::from_words(Desc::new(Format::Word, [words.len()]), words);
+        let id = self.builder.input(format!("in{}", self.inputs.len()), tensor.desc.clone());
+        self.inputs.push(tensor);
+        id
+    }
+
+    /// A single number, that stretches to any shape.
+    pub(crate) fn number(&mut self, value: f32) -> TensorId {
+        self.constant(Desc::f32([1]), &[value])
+    }
+
+    /// An operation on two tensors.
+    pub(crate) fn binary(&mut self, operation: Operation, a: TensorId, b: TensorId) -> Result<TensorId> {
+        self.apply(Binary { operation }, &[a, b])
+    }
+
+    /// `extent` places of an axis from `start` on, `step` apart.
+    pub(crate) fn cut(&mut self, x: TensorId, along: usize, [start, step, extent]: [usize; 3]) -> Result<TensorId> {
+        let shape = self.shape(x);
+        let mut axes: Vec<Axis> = shape.iter().enumerate().map(|(axis, all)| Axis::whole(axis, *all)).collect();
+        axes[along] = Axis { extent, source: Some(along), start: start as i32, step: step as i32 };
+        self.apply(Rearrange { axes, constant: 0.0 }, &[x])
+    }
+
+    /// Tensors one after another along an axis.
+    pub(crate) fn join(&mut self, parts: &[TensorId], axis: usize) -> Result<TensorId> {
+        let mut all = parts[0];
+        for part in &parts[1..] {
+            all = self.apply(Concat { axis }, &[all, *part])?;
+        }
+        Ok(all)
+    }
+
+    /// A tensor that outlives a run, zeros at first.
+    pub(crate) fn state(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.builder.state(name, Desc::f32(shape))
     }
 
     /// The shape of a tensor.

@@ -2,6 +2,7 @@
 
 use crate::express::{Failure, axis};
 use crate::network::{Network, Sketch};
+use crate::quantized;
 use crate::vector::{Tensor, Vector};
 use lampyris_engine::kernels::elementwise::{Binary, Function, Matmul, Operation, Reduce, Reduction, Softmax, Unary};
 use lampyris_engine::kernels::head::{Linear, SoftmaxTopK};
@@ -20,7 +21,10 @@ pub(crate) fn binary(vector: &Vector) -> Networks {
     };
     let mut sketch = Sketch::default();
     let [a, b] = [vector.given(0)?, vector.given(1)?].map(|t| sketch.input(&t.shape, &t.values()));
-    let y = sketch.apply(Binary { operation }, &[a, b])?;
+    let mut y = sketch.apply(Binary { operation }, &[a, b])?;
+    if vector.op == "Pow" && vector.outputs()[0].is_whole() {
+        y = quantized::rounded(&mut sketch, y)?;
+    }
     Ok(vec![sketch.finish(&[y])])
 }
 
@@ -200,6 +204,27 @@ pub(crate) fn normalization(vector: &Vector) -> Networks {
         }
     }
     Ok(vec![sketch.finish(&outputs)])
+}
+
+/// A layer's norm over the channels of a group and their pixels, then a factor and a summand for every channel.
+pub(crate) fn group_normalization(vector: &Vector) -> Networks {
+    let (x, gain, bias) = (vector.given(0)?, vector.given(1)?, vector.given(2)?);
+    let groups = vector.integer("num_groups").ok_or("no num_groups")? as usize;
+    let rows = x.shape[0] * groups;
+    let k = x.shape.iter().product::<usize>() / rows;
+    let mut sketch = Sketch::default();
+    let given = sketch.input(&x.shape, &x.values());
+    let given = sketch.reshape(given, &[rows, k])?;
+    let ones = sketch.constant(Desc::f32([k]), &vec![1.0; k]);
+    let epsilon = vector.real("epsilon").unwrap_or(1e-5);
+    let y = sketch.apply(Norm { epsilon, centered: true, bias: false, residual: false }, &[given, ones])?;
+    let y = sketch.reshape(y, &x.shape)?;
+    let mut channels = vec![1; x.shape.len() - 1];
+    channels[0] = x.shape[1];
+    let [gain, bias] = [gain, bias].map(|tensor| sketch.constant(Desc::f32(channels.clone()), &tensor.values()));
+    let y = sketch.binary(Operation::Mul, y, gain)?;
+    let y = sketch.binary(Operation::Add, y, bias)?;
+    Ok(vec![sketch.finish(&[y])])
 }
 
 pub(crate) fn reduce(vector: &Vector) -> Networks {

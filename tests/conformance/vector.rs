@@ -1,5 +1,6 @@
 //! Reads recorded vectors: one file a test, tensors named `in0`, `out0` and so on, the node's attributes in the metadata.
 
+use half::{bf16, f16};
 use lampyris_engine::weights::{Dtype, Weights};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +14,16 @@ pub(crate) struct Tensor {
 }
 
 impl Tensor {
+    /// Whether the elements are truth values.
+    pub(crate) fn is_truth(&self) -> bool {
+        self.dtype == Dtype::Bool
+    }
+
+    /// Whether the elements are whole numbers.
+    pub(crate) fn is_whole(&self) -> bool {
+        matches!(self.dtype, Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 | Dtype::U8)
+    }
+
     /// The elements as numbers, whatever their type.
     pub(crate) fn numbers(&self) -> Vec<f64> {
         let parts = |size: usize| self.bytes.chunks_exact(size);
@@ -20,6 +31,11 @@ impl Tensor {
             Dtype::F32 => parts(4).map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect(),
             Dtype::I64 => parts(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64).collect(),
             Dtype::I32 => parts(4).map(|b| f64::from(i32::from_le_bytes(b.try_into().unwrap()))).collect(),
+            Dtype::I16 => parts(2).map(|b| f64::from(i16::from_le_bytes(b.try_into().unwrap()))).collect(),
+            Dtype::F16 => parts(2).map(|b| f16::from_le_bytes(b.try_into().unwrap()).to_f64()).collect(),
+            Dtype::BF16 => parts(2).map(|b| bf16::from_le_bytes(b.try_into().unwrap()).to_f64()).collect(),
+            Dtype::I8 => self.bytes.iter().map(|byte| f64::from(*byte as i8)).collect(),
+            Dtype::U8 | Dtype::Bool => self.bytes.iter().copied().map(f64::from).collect(),
             other => panic!("a tensor of {other:?} is not read by any test"),
         }
     }
@@ -75,9 +91,14 @@ impl Vector {
         self.optional(position).ok_or_else(|| format!("input {position} is missing"))
     }
 
-    /// The outputs in order.
+    /// Output `position`, unless it was not asked for.
+    pub(crate) fn output(&self, position: usize) -> Option<&Tensor> {
+        self.tensors.get(&format!("out{position}"))
+    }
+
+    /// The outputs that were asked for, in order.
     pub(crate) fn outputs(&self) -> Vec<&Tensor> {
-        (0..).map_while(|position| self.tensors.get(&format!("out{position}"))).collect()
+        (0..self.tensors.len()).filter_map(|position| self.output(position)).collect()
     }
 
     /// All tensors.
