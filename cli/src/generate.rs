@@ -76,6 +76,10 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     }
     let start = Instant::now();
     let mut answer = gpu.block_on(session.generate(&prompt, options))?;
+    if job.json {
+        // The prompt's runs are submitted, which takes no time; they count until the device has done them.
+        gpu.block_on(gpu.idle())?;
+    }
     let fed = start.elapsed().as_secs_f64();
     device::say_kind(&gpu);
     let (mut text, mut first) = (String::new(), None);
