@@ -147,11 +147,7 @@ impl DecoderConfig {
         let epsilon =
             top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
         let (context, layers) = (or("max_position_embeddings", 2048)?, needed("num_hidden_layers")?);
-        let rope = rope(top, context, head)?;
-        let local_rope = match positive("rope_local_base_freq")? {
-            Some(theta) => Rope::Plain { theta },
-            None => rope.clone(),
-        };
+        let (rope, local_rope) = ropes(top, context, head)?;
         let scalar = positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(head as f64);
         Ok(DecoderConfig {
             hidden,
@@ -193,7 +189,13 @@ fn mixture(top: Object<'_>, layers: usize) -> Result<Mixture> {
         let value = top.count(key, |v| (1..=most).contains(&v), expected)?;
         value.map(|v| v as usize).ok_or_else(|| top.wrong(key, &serde_json::Value::Null, expected))
     };
-    let experts = needed("num_experts", Route::MAX_EXPERTS as u64, "a whole number from 1 to 1024")?;
+    // Newer files say `num_local_experts`.
+    let key = if top.get("num_experts").is_none() && top.get("num_local_experts").is_some() {
+        "num_local_experts"
+    } else {
+        "num_experts"
+    };
+    let experts = needed(key, Route::MAX_EXPERTS as u64, "a whole number from 1 to 1024")?;
     let most = Route::MAX_CHOSEN.min(experts) as u64;
     let chosen = needed("num_experts_per_tok", most, "a whole number from 1 to num_experts, at most 64")?;
     let width = needed("moe_intermediate_size", MOST, "a whole number from 1 to 16777216")?;
@@ -245,14 +247,34 @@ fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Optio
     Ok((0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect())
 }
 
-/// `rope_theta` and `rope_scaling`, or both in `rope_parameters` as newer files have them.
-fn rope(top: Object<'_>, context: usize, head: usize) -> Result<Rope> {
-    let positive = |v: f64| v > 0.0 && v < 1e12;
-    let expected = "a number above 0";
+/// Angles of layers that see everything and of those with a window: `rope_theta` and `rope_scaling` with `rope_local_base_freq`, or
+/// `rope_parameters` as newer files have them, by the kind of layer where the two differ.
+fn ropes(top: Object<'_>, context: usize, head: usize) -> Result<(Rope, Rope)> {
     let scaling = match top.object("rope_parameters")? {
         Some(parameters) => Some(parameters),
         None => top.object("rope_scaling")?,
     };
+    if let Some(whole) = scaling.map(|s| s.object("full_attention")).transpose()?.flatten() {
+        let local = scaling.map(|s| s.object("sliding_attention")).transpose()?.flatten();
+        let whole = rope(top, Some(whole), context, head)?;
+        let local = local.map(|local| rope(top, Some(local), context, head)).transpose()?;
+        return Ok((whole.clone(), local.unwrap_or(whole)));
+    }
+    let whole = rope(top, scaling, context, head)?;
+    let local = top.number("rope_local_base_freq", |v| v > 0.0 && v < 1e12, "a number above 0")?;
+    Ok((whole.clone(), local.map_or(whole, |theta| Rope::Plain { theta })))
+}
+
+/// The angles that one object describes, and `rope_theta` beside it where it names none.
+fn rope(top: Object<'_>, scaling: Option<Object<'_>>, context: usize, head: usize) -> Result<Rope> {
+    let positive = |v: f64| v > 0.0 && v < 1e12;
+    let expected = "a number above 0";
+    for object in [Some(top), scaling].into_iter().flatten() {
+        if let Some(share) = object.number("partial_rotary_factor", positive, expected)?.filter(|share| *share != 1.0) {
+            let instead = "known are models whose positions turn whole heads";
+            return Err(object.unsupported("partial_rotary_factor", &share.into(), instead));
+        }
+    }
     let theta = match scaling.map(|s| s.number("rope_theta", positive, expected)).transpose()?.flatten() {
         Some(theta) => theta,
         None => top.number("rope_theta", positive, expected)?.unwrap_or(1e4),
@@ -329,6 +351,19 @@ mod tests {
         assert_eq!(config.rope, Rope::Plain { theta: 1e4 });
     }
 
+    #[test]
+    fn angles_may_differ_by_the_kind_of_layer() {
+        let both = r#", "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 2e4}}"#;
+        let config = read(both).unwrap();
+        assert_eq!(config.rope, Rope::Linear { theta: 1e6, factor: 8.0 });
+        assert_eq!(config.local_rope, Rope::Plain { theta: 2e4 });
+        let old =
+            r#", "rope_theta": 1e6, "rope_local_base_freq": 2e4, "rope_scaling": {"type": "linear", "factor": 8.0}"#;
+        let old = read(old).unwrap();
+        assert_eq!((old.rope, old.local_rope), (config.rope, config.local_rope));
+    }
+
     const SPARSE: &str = r#", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24"#;
 
     fn read_sparse(more: &str) -> Result<DecoderConfig> {
@@ -346,6 +381,10 @@ mod tests {
         let mixture = read_sparse(SPARSE).unwrap().mixture.unwrap();
         assert_eq!((mixture.experts, mixture.chosen, mixture.width, mixture.renormalized), (4, 2, 24, false));
         assert_eq!(read(SPARSE).unwrap().mixture, None);
+        assert_eq!(
+            read_sparse(&SPARSE.replace("num_experts\"", "num_local_experts\"")).unwrap().mixture,
+            Some(mixture)
+        );
     }
 
     #[test]
@@ -373,6 +412,9 @@ mod tests {
             (r#", "head_dim": 6"#, "head_dim"),
             (r#", "hidden_act": "relu2""#, "hidden_act"),
             (r#", "rope_scaling": {"rope_type": "spiral"}"#, "rope_scaling.rope_type"),
+            (r#", "partial_rotary_factor": 0.75"#, "partial_rotary_factor"),
+            (r#", "rope_parameters": {"partial_rotary_factor": 0.5}"#, "rope_parameters.partial_rotary_factor"),
+            (r#", "rope_parameters": {"full_attention": 3}"#, "rope_parameters.full_attention"),
             (r#", "rope_scaling": {"rope_type": "linear"}"#, "rope_scaling.factor"),
             (r#", "rms_norm_eps": -1"#, "rms_norm_eps"),
             (r#", "layer_types": ["full_attention"]"#, "layer_types"),

@@ -1,0 +1,97 @@
+//! What `transformers` recorded of small random language models, one a family and in awkward sizes, against every adapter and the
+//! CPU executor, so that a bare clone without any downloaded model proves as much.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::models::decoder::{Decoder, DecoderFiles};
+use lampyris::models::encoder::{EncoderFiles, EncoderOptions, TokenEncoder};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use support::{Tensors, devices, relative};
+
+const DECODERS: [&str; 10] = [
+    "gemma2",
+    "gemma3",
+    "llama-linear-bias",
+    "llama-llama3",
+    "llama-yarn",
+    "mistral-window",
+    "phi3-longrope",
+    "qwen2",
+    "qwen3",
+    "qwen3-moe",
+];
+/// How far a value may lie from the recorded one, relative to the largest.
+const TOLERANCE: f32 = 1e-3;
+
+/// The folder of a recorded model; `tests/fixtures/README.md` says what it holds.
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/texts").join(name)
+}
+
+fn recorded(folder: &Path) -> (Value, Tensors) {
+    let said = std::fs::read(folder.join("reference.json")).unwrap();
+    (serde_json::from_slice(&said).unwrap(), Tensors::open(&folder.join("reference.safetensors")))
+}
+
+/// Lists of token ids.
+fn texts(value: &Value) -> Vec<Vec<u32>> {
+    let ids = |list: &Value| list.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
+    value.as_array().unwrap().iter().map(ids).collect()
+}
+
+#[test]
+fn every_family_gives_the_recorded_logits_and_tokens() {
+    for (name, gpu) in devices() {
+        let mut worst = (0.0f32, "");
+        for family in DECODERS {
+            let folder = folder(family);
+            let (said, tensors) = recorded(&folder);
+            let (prompts, greedy) = (texts(&said["prompts"]), texts(&said["greedy"]));
+            assert_eq!((prompts.len(), greedy.len()), (2, 2), "{family}");
+            let files = DecoderFiles::open(folder.join("model.safetensors")).unwrap();
+            let model = Decoder::new(&gpu, files).unwrap();
+            for (at, (prompt, expected)) in prompts.iter().zip(&greedy).enumerate() {
+                let mut session = gpu.block_on(model.session(prompt.len() + expected.len())).unwrap();
+                gpu.block_on(session.feed(prompt)).unwrap();
+                let logits = gpu.block_on(session.logits()).unwrap();
+                let error = relative(&logits, &tensors.f32(&format!("logits.{at}")));
+                assert!(error <= TOLERANCE, "{family} on {name}, prompt {at}: {error:e}");
+                if error > worst.0 {
+                    worst = (error, family);
+                }
+                let mut generation = session.generate(expected.len()).unwrap();
+                let found: Vec<u32> = std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect();
+                assert_eq!(found, *expected, "{family} on {name}, prompt {at}");
+            }
+        }
+        eprintln!("{name}: worst logits {:e} ({})", worst.0, worst.1);
+    }
+}
+
+#[test]
+fn the_encoder_gives_the_recorded_rows_and_means() {
+    let folder = folder("bert");
+    let (said, tensors) = recorded(&folder);
+    let sequences = texts(&said["sequences"]);
+    assert_eq!(sequences.len(), 4);
+    for (name, gpu) in devices() {
+        let files = EncoderFiles::open(folder.join("model.safetensors")).unwrap();
+        let encoder = TokenEncoder::new(&gpu, files, EncoderOptions::default()).unwrap();
+        // All lengths in one run for the means, each by itself for the rows.
+        let means = gpu.block_on(encoder.embed(&sequences)).unwrap();
+        let mut worst = 0.0f32;
+        for (at, (sequence, mean)) in sequences.iter().zip(&means).enumerate() {
+            let rows = gpu.block_on(encoder.rows(sequence)).unwrap();
+            let errors = [
+                relative(&rows, &tensors.f32(&format!("rows.{at}"))),
+                relative(mean, &tensors.f32(&format!("mean.{at}"))),
+            ];
+            assert!(errors.iter().all(|error| *error <= TOLERANCE), "sequence {at} on {name}: {errors:?}");
+            worst = errors.into_iter().fold(worst, f32::max);
+        }
+        eprintln!("{name}: worst value {worst:e}");
+    }
+}
