@@ -24,7 +24,7 @@ fn rows(sketch: &mut Sketch, table: &[f32], k: usize, places: &[i64]) -> std::re
     values.resize(padded * k, 0.0);
     let desc = Scheme::F32.descs(padded, k).remove(0);
     let table = sketch.constant(desc, &values);
-    Ok(sketch.apply(Embed { m, factor: 1.0 }, &[context, cursor, table])?)
+    Ok(sketch.apply(Embed { m, factor: 1.0, first: 0 }, &[context, cursor, table])?)
 }
 
 /// The axis that is looked up along comes first in the table, and the result is turned to where ONNX wants it.
