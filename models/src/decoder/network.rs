@@ -169,7 +169,7 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     let rope = RopeStore { query_heads, key_heads, head, norm, apart: made.len() == 2 };
     let queries = b.apply(name("rope"), rope, &inputs)?;
     let (scale, softcap) = (config.score_factor, config.score_cap);
-    let attention = Attention { query_heads, key_heads, head, scale, window, softcap };
+    let attention = Attention { query_heads, key_heads, head, scale, window, softcap, parts: 1 };
     let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
     let (after, bias) = (Part::AfterAttention, config.output_bias);
     project(b, cut, &tensors.output(layer), (layer, after, bias), [attended, x])
