@@ -5,8 +5,8 @@
 // portable, tiled: keys and values go through workgroup memory; S invocations share a row, each scores every S-th key and then
 // sums up every S-th four of columns.
 // subgroupN, subgroupNx4: a lane scores every SG-th key for the rows, and sums up every SG-th four of their columns.
-// rowsN: a lane owns a row; keys and values are loaded by all lanes together and broadcast.
-//@ axis path = portable(WG=128, R=4) | tiled(WG=128, R=16) | subgroup4(SG=4, R=1) | subgroup4x4(SG=4, R=4) | subgroup8(SG=8, R=1) | subgroup8x4(SG=8, R=4) | rows4(SG=4, R=4) | rows8(SG=8, R=8)
+// rows8: a lane owns a row; keys and values are loaded by all lanes together and broadcast.
+//@ axis path = portable(WG=128, R=4) | tiled(WG=128, R=16) | subgroup4(SG=4, R=1) | subgroup4x4(SG=4, R=4) | subgroup8(SG=8, R=1) | subgroup8x4(SG=8, R=4) | rows8(SG=8, R=8)
 //@ axis cache = f32 | f16 | q8
 //@ axis most = h64(D4=16) | h128(D4=32) | h256(D4=64)
 //@ axis keys = whole | part
@@ -15,7 +15,7 @@
 //@ skip path=subgroup8, most=h128
 //@ skip path=subgroup8x4, most=h128
 # set tiles = path in ["portable", "tiled"]
-# set lane_rows = path in ["rows4", "rows8"]
+# set lane_rows = path == "rows8"
 # set stored = {"f32": "vec4<f32>", "f16": "vec2<u32>", "q8": "u32"}[cache]
 # set lanes = WG if tiles else SG
 # set part = keys == "part"

@@ -97,7 +97,9 @@ impl Kernel for RopeStore {
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[3].format).unwrap_or_default();
-        fitting(SOURCES, &[("cache", cache)], caps).collect()
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let of = |path: &&'static str| fitting(SOURCES, &[("path", *path), ("cache", cache)], caps).next();
+        paths.iter().find_map(of).into_iter().collect()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
@@ -105,7 +107,7 @@ impl Kernel for RopeStore {
         let [queries, keys] = [self.query_heads as u32, self.key_heads as u32];
         let (normalize, epsilon) = (u32::from(self.norm.is_some()), self.norm.unwrap_or_default().to_bits());
         let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon, self.heads() as u32];
-        let mut launch = Launch::new(call, params, [((queries + 2 * keys) * half).div_ceil(64), m, 1]);
+        let mut launch = Launch::new(call, params, [queries + 2 * keys, m, 1]);
         use crate::Operand::{Input, Output};
         let gains = Input(if self.norm.is_some() { 5 } else { 1 });
         let apart = Input(if self.apart { call.inputs.len() - 1 } else { 0 });
@@ -200,6 +202,7 @@ pub(crate) fn cases() -> Vec<Case> {
         (Tier::Model, F16, None, false, [9, 3, 64], [1, 100, 256]),
         (Tier::Model, ScaledI8, None, false, [9, 3, 64], [1, 100, 256]),
         (Tier::Model, F32, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
+        (Tier::Model, ScaledI8, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
         (Tier::Short, F32, Some(1e-6), true, [4, 2, 12], [3, 1, 6]),
         (Tier::Full, F32, None, true, [3, 3, 8], [2, 3, 9]),
         (Tier::Model, F32, None, true, [32, 8, 64], [32, 0, 128]),
