@@ -98,7 +98,7 @@ impl Decoder {
         }
         let caps = self.inner.gpu.caps();
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
-        let plan = Arc::new(network::plan(&self.inner.tensors, request, limit)?);
+        let plan = Arc::new(network::plan(&self.inner.tensors, request, limit, caps)?);
         plans().insert(request, plan.clone());
         Ok(plan)
     }

@@ -9,9 +9,9 @@ use super::{CacheFormat, DecoderConfig, Mixture};
 use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
-    Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
+    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
 };
-use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
+use lampyris_engine::kernels::{self, Caps, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
 use std::sync::Arc;
@@ -52,11 +52,11 @@ pub(super) const CURSOR: &str = "cursor";
 pub(super) const SAMPLING: &str = "sampling";
 
 /// The plan of a run. Matrices are cut by rows, and the experts of a layer apart, so that none of their tensors takes more than `limit`
-/// bytes.
+/// bytes; attention is cut in parts where an adapter of `caps` asks for it.
 ///
 /// # Errors
 /// [`crate::Error::Engine`] when a kernel refuses a shape.
-pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Result<Plan> {
+pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64, caps: &Caps) -> Result<Plan> {
     let config = tensors.config();
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
@@ -72,7 +72,7 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
         first += part.height();
     }
     let Some(mut x) = embedded else { return Ok(builder.finish()) };
-    let cut = Cut { tensors, limit };
+    let cut = Cut { tensors, limit, caps };
     for layer in 0..config.layers {
         x = attention(b, cut, request, layer, x)?;
         x = match tensors.mixture(layer) {
@@ -106,6 +106,7 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
 struct Cut<'a> {
     tensors: &'a Tensors,
     limit: u64,
+    caps: &'a Caps,
 }
 
 impl Cut<'_> {
@@ -169,10 +170,15 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     let rope = RopeStore { query_heads, key_heads, head, norm, apart: made.len() == 2 };
     let queries = b.apply(name("rope"), rope, &inputs)?;
     let (scale, softcap) = (config.score_factor, config.score_cap);
-    let attention = Attention { query_heads, key_heads, head, scale, window, softcap, parts: 1 };
-    let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
+    let mut attention = Attention { query_heads, key_heads, head, scale, window, softcap, parts: 1 };
+    attention.parts = attention.parts_for(cut.caps, request.tokens, context);
+    let mut attended = b.apply_all(name("attention"), attention, &[queries, keys, values, cursor])?;
+    if attention.parts > 1 {
+        let join = AttentionJoin { attention, context };
+        attended = b.apply_all(name("attention.joined"), join, &[attended[0], attended[1], cursor])?;
+    }
     let (after, bias) = (Part::AfterAttention, config.output_bias);
-    project(b, cut, &tensors.output(layer), (layer, after, bias), [attended, x])
+    project(b, cut, &tensors.output(layer), (layer, after, bias), [attended[0], x])
 }
 
 /// A layer's gated units, added to `x`.
@@ -193,7 +199,7 @@ fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result
 
 /// A layer's experts, those that are chosen for a token added to its row of `x`. (Shazeer et al. 2017; Qwen3 technical report 2025.)
 fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x: TensorId) -> Result<TensorId> {
-    let Cut { tensors, limit } = cut;
+    let Cut { tensors, limit, .. } = cut;
     let config = tensors.config();
     let (epsilon, unit) = (config.epsilon, config.unit);
     let gain = tensors.gain(b, layer, Part::UnitsNorm);
@@ -288,7 +294,7 @@ mod tests {
         let (tensors, gpu) = (noise(), Gpu::cpu_executor());
         let run = |limit: u64| {
             let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
-            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let stacks = plan.steps.iter().filter(|step| step.kernel.name() == "experts").count() / 2;
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
             states.write(TOKENS, 0, &[3, 1, 4, 1, 5, 9]).unwrap();
@@ -329,7 +335,7 @@ mod tests {
         let (tensors, gpu) = (of_noise(MIXED, shapes), Gpu::cpu_executor());
         let run = |limit: u64| {
             let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
-            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let steps = plan.steps.len();
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
             states.write(TOKENS, 0, &[3, 96, 31, 32, 64, 0]).unwrap();

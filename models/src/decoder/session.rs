@@ -4,9 +4,11 @@ use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::{CacheFormat, Decoder, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{InputData, Pending, States};
+use lampyris_engine::gpu::{InputData, Paced, Pending, States};
+use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
 const AHEAD: usize = 3;
@@ -21,7 +23,8 @@ pub struct Session {
     slide: Option<usize>,
     /// Tokens that made room for others.
     dropped: usize,
-    prefill: Executor,
+    submit_budget: Duration,
+    prefill: Chunks,
     decode: Executor,
     /// Made when tokens are drawn for the first time.
     draw: Option<Executor>,
@@ -39,10 +42,12 @@ impl Session {
         decode: Executor,
         states: States,
     ) -> Session {
-        let SessionOptions { cache, slide, .. } = options;
+        let SessionOptions { cache, slide, submit_budget, .. } = options;
+        let prefill = Chunks::new(prefill, submit_budget);
         let slide = slide.map(|sinks| sinks.min(context / 2));
         let (draw, tokens) = (None, Vec::new());
-        Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
+        let (dropped, cached) = (0, 0);
+        Session { model, context, cache, slide, dropped, submit_budget, prefill, decode, draw, states, tokens, cached }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
@@ -73,6 +78,11 @@ impl Session {
         self.dropped
     }
 
+    /// How long a submit of a prompt may hold the device.
+    pub fn submit_budget(&self) -> Duration {
+        self.submit_budget
+    }
+
     /// The model.
     pub fn model(&self) -> &Decoder {
         &self.model
@@ -93,7 +103,9 @@ impl Session {
         self.states.bytes()
     }
 
-    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk. Where the session slides, tokens that do not
+    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk, in submits that hold the device for no longer
+    /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end leaves the tokens in the session;
+    /// what is missing is computed by the next one. Where the session slides, tokens that do not
     /// fit make older ones go.
     ///
     /// # Errors
@@ -135,7 +147,7 @@ impl Session {
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
             self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
-            self.prefill.run(&[]).await?;
+            self.prefill.run().await?;
             self.cached += count;
         }
         Ok(())
@@ -166,8 +178,7 @@ impl Session {
 
     /// Tells the device where the next token goes and how it is chosen.
     fn begin(&mut self, sampling: &Sampling) -> Result<()> {
-        self.cached = self.tokens.len() - 1;
-        self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
+        self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
         }
@@ -184,6 +195,18 @@ impl Session {
         let executor = self.model.executor(plan, &self.states).await?;
         self.draw = Some(executor.clone());
         Ok(executor)
+    }
+
+    /// Waits until the prompts that were fed are computed, and gives the longest time that a submit of theirs held the device since
+    /// this was last asked. `None` where nothing was measured: on the CPU executor, and where there is no clock.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn longest_submit(&mut self) -> Result<Option<Duration>> {
+        match &mut self.prefill {
+            Chunks::Paced(paced) => Ok(paced.longest().await?),
+            Chunks::Whole(_) => Ok(None),
+        }
     }
 
     /// Takes tokens away from the end, down to `length` of them.
@@ -209,16 +232,45 @@ impl Session {
         let tokens = Decoder::CHUNK.min(self.context);
         let plan =
             self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens, head: Head::Logits })?;
-        let executor = self.model.executor(plan, &self.states).await?;
+        let mut chunks = Chunks::new(self.model.executor(plan, &self.states).await?, self.submit_budget);
         self.states.write(TOKENS, 0, &self.tokens)?;
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
-            let outputs = executor.run(&[]).await?;
-            let values = outputs.first().map(lampyris_engine::kernels::HostTensor::values).unwrap_or_default();
+            let outputs = chunks.run().await?;
+            let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
         }
         Ok(logits)
+    }
+}
+
+/// What computes a prompt chunk by chunk.
+#[derive(Debug)]
+enum Chunks {
+    /// In submits of bounded time.
+    Paced(Paced),
+    /// By the twins.
+    Whole(Executor),
+}
+
+impl Chunks {
+    fn new(executor: Executor, budget: Duration) -> Chunks {
+        match executor {
+            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
+            other => Chunks::Whole(other),
+        }
+    }
+
+    /// Submits a chunk, and gives its outputs once they have come where there are any.
+    async fn run(&mut self) -> Result<Vec<HostTensor>> {
+        match self {
+            Chunks::Paced(paced) => match paced.run().await? {
+                Some(pending) => Ok(pending.wait().await?),
+                None => Ok(Vec::new()),
+            },
+            Chunks::Whole(executor) => Ok(executor.run(&[]).await?),
+        }
     }
 }
 
@@ -238,6 +290,11 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        if self.session.cached + 1 < self.session.tokens.len() {
+            // A prompt was given up before all of it was computed.
+            self.session.append(&[]).await?;
+            self.session.begin(&self.sampling)?;
+        }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
             && self.left > 0
         {

@@ -2,8 +2,8 @@
 
 use super::{CURSOR_WORDS, cache_choice};
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
-    pad4, parallel, traffic,
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
+    fitting, pad4, parallel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -40,6 +40,21 @@ pub struct Attention {
 }
 
 impl Attention {
+    /// Workgroups that keep a GPU busy: some for each of its cores, of which nothing tells the number.
+    const BUSY: usize = 128;
+
+    /// In how many parts the keys are best cut for runs of `tokens` and a cache with room for `context`. A GPU gets enough workgroups for its
+    /// cores, of 128 positions or more each, where there would be few: one token's, and a long context. On a software
+    /// adapter heads are enough for its cores, and there are parts only where a shader's loops would come to their bound.
+    pub fn parts_for(&self, caps: &Caps, tokens: usize, context: usize) -> usize {
+        let seen = self.window.map_or(context, |window| context.min(window as usize + tokens - 1));
+        if caps.software {
+            return seen.div_ceil(Attention::MOST_PART);
+        }
+        let rows = (tokens * self.query_heads / self.key_heads).div_ceil(16);
+        (seen / 128).min(Self::BUSY / (self.key_heads * rows)).max(1)
+    }
+
     /// Queries that share a head of keys.
     fn rows(&self, call: &Call<'_>) -> usize {
         call.inputs[0].rows() * (self.query_heads / self.key_heads)
@@ -100,7 +115,11 @@ impl Kernel for Attention {
             let reason = format!(
                 "{} heads of queries over {} of keys, of {} columns each, in {} parts: a head has a multiple of four columns, at most {}, \
                  the heads of keys divide those of queries, and there is a part",
-                self.query_heads, self.key_heads, self.head, self.parts, Self::MAX_HEAD
+                self.query_heads,
+                self.key_heads,
+                self.head,
+                self.parts,
+                Self::MAX_HEAD
             );
             return Err(ShapeError::Parameter { kernel, reason });
         }
@@ -146,7 +165,9 @@ impl Kernel for Attention {
         };
         let mut found: Vec<_> = paths
             .iter()
-            .flat_map(|path| fitting(SOURCES, &[("path", path), ("cache", cache), ("keys", keys)], caps).collect::<Vec<_>>())
+            .flat_map(|path| {
+                fitting(SOURCES, &[("path", path), ("cache", cache), ("keys", keys)], caps).collect::<Vec<_>>()
+            })
             .filter(|source| self.head <= 4 * source.number("D4") as usize)
             .collect();
         found.truncate(1);
@@ -240,7 +261,8 @@ pub(crate) fn cases() -> Vec<Case> {
             (cache, Fill::Range(-2.0, 2.0)),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![position as u32, m as u32])),
         ];
-        let label = format!("{m}at{position}of{context}.{}.{}", kernel.summary().replace([' ', '/'], "."), format.label());
+        let label =
+            format!("{m}at{position}of{context}.{}.{}", kernel.summary().replace([' ', '/'], "."), format.label());
         cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
     };
     let of = |query_heads: usize, key_heads: usize, head: usize| {
@@ -278,7 +300,12 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     // Fewer positions than parts have room for, and a window that ends within one.
     add(Tier::Short, Format::F32, Attention { parts: 4, ..of(5, 1, 24) }, [9, 60, 256]);
-    add(Tier::Short, Format::F32, Attention { parts: 2, window: Some(70), softcap: Some(3.0), ..of(3, 3, 16) }, [20, 150, 180]);
+    add(
+        Tier::Short,
+        Format::F32,
+        Attention { parts: 2, window: Some(70), softcap: Some(3.0), ..of(3, 3, 16) },
+        [20, 150, 180],
+    );
     for (heads, m) in [(1, 8), (2, 4), (5, 16), (16, 1), (3, 33)] {
         add(Tier::Full, Format::F32, Attention { window: Some(19), ..of(2 * heads, 2, 96) }, [m, 30, 70]);
     }

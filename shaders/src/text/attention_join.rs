@@ -2,8 +2,8 @@
 
 use super::{Attention, CURSOR_WORDS};
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
-    pad4, parallel, traffic,
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
+    fitting, pad4, parallel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -145,7 +145,9 @@ mod tests {
 
     #[test]
     fn parts_make_what_the_whole_is() {
-        for (parts, m, position, window) in [(3, 5, 300, None), (4, 40, 60, None), (2, 40, 170, Some(70)), (5, 1, 0, None)] {
+        for (parts, m, position, window) in
+            [(3, 5, 300, None), (4, 40, 60, None), (2, 40, 170, Some(70)), (5, 1, 0, None)]
+        {
             let context = 350;
             let whole =
                 Attention { query_heads: 4, key_heads: 2, head: 8, scale: 0.4, window, softcap: None, parts: 1 };
