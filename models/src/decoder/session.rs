@@ -9,7 +9,7 @@ use lampyris_engine::kernels::text::Sample;
 use std::collections::VecDeque;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
-const AHEAD: usize = 3;
+pub(super) const AHEAD: usize = 3;
 
 /// One conversation with a [`Decoder`].
 #[derive(Debug)]
@@ -48,6 +48,12 @@ impl Session {
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
     pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
         (self.tokens, self.cached) = (tokens, cached);
+    }
+
+    /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
+    pub(super) fn push(&mut self, token: u32) {
+        self.cached = self.tokens.len();
+        self.tokens.push(token);
     }
 
     pub(super) fn states(&self) -> &States {
@@ -165,7 +171,7 @@ impl Session {
     }
 
     /// Tells the device where the next token goes and how it is chosen.
-    fn begin(&mut self, sampling: &Sampling) -> Result<()> {
+    pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
         self.cached = self.tokens.len() - 1;
         self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
         if !sampling.is_plain() {
@@ -265,8 +271,7 @@ impl Generation<'_> {
         let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
         match token.filter(|token| *token != Sample::NONE) {
             Some(token) => {
-                self.session.cached = self.session.tokens.len();
-                self.session.tokens.push(token);
+                self.session.push(token);
                 Ok(Some(token))
             }
             None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),
