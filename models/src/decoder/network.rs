@@ -59,7 +59,6 @@ pub(super) const SAMPLING: &str = "sampling";
 /// # Errors
 /// [`crate::Error::Engine`] when a kernel refuses a shape.
 pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Result<Plan> {
-    let config = tensors.config();
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
     let cut = Cut { tensors, limit };
