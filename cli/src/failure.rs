@@ -55,11 +55,27 @@ pub(crate) enum Failure {
     /// A name that does not say what is written.
     #[error("{path} is no name for a language model that is written; name a .gguf file")]
     NoGguf { path: String },
+    /// A model that makes vectors of texts.
+    #[error("{model} is a sentence encoder and continues no texts; `lampyris embed` makes vectors of texts with it")]
+    IsEncoder { model: String },
+    /// A model for something else than texts.
+    #[error("{model} is no language model; name a .gguf file, or a folder whose config.json describes one")]
+    NoLanguage { model: String },
+    /// A model that continues texts.
+    #[error(
+        "{model} is a language model and makes no vectors of texts; name a sentence encoder, or continue texts with `lampyris generate`"
+    )]
+    IsLanguage { model: String },
+    /// Encoders are not written.
+    #[error(
+        "{model} is a sentence encoder, and only language models are written as GGUF files; `lampyris embed --precision f16` holds its matrices in 16 bits"
+    )]
+    NotQuantized { model: String },
     /// An option that belongs to the other kind of model.
     #[error("{option} is for {kind}, and {model} is none; leave it out")]
     OtherKind { option: &'static str, kind: &'static str, model: String },
-    /// A model is none that continues texts.
-    #[error("{model} is no language model; name a .gguf file, or a folder with config.json and .safetensors files")]
+    /// A model is none for texts.
+    #[error("{model} is no model for texts; name a .gguf file, or a folder with config.json and .safetensors files")]
     NoTexts { model: String },
     /// A text is too short to be measured on.
     #[error("{path} has {tokens} tokens, and a perplexity needs 2 or more; name a longer text")]
@@ -69,6 +85,11 @@ pub(crate) enum Failure {
         "{adapter} gives logits that are {apart:.1e} of the largest one away from the CPU executor's, and 1e-3 is allowed; a wrong answer has no speed, `lampyris doctor` finds the kernel"
     )]
     Differs { adapter: String, apart: f64 },
+    /// An adapter makes other vectors than the twins.
+    #[error(
+        "{adapter} gives a vector whose cosine with the CPU executor's is {near}, and 0.99999 is the least; a wrong answer has no speed, `lampyris doctor` finds the kernel"
+    )]
+    Apart { adapter: String, near: f32 },
     /// There is no room for temporary files.
     #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
     Temporary(std::io::Error),
@@ -109,7 +130,9 @@ impl Failure {
     /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
         let error = match self {
-            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Output(_) => return 1,
+            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Apart { .. } | Failure::Output(_) => {
+                return 1;
+            }
             Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,
             Failure::OfPicture { source, .. } => match &**source {
                 lampyris::Error::Engine(error) => error,

@@ -1,8 +1,11 @@
-//! `lampyris fits`: what a language model will take on this machine, said before anything of it is loaded.
+//! `lampyris fits`: what a model for texts will take on this machine, said before anything of it is loaded.
+
+mod encoder;
 
 use crate::args::{DeviceArguments, Fits};
 use crate::failure::Failure;
-use crate::{device, output, texts};
+use crate::texts::{self, Kind};
+use crate::{device, output};
 use lampyris::Gpu;
 use lampyris::engine::measure::roofline;
 use lampyris::engine::weights::blocks::BlockFormat;
@@ -59,8 +62,12 @@ struct Instead {
 
 /// Says what the model will take.
 pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
-    if job.model.exists() && !texts::is_text(&job.model) {
-        return Err(Failure::NoTexts { model: job.model.display().to_string() });
+    match texts::kind(&job.model) {
+        Kind::Encoder => return encoder::run(job, arguments),
+        Kind::Pictures if job.model.exists() => {
+            return Err(Failure::NoTexts { model: job.model.display().to_string() });
+        }
+        Kind::Language | Kind::Pictures => {}
     }
     let files = DecoderFiles::open(&job.model)?;
     let gpu = device::open(arguments)?;
@@ -125,6 +132,16 @@ fn report(
     }
 }
 
+/// What may be taken, for people.
+fn budget_line(budget: Option<u64>) -> String {
+    match budget {
+        Some(budget) => format!("  budget    {budget:>14} bytes\n"),
+        None => {
+            "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n".to_owned()
+        }
+    }
+}
+
 impl Report {
     /// For people.
     fn text(&self) -> String {
@@ -143,11 +160,7 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &match self.budget {
-            Some(budget) => format!("  budget    {budget:>14} bytes\n"),
-            None => "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n"
-                .to_owned(),
-        };
+        text += &budget_line(self.budget);
         if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
             text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
         }

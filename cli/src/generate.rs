@@ -2,10 +2,10 @@
 
 use crate::args::{self, DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
-use crate::{device, output};
+use crate::{device, output, texts};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
-use lampyris::text_model::{TextModel, TextSession};
+use lampyris::text_model::{TextFiles, TextModel, TextSession};
 use lampyris::{AnswerOptions, Error, Gpu, Sampling};
 use serde::Serialize;
 use std::path::Path;
@@ -33,7 +33,9 @@ struct Report {
 
 /// Opens a model and a session with it.
 pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failure> {
-    let model = TextModel::load(gpu, &text.model)?;
+    texts::language(&text.model)?;
+    let files = TextFiles::open(&text.model)?;
+    let model = gpu.block_on(TextModel::load_with(gpu, files, output::arriving()))?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     let options = text.slide.map_or(options, |sinks| options.slide(sinks));

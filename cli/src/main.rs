@@ -19,10 +19,11 @@ mod texts;
 use args::{Arguments, Job};
 use clap::Parser;
 use failure::Failure;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let done = match Arguments::try_parse() {
+    let done = match Arguments::try_parse_from(words()) {
         Ok(arguments) => run(arguments),
         Err(error) if error.use_stderr() => Err(Failure::usage(&error)),
         Err(help) => output::print(&help.render().to_string()),
@@ -38,16 +39,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// The words of the command line. Whoever asks for help with help gets help.
+fn words() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.retain(|word| word != "--help" && word != "-h");
+    }
+    words
+}
+
 fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.job {
-        Job::Classify(job) => classify::run(&job, &arguments.device),
-        Job::Generate(job) => generate::run(&job, &arguments.device),
-        Job::Chat(job) => chat::run(&job, &arguments.device),
-        Job::Embed(job) => embed::run(&job, &arguments.device),
-        Job::Doctor(job) => doctor::run(&job, &arguments.device),
+        Job::Classify(on) => classify::run(&on.job, &on.device),
+        Job::Generate(on) => generate::run(&on.job, &on.device),
+        Job::Chat(on) => chat::run(&on.job, &on.device),
+        Job::Embed(on) => embed::run(&on.job, &on.device),
+        Job::Doctor(on) => doctor::run(&on.job, &on.device),
         Job::Inspect(job) => inspect::run(&job),
-        Job::Bench(job) => bench::run(&job, &arguments.device),
-        Job::Quantize(job) => quantize::run(&job, &arguments.device),
-        Job::Fits(job) => fits::run(&job, &arguments.device),
+        Job::Bench(on) => bench::run(&on.job, &on.device),
+        Job::Quantize(on) => quantize::run(&on.job, &on.device),
+        Job::Fits(on) => fits::run(&on.job, &on.device),
     }
 }

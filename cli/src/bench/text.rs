@@ -57,9 +57,9 @@ struct Rates {
 pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions) -> Result<(), Failure> {
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
-    let given = [("--profile", job.profile), ("--trace", job.trace.is_some()), ("--side", job.side.is_some())];
-    if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::OtherKind { option, kind: "networks for pictures", model: shown });
+    super::no_pictures(job, &shown)?;
+    if job.batch.is_some() {
+        return Err(Failure::OtherKind { option: "--batch", kind: "networks for pictures and encoders", model: shown });
     }
     let files = DecoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
@@ -162,7 +162,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
     Ok(Rates { prefill_tokens_per_s: median(fed), decode_tokens_per_s: median(written), dispatches, submits })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.get((values.len().saturating_sub(1)) / 2).copied().unwrap_or_default();
     // To a tenth of a percent or finer: more digits than a clock has.

@@ -74,7 +74,12 @@ impl Matrix {
     /// The matrix in parts of consecutive rows, or of gates with their units, no tensor of which takes more than `limit` bytes where a
     /// panel does not. The whole where it fits.
     pub(crate) fn parts(&self, file: &TensorFile, limit: u64) -> Vec<Matrix> {
-        let descs = self.scheme(file).descs(self.height(), self.columns);
+        self.parts_in(self.scheme(file), limit)
+    }
+
+    /// [`Matrix::parts`] of the matrix when it is stored as `scheme`.
+    pub(crate) fn parts_in(&self, scheme: Scheme, limit: u64) -> Vec<Matrix> {
+        let descs = scheme.descs(self.height(), self.columns);
         let bytes = descs.iter().map(Desc::bytes).max().unwrap_or(0);
         if self.stack.is_some() || bytes <= limit {
             return vec![self.clone()];

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
-const AHEAD: usize = 3;
+pub(super) const AHEAD: usize = 3;
 
 /// One conversation with a [`Decoder`].
 #[derive(Debug)]
@@ -53,6 +53,12 @@ impl Session {
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
     pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
         (self.tokens, self.cached) = (tokens, cached);
+    }
+
+    /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
+    pub(super) fn push(&mut self, token: u32) {
+        self.cached = self.tokens.len();
+        self.tokens.push(token);
     }
 
     pub(super) fn states(&self) -> &States {
@@ -176,8 +182,17 @@ impl Session {
         Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
     }
 
+    /// Computes what is missing of a prompt that was given up before all of it was computed, and says whether anything was.
+    pub(super) async fn complete(&mut self) -> Result<bool> {
+        let missing = self.cached + 1 < self.tokens.len();
+        if missing {
+            self.append(&[]).await?;
+        }
+        Ok(missing)
+    }
+
     /// Tells the device where the next token goes and how it is chosen.
-    fn begin(&mut self, sampling: &Sampling) -> Result<()> {
+    pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
         self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
@@ -290,9 +305,7 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
-        if self.session.cached + 1 < self.session.tokens.len() {
-            // A prompt was given up before all of it was computed.
-            self.session.append(&[]).await?;
+        if self.session.complete().await? {
             self.session.begin(&self.sampling)?;
         }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
@@ -322,8 +335,7 @@ impl Generation<'_> {
         let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
         match token.filter(|token| *token != Sample::NONE) {
             Some(token) => {
-                self.session.cached = self.session.tokens.len();
-                self.session.tokens.push(token);
+                self.session.push(token);
                 Ok(Some(token))
             }
             None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),

@@ -3,7 +3,7 @@
 use super::super::model::DecoderFiles;
 use super::super::weights::Tensors;
 use super::super::{DecoderConfig, Rope};
-use super::{Converted, Origin, converted};
+use super::{Converted, Origin, Recipe, converted};
 use crate::{Error, Result};
 use lampyris_engine::weights::Storage;
 use lampyris_engine::weights::blocks::BlockFormat;
@@ -13,7 +13,7 @@ use lampyris_engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes}
 type Metadata = Vec<(String, MetadataValue)>;
 
 /// Metadata and tensors of a folder.
-pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Metadata, Vec<Converted>)> {
+pub(super) fn of_folder(files: &DecoderFiles, recipe: Recipe) -> Result<(Metadata, Vec<Converted>)> {
     let config = DecoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?;
     let file = files.weights.file().to_owned();
     let architecture = match config.model_type.as_str() {
@@ -31,6 +31,7 @@ pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Me
         let turned = ["attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"];
         let turned = architecture == "llama" && turned.iter().any(|ending| gguf.ends_with(ending));
         let offset = if gguf.ends_with("norm.weight") { config.gain_offset } else { 0.0 };
+        let format = recipe.format(&gguf, config.layers, config.tied);
         let before = files.weights.get(&name).map_or((Storage::of(format), 0), |it| (it.storage, it.bytes));
         let origin = Origin::Stored { name, head: turned.then_some(config.head), offset };
         made.push(converted(gguf, shape, before, format, origin));
@@ -38,7 +39,7 @@ pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Me
     let (metadata, factors) = described(&config, architecture);
     for (name, values) in factors {
         let (shape, before) = (vec![values.len()], (Storage::of(BlockFormat::F32), 0));
-        made.push(converted(name, shape, before, format, Origin::Made(values)));
+        made.push(converted(name, shape, before, recipe.base(), Origin::Made(values)));
     }
     check(&file, &config, &metadata, &made)?;
     Ok((metadata, made))
