@@ -6,7 +6,7 @@ use lampyris::models::image_prep::MAX_TARGET_SIDE;
 use lampyris::{ClassifierOptions, Sampling};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
+const EXIT_CODES: &str = "Without a command: a tour of this machine's adapter and of the bundled models, in less than a minute.\n\nExit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
      only whole ones: when anything that was named cannot be used, nothing is printed but one sentence on stderr.";
 
 /// Neural networks as WGSL compute shaders, on any GPU.
@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
     #[command(subcommand)]
-    pub(crate) job: Job,
+    pub(crate) job: Option<Job>,
 }
 
 /// Which device, and how it is used.
@@ -88,9 +88,9 @@ pub(crate) enum Job {
 /// A model and how it is run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A .safetensors file, or a folder with model.safetensors and config.json [default: the bundled model of drawings]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// How activations are stored
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
@@ -153,9 +153,9 @@ pub(crate) struct Classify {
 /// A language model and how much it may write.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TextArguments {
-    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file
+    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file [default: the bundled storyteller]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_tokens: usize,

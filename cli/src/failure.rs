@@ -1,6 +1,5 @@
 //! What can stop a job, and the exit code that says which kind it was.
 
-use clap::error::ErrorKind;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -10,6 +9,14 @@ pub(crate) enum Failure {
     /// The command line cannot be read.
     #[error("{0}")]
     Usage(String),
+    /// No model was named, and none is part of the program.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models; name one with --model")]
+    NoBundled,
+    /// Nothing was asked for, and there is no tour without bundled models.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models to show; say what to do, `lampyris help` explains")]
+    NoTour,
     /// A path names nothing.
     #[error("{path} does not exist; name a picture, or a folder of pictures")]
     NoPicture { path: String },
@@ -94,11 +101,6 @@ pub(crate) enum Failure {
 impl Failure {
     /// What clap says, in one sentence.
     pub(crate) fn usage(error: &clap::Error) -> Failure {
-        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return Failure::Usage(
-                "say what to do: classify, generate, chat, embed, doctor, inspect, bench, quantize or fits; `lampyris help` explains".to_owned(),
-            );
-        }
         let said = error.render().to_string();
         let said = said.split("\n\n").next().unwrap_or(&said);
         let said = said.strip_prefix("error: ").unwrap_or(said);

@@ -6,15 +6,22 @@ mod chat;
 mod classify;
 mod device;
 mod doctor;
+#[cfg(feature = "bundled")]
+mod drawing;
 mod embed;
 mod failure;
 mod fits;
 mod generate;
 mod inspect;
+mod model;
 mod output;
 mod pictures;
 mod quantize;
+#[cfg(feature = "bundled")]
+mod terminal;
 mod texts;
+#[cfg(feature = "bundled")]
+mod tour;
 
 use args::{Arguments, Job};
 use clap::Parser;
@@ -39,7 +46,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.job {
+    let Some(job) = arguments.job else { return tour(&arguments.device) };
+    match job {
         Job::Classify(job) => classify::run(&job, &arguments.device),
         Job::Generate(job) => generate::run(&job, &arguments.device),
         Job::Chat(job) => chat::run(&job, &arguments.device),
@@ -50,4 +58,15 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Job::Quantize(job) => quantize::run(&job, &arguments.device),
         Job::Fits(job) => fits::run(&job, &arguments.device),
     }
+}
+
+#[cfg(feature = "bundled")]
+fn tour(arguments: &args::DeviceArguments) -> Result<(), Failure> {
+    tour::run(arguments)
+}
+
+/// Without bundled models there is nothing to show.
+#[cfg(not(feature = "bundled"))]
+fn tour(_: &args::DeviceArguments) -> Result<(), Failure> {
+    Err(Failure::NoTour)
 }
