@@ -1,5 +1,7 @@
 //! What can stop a job, and the exit code that says which kind it was.
 
+#[cfg(feature = "pull")]
+use crate::hub::HubError;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -17,6 +19,10 @@ pub(crate) enum Failure {
     #[cfg(not(feature = "bundled"))]
     #[error("this build has no bundled models to show; say what to do, `lampyris help` explains")]
     NoTour,
+    /// A model cannot be had from a hub.
+    #[cfg(feature = "pull")]
+    #[error(transparent)]
+    Hub(HubError),
     /// A path names nothing.
     #[error("{path} does not exist; name a picture, or a folder of pictures")]
     NoPicture { path: String },
@@ -68,6 +74,15 @@ pub(crate) enum Failure {
     /// A model is none that continues texts.
     #[error("{model} is no language model; name a .gguf file, or a folder with config.json and .safetensors files")]
     NoTexts { model: String },
+    /// A folder's name is none of the model's labels.
+    #[error("{folder} is named by none of the model's labels, which are {known}; rename it, or move it elsewhere")]
+    UnknownLabel { folder: String, known: String },
+    /// A folder without folders.
+    #[error("{folder} holds no folder; put the pictures into folders named by what they show")]
+    NoLabels { folder: String },
+    /// A line of questions is none.
+    #[error("{path}, line {line}: {reason}; a line is {{\"messages\": [...], \"answers\": [\"...\"]}}")]
+    NoQuestion { path: String, line: usize, reason: String },
     /// A text is too short to be measured on.
     #[error("{path} has {tokens} tokens, and a perplexity needs 2 or more; name a longer text")]
     Short { path: String, tokens: usize },

@@ -9,13 +9,18 @@ mod doctor;
 #[cfg(feature = "bundled")]
 mod drawing;
 mod embed;
+mod eval;
 mod failure;
 mod fits;
 mod generate;
+#[cfg(feature = "pull")]
+mod hub;
 mod inspect;
 mod model;
 mod output;
 mod pictures;
+#[cfg(feature = "pull")]
+mod pull;
 mod quantize;
 #[cfg(feature = "bundled")]
 mod terminal;
@@ -51,12 +56,27 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Job::Classify(job) => classify::run(&job, &arguments.device),
         Job::Generate(job) => generate::run(&job, &arguments.device),
         Job::Chat(job) => chat::run(&job, &arguments.device),
-        Job::Embed(job) => embed::run(&job, &arguments.device),
+        Job::Embed(mut job) => {
+            job.model = model::find(&job.model)?;
+            embed::run(&job, &arguments.device)
+        }
         Job::Doctor(job) => doctor::run(&job, &arguments.device),
-        Job::Inspect(job) => inspect::run(&job),
-        Job::Bench(job) => bench::run(&job, &arguments.device),
-        Job::Quantize(job) => quantize::run(&job, &arguments.device),
+        Job::Inspect(mut job) => {
+            job.model = job.model.as_deref().map(model::find).transpose()?;
+            inspect::run(&job)
+        }
+        Job::Bench(mut job) => {
+            job.model = job.model.as_deref().map(model::find).transpose()?;
+            bench::run(&job, &arguments.device)
+        }
+        Job::Quantize(mut job) => {
+            job.model = model::find(&job.model)?;
+            quantize::run(&job, &arguments.device)
+        }
+        Job::Eval(job) => eval::run(&job, &arguments.device),
         Job::Fits(job) => fits::run(&job, &arguments.device),
+        #[cfg(feature = "pull")]
+        Job::Pull(job) => pull::run(&job, &arguments.device),
     }
 }
 

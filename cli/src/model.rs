@@ -1,15 +1,19 @@
 //! Which model a job means: files on disk, a model that was pulled from a hub, or the one that is part of the program.
 
 use crate::failure::Failure;
+#[cfg(feature = "pull")]
+use crate::hub::{HubError, HubName, Place};
 use lampyris::text_model::TextModel;
 use lampyris::{Classifier, ClassifierOptions, Gpu};
 use std::path::{Path, PathBuf};
 
 /// What is said of a bundled model where it answers because no other was named.
-const SKETCHES_LIMITS: &str = "the bundled model answers; it knows the digits and some twenty simple drawings, and takes every picture for one of them: \
-     name another model with --model";
-const STORYTELLER_LIMITS: &str = "the bundled storyteller answers; it tells short stories, and answers questions about them, in simple English and knows \
-     nothing else: name another model with --model";
+#[cfg(feature = "bundled")]
+const SKETCHES_LIMITS: &str = "the bundled model answers, which takes every picture for a digit or for one of 22 simple drawings; for anything else name \
+     a model with --model";
+#[cfg(feature = "bundled")]
+const STORYTELLER_LIMITS: &str = "the bundled storyteller answers, which knows short stories in simple English and what is asked about them; for anything \
+     else name a model with --model";
 
 /// A loaded model, what it is called, and what is to be said of it to people.
 pub(crate) struct Loaded<M> {
@@ -25,6 +29,25 @@ impl<M> Loaded<M> {
 }
 
 /// Where the files of a model are: the path itself, or what was pulled by this name.
+#[cfg(feature = "pull")]
+pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
+    if model.exists() {
+        return Ok(model.to_owned());
+    }
+    let Some(name) = model.to_str().and_then(HubName::parse) else { return Ok(model.to_owned()) };
+    let place = Place::of(&name)?;
+    place.find().ok_or_else(|| {
+        let others = place.revisions();
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!(" (of this model there is {})", others.join(", ")),
+        };
+        HubError::NotPulled { name: name.to_string(), others }.into()
+    })
+}
+
+/// Where the files of a model are: the path itself.
+#[cfg(not(feature = "pull"))]
 pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
     Ok(model.to_owned())
 }
