@@ -11,6 +11,7 @@ from plots_more import PLOTS
 from tale import Tale
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
+BETWEEN = "\n\n\n"  # stories of a collection
 UNKNOWN = "The story does not say."
 SYSTEM = ("You are a small storyteller.", "You tell short stories and answer questions about them.", "You are a helpful assistant.")
 
@@ -44,6 +45,7 @@ def request(t):
     r, hero, friend, thing, place = t.r, t.cast[0], t.cast[1], t.things[0], t.places[0]
     return r.choice((
         "Tell me a story.", "Tell me a story, please.", "Can you tell me a story?", "I would like to hear a story.",
+        "Yes, please.", "Yes!", "Another one, please.", "Tell me another story.",
         f"Tell me a story about {hero.name}.", f"Tell me a story about {hero.name}.", f"Please tell me a story about {hero.name} and {friend.name}.",
         f"Write a short story about {words.a(hero.kind)}.", f"Tell me a story about {words.a(hero.kind)} called {hero.name}.",
         f"Tell me a story about {thing.a}." if t.told(thing.noun) else f"Tell me a story about {hero.name}.",
@@ -78,7 +80,15 @@ def unanswerable(t):
 
 def small_talk(r, kinds):
     questions, answers = GREETINGS[r.choice(kinds)]
-    return turn("user", r.choice(questions)) + turn("assistant", r.choice(answers))
+    return turn("user", typed(r, r.choice(questions))) + turn("assistant", r.choice(answers))
+
+
+def typed(r, text):
+    """A question as it may be typed: one in eight begins with a small letter or lacks its mark at the end."""
+    if r.random() > 0.125:
+        return text
+    small = text[0].lower() + text[1:] if text[0] != "I" else text
+    return r.choice((small, text.rstrip(".?!"), small.rstrip(".?!")))
 
 
 def questions(t, count):
@@ -86,7 +96,7 @@ def questions(t, count):
     asked = t.questions(count)
     if t.r.random() < 0.3:
         asked.insert(t.r.randrange(len(asked) + 1), (unanswerable(t), UNKNOWN))
-    return [turn("user", q) + turn("assistant", answer) for q, answer in asked]
+    return [turn("user", typed(t.r, q)) + turn("assistant", answer) for q, answer in asked]
 
 
 def document(seed):
@@ -96,7 +106,9 @@ def document(seed):
     if kind < 0.04:
         return "".join(small_talk(r, range(len(GREETINGS))) for _ in range(r.randrange(1, 4)))
     t = story(r, False)
-    if kind < 0.14:
+    if kind < 0.09:
+        return BETWEEN.join([t.text, *(story(r, False).text for _ in range(r.randrange(1, 4)))]) + END
+    if kind < 0.15:
         asked = "".join(f"\n\nQuestion: {q}\nAnswer: {answer}" for q, answer in t.questions(r.choice((0, 3, 5))))
         return t.text + asked + END
     parts = [turn("system", r.choice(SYSTEM))] if r.random() < 0.05 else []
@@ -108,9 +120,9 @@ def document(seed):
         return "".join(parts + questions(t, 4))
     for _ in range(0 if kind > 0.3 else 1 if kind > 0.24 else 2):
         earlier = story(r, False)
-        parts.append(turn("user", request(earlier)) + turn("assistant", earlier.text))
+        parts.append(turn("user", typed(r, request(earlier))) + turn("assistant", earlier.text))
         parts += questions(earlier, 1)
-    parts.append(turn("user", request(t)) + turn("assistant", t.text))
+    parts.append(turn("user", typed(r, request(t))) + turn("assistant", t.text))
     parts += questions(t, 6)
     parts += [small_talk(r, (3, 3, 4))] if r.random() < 0.12 else []
     return "".join(parts)

@@ -87,14 +87,16 @@ class Attention(nn.Module):
         self.q_norm = Norm(s.head, s.epsilon)
         self.k_norm = Norm(s.head, s.epsilon)
 
-    def forward(self, x, cos, sin):
+    def forward(self, x, cos, sin, past=None):
         s, (rows, length, _) = self.sizes, x.shape
         split = lambda y, heads: y.view(rows, length, heads, s.head).transpose(1, 2)
         q = turned(self.q_norm(split(self.q_proj(x), s.heads)), cos, sin)
         k = turned(self.k_norm(split(self.k_proj(x), s.kv_heads)), cos, sin)
         v = split(self.v_proj(x), s.kv_heads)
+        if past is not None:
+            k, v = past[:] = [torch.cat([old, new], dim=2) for old, new in zip(past, (k, v))] if past else [k, v]
         k, v = (y.repeat_interleave(s.heads // s.kv_heads, dim=1) for y in (k, v))
-        seen = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=True)
+        seen = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=length > 1)
         return self.o_proj(seen.transpose(1, 2).reshape(rows, length, -1))
 
 
@@ -117,8 +119,8 @@ class Layer(nn.Module):
         self.input_layernorm = Norm(s.hidden, s.epsilon)
         self.post_attention_layernorm = Norm(s.hidden, s.epsilon)
 
-    def forward(self, x, cos, sin):
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x, cos, sin, past=None):
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, past)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -147,13 +149,18 @@ class Storyteller(nn.Module):
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(p)
 
-    def forward(self, tokens):
-        length = tokens.shape[1]
-        cos, sin = self.cos[:length], self.sin[:length]
+    def forward(self, tokens, past=None):
+        """`past` is a list with an empty list for each layer, which then hold keys and values for the tokens that follow.
+
+        After the first call with a `past`, tokens come one at a time.
+        """
+        first = past[0][0].shape[2] if past and past[0] else 0
+        places = slice(first, first + tokens.shape[1])
+        cos, sin = self.cos[places], self.sin[places]
         x = self.model.embed_tokens(tokens)
         if torch.is_autocast_enabled(tokens.device.type):
             dtype = torch.get_autocast_dtype(tokens.device.type)
             x, cos, sin = x.to(dtype), cos.to(dtype), sin.to(dtype)
-        for layer in self.model.layers:
-            x = layer(x, cos, sin)
+        for number, layer in enumerate(self.model.layers):
+            x = layer(x, cos, sin, None if past is None else past[number])
         return F.linear(self.model.norm(x), self.model.embed_tokens.weight)

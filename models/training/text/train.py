@@ -82,7 +82,7 @@ def train(options):
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     work, device = options.work, options.device
-    count, parts, budget = (96, 3, 2048) if options.smoke else (PART, options.parts, options.budget)
+    count, parts, budget = (32, 3, 2048) if options.smoke else (PART, options.parts, options.budget)
     tokenizer = tokenizer_in(work, 512 if options.smoke else 2048, 300 if options.smoke else 5_000)
     pad = tokenizer.token_to_id(PAD)
     sizes = Sizes(vocabulary=(tokenizer.get_vocab_size() + 31) // 32 * 32)

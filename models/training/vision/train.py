@@ -107,9 +107,9 @@ def export(model, out):
 def train(options):
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    count = 960 if options.smoke else options.drawings
+    count = 1280 if options.smoke else options.drawings
     batch = 32 if options.smoke else BATCH
-    epochs = 3 if options.smoke else options.epochs
+    epochs = 4 if options.smoke else options.epochs
     work = options.work
     pages, labels = drawn(work, count, options.seed)
     check, truth = drawn(work, 320 if options.smoke else 3200, options.seed + 1)
