@@ -2,7 +2,7 @@
 
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
-use crate::model::Loaded;
+use crate::model::{Chosen, Loaded};
 use crate::{device, generate, output};
 use lampyris::text::{Conversation, Message, Part, Thoughts};
 use lampyris::text_model::TextSession;
@@ -32,8 +32,9 @@ struct Last {
 
 /// Talks until the input ends.
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: session, note, .. } = generate::open(&job.text, &gpu)?;
+    let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu)?;
     let Some(template) = session.model().template() else { return Err(Error::NoTemplate.into()) };
     job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !template.can_switch_thinking() {

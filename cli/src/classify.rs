@@ -2,8 +2,8 @@
 
 use crate::args::{Classify, DeviceArguments};
 use crate::failure::Failure;
-use crate::model::Loaded;
-use crate::{device, model, output, pictures};
+use crate::model::{Chosen, Loaded};
+use crate::{device, output, pictures};
 use lampyris::models::decode::{DecodeError, Rgba8Image};
 use lampyris::models::labels::parse_labels;
 use lampyris::models::mobilenet::Pixels;
@@ -40,9 +40,9 @@ struct Prediction {
 pub(crate) fn run(job: &Classify, arguments: &DeviceArguments) -> Result<(), Failure> {
     let files = pictures::files(&job.images)?;
     let labels = job.labels.as_deref().map(read_labels).transpose()?;
+    let chosen = Chosen::classifier(job.model.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: classifier, name, note } =
-        model::classifier(job.model.model.as_deref(), &gpu, job.model.options())?;
+    let Loaded { model: classifier, name, note } = chosen.load_classifier(&gpu, job.model.options())?;
     if let Some((file, labels)) = labels {
         classifier.set_labels(&file, labels)?;
     }

@@ -6,7 +6,7 @@ mod questions;
 
 use crate::args::{DeviceArguments, Eval};
 use crate::failure::Failure;
-use crate::model::{self, Loaded};
+use crate::model::{Chosen, Loaded};
 use crate::{device, output, texts};
 use lampyris::models::source::read_small;
 use lampyris::text_model::TextModel;
@@ -40,18 +40,19 @@ struct Perplexity {
 
 /// Measures what `job` names and prints it.
 pub(crate) fn run(job: &Eval, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let named = job.model.as_deref();
+    let chosen = if job.images.is_some() { Chosen::classifier(named) } else { Chosen::text(named) }?;
     let gpu = device::open(arguments)?;
     let mut report = Report { adapter: gpu.summary().to_string(), ..Report::default() };
     let note = match &job.images {
         Some(folder) => {
-            let Loaded { model, name, note } =
-                model::classifier(job.model.as_deref(), &gpu, ClassifierOptions::default())?;
+            let Loaded { model, name, note } = chosen.load_classifier(&gpu, ClassifierOptions::default())?;
             report.images = Some(pictures::score(&model, folder)?);
             report.model = name;
             note
         }
         None => {
-            let Loaded { model, name, note } = model::text(job.model.as_deref(), &gpu)?;
+            let Loaded { model, name, note } = chosen.load_text(&gpu)?;
             report.text = job.text.as_deref().map(|path| perplexity(&gpu, &model, path)).transpose()?;
             report.questions = job.questions.as_deref().map(|path| questions::score(&gpu, &model, path)).transpose()?;
             report.model = name;

@@ -86,7 +86,7 @@ fn open(job: &Fits, folder: &Path) -> Result<DecoderFiles, Failure> {
         #[cfg(feature = "pull")]
         Err(Failure::Hub(HubError::NotPulled { .. })) => {
             let name = job.model.to_str().and_then(HubName::parse).ok_or_else(none)?;
-            let hub = Arc::new(Hub::of_environment()?);
+            let hub = Arc::new(Hub::of_environment(None)?);
             let listing = hub.listing(&name)?;
             let files = hub::select(&name, &listing, &[])?;
             let total: u64 = files.iter().map(|file| file.size).sum();

@@ -2,8 +2,8 @@
 
 use crate::args::{self, DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
-use crate::model::Loaded;
-use crate::{device, model, output};
+use crate::model::{Chosen, Loaded};
+use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
 use lampyris::text_model::TextSession;
@@ -33,8 +33,8 @@ struct Report {
 }
 
 /// Opens a model and a session with it.
-pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<Loaded<TextSession>, Failure> {
-    let Loaded { model, name, note } = model::text(text.model.as_deref(), gpu)?;
+pub(crate) fn open(chosen: Chosen, text: &TextArguments, gpu: &Gpu) -> Result<Loaded<TextSession>, Failure> {
+    let Loaded { model, name, note } = chosen.load_text(gpu)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     let options = text.slide.map_or(options, |sinks| options.slide(sinks));
@@ -59,8 +59,9 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         (None, Some(path)) => read(path)?,
         (None, None) => String::new(),
     };
+    let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: mut session, name, note } = open(&job.text, &gpu)?;
+    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu)?;
     let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));

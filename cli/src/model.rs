@@ -3,8 +3,8 @@
 use crate::failure::Failure;
 #[cfg(feature = "pull")]
 use crate::hub::{HubError, HubName, Place};
-use lampyris::text_model::TextModel;
-use lampyris::{Classifier, ClassifierOptions, Gpu};
+use lampyris::text_model::{TextFiles, TextModel};
+use lampyris::{Classifier, ClassifierOptions, Gpu, Source};
 use std::path::{Path, PathBuf};
 
 /// What is said of a bundled model where it answers because no other was named.
@@ -15,6 +15,16 @@ const SKETCHES_LIMITS: &str = "the bundled model answers, which takes every pict
 const STORYTELLER_LIMITS: &str = "the bundled storyteller answers, which knows short stories in simple English and what is asked about them; for anything \
      else name a model with --model";
 
+/// The model that a job means, found before a device is opened.
+pub(crate) struct Chosen {
+    /// As it was named.
+    name: String,
+    /// Where it lies; nowhere if it is part of the program.
+    path: Option<PathBuf>,
+    /// What is to be said of it to people.
+    note: Option<&'static str>,
+}
+
 /// A loaded model, what it is called, and what is to be said of it to people.
 pub(crate) struct Loaded<M> {
     pub(crate) model: M,
@@ -22,9 +32,39 @@ pub(crate) struct Loaded<M> {
     pub(crate) note: Option<&'static str>,
 }
 
-impl<M> Loaded<M> {
-    fn named(model: M, path: &Path) -> Loaded<M> {
-        Loaded { model, name: path.display().to_string(), note: None }
+impl Chosen {
+    /// The classifier that was named, or the bundled one.
+    pub(crate) fn classifier(named: Option<&Path>) -> Result<Chosen, Failure> {
+        Chosen::at(named).unwrap_or_else(bundled::classifier)
+    }
+
+    /// The language model that was named, or the bundled one.
+    pub(crate) fn text(named: Option<&Path>) -> Result<Chosen, Failure> {
+        Chosen::at(named).unwrap_or_else(bundled::text)
+    }
+
+    fn at(named: Option<&Path>) -> Option<Result<Chosen, Failure>> {
+        let chosen = |path: &Path| Ok(Chosen { name: path.display().to_string(), path: Some(find(path)?), note: None });
+        named.map(chosen)
+    }
+
+    /// Loads the classifier.
+    pub(crate) fn load_classifier(self, gpu: &Gpu, options: ClassifierOptions) -> Result<Loaded<Classifier>, Failure> {
+        let source = match self.path {
+            Some(path) => Source::from(path),
+            None => bundled::sketches()?,
+        };
+        let model = gpu.block_on(Classifier::load_with(gpu, source, options, |_| ()))?;
+        Ok(Loaded { model, name: self.name, note: self.note })
+    }
+
+    /// Loads the language model.
+    pub(crate) fn load_text(self, gpu: &Gpu) -> Result<Loaded<TextModel>, Failure> {
+        let files = match self.path {
+            Some(path) => TextFiles::open(path)?,
+            None => bundled::storyteller()?,
+        };
+        Ok(Loaded { model: TextModel::new(gpu, files)?, name: self.name, note: self.note })
     }
 }
 
@@ -52,64 +92,53 @@ pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
     Ok(model.to_owned())
 }
 
-/// Loads the classifier that was named, or the bundled one.
-pub(crate) fn classifier(
-    named: Option<&Path>,
-    gpu: &Gpu,
-    options: ClassifierOptions,
-) -> Result<Loaded<Classifier>, Failure> {
-    match named {
-        Some(path) => {
-            let source = find(path)?;
-            Ok(Loaded::named(gpu.block_on(Classifier::load_with(gpu, source, options, |_| ()))?, path))
-        }
-        None => bundled::classifier(gpu, options),
-    }
-}
-
-/// Loads the language model that was named, or the bundled one.
-pub(crate) fn text(named: Option<&Path>, gpu: &Gpu) -> Result<Loaded<TextModel>, Failure> {
-    match named {
-        Some(path) => Ok(Loaded::named(TextModel::load(gpu, find(path)?)?, path)),
-        None => bundled::text(gpu),
-    }
-}
-
 #[cfg(feature = "bundled")]
 mod bundled {
     //! The models that are part of the program.
 
-    use super::{Loaded, SKETCHES_LIMITS, STORYTELLER_LIMITS};
+    use super::{Chosen, SKETCHES_LIMITS, STORYTELLER_LIMITS};
     use crate::failure::Failure;
-    use lampyris::text_model::TextModel;
-    use lampyris::{Classifier, ClassifierOptions, Gpu};
+    use lampyris::bundled::{SKETCHES, STORYTELLER};
+    use lampyris::{Source, text_model::TextFiles};
 
-    pub(super) fn classifier(gpu: &Gpu, options: ClassifierOptions) -> Result<Loaded<Classifier>, Failure> {
-        let source = lampyris::bundled::sketches()?;
-        let model = gpu.block_on(Classifier::load_with(gpu, source, options, |_| ()))?;
-        Ok(Loaded { model, name: lampyris::bundled::SKETCHES.to_owned(), note: Some(SKETCHES_LIMITS) })
+    pub(super) fn classifier() -> Result<Chosen, Failure> {
+        Ok(Chosen { name: SKETCHES.to_owned(), path: None, note: Some(SKETCHES_LIMITS) })
     }
 
-    pub(super) fn text(gpu: &Gpu) -> Result<Loaded<TextModel>, Failure> {
-        let model = TextModel::bundled(gpu)?;
-        Ok(Loaded { model, name: lampyris::bundled::STORYTELLER.to_owned(), note: Some(STORYTELLER_LIMITS) })
+    pub(super) fn text() -> Result<Chosen, Failure> {
+        Ok(Chosen { name: STORYTELLER.to_owned(), path: None, note: Some(STORYTELLER_LIMITS) })
+    }
+
+    pub(super) fn sketches() -> Result<Source, Failure> {
+        Ok(lampyris::bundled::sketches()?)
+    }
+
+    pub(super) fn storyteller() -> Result<TextFiles, Failure> {
+        Ok(lampyris::bundled::storyteller()?)
     }
 }
 
 #[cfg(not(feature = "bundled"))]
 mod bundled {
-    //! What stands in where no model is part of the program.
+    //! What is said where no model is part of the program.
 
-    use super::Loaded;
+    use super::Chosen;
     use crate::failure::Failure;
-    use lampyris::text_model::TextModel;
-    use lampyris::{Classifier, ClassifierOptions, Gpu};
+    use lampyris::{Source, text_model::TextFiles};
 
-    pub(super) fn classifier(_: &Gpu, _: ClassifierOptions) -> Result<Loaded<Classifier>, Failure> {
+    pub(super) fn classifier() -> Result<Chosen, Failure> {
         Err(Failure::NoBundled)
     }
 
-    pub(super) fn text(_: &Gpu) -> Result<Loaded<TextModel>, Failure> {
+    pub(super) fn text() -> Result<Chosen, Failure> {
+        Err(Failure::NoBundled)
+    }
+
+    pub(super) fn sketches() -> Result<Source, Failure> {
+        Err(Failure::NoBundled)
+    }
+
+    pub(super) fn storyteller() -> Result<TextFiles, Failure> {
         Err(Failure::NoBundled)
     }
 }

@@ -8,6 +8,7 @@ use crate::{device, fits, output};
 use indicatif::{ProgressBar, ProgressStyle};
 use lampyris::models::decoder::SessionOptions;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A model's name as it was given, with the revision of the option.
 fn name(job: &Pull) -> Result<HubName, HubError> {
@@ -24,13 +25,13 @@ fn name(job: &Pull) -> Result<HubName, HubError> {
 /// Fetches what `job` names and says where it is.
 pub(crate) fn run(job: &Pull, arguments: &DeviceArguments) -> Result<(), Failure> {
     let name = name(job)?;
-    let hub = Arc::new(Hub::of_environment()?);
+    let hub = Arc::new(Hub::of_environment(job.pause.map(Duration::from_millis))?);
     let place = Place::of(&name)?;
     let listing = hub.listing(&name)?;
     let files = hub::select(&name, &listing, &job.include)?;
-    output::print(&table(&name, &listing, &files, hub.endpoint()))?;
-    let fits = said_to_fit(job, arguments, &hub, &name, &listing, &files)?;
-    if !fits && !job.anyway {
+    let missing: Vec<&Listed> = files.iter().filter(|file| !place.has(&listing.commit, file)).collect();
+    output::print(&table(&name, &listing, &files, &missing, hub.endpoint()))?;
+    if !missing.is_empty() && !said_to_fit(job, arguments, &hub, &name, &listing, &files)? && !job.anyway {
         return Err(HubError::DoesNotFit { name: name.to_string() }.into());
     }
     fetch_all(&hub, &name, &place, &listing.commit, &files)?;
@@ -43,14 +44,15 @@ pub(crate) fn run(job: &Pull, arguments: &DeviceArguments) -> Result<(), Failure
     ))
 }
 
-/// What is fetched, and how much that is.
-fn table(name: &HubName, listing: &Listing, files: &[Listed], endpoint: &str) -> String {
-    let total: u64 = files.iter().map(|file| file.size).sum();
+/// What belongs to the model, how much that is, and how much of it is fetched.
+fn table(name: &HubName, listing: &Listing, files: &[Listed], missing: &[&Listed], endpoint: &str) -> String {
     let mut text = format!("{name} from {endpoint}, commit {}\n", &listing.commit[..12]);
     for file in files {
-        text += &format!("  {:>10}  {}\n", hub::bytes(file.size), output::one_line(&file.path));
+        let there = if missing.contains(&file) { "" } else { "  (there already)" };
+        text += &format!("  {:>10}  {}{there}\n", hub::bytes(file.size), output::one_line(&file.path));
     }
-    text + &format!("  {:>10}  in {} files\n", hub::bytes(total), files.len())
+    let (all, more): (u64, u64) = (files.iter().map(|it| it.size).sum(), missing.iter().map(|it| it.size).sum());
+    text + &format!("  {:>10}  in {} files, of which {} are fetched\n", hub::bytes(all), files.len(), hub::bytes(more))
 }
 
 /// Says of a language model what it will take here, and gives whether it fits; what is none always does.

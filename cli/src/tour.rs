@@ -7,15 +7,17 @@ use crate::failure::Failure;
 use crate::terminal::{Style, Wrapped};
 use crate::{device, generate, output};
 use lampyris::models::decode::{Limits, Rgba8Image, decode_image};
+use lampyris::text::{Conversation, Message};
 use lampyris::text_model::TextModel;
-use lampyris::{AdapterKind, Answer, Classifier, Gpu, Input, bundled};
+use lampyris::{AdapterKind, Answer, AnswerOptions, Classifier, Gpu, Input, Sampling, bundled};
 use std::time::Instant;
 
-/// What the story begins with.
-const BEGINNING: &str = "Once upon a time";
-/// Most tokens of the story, and of one that the CPU executor tells.
-const STORY: usize = 160;
-const STORY_ON_CPU: usize = 60;
+/// What the storyteller is asked for, and what it is asked about that.
+const REQUEST: &str = "Write a story about Mia and a lantern.";
+const QUESTION: &str = "What colour was the lantern?";
+/// Most tokens of an answer, and the room for all of them.
+const MOST: usize = 300;
+const ROOM: usize = 400;
 /// Characters of a line, margins included.
 const WIDTH: usize = 78;
 /// Classes of a drawing that are listed.
@@ -26,7 +28,7 @@ const NEXT: [(&str, &str); 6] = [
     ("lampyris classify PICTURE", "name a drawing of yours; with --model, a photo"),
     ("lampyris chat", "ask for a story, then ask about it"),
     ("lampyris doctor", "is every kernel right on this machine's adapter?"),
-    ("lampyris pull ORG/NAME", "fetch a larger model: the only command that goes online"),
+    ("lampyris pull ORG/NAME", "fetch a larger model; nothing else goes online"),
     ("lampyris bench --model MODEL", "how fast, and how near the adapter's limits"),
     ("lampyris help", "everything else"),
 ];
@@ -97,11 +99,8 @@ fn drawings(gpu: &Gpu, style: Style) -> Result<(), Failure> {
     let [first, rest @ ..] = &times[..] else { return Ok(()) };
     let later = rest.iter().sum::<f64>() / rest.len().max(1) as f64;
     let table = if style.draws { side_by_side(&seen) } else { listed(&seen) };
-    let times = format!(
-        "{loaded:.1} s to load and compile, {:.0} ms for the first drawing, {:.1} ms for each other",
-        1e3 * first,
-        1e3 * later
-    );
+    let times =
+        format!("{:.1} s until the first was named, {:.1} ms for each of the others", loaded + first, 1e3 * later);
     output::print(&format!("{table}\n{}\n\n", style.dim(&wrapped(&times))))
 }
 
@@ -121,9 +120,9 @@ fn side_by_side(seen: &[(Rgba8Image, Answer)]) -> String {
 /// The likeliest classes, a line of `width` characters each.
 fn bars(answer: &Answer, width: usize) -> Vec<String> {
     let line = |p: lampyris::Prediction| {
-        let (label, percent) = (output::one_line(&p.label), format!("{:.0} %", 100.0 * p.probability));
-        let bar = output::bar(p.probability, width - 10 - 1 - 6);
-        format!("{label:10} {bar}{percent:>6}")
+        let (label, percent) = (output::one_line(&p.label), format!("{:.1} %", 100.0 * p.probability));
+        let bar = output::bar(p.probability, width - 10 - 8);
+        format!("{label:9} {bar}{percent:>8}")
     };
     answer.top(LISTED).into_iter().map(line).collect()
 }
@@ -141,34 +140,36 @@ fn listed(seen: &[(Rgba8Image, Answer)]) -> String {
     text
 }
 
-/// A story by the bundled storyteller, as it is written.
+/// A story by the bundled storyteller, as it is written, and an answer about it.
 fn story(gpu: &Gpu, style: Style) -> Result<(), Failure> {
     let start = Instant::now();
     let model = TextModel::bundled(gpu)?;
     let kilobytes = bundled::storyteller()?.decoder.weights.tensors().map(|it| it.bytes).sum::<u64>().div_ceil(1000);
-    output::print(&format!(
-        "{}, told by a model of {kilobytes} kB, one token after another\n\n",
-        style.bold("a story")
-    ))?;
-    let most = if gpu.is_cpu_executor() { STORY_ON_CPU } else { STORY };
-    let mut session = gpu.block_on(model.session(most + 32))?;
-    let loaded = start.elapsed().as_secs_f64();
-    let begun = Instant::now();
-    let mut answer = gpu.block_on(session.generate(BEGINNING, most))?;
-    let mut page = Wrapped::new(WIDTH);
-    output::print(&page.push(BEGINNING))?;
-    let (mut first, mut told) = (None, String::new());
-    while let Some(piece) = gpu.block_on(answer.next())? {
-        first.get_or_insert_with(|| begun.elapsed().as_secs_f64());
-        output::print(&page.push(&output::printable(&piece)))?;
-        told += &piece;
+    output::print(&format!("{}, told by a model of {kilobytes} kB, token by token\n\n", style.bold("a story")))?;
+    let mut session = gpu.block_on(model.session(ROOM))?;
+    let (mut turns, mut first) = (Vec::new(), None);
+    let (mut tokens, mut seconds) = (0, 0.0);
+    for asked in [REQUEST, QUESTION] {
+        output::print(&format!("{}\n\n", style.dim(&wrapped(&format!("> {asked}")))))?;
+        turns.push(Message::user(asked));
+        let options = AnswerOptions::new(MOST).sampling(Sampling::greedy());
+        let mut answer = gpu.block_on(session.chat(&Conversation::new(turns.iter().cloned()), options))?;
+        let (mut page, mut said, mut begun) = (Wrapped::new(WIDTH), String::new(), Instant::now());
+        while let Some(piece) = gpu.block_on(answer.next())? {
+            if said.is_empty() {
+                // What comes before the first word is no part of the speed.
+                begun = Instant::now();
+            }
+            first.get_or_insert_with(|| start.elapsed().as_secs_f64());
+            output::print(&page.push(&output::printable(&piece)))?;
+            said += &piece;
+        }
+        tokens += answer.ids().len().saturating_sub(1);
+        seconds += begun.elapsed().as_secs_f64();
+        output::print(&format!("{}\n\n", page.finish()))?;
+        turns.push(Message::assistant(said));
     }
-    let (tokens, seconds) = (answer.ids().len(), begun.elapsed().as_secs_f64());
-    output::print(&page.finish())?;
-    let first = first.unwrap_or(seconds);
-    let rate = generate::rate(tokens.saturating_sub(1), seconds - first);
-    let times = format!(
-        "{loaded:.1} s to load and compile, {first:.1} s to the first token, then {rate:.1} tokens/s ({tokens} tokens)"
-    );
-    output::print(&format!("\n\n{}\n\n", style.dim(&wrapped(&times))))
+    let rate = generate::rate(tokens, seconds);
+    let times = format!("{:.1} s until the first word, then {rate:.1} tokens/s", first.unwrap_or_default());
+    output::print(&format!("{}\n\n", style.dim(&wrapped(&times))))
 }

@@ -104,4 +104,7 @@ pub(crate) struct Pull {
     /// Fetch it even if it does not fit this machine
     #[arg(long)]
     pub(crate) anyway: bool,
+    /// Milliseconds before a request is made again
+    #[arg(long, value_name = "MS", hide = true)]
+    pub(crate) pause: Option<u64>,
 }

@@ -6,7 +6,7 @@
 //! models--ORG--NAME/refs/REVISION           the commit that a branch or tag was at
 //! ```
 
-use super::{HubError, HubName};
+use super::{HubError, HubName, Listed};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 
@@ -77,8 +77,8 @@ impl Place {
     /// Puts a file's name into the folder of its commit: a link to its bytes, or, where links are not allowed, the bytes.
     pub(super) fn link(&self, commit: &str, file: &str, hash: &str) -> Result<(), HubError> {
         let (to, blob) = (self.snapshot(commit).join(file), self.blob(hash));
-        let up = "../".repeat(2 + file.matches('/').count());
-        let target = PathBuf::from(format!("{up}blobs/{hash}"));
+        let up = std::iter::repeat_n("..", 2 + file.matches('/').count());
+        let target: PathBuf = up.chain(["blobs", hash]).collect();
         if std::fs::read_link(&to).is_ok_and(|there| there == target) {
             return Ok(());
         }
@@ -94,10 +94,11 @@ impl Place {
         Ok(())
     }
 
-    /// The bytes of a file that has arrived before, by its size.
-    pub(super) fn has(&self, commit: &str, file: &str, hash: &str, size: u64) -> bool {
-        let whole = |path: &Path| path.metadata().is_ok_and(|facts| facts.is_file() && facts.len() == size);
-        whole(&self.blob(hash)) || (!self.blob(hash).exists() && whole(&self.snapshot(commit).join(file)))
+    /// Whether a file of a commit has arrived before, by its size.
+    pub(crate) fn has(&self, commit: &str, file: &Listed) -> bool {
+        let whole = |path: &Path| path.metadata().is_ok_and(|facts| facts.is_file() && facts.len() == file.size);
+        let blob = self.blob(file.hash.digits());
+        whole(&blob) || (!blob.exists() && whole(&self.snapshot(commit).join(&file.path)))
     }
 }
 

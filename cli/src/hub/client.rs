@@ -16,20 +16,24 @@ const MOST_LISTING: u64 = 64 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often one request is made before its failure counts.
 const TRIES: u32 = 5;
-/// The longest wait that a hub is granted, in seconds.
-const LONGEST_WAIT: u64 = 120;
+/// The first wait before a request is made again; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait that a hub is granted.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 /// A hub with Hugging Face's paths.
 pub(crate) struct Hub {
     agent: Agent,
     endpoint: String,
     token: Option<String>,
+    /// The first wait before a request is made again.
+    first_wait: Duration,
 }
 
 /// What to do about an answer that is none.
 enum Refused {
-    /// Ask again after some seconds.
-    Wait(u64, HubError),
+    /// Ask again, after some seconds if the hub says so.
+    Wait(Option<u64>, HubError),
     /// Asking again would not help.
     For(HubError),
 }
@@ -41,7 +45,8 @@ fn text(name: &str) -> Option<String> {
 
 impl Hub {
     /// The hub that the environment names: `HF_ENDPOINT`, `HF_TOKEN` or the file with a token that `hf auth login` writes.
-    pub(crate) fn of_environment() -> Result<Hub, HubError> {
+    /// `first_wait` replaces the usual wait before a request is made again.
+    pub(crate) fn of_environment(first_wait: Option<Duration>) -> Result<Hub, HubError> {
         if text("HF_HUB_OFFLINE")
             .is_some_and(|value| !["0", "false", "no", "off"].contains(&value.to_lowercase().as_str()))
         {
@@ -59,6 +64,9 @@ impl Hub {
         let local =
             host.is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].iter().any(|name| host.starts_with(name)));
         let secure = endpoint.starts_with("https://");
+        if token.is_some() && !secure && !local {
+            crate::output::note("HF_ENDPOINT is no https address, so the token is not sent");
+        }
         let config = Agent::config_builder()
             .user_agent(concat!("lampyris/", env!("CARGO_PKG_VERSION")))
             .https_only(secure)
@@ -67,7 +75,8 @@ impl Hub {
             .timeout_connect(Some(PATIENCE))
             .timeout_recv_response(Some(PATIENCE))
             .timeout_per_read(Some(PATIENCE));
-        Ok(Hub { agent: config.build().into(), endpoint, token: token.filter(|_| secure || local) })
+        let first_wait = first_wait.unwrap_or(FIRST_WAIT);
+        Ok(Hub { agent: config.build().into(), endpoint, token: token.filter(|_| secure || local), first_wait })
     }
 
     /// The address that is asked.
@@ -127,17 +136,24 @@ impl Hub {
     ) -> Result<Response<Body>, HubError> {
         let mut tries = 0;
         loop {
-            let (seconds, error) = match self.once(url, range, name, what) {
+            let (asked, error) = match self.once(url, range, name, what) {
                 Ok(answer) => return Ok(answer),
                 Err(Refused::For(error)) => return Err(error),
-                Err(Refused::Wait(seconds, error)) => (seconds, error),
+                Err(Refused::Wait(seconds, error)) => (seconds.map(Duration::from_secs), error),
             };
             tries += 1;
-            if tries == TRIES || seconds > LONGEST_WAIT {
+            if tries == TRIES || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
                 return Err(error);
             }
-            wait(seconds.max(1 << (tries - 1)), &error);
+            self.wait(tries, asked, &error);
         }
+    }
+
+    /// Waits before the request is made again that has failed `tries` times, and says why.
+    pub(super) fn wait(&self, tries: u32, asked: Option<Duration>, error: &HubError) {
+        let pause = asked.unwrap_or(self.first_wait * (1 << (tries - 1)));
+        crate::output::note(&format!("{error}; trying again in {} s", pause.as_secs_f64()));
+        std::thread::sleep(pause);
     }
 
     fn once(
@@ -168,7 +184,7 @@ impl Hub {
                     ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::TooManyRedirects => {
                         Refused::For(failed)
                     }
-                    _ => Refused::Wait(0, failed),
+                    _ => Refused::Wait(None, failed),
                 });
             }
         };
@@ -180,17 +196,11 @@ impl Hub {
             401 => Refused::For(HubError::Unauthorized { endpoint, name: repo, status }),
             403 => Refused::For(HubError::Forbidden { endpoint, name: repo }),
             404 => Refused::For(HubError::NotFound { endpoint, name: repo, what }),
-            429 => Refused::Wait(asked.unwrap_or(0), HubError::TooMany { endpoint, seconds: asked }),
-            500.. => Refused::Wait(asked.unwrap_or(0), HubError::Status { endpoint, what, status }),
+            429 => Refused::Wait(asked, HubError::TooMany { endpoint, seconds: asked }),
+            500.. => Refused::Wait(asked, HubError::Status { endpoint, what, status }),
             _ => Refused::For(HubError::Status { endpoint, what, status }),
         })
     }
-}
-
-/// Waits, and says why.
-pub(super) fn wait(seconds: u64, error: &HubError) {
-    crate::output::note(&format!("{error}; trying again in {seconds} s"));
-    std::thread::sleep(Duration::from_secs(seconds));
 }
 
 /// All of a body of at most `most` bytes.

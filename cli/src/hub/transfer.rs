@@ -1,7 +1,7 @@
 //! Brings one file of a model into the cache: it goes on where it stopped, and counts as there only when size and hash are right.
 
 use super::cache::failed;
-use super::client::{Hub, wait};
+use super::client::Hub;
 use super::listing::Hash;
 use super::{HubError, HubName, Listed, Place};
 use sha2::Digest;
@@ -79,7 +79,7 @@ pub(crate) fn fetch(
 ) -> Result<(), HubError> {
     let hash = file.hash.digits();
     let blob = place.blob(hash);
-    if !place.has(commit, &file.path, hash, file.size) {
+    if !place.has(commit, file) {
         let mut part = Part::open(&blob, file)?;
         let resumed = part.have > 0;
         part.complete(hub, name, commit, arrived)?;
@@ -165,7 +165,7 @@ impl<'a> Part<'a> {
             if tries == TRIES {
                 return Err(error);
             }
-            wait(1 << (tries - 1), &error);
+            hub.wait(tries, None, &error);
         }
     }
 
