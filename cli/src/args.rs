@@ -1,20 +1,27 @@
 //! The command line, as it is read and as `--help` explains it.
 
+mod files;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lampyris::models::decoder::Recipe;
 use lampyris::models::image_prep::MAX_TARGET_SIDE;
 use lampyris::{ClassifierOptions, Sampling};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
+#[cfg(feature = "pull")]
+pub(crate) use files::Pull;
+pub(crate) use files::{Eval, Fits, Format, Quantize};
+
+const EXIT_CODES: &str = "Without a command: a tour of this machine's adapter and of the bundled models, in less than a minute.\n\nExit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
      only whole ones: when anything that was named cannot be used, nothing is printed but one sentence on stderr.";
 
 /// Neural networks as WGSL compute shaders, on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "lampyris", version, after_help = EXIT_CODES, disable_help_subcommand = false)]
+#[command(name = "lampyris", version, after_help = EXIT_CODES, disable_help_subcommand = false, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
     #[command(subcommand)]
-    pub(crate) job: Job,
+    pub(crate) job: Option<Job>,
 }
 
 /// A job that opens a device.
@@ -86,18 +93,25 @@ pub(crate) enum Job {
     Inspect(Inspect),
     /// Measure a model's speed, or an adapter's limits
     Bench(On<Bench>),
+    /// Measure how often a model is right: on pictures in folders named by label, on a text, on questions with answers
+    Eval(On<Eval>),
     /// Write a model with smaller weights: a language model as a .gguf file, a network for pictures with 8 bits
     Quantize(On<Quantize>),
     /// Say what a language model or an encoder will take on this machine, before anything of it is loaded
     Fits(On<Fits>),
+    /// Fetch a model from a hub into the cache that Hugging Face's tools share, after saying how large it is and whether it fits;
+    /// `--model ORG/NAME` finds it there. The only command that opens a connection, but for `fits` of a model that is not on disk
+    #[cfg(feature = "pull")]
+    #[command(after_help = files::PULLING)]
+    Pull(On<Pull>),
 }
 
 /// A model and how it is run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A .safetensors file, or a folder with model.safetensors and config.json [default: the bundled model of drawings]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// How activations are stored
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
@@ -160,9 +174,9 @@ pub(crate) struct Classify {
 /// A language model and how much it may write.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TextArguments {
-    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file
+    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file [default: the bundled storyteller]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_tokens: usize,
@@ -399,65 +413,6 @@ pub(crate) struct Bench {
     /// What the adapter can do at best; with --model also each step's share of it
     #[arg(long)]
     pub(crate) roofline: bool,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How the weights of a smaller model are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Signed bytes, with a scale for each output channel: networks for pictures.
-    Int8,
-    /// Blocks of a GGUF file: language models.
-    Blocks(Recipe),
-}
-
-/// Reads the name of a format; case does not matter.
-fn format(text: &str) -> Result<Format, String> {
-    if text.eq_ignore_ascii_case("int8") {
-        return Ok(Format::Int8);
-    }
-    Recipe::from_name(text).map(Format::Blocks).ok_or_else(|| {
-        let names: Vec<&str> = Recipe::known().map(Recipe::name).collect();
-        format!("expected int8, or one of {}", names.join(", "))
-    })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Quantize {
-    /// A language model (a .gguf file, or a folder with config.json, tokenizer.json and .safetensors files), or a network for
-    /// pictures (a .safetensors file, or a folder with model.safetensors and config.json)
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-    /// Where to write: of a language model a .gguf file, else a .safetensors file or a folder
-    #[arg(value_name = "OUT")]
-    pub(crate) out: PathBuf,
-    /// How weights are stored: int8 for networks for pictures; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K,
-    /// Q5_K, Q6_K, IQ4_NL, IQ4_XS or MXFP4 for language models, or llama.cpp's mixes Q4_K_S, Q4_K_M, Q5_K_S and Q5_K_M. Norms and biases stay F32; a matrix whose rows are no whole blocks takes the next format that fits,
-    /// and the report says so
-    #[arg(long, value_name = "FORMAT", value_parser = format)]
-    pub(crate) format: Format,
-    /// Pictures on which both networks are compared
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) images: Option<PathBuf>,
-    /// A text on which the perplexity of both language models is measured
-    #[arg(long, value_name = "FILE", conflicts_with = "images")]
-    pub(crate) text: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Fits {
-    /// A language model or a sentence encoder: a .gguf file, or a folder with config.json and .safetensors files
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-    /// Tokens that a session has room for [default: what the model was made for, at most 4096]; of an encoder, tokens of a run
-    /// [default: 512]
-    #[arg(long, value_name = "N", value_parser = context)]
-    pub(crate) context: Option<usize>,
-    /// How keys and values of a language model are stored
-    #[arg(long, value_enum, default_value_t = Kv::F32)]
-    pub(crate) kv: Kv,
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,

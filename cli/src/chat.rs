@@ -2,6 +2,7 @@
 
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
+use crate::model::{Chosen, Loaded};
 use crate::{device, generate, output};
 use lampyris::text::{Conversation, Message, Part, Thoughts};
 use lampyris::text_model::TextSession;
@@ -31,14 +32,16 @@ struct Last {
 
 /// Talks until the input ends.
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let session = generate::open(&job.text, &gpu)?;
+    let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu)?;
     let Some(template) = session.model().template() else { return Err(Error::NoTemplate.into()) };
     job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !template.can_switch_thinking() {
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
     device::say_kind(&gpu);
+    note.into_iter().for_each(output::note);
     let stopped = Arc::new(AtomicBool::new(false));
     let (signal, input) = (stopped.clone(), std::io::stdin());
     let terminal = input.is_terminal();

@@ -1,6 +1,7 @@
 //! What can stop a job, and the exit code that says which kind it was.
 
-use clap::error::ErrorKind;
+#[cfg(feature = "pull")]
+use crate::hub::HubError;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -10,6 +11,18 @@ pub(crate) enum Failure {
     /// The command line cannot be read.
     #[error("{0}")]
     Usage(String),
+    /// No model was named, and none is part of the program.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models; name one with --model")]
+    NoBundled,
+    /// Nothing was asked for, and there is no tour without bundled models.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models to show; say what to do, `lampyris help` explains")]
+    NoTour,
+    /// A model cannot be had from a hub.
+    #[cfg(feature = "pull")]
+    #[error(transparent)]
+    Hub(HubError),
     /// A path names nothing.
     #[error("{path} does not exist; name a picture, or a folder of pictures")]
     NoPicture { path: String },
@@ -77,6 +90,15 @@ pub(crate) enum Failure {
     /// A model is none for texts.
     #[error("{model} is no model for texts; name a .gguf file, or a folder with config.json and .safetensors files")]
     NoTexts { model: String },
+    /// A folder's name is none of the model's labels.
+    #[error("{folder} is named by none of the model's labels, which are {known}; rename it, or move it elsewhere")]
+    UnknownLabel { folder: String, known: String },
+    /// A folder without folders.
+    #[error("{folder} holds no folder; put the pictures into folders named by what they show")]
+    NoLabels { folder: String },
+    /// A line of questions is none.
+    #[error("{path}, line {line}: {reason}; a line is {{\"messages\": [...], \"answers\": [\"...\"]}}")]
+    NoQuestion { path: String, line: usize, reason: String },
     /// A text is too short to be measured on.
     #[error("{path} has {tokens} tokens, and a perplexity needs 2 or more; name a longer text")]
     Short { path: String, tokens: usize },
@@ -115,11 +137,6 @@ pub(crate) enum Failure {
 impl Failure {
     /// What clap says, in one sentence.
     pub(crate) fn usage(error: &clap::Error) -> Failure {
-        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return Failure::Usage(
-                "say what to do: classify, generate, chat, embed, doctor, inspect, bench, quantize or fits; `lampyris help` explains".to_owned(),
-            );
-        }
         let said = error.render().to_string();
         let said = said.split("\n\n").next().unwrap_or(&said);
         let said = said.strip_prefix("error: ").unwrap_or(said);

@@ -6,15 +6,27 @@ mod chat;
 mod classify;
 mod device;
 mod doctor;
+#[cfg(feature = "bundled")]
+mod drawing;
 mod embed;
+mod eval;
 mod failure;
 mod fits;
 mod generate;
+#[cfg(feature = "pull")]
+mod hub;
 mod inspect;
+mod model;
 mod output;
 mod pictures;
+#[cfg(feature = "pull")]
+mod pull;
 mod quantize;
+#[cfg(feature = "bundled")]
+mod terminal;
 mod texts;
+#[cfg(feature = "bundled")]
+mod tour;
 
 use args::{Arguments, Job};
 use clap::Parser;
@@ -49,15 +61,42 @@ fn words() -> Vec<OsString> {
 }
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.job {
+    let Some(job) = arguments.job else { return tour(&arguments.device) };
+    match job {
         Job::Classify(on) => classify::run(&on.job, &on.device),
         Job::Generate(on) => generate::run(&on.job, &on.device),
         Job::Chat(on) => chat::run(&on.job, &on.device),
-        Job::Embed(on) => embed::run(&on.job, &on.device),
+        Job::Embed(mut on) => {
+            on.job.model = model::find(&on.job.model)?;
+            embed::run(&on.job, &on.device)
+        }
         Job::Doctor(on) => doctor::run(&on.job, &on.device),
-        Job::Inspect(job) => inspect::run(&job),
-        Job::Bench(on) => bench::run(&on.job, &on.device),
-        Job::Quantize(on) => quantize::run(&on.job, &on.device),
+        Job::Inspect(mut job) => {
+            job.model = job.model.as_deref().map(model::find).transpose()?;
+            inspect::run(&job)
+        }
+        Job::Bench(mut on) => {
+            on.job.model = on.job.model.as_deref().map(model::find).transpose()?;
+            bench::run(&on.job, &on.device)
+        }
+        Job::Quantize(mut on) => {
+            on.job.model = model::find(&on.job.model)?;
+            quantize::run(&on.job, &on.device)
+        }
+        Job::Eval(on) => eval::run(&on.job, &on.device),
         Job::Fits(on) => fits::run(&on.job, &on.device),
+        #[cfg(feature = "pull")]
+        Job::Pull(on) => pull::run(&on.job, &on.device),
     }
+}
+
+#[cfg(feature = "bundled")]
+fn tour(arguments: &args::DeviceArguments) -> Result<(), Failure> {
+    tour::run(arguments)
+}
+
+/// Without bundled models there is nothing to show.
+#[cfg(not(feature = "bundled"))]
+fn tour(_: &args::DeviceArguments) -> Result<(), Failure> {
+    Err(Failure::NoTour)
 }

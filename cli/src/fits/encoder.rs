@@ -7,6 +7,7 @@ use crate::{device, output};
 use lampyris::Gpu;
 use lampyris::models::encoder::{EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
 use serde::Serialize;
+use std::path::Path;
 
 /// Tokens of a run unless asked otherwise: as many as texts share one.
 const TOKENS: usize = 512;
@@ -41,8 +42,8 @@ struct Instead {
 }
 
 /// Says what the model will take.
-pub(super) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
-    let files = EncoderFiles::open(&job.model)?;
+pub(super) fn run(path: &Path, job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let files = EncoderFiles::open(path)?;
     let gpu = device::open(arguments)?;
     let needs = |half: bool| -> Result<EncoderNeeds, Failure> {
         let encoder = TokenEncoder::new(&gpu, files.clone(), EncoderOptions::default().half(half))?;
