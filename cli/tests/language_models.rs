@@ -129,6 +129,7 @@ fn speed_is_told_on_every_adapter() {
             "dispatches_per_token",
             "first_token_ms",
             "gpu_bytes",
+            "longest_prompt_submit_ms",
             "model",
             "prefill_tokens_per_s",
             "read_share",
@@ -142,6 +143,7 @@ fn speed_is_told_on_every_adapter() {
         }
         let on_device = adapter != "cpu";
         assert_eq!(lines[0]["read_share"].is_number(), on_device);
+        assert_eq!(lines[0]["longest_prompt_submit_ms"].is_number(), on_device);
         assert_eq!(lines[0]["submits_per_token"], if on_device { 1.0 } else { 0.0 });
         assert_eq!(lines[0]["gpu_bytes"].as_u64().unwrap() > lines[0]["weight_bytes"].as_u64().unwrap(), on_device);
     }

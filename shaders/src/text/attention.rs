@@ -309,6 +309,17 @@ pub(crate) fn cases() -> Vec<Case> {
     for (heads, m) in [(1, 8), (2, 4), (5, 16), (16, 1), (3, 33)] {
         add(Tier::Full, Format::F32, Attention { window: Some(19), ..of(2 * heads, 2, 96) }, [m, 30, 70]);
     }
+    // As many positions as a part may have, where every path's loops turn most, and twice as many in two parts.
+    for m in [1, 3, 8] {
+        add(
+            Tier::Full,
+            Format::F16,
+            of(1, 1, Attention::MAX_HEAD),
+            [m, Attention::MOST_PART - m, Attention::MOST_PART],
+        );
+    }
+    let most = 2 * Attention::MOST_PART;
+    add(Tier::Full, Format::F16, Attention { parts: 2, ..of(2, 1, 128) }, [1, most - 1, most]);
     add(Tier::Model, Format::F32, of(9, 3, 64), [1, 2000, 2048]);
     add(Tier::Model, Format::F32, of(9, 3, 64), [32, 1968, 2048]);
     add(Tier::Model, Format::F32, Attention { parts: 2, ..of(9, 3, 64) }, [1, 2000, 2048]);
