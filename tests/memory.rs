@@ -215,10 +215,12 @@ fn of_texts(name: &str, gpu: &Gpu, path: &Path, file: u64) {
 #[test]
 fn the_heap_stays_small_and_does_not_grow() {
     let folder = tempfile::tempdir().unwrap();
-    let (path, layers) = (folder.path().join("made.gguf"), if full_tier() { 17 } else { 4 });
+    let (path, layers) = (folder.path().join("made.gguf"), if full_tier() { 17 } else { 3 });
     let file = write_decoder(&path, layers);
-    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
-        of_texts(&name, &gpu, &path, file);
+    for (at, (name, gpu)) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).enumerate() {
+        if at == 0 || full_tier() {
+            of_texts(&name, &gpu, &path, file);
+        }
         for model in models() {
             let before = LIVE.load(SeqCst);
             PEAK.store(before, SeqCst);

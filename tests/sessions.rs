@@ -4,6 +4,7 @@
 
 mod support;
 
+use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Session, SessionOptions};
 use lampyris::{Error, Gpu};
 use support::decoders::noise;
@@ -189,5 +190,41 @@ fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
         let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
         gpu.block_on(short.feed(long.tokens())).unwrap();
         assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
+    }
+}
+
+#[test]
+fn a_context_that_does_not_fit_the_budget_is_refused_before_anything_is_allocated() {
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).take(1) {
+        let open = |budget: u64| {
+            let options = gpu.options().clone().budget(budget);
+            pollster::block_on(Gpu::with(options)).unwrap()
+        };
+        let poor = open(1);
+        let error = poor.block_on(model(&poor).session(100)).unwrap_err();
+        let Error::Engine(EngineError::Budget { needed, weights, states, held, budget, .. }) = error else {
+            panic!("{error:?}")
+        };
+        let needs = model(&poor).needs(100).unwrap();
+        assert_eq!((weights, states, held, budget), (needs.weights, needs.cache, 0, 1), "{name}");
+        for figure in [needed, weights, states] {
+            assert!(error.to_string().contains(&figure.to_string()), "{error}");
+        }
+        // The weights and the cache alone would fit each for itself.
+        let almost = open(needed - 1);
+        let allocated = |gpu: &Gpu| gpu.device().unwrap().generate_allocator_report().map(|r| r.total_allocated_bytes);
+        let before = allocated(&almost);
+        let error = almost.block_on(model(&almost).session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { held: 0, .. })), "{error:?}");
+        assert_eq!((almost.held_bytes(), allocated(&almost)), (0, before), "{name}");
+        let enough = open(needed);
+        let model = model(&enough);
+        let mut session = enough.block_on(model.session(100)).unwrap();
+        assert_eq!(enough.held_bytes(), needed, "{name}");
+        enough.block_on(session.feed(&text())).unwrap();
+        assert_eq!(generate(&enough, &mut session, 3).len(), 3, "{name}");
+        // A second session shares the weights, and its cache has no room.
+        let error = enough.block_on(model.session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { weights: 0, .. })), "{error:?}");
     }
 }

@@ -77,14 +77,10 @@ impl Talk<'_> {
     /// A command of the conversation, or something said.
     fn hear(&mut self, line: &str) -> Result<(), Failure> {
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
-            ("/reset", _) => {
-                self.turns.clear();
-                output::print("(a new conversation)\n")
-            }
+            ("/reset", _) => self.begin_anew(),
             ("/system", text) => {
                 self.system = (!text.is_empty()).then(|| text.to_owned());
-                self.turns.clear();
-                output::print("(a new conversation)\n")
+                self.begin_anew()
             }
             ("/stats", _) => output::print(&self.stats()),
             (word, _) if word.starts_with('/') => {
@@ -92,6 +88,13 @@ impl Talk<'_> {
             }
             _ => self.answer(line),
         }
+    }
+
+    /// Forgets what was said.
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.turns.clear();
+        self.session.reset();
+        output::print("(a new conversation)\n")
     }
 
     fn stats(&self) -> String {

@@ -137,8 +137,9 @@ impl Decoder {
         Ok(self.inner.store.load(&self.inner.gpu, &weights, told).await?)
     }
 
-    /// Refuses plans of a session, with its states, for which the budget leaves no room.
-    fn check_budget(&self, plans: &[&Arc<Plan>]) -> Result<()> {
+    /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget
+    /// leaves no room.
+    fn check_budget(&self, plans: [&Plan; 2], later: &Plan) -> Result<()> {
         let gpu = &self.inner.gpu;
         if gpu.is_cpu_executor() {
             return Ok(());
@@ -150,6 +151,8 @@ impl Decoder {
             wanted.activations += bytes.activations;
             wanted.params += bytes.params;
             constants.extend(plan.constants.iter().map(|it| (it.name.clone(), it.clone())));
+        }
+        for plan in plans.into_iter().chain([later]) {
             states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes().max(4))));
         }
         let constants: Vec<Constant> = constants.into_values().collect();
@@ -167,7 +170,7 @@ impl Decoder {
         let options = options.into();
         let context = self.room(&options)?;
         let [prefill, decode, draw] = self.plans(context, options.cache)?;
-        self.check_budget(&[&prefill, &decode])?;
+        self.check_budget([&prefill, &decode], &draw)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(SessionOptions { context: Some(context), ..options }, states).await
     }

@@ -20,8 +20,9 @@ const CHUNK: usize = 1 << 18;
 /// Where a tensor's numbers come from.
 #[derive(Debug, Clone, PartialEq)]
 enum Origin {
-    /// A tensor of the file; `head` is the size of heads whose halves are to be interleaved row by row, and `offset` is added.
-    Stored { name: String, head: Option<usize>, offset: f32 },
+    /// A tensor of the file, or several one after another; `head` is the size of heads whose halves are to be interleaved row by row, and
+    /// `offset` is added.
+    Stored { names: Vec<String>, head: Option<usize>, offset: f32 },
     /// The configuration.
     Made(Vec<f32>),
 }
@@ -133,17 +134,20 @@ impl Conversion {
     /// Writes one tensor; its error.
     fn put(&self, tensor: &Converted, sink: &mut TensorSink<'_>) -> Result<f64> {
         let mut sums = (0.0, 0.0);
-        let (name, head, offset) = match &tensor.origin {
+        let (names, head, offset) = match &tensor.origin {
             Origin::Made(values) => return self.encode(tensor, values, &mut sums, sink).map(|()| relative(sums)),
-            Origin::Stored { name, head, offset } => (name, *head, *offset),
+            Origin::Stored { names, head, offset } => (names, *head, *offset),
         };
         let columns = tensor.shape.last().copied().unwrap_or(1);
-        let rows = tensor.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
+        let rows =
+            tensor.shape.split_last().map_or(1, |(_, outer)| outer.iter().product::<usize>()) / names.len().max(1);
         // What is one row is as many numbers as heads have rows; what is a matrix comes in whole heads.
         let (unit, width) = if tensor.shape.len() < 2 { (rows, 1) } else { (head.unwrap_or(1), columns) };
         let step = (CHUNK / columns.max(1) / unit.max(1)).max(1) * unit.max(1);
-        let same = head.is_none() && offset == 0.0 && Storage::of(tensor.after) == tensor.before.0;
-        for first in (0..rows).step_by(step) {
+        let kept = |name: &String| self.file.get(name).is_some_and(|it| it.storage == Storage::of(tensor.after));
+        let same = head.is_none() && offset == 0.0 && names.iter().all(kept);
+        let parts = names.iter().flat_map(|name| (0..rows).step_by(step).map(move |first| (name, first)));
+        for (name, first) in parts {
             let range = first..(first + step).min(rows);
             if same {
                 sink.put(&self.file.rows(name, range)?)?;
@@ -204,7 +208,7 @@ fn copies(gguf: &Gguf, recipe: Recipe) -> Result<Vec<Converted>> {
     order.sort_by_key(|tensor| (tensor.part, tensor.range.start));
     let convert = |tensor: &&lampyris_engine::weights::gguf::GgufTensor| {
         let before = (Storage::of(tensor.format), tensor.range.end - tensor.range.start);
-        let origin = Origin::Stored { name: tensor.name.clone(), head: None, offset: 0.0 };
+        let origin = Origin::Stored { names: vec![tensor.name.clone()], head: None, offset: 0.0 };
         let format = recipe.format(&tensor.name, layers, tied);
         converted(tensor.name.clone(), tensor.shape.clone(), before, format, origin)
     };
