@@ -13,7 +13,11 @@ from tale import Tale
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 BETWEEN = "\n\n\n"  # stories of a collection
 UNKNOWN = "The story does not say."
-SYSTEM = ("You are a small storyteller.", "You tell short stories and answer questions about them.", "You are a helpful assistant.")
+SYSTEM = (
+    "You are a small storyteller.",
+    "You tell short stories and answer questions about them.",
+    "You are a helpful assistant.",
+)
 
 GREETINGS = (
     (("Hello!", "Hello", "Hi!", "Hi", "Hi there!", "Good morning!", "Good evening!", "Hey!"),
@@ -131,4 +135,10 @@ def document(seed):
 def examination(seed):
     """A held-out story: the request for it, its text, its questions with their answers, and one without an answer."""
     t = story(random.Random(f"held out {seed}"), True)
-    return {"request": request(t), "story": t.text, "questions": t.questions(4), "unanswerable": unanswerable(t), "names": [p.name for p in t.cast]}
+    return {
+        "request": request(t),
+        "story": t.text,
+        "questions": t.questions(4),
+        "unanswerable": unanswerable(t),
+        "names": [p.name for p in t.cast],
+    }

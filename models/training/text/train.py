@@ -122,11 +122,21 @@ def train(options):
             seen += int((rows >= 0).sum())
             step += 1
             if step % 40 == 0:
-                print(f"  part {part} step {step} loss {total / (number + 1):.4f} {seen} tokens {time.time() - started:.0f} s", flush=True)
+                print(
+                    f"  part {part} step {step} loss {total / (number + 1):.4f} {seen} tokens {time.time() - started:.0f} s",
+                    flush=True,
+                )
         losses.append(total / len(made))
-        print(f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  {seen} tokens  {time.time() - started:.0f} s", flush=True)
+        print(
+            f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  {seen} tokens  {time.time() - started:.0f} s", flush=True
+        )
         if not options.smoke:
-            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in chosen], "part": part, "seen": seen}
+            state = {
+                "model": model.state_dict(),
+                "optimizers": [o.state_dict() for o in chosen],
+                "part": part,
+                "seen": seen,
+            }
             written = kept.with_suffix(".half")
             torch.save(state, written)
             written.rename(kept)
