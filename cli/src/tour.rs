@@ -36,12 +36,12 @@ const NEXT: [(&str, &str); 6] = [
 /// Shows the adapter and the bundled models at work.
 pub(crate) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
     let (start, style) = (Instant::now(), Style::of_stdout());
+    let gpu = device::open(arguments)?;
     let version = env!("CARGO_PKG_VERSION");
     output::print(&format!(
         "{} {version}: neural networks as shaders, on this machine, offline\n\n",
         style.bold("lampyris")
     ))?;
-    let gpu = device::open(arguments)?;
     output::print(&adapter(&gpu, style))?;
     drawings(&gpu, style)?;
     story(&gpu, style)?;

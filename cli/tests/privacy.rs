@@ -47,11 +47,11 @@ fn classify_opens_no_connection_and_writes_only_caches() {
 #[cfg(feature = "bundled")]
 const LOADER: &str = "ld.so.cache";
 
-/// All adapters and the CPU executor.
+/// The best adapter and the CPU executor: what a driver does by itself, the test of `classify` sees on all of them.
 #[cfg(feature = "bundled")]
-fn adapters() -> Vec<String> {
-    let count = pollster::block_on(lampyris::adapters()).len();
-    (0..count).map(|index| index.to_string()).chain(["cpu".to_owned()]).collect()
+fn adapters() -> Vec<&'static str> {
+    let none = pollster::block_on(lampyris::adapters()).is_empty();
+    if none { vec!["cpu"] } else { vec!["0", "cpu"] }
 }
 
 #[test]
@@ -71,10 +71,10 @@ fn the_tour_and_chat_open_no_connection_and_write_only_caches() {
     let said = format!("{secret}\nWhat did {NAME} show?\n");
     let mut answers = Vec::new();
     for adapter in adapters() {
-        let (output, calls) = tracer::trace(program, &["--adapter", &adapter], &cache, &[]);
+        let (output, calls) = tracer::trace(program, &["--adapter", adapter], &cache, &[]);
         assert!(String::from_utf8(output.stdout).unwrap().contains("where to go next"));
         tracer::judge(&calls, &cache, LOADER);
-        let arguments = ["chat", "--adapter", &adapter, "--max-tokens", "16", "--temperature", "0"];
+        let arguments = ["chat", "--adapter", adapter, "--max-tokens", "16", "--temperature", "0"];
         let (output, calls) = tracer::trace_with_input(program, &arguments, &cache, &[], said.as_bytes());
         assert!(!output.stdout.is_empty());
         answers.push(output.stdout);

@@ -1,6 +1,6 @@
 """Checks the training scripts without training: a few steps of each lower the loss, and what is held out is held out.
 
-    python models/training/test_training.py          (packages: requirements.txt; fonts: README.md)
+python models/training/test_training.py          (packages: requirements.txt; fonts: README.md)
 """
 
 import pathlib

@@ -7,13 +7,18 @@ a place that are held out (see tale.py); `examination(seed)` always does.
 import random
 
 import words
+from drills import drill
 from plots_more import PLOTS
 from tale import Tale
 
 START, END, PAD = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 BETWEEN = "\n\n\n"  # stories of a collection
 UNKNOWN = "The story does not say."
-SYSTEM = ("You are a small storyteller.", "You tell short stories and answer questions about them.", "You are a helpful assistant.")
+SYSTEM = (
+    "You are a small storyteller.",
+    "You tell short stories and answer questions about them.",
+    "You are a helpful assistant.",
+)
 
 GREETINGS = (
     (("Hello!", "Hello", "Hi!", "Hi", "Hi there!", "Good morning!", "Good evening!", "Hey!"),
@@ -99,9 +104,11 @@ def questions(t, count):
     return [turn("user", typed(t.r, q)) + turn("assistant", answer) for q, answer in asked]
 
 
-def document(seed):
-    """One document for training."""
+def document(seed, drills=0.1):
+    """One document for training; `drills` is the share of those that are exercises."""
     r = random.Random(seed)
+    if r.random() < drills:
+        return "".join(turn("user", question) + turn("assistant", answer) for question, answer in drill(r))
     kind = r.random()
     if kind < 0.04:
         return "".join(small_talk(r, range(len(GREETINGS))) for _ in range(r.randrange(1, 4)))
@@ -118,7 +125,7 @@ def document(seed):
         first, answer = t.questions(1)[0]
         parts.append(turn("user", f"{said}{t.text}\n\n{first}") + turn("assistant", answer))
         return "".join(parts + questions(t, 4))
-    for _ in range(0 if kind > 0.3 else 1 if kind > 0.24 else 2):
+    for _ in range(0 if kind > 0.28 else 1 if kind > 0.23 else 2):
         earlier = story(r, False)
         parts.append(turn("user", typed(r, request(earlier))) + turn("assistant", earlier.text))
         parts += questions(earlier, 1)
@@ -131,4 +138,10 @@ def document(seed):
 def examination(seed):
     """A held-out story: the request for it, its text, its questions with their answers, and one without an answer."""
     t = story(random.Random(f"held out {seed}"), True)
-    return {"request": request(t), "story": t.text, "questions": t.questions(4), "unanswerable": unanswerable(t), "names": [p.name for p in t.cast]}
+    return {
+        "request": request(t),
+        "story": t.text,
+        "questions": t.questions(4),
+        "unanswerable": unanswerable(t),
+        "names": [p.name for p in t.cast],
+    }

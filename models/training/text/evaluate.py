@@ -6,7 +6,6 @@ The engine gives the same perplexity and answers from held_out.py's files; this 
 """
 
 import collections
-import pathlib
 import sys
 
 import gguf
@@ -103,7 +102,9 @@ def topics(model, tokenizer, count):
         figures["names"] += len(later)
         figures["kept"] += sum(name in before for name in later)
         figures["whole"] += all(name in before for name in later)
-        asked = spoken(e["request"]) + [w for w in e["request"].rstrip(".?").split() if w in words.THINGS + words.ANIMALS]
+        asked = spoken(e["request"]) + [
+            w for w in e["request"].rstrip(".?").split() if w in words.THINGS + words.ANIMALS
+        ]
         figures["asked"] += len(asked)
         figures["given"] += sum(word in first + second for word in asked)
     return figures
@@ -128,8 +129,12 @@ def main():
     count = 100
     f = topics(model, tokenizer, count)
     print(f"{count} stories of {f['length'] / count:.0f} tokens on average, {f['long']} of 100 tokens or more")
-    print(f"  {100 * f['kept'] / f['names']:.2f} % of {f['names']} names in second halves were there before; in {f['whole']} stories all were")
-    print(f"  {100 * f['given'] / max(1, f['asked']):.2f} % of {f['asked']} names, animals and things that were asked for are in the story")
+    print(
+        f"  {100 * f['kept'] / f['names']:.2f} % of {f['names']} names in second halves were there before; in {f['whole']} stories all were"
+    )
+    print(
+        f"  {100 * f['given'] / max(1, f['asked']):.2f} % of {f['asked']} names, animals and things that were asked for are in the story"
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ def questions():
     for number in range(STORIES):
         e = examination(number)
         told = [{"role": "user", "content": e["request"]}, {"role": "assistant", "content": e["story"]}]
-        asked = [(q, answer, "answerable") for q, answer in e["questions"]] + [(e["unanswerable"], UNKNOWN, "unanswerable")]
+        asked = [(q, answer, "answerable") for q, answer in e["questions"]] + [
+            (e["unanswerable"], UNKNOWN, "unanswerable")
+        ]
         for question, answer, kind in asked:
             yield {"messages": [*told, {"role": "user", "content": question}], "answers": [answer], "kind": kind}
 

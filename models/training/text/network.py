@@ -14,12 +14,12 @@ from torch.nn import functional as F
 @dataclasses.dataclass(frozen=True)
 class Sizes:
     vocabulary: int = 2048
-    hidden: int = 192
+    hidden: int = 128
     layers: int = 4
-    heads: int = 6
+    heads: int = 4
     kv_heads: int = 2
     head: int = 32
-    intermediate: int = 448
+    intermediate: int = 384
     context: int = 1024
     theta: float = 10000.0
     epsilon: float = 1e-6
@@ -76,6 +76,15 @@ def turned(x, cos, sin):
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def attend(q, k, v):
+    """What queries take from the values before them, in two plain products: faster on a CPU, for short texts, than the fused kernel."""
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if q.shape[2] > 1:
+        later = torch.full(scores.shape[-2:], -1e4, dtype=scores.dtype, device=scores.device).triu(1)
+        scores = scores + later
+    return scores.softmax(-1) @ v
+
+
 class Attention(nn.Module):
     def __init__(self, s):
         super().__init__()
@@ -96,7 +105,7 @@ class Attention(nn.Module):
         if past is not None:
             k, v = past[:] = [torch.cat([old, new], dim=2) for old, new in zip(past, (k, v))] if past else [k, v]
         k, v = (y.repeat_interleave(s.heads // s.kv_heads, dim=1) for y in (k, v))
-        seen = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, is_causal=length > 1)
+        seen = attend(q.to(v.dtype), k.to(v.dtype), v)
         return self.o_proj(seen.transpose(1, 2).reshape(rows, length, -1))
 
 

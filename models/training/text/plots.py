@@ -90,7 +90,11 @@ def birthday(t):
         f"When {friend.name} opened the door, {hero.name} gave {friend.him} the {thing.noun}.",
         f"In the evening {hero.name} gave {friend.name} the {thing.noun}.",
     )
-    t.ask(f"the {thing.noun}", f"What did {hero.name} give {friend.name}?", f"What did {friend.name} get from {hero.name}?")
+    t.ask(
+        f"the {thing.noun}",
+        f"What did {hero.name} give {friend.name}?",
+        f"What did {friend.name} get from {hero.name}?",
+    )
     t.say(
         f'{friend.name} was full of joy. "I have always wanted {thing.a}!" {friend.he} said.',
         f'"It is the best present of all," said {friend.name}.',
@@ -105,7 +109,9 @@ def rescue(t):
     thing = t.useful(words.SAVING)
     place, _ = t.places
     small, called = t.r.choice(words.SMALL), t.r.choice(words.SMALL_NAMES)
-    stuck = t.r.choice(["in a deep hole", "on a high branch", "under a fallen tree", "in a thorny bush", "behind a big rock"])
+    stuck = t.r.choice(
+        ["in a deep hole", "on a high branch", "under a fallen tree", "in a thorny bush", "behind a big rock"]
+    )
     opening(t, hero)
     t.say(
         f"{t.time} {hero.name} walked {place.at} the {place.noun} and heard a small cry.",
@@ -181,7 +187,11 @@ def swap(t):
         f"{hero.name} nodded, and they shook hands.",
     )
     t.ask(f"the {first.noun}", f"What did {hero.name} give {trader.name}?", f"What did {trader.name} get?")
-    t.ask(f"the {second.noun}", f"What did {trader.name} give {hero.name}?", f"What did {hero.name} get from {trader.name}?")
+    t.ask(
+        f"the {second.noun}",
+        f"What did {trader.name} give {hero.name}?",
+        f"What did {hero.name} get from {trader.name}?",
+    )
     t.say(
         f"On the way home {hero.name} met {friend.name}, who was sad.",
         f"At home {friend.name} sat by the window and was sad.",
@@ -201,7 +211,9 @@ def storm(t):
     hero, friend, host = t.cast
     place, shelter = t.places
     vehicle, colour = t.r.choice(words.VEHICLES), t.r.choice(words.COLOURS)
-    weather, treat = t.r.choice(["a storm", "heavy rain", "thick fog", "deep snow", "strong wind"]), t.r.choice(words.TREATS)
+    weather, treat = t.r.choice(["a storm", "heavy rain", "thick fog", "deep snow", "strong wind"]), t.r.choice(
+        words.TREATS
+    )
     thing = t.things[0]
     opening(t, hero)
     friend_arrives(t, friend, hero)
@@ -209,7 +221,9 @@ def storm(t):
         f"{t.time} {hero.name} and {friend.name} set out for {place.the} in {a(colour)} {vehicle}.",
         f"{t.time} they took {a(colour)} {vehicle} and set out for {place.the}.",
     )
-    t.ask(f"to {place.the}", f"Where did {hero.name} and {friend.name} want to go?", f"Where did {hero.name} want to go?")
+    t.ask(
+        f"to {place.the}", f"Where did {hero.name} and {friend.name} want to go?", f"Where did {hero.name} want to go?"
+    )
     t.ask(colour, f"What colour was the {vehicle}?")
     t.ask(f"in {a(vehicle)}", "How did they travel?", f"How did {hero.name} and {friend.name} travel?")
     t.say(
@@ -220,7 +234,7 @@ def storm(t):
     colour_of(t, thing)
     t.say(
         f"But on the way there was {weather}, and they could not go on.",
-        f"Soon there was {weather}. \"We must stop,\" said {friend.name}.",
+        f'Soon there was {weather}. "We must stop," said {friend.name}.',
         f'Then {weather} came. "I am afraid," said {friend.name}. "I am with you," said {hero.name}.',
     )
     t.ask(weather, "What came on the way?", "What was the weather like?", "Why did they stop?")
@@ -276,13 +290,13 @@ def contest(t):
     )
     t.say(
         f"They both did their best, but in the end {winner.name} won.",
-        f"It was close. Then {judge.name} raised a hand and said, \"{winner.name} has won!\"",
+        f'It was close. Then {judge.name} raised a hand and said, "{winner.name} has won!"',
         f"Everybody clapped when {winner.name} won the {what}.",
     )
     t.ask(winner.name, f"Who won the {what}?", "Who won?", f"Who got the {prize.noun}?")
     t.ask(other.name, "Who did not win?", f"Who lost the {what}?")
     t.say(
-        f"{other.name} was sad for a moment. Then {winner.name} said, \"The {prize.noun} is for both of us.\"",
+        f'{other.name} was sad for a moment. Then {winner.name} said, "The {prize.noun} is for both of us."',
         f"{winner.name} saw that {other.name} was sad and shared the {prize.noun} with {other.him}.",
         f'"You were very good too," said {winner.name} to {other.name}. "Let us share the {prize.noun}."',
     )
@@ -297,7 +311,11 @@ def noise(t):
     place, _ = t.places
     sound, source = t.r.choice(words.NOISES), t.r.choice(words.SMALL)
     opening(t, hero)
-    t.maybe(0.6, f"{hero.name} was afraid of the dark.", f"There was one thing {hero.name} did not like, and that was the dark.")
+    t.maybe(
+        0.6,
+        f"{hero.name} was afraid of the dark.",
+        f"There was one thing {hero.name} did not like, and that was the dark.",
+    )
     t.say(
         f"{t.time} {hero.name} heard {sound}. It came from {place.the}.",
         f"{t.time} there was {sound}, and it came from {place.the}. {hero.name} could not sleep.",
@@ -361,13 +379,22 @@ def planting(t):
         f"Every day {hero.he} watered them with {thing.a}.",
         f"{hero.He} had {thing.a} and used it to bring water every day.",
     )
-    t.ask(f"the {thing.noun}", f"What did {hero.name} use to bring water?", f"What did {hero.name} water the seeds with?")
+    t.ask(
+        f"the {thing.noun}", f"What did {hero.name} use to bring water?", f"What did {hero.name} water the seeds with?"
+    )
     colour_of(t, thing)
     t.say(
         f'{friend.name} the {friend.kind} laughed. "Nothing will ever grow there," {friend.he} said.',
         f'"You are wasting your time," said {friend.name} the {friend.kind}.',
     )
-    t.ask(friend.name, f"Who laughed at {hero.name}?" if "laughed" in t.sentences[-1] else f"Who said that {hero.name} was wasting time?")
+    t.ask(
+        friend.name,
+        (
+            f"Who laughed at {hero.name}?"
+            if "laughed" in t.sentences[-1]
+            else f"Who said that {hero.name} was wasting time?"
+        ),
+    )
     t.say(
         f"But {hero.name} did not give up.",
         f'"Wait and see," said {hero.name}.',

@@ -34,11 +34,15 @@ def thief(t):
         f"There sat {culprit.name} the {culprit.kind} and ate the {food}.",
         f"There they found {culprit.name} the {culprit.kind}, and the {food} was there too.",
     )
-    t.ask(culprit.name, f"Who took the {food}?", f"Who ate the {food}?" if "ate" in t.sentences[-1] else f"Who had the {food}?")
+    t.ask(
+        culprit.name,
+        f"Who took the {food}?",
+        f"Who ate the {food}?" if "ate" in t.sentences[-1] else f"Who had the {food}?",
+    )
     t.ask(a(culprit.kind), f"What was {culprit.name}?")
     t.say(
         f'"I am sorry," said {culprit.name}. "I was so hungry."',
-        f"{culprit.name} began to cry. \"I had nothing to eat,\" {culprit.he} said.",
+        f'{culprit.name} began to cry. "I had nothing to eat," {culprit.he} said.',
     )
     t.say(
         f'"You only had to ask," said {hero.name}.',
@@ -48,7 +52,10 @@ def thief(t):
         f"{culprit.name} gave them {a(t.things[1].full)} to make up for it.",
         f"The next day {culprit.name} came with {a(t.things[1].full)} for {hero.name}.",
     )
-    t.ask(t.things[1].a, f"What did {culprit.name} give them?" if "gave" in t.sentences[-1] else f"What did {culprit.name} bring?")
+    t.ask(
+        t.things[1].a,
+        f"What did {culprit.name} give them?" if "gave" in t.sentences[-1] else f"What did {culprit.name} bring?",
+    )
     colour_of(t, t.things[1])
     t.maybe(0.7, f"Now all three of them eat together {place.there}.", f"After that they often met {place.there}.")
     ending(t, hero, friend)
@@ -66,7 +73,12 @@ def building(t):
         f"{t.time} they wanted to build {a(made)} {place.there}.",
         f'{t.time} {hero.name} said, "Let us build {a(made)}!" So they went to {place.the}.',
     )
-    t.ask(a(made), f"What did {hero.name} and {friend.name} build?", "What did they build?", f"What did {hero.name} want to build?")
+    t.ask(
+        a(made),
+        f"What did {hero.name} and {friend.name} build?",
+        "What did they build?",
+        f"What did {hero.name} want to build?",
+    )
     t.ask(place.there, f"Where did they build the {made}?")
     t.say(
         f"They made it of {stuff} and worked all day.",
@@ -87,9 +99,14 @@ def building(t):
     t.ask(friend.name, "Who wanted to give up?")
     t.say(
         f"Then {helper.name} the {helper.kind} came by and lent them {thing.a}.",
-        f"{helper.name} the {helper.kind} saw them and said, \"You need {thing.a}. Take mine!\"",
+        f'{helper.name} the {helper.kind} saw them and said, "You need {thing.a}. Take mine!"',
     )
-    t.ask(helper.name, "Who came by?" if "came by" in t.sentences[-1] else "Who saw them?", f"Who lent them the {thing.noun}?", "Who helped them?")
+    t.ask(
+        helper.name,
+        "Who came by?" if "came by" in t.sentences[-1] else "Who saw them?",
+        f"Who lent them the {thing.noun}?",
+        "Who helped them?",
+    )
     t.ask(f"the {thing.noun}", f"What did {helper.name} lend them?")
     colour_of(t, thing)
     t.say(
@@ -137,7 +154,7 @@ def letter(t):
     )
     t.say(
         f"At last {hero.name} came to {place.the} and gave {friend.name} the {thing.noun}.",
-        f"In the evening {hero.he} was there. \"Here is {thing.the} for you,\" said {hero.name} to {friend.name}.",
+        f'In the evening {hero.he} was there. "Here is {thing.the} for you," said {hero.name} to {friend.name}.',
     )
     t.ask(f"the {thing.noun}", f"What did {hero.name} give {friend.name}?", f"What did {friend.name} get?")
     t.say(
@@ -195,7 +212,14 @@ def music(t):
         f"After that they shared {treat} with {teacher.name}.",
         f"{teacher.name} was proud and gave them {treat}.",
     )
-    t.ask(treat, f"What did {teacher.name} give them?" if "gave them" in t.sentences[-1] else f"What did they share with {teacher.name}?")
+    t.ask(
+        treat,
+        (
+            f"What did {teacher.name} give them?"
+            if "gave them" in t.sentences[-1]
+            else f"What did they share with {teacher.name}?"
+        ),
+    )
     ending(t, hero, friend)
 
 

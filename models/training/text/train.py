@@ -20,11 +20,14 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 
 import tokens
-from corpus import END, PAD, document
+from corpus import END, PAD, START, document
 from network import Sizes, Storyteller
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PART = 2048  # documents that are made, sorted by length and forgotten at a time
+DRILLED = 2  # parts that are exercises for the most part
+ANSWERED = 3.0  # weight of an answer's tokens among those of everything else
+SHORT = 14  # tokens of the longest answer that counts as one
 
 
 def tokenizer_in(work, size, documents):
@@ -38,7 +41,8 @@ def tokenizer_in(work, size, documents):
 
 def batches(tokenizer, seed, part, count, budget, context):
     """The batches of one part: documents of about the same length, at most `budget` tokens with their padding."""
-    texts = [document(f"{seed} {part} {n}") for n in range(count)]
+    drills = 0.8 if part < DRILLED else 0.1
+    texts = [document(f"{seed} {part} {n}", drills) for n in range(count)]
     rows = sorted((e.ids[:context] for e in tokenizer.encode_batch(texts)), key=len)
     made, first = [], 0
     while first < len(rows):
@@ -54,12 +58,27 @@ def batches(tokenizer, seed, part, count, budget, context):
     return [made[k] for k in order]
 
 
-def loss_of(model, rows, pad, device, half):
-    """The mean cross entropy over all tokens but the first of each document; -100 marks what is none."""
+def weights_of(rows, opening, end):
+    """The weight of each token of some documents: more in short answers, none in padding."""
+    weights = (rows >= 0).astype(np.float32)
+    for row, weight in zip(rows, weights):
+        starts = np.flatnonzero((row[:-1] == opening[0]) & (row[1:] == opening[1])) + len(opening)
+        ends = np.flatnonzero(row == end)
+        for start in starts:
+            after = ends[ends >= start][:1]
+            if len(after) and after[0] - start < SHORT:
+                weight[start : after[0] + 1] = ANSWERED
+    return weights
+
+
+def loss_of(model, rows, opening, end, device, half):
+    """The weighted mean cross entropy over all tokens but the first of each document; -100 marks what is none."""
+    weights = torch.from_numpy(weights_of(rows, opening, end)[:, 1:]).to(device)
     rows = torch.from_numpy(rows).to(device)
     with torch.autocast(device, torch.bfloat16, enabled=half):
         logits = model(rows[:, :-1].clamp(min=0))
-    return F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten())
+    losses = F.cross_entropy(logits.float().flatten(0, 1), rows[:, 1:].flatten(), reduction="none").view(weights.shape)
+    return (losses * weights).sum() / weights.sum(), losses.detach().sum() / (rows[:, 1:] >= 0).sum()
 
 
 def optimizers(model, rate):
@@ -84,7 +103,7 @@ def train(options):
     work, device = options.work, options.device
     count, parts, budget = (32, 3, 2048) if options.smoke else (PART, options.parts, options.budget)
     tokenizer = tokenizer_in(work, 512 if options.smoke else 2048, 300 if options.smoke else 5_000)
-    pad = tokenizer.token_to_id(PAD)
+    opening, end = tokenizer.encode(f"{START}assistant\n").ids, tokenizer.token_to_id(END)
     sizes = Sizes(vocabulary=(tokenizer.get_vocab_size() + 31) // 32 * 32)
     model = Storyteller(sizes).to(device)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
@@ -106,27 +125,37 @@ def train(options):
         total = 0.0
         for number, rows in enumerate(made):
             progress = (part + number / len(made)) / parts
-            warm = min(1.0, (part * len(made) + number + 1) / 60)
+            warm = min(1.0, (part * len(made) + number + 1) / 100)
             factor = warm * min(1.0, max(0.02, (1 - progress) / options.decay))
             for optimizer, base in zip(chosen, rates):
                 for group, rate in zip(optimizer.param_groups, base):
                     group["lr"] = rate * factor
-            loss = loss_of(model, rows, pad, device, half)
+            loss, plain = loss_of(model, rows, opening, end, device, half)
             for optimizer in chosen:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in chosen:
                 optimizer.step()
-            total += loss.item()
+            total += plain.item()
             seen += int((rows >= 0).sum())
             step += 1
-            if step % 40 == 0:
-                print(f"  part {part} step {step} loss {total / (number + 1):.4f} {seen} tokens {time.time() - started:.0f} s", flush=True)
+            if step % 100 == 0:
+                print(
+                    f"  part {part} step {step} loss {total / (number + 1):.4f} ({loss.item():.4f} weighted) {seen} tokens {time.time() - started:.0f} s",
+                    flush=True,
+                )
         losses.append(total / len(made))
-        print(f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  {seen} tokens  {time.time() - started:.0f} s", flush=True)
+        print(
+            f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  {seen} tokens  {time.time() - started:.0f} s", flush=True
+        )
         if not options.smoke:
-            state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in chosen], "part": part, "seen": seen}
+            state = {
+                "model": model.state_dict(),
+                "optimizers": [o.state_dict() for o in chosen],
+                "part": part,
+                "seen": seen,
+            }
             written = kept.with_suffix(".half")
             torch.save(state, written)
             written.rename(kept)
@@ -140,8 +169,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/training/text/storyteller")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target/training/text")
-    parser.add_argument("--parts", type=int, default=24)
-    parser.add_argument("--budget", type=int, default=6144, help="tokens of a batch, padding included")
+    parser.add_argument("--parts", type=int, default=10)
+    parser.add_argument("--budget", type=int, default=2560, help="tokens of a batch, padding included")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the run in which the rate falls")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=1)

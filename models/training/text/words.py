@@ -26,8 +26,16 @@ BUILDING = "hammer saw rope brush spade needle ladder box".split()
 BRAVERY = "lantern candle horn bell whistle blanket hat scarf coat feather ring button marble".split()
 TRACKING = "lantern candle telescope compass map rope horn torch".split()
 HOMES = (
-    "in a small house", "in an old house", "under an old oak", "at the end of the road", "in a cosy cottage", "near the woods",
-    "in a little room", "behind the church", "in a quiet street", "in a house with a blue door",
+    "in a small house",
+    "in an old house",
+    "under an old oak",
+    "at the end of the road",
+    "in a cosy cottage",
+    "near the woods",
+    "in a little room",
+    "behind the church",
+    "in a quiet street",
+    "in a house with a blue door",
 )
 PLACES = (
     ("in", "forest"), ("at", "market"), ("at", "mill"), ("by", "river"), ("by", "lake"), ("on", "hill"), ("in", "garden"),

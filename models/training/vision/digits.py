@@ -30,6 +30,7 @@ def _smooth(points, per):
     return np.concatenate([*curve, points[-1:]])
 
 
+# fmt: off
 # Each way of writing: strokes of control points, in a frame 0 to 1 high and about 0.15 to 0.85 wide.
 WAYS = {
     "0": [
@@ -97,6 +98,7 @@ WAYS = {
         [[(0.7, 0.1), (0.45, 0.03), (0.28, 0.2), (0.34, 0.42), (0.58, 0.42), (0.72, 0.14), (0.72, 0.14), (0.64, 0.55), (0.5, 0.97)]],
     ],
 }
+# fmt: on
 
 
 def write(digit, r, wobble):

@@ -66,7 +66,10 @@ def heart(r):
 def house(r):
     eaves, left, right = r.uniform(0.4, 0.5), r.uniform(0.1, 0.2), r.uniform(0.8, 0.9)
     over = r.choice([0.0, 0.07])
-    strokes = [box(left, eaves, right, 0.95), closed((left - over, eaves), (0.5, r.uniform(0.05, 0.15)), (right + over, eaves))]
+    strokes = [
+        box(left, eaves, right, 0.95),
+        closed((left - over, eaves), (0.5, r.uniform(0.05, 0.15)), (right + over, eaves)),
+    ]
     if r.random() < 0.3:
         strokes = [closed((left, 0.95), (left, eaves), (0.5, 0.08), (right, eaves), (right, 0.95))]
     door = r.uniform(0.3, 0.6)
@@ -113,7 +116,9 @@ def fish(r):
     if r.random() < 0.5:
         body = [arc(0.42, 0.5, 0.36, h), closed((0.76, 0.5), (0.97, 0.5 - tail), (0.97, 0.5 + tail))]
     else:
-        upper = np.stack([np.linspace(0.04, 0.97, 24), 0.5 - h * 1.1 * np.sin(np.linspace(0, 1.27, 24) * np.pi)], axis=1)
+        upper = np.stack(
+            [np.linspace(0.04, 0.97, 24), 0.5 - h * 1.1 * np.sin(np.linspace(0, 1.27, 24) * np.pi)], axis=1
+        )
         lower = upper * [1, -1] + [0, 1]
         body = [upper, lower]
         if r.random() < 0.7:
@@ -181,14 +186,31 @@ def flower(r):
     strokes.append(line((0.5, middle + 0.29), (0.5 + bend, 0.8), (0.5, 0.98)))
     if r.random() < 0.75:
         side = r.choice([-1, 1])
-        strokes.append(line((0.5 + bend, 0.85), (0.5 + side * 0.12, 0.7), (0.5 + side * 0.22, 0.7), (0.5 + side * 0.14, 0.82), (0.5 + bend, 0.85)))
+        strokes.append(
+            line(
+                (0.5 + bend, 0.85),
+                (0.5 + side * 0.12, 0.7),
+                (0.5 + side * 0.22, 0.7),
+                (0.5 + side * 0.14, 0.82),
+                (0.5 + bend, 0.85),
+            )
+        )
     return strokes
 
 
 def car(r):
     roof, low = r.uniform(0.25, 0.33), 0.72
     a, b = r.uniform(0.2, 0.3), r.uniform(0.66, 0.78)
-    body = closed((0.04, low), (0.04, 0.52), (a - 0.04, 0.5), (a + 0.08, roof), (b - 0.06, roof), (b + 0.06, 0.5), (0.96, 0.54), (0.96, low))
+    body = closed(
+        (0.04, low),
+        (0.04, 0.52),
+        (a - 0.04, 0.5),
+        (a + 0.08, roof),
+        (b - 0.06, roof),
+        (b + 0.06, 0.5),
+        (0.96, 0.54),
+        (0.96, low),
+    )
     size = r.uniform(0.09, 0.12)
     strokes = [body, arc(0.25, low, size, size), arc(0.75, low, size, size)]
     if r.random() < 0.6:
@@ -200,7 +222,10 @@ def car(r):
 
 def boat(r):
     deck, mast = r.uniform(0.66, 0.74), r.uniform(0.44, 0.54)
-    strokes = [closed((0.06, deck), (0.94, deck), (r.uniform(0.72, 0.82), 0.94), (r.uniform(0.18, 0.28), 0.94)), line((mast, deck), (mast, 0.05))]
+    strokes = [
+        closed((0.06, deck), (0.94, deck), (r.uniform(0.72, 0.82), 0.94), (r.uniform(0.18, 0.28), 0.94)),
+        line((mast, deck), (mast, 0.05)),
+    ]
     kind = r.random()
     if kind < 0.75:
         strokes.append(closed((mast, 0.07), (0.88, deck - 0.1), (mast, deck - 0.1)))
@@ -261,10 +286,23 @@ def arrow(r):
     if kind < 0.5:
         strokes = [line((0.04, 0.5), (tip, 0.5)), line((tip - head, 0.5 - wide), (tip, 0.5), (tip - head, 0.5 + wide))]
     elif kind < 0.72:
-        strokes = [line((0.04, 0.5), (tip - head, 0.5)), closed((tip - head, 0.5 - wide), (tip, 0.5), (tip - head, 0.5 + wide))]
+        strokes = [
+            line((0.04, 0.5), (tip - head, 0.5)),
+            closed((tip - head, 0.5 - wide), (tip, 0.5), (tip - head, 0.5 + wide)),
+        ]
     else:
         thin = wide * r.uniform(0.4, 0.55)
-        strokes = [closed((0.04, 0.5 - thin), (tip - head, 0.5 - thin), (tip - head, 0.5 - wide), (tip, 0.5), (tip - head, 0.5 + wide), (tip - head, 0.5 + thin), (0.04, 0.5 + thin))]
+        strokes = [
+            closed(
+                (0.04, 0.5 - thin),
+                (tip - head, 0.5 - thin),
+                (tip - head, 0.5 - wide),
+                (tip, 0.5),
+                (tip - head, 0.5 + wide),
+                (tip - head, 0.5 + thin),
+                (0.04, 0.5 + thin),
+            )
+        ]
     angle = np.radians(r.choice([0, 90, 180, 270, -45, 45]))
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     return [(s - 0.5) @ turn + 0.5 for s in strokes]
@@ -273,7 +311,15 @@ def arrow(r):
 def lightning(r):
     """A bolt; always an outline, since a bare zigzag is a letter."""
     j = lambda x: x + r.uniform(-0.03, 0.03)
-    bolt = [(j(0.5), 0.03), (j(0.2), j(0.54)), (j(0.46), j(0.54)), (j(0.3), 0.97), (j(0.8), j(0.4)), (j(0.54), j(0.4)), (j(0.74), 0.03)]
+    bolt = [
+        (j(0.5), 0.03),
+        (j(0.2), j(0.54)),
+        (j(0.46), j(0.54)),
+        (j(0.3), 0.97),
+        (j(0.8), j(0.4)),
+        (j(0.54), j(0.4)),
+        (j(0.74), 0.03),
+    ]
     if r.random() < 0.3:
         bolt = [(1 - x, y) for x, y in bolt]
     return [closed(*bolt)]
@@ -300,7 +346,9 @@ def umbrella(r):
     scallops = int(r.integers(3, 5))
     if r.random() < 0.7:
         edges = np.linspace(0.95, 0.05, scallops + 1)
-        strokes[0] = np.concatenate([strokes[0], *[arc((a + b) / 2, 0.5, (a - b) / 2, 0.06, 0, -180) for a, b in zip(edges, edges[1:])]])
+        strokes[0] = np.concatenate(
+            [strokes[0], *[arc((a + b) / 2, 0.5, (a - b) / 2, 0.06, 0, -180) for a, b in zip(edges, edges[1:])]]
+        )
     else:
         strokes[0] = np.concatenate([strokes[0], [[0.05, 0.5]]])
     side = r.choice([-1, 1])
@@ -311,7 +359,30 @@ def umbrella(r):
 
 DRAWINGS = {
     f.__name__: f
-    for f in (circle, square, triangle, star, heart, house, tree, fish, sun, moon, cloud, flower, car, boat, cup, key, ladder, spiral, arrow, lightning, face, umbrella)
+    for f in (
+        circle,
+        square,
+        triangle,
+        star,
+        heart,
+        house,
+        tree,
+        fish,
+        sun,
+        moon,
+        cloud,
+        flower,
+        car,
+        boat,
+        cup,
+        key,
+        ladder,
+        spiral,
+        arrow,
+        lightning,
+        face,
+        umbrella,
+    )
 }
 
 # Drawings that may be filled in: their outline alone says what they are.

@@ -35,7 +35,10 @@ def report(name, found, labels):
         wrong, times = np.unique(of_it[of_it != label], return_counts=True)
         order = np.argsort(-times)[:3]
         others = ", ".join(f"{CLASSES[wrong[k]]} {times[k]}" for k in order)
-        print(f"  {CLASSES[label]:10} {100 * (of_it == label).mean():6.2f} % of {len(of_it)}" + (f"  taken for: {others}" if others else ""))
+        print(
+            f"  {CLASSES[label]:10} {100 * (of_it == label).mean():6.2f} % of {len(of_it)}"
+            + (f"  taken for: {others}" if others else "")
+        )
 
 
 def main():

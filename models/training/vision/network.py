@@ -74,7 +74,9 @@ class Sketches(nn.Module):
             features.append(Block(width, kernel, middle, outputs, squeeze, swish, stride))
             width = outputs
         self.features = nn.Sequential(*features, conv(width, LAST))
-        self.classifier = nn.Sequential(nn.Linear(LAST, HIDDEN), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(HIDDEN, classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(LAST, HIDDEN), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(HIDDEN, classes)
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -1,8 +1,9 @@
 """Turns strokes and font digits into 64 x 64 pictures: warps, turns, thickness, lost ends, blur, few pixels, colours, noise.
 
 `TRAINING` and `HELD_OUT` are the settings of what is trained on and of what is never trained on: their ranges share no
-value besides their bounds, and no font. Held-out ranges lie between those of training, those of thickness also beyond. Everything is drawn from one numpy generator, so a seed makes the same pictures
-anywhere that Pillow and the fonts are of the same version.
+value besides their bounds, and no font. Held-out ranges lie between those of training, that of thickness also beyond.
+Everything is drawn from one numpy generator, so a seed makes the same pictures anywhere that Pillow and the fonts are of
+the same version.
 """
 
 import dataclasses
@@ -102,7 +103,9 @@ def dense(stroke, step=0.05):
     """The same line with a point at least every `step`, so that it can bend."""
     gaps = np.linalg.norm(np.diff(stroke, axis=0), axis=1)
     counts = np.maximum(1, np.ceil(gaps / step).astype(int))
-    pieces = [a + (b - a) * np.linspace(0, 1, n, endpoint=False)[:, None] for a, b, n in zip(stroke, stroke[1:], counts)]
+    pieces = [
+        a + (b - a) * np.linspace(0, 1, n, endpoint=False)[:, None] for a, b, n in zip(stroke, stroke[1:], counts)
+    ]
     return np.concatenate([*pieces, stroke[-1:]])
 
 
@@ -166,7 +169,9 @@ def from_font(digit, r, settings, thick_room):
     glyph = Image.new("L", (right - left + 80, bottom - top + 80), 0)
     ImageDraw.Draw(glyph).text((40 - left, 40 - top), digit, font=face, fill=255)
     shear = either(r, settings.shear) * 0.6
-    glyph = glyph.transform(glyph.size, Image.Transform.AFFINE, (1, shear, -shear * glyph.size[1] / 2, 0, 1, 0), Image.Resampling.BILINEAR)
+    glyph = glyph.transform(
+        glyph.size, Image.Transform.AFFINE, (1, shear, -shear * glyph.size[1] / 2, 0, 1, 0), Image.Resampling.BILINEAR
+    )
     glyph = glyph.rotate(either(r, settings.turn) * 0.8, Image.Resampling.BILINEAR, expand=True)
     glyph = glyph.crop(glyph.getbbox())
     room = thick_room + r.uniform(0, 1)
@@ -219,8 +224,12 @@ def ink(label, r, settings):
         widths = thickness * OVER * r.uniform(0.9, 1.1, len(strokes))
         page = rasterize(strokes, widths, solid)
     if coarse:
-        low = int(r.integers(7, 10) if r.random() < 0.5 else r.integers(10, 17)) if is_digit else int(r.integers(20, 41))
-        way = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST][r.choice(3, p=[0.45, 0.4, 0.15])]
+        low = (
+            int(r.integers(7, 10) if r.random() < 0.5 else r.integers(10, 17)) if is_digit else int(r.integers(20, 41))
+        )
+        way = [Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.NEAREST][
+            r.choice(3, p=[0.45, 0.4, 0.15])
+        ]
         page = page.resize((low, low), Image.Resampling.BOX)
         if r.random() < 0.5:
             page = page.point(lambda v, k=r.uniform(1.0, 1.5): min(255, int(v * k)))

@@ -47,7 +47,9 @@ def drawn(folder, count, seed):
 
 def tensor(pictures, device):
     """Bytes `[n, 64, 64, 3]` as the network takes them: from -1 to 1, channels first."""
-    return (torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    return (torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def shifted(pages, r):
@@ -151,9 +153,17 @@ def train(options):
             total += loss.item()
         losses.append(total / steps)
         right = (probabilities(model, check, device).argmax(1) == truth).mean()
-        print(f"epoch {epoch + 1}/{epochs}  loss {losses[-1]:.4f}  right {100 * right:.2f} % of drawings by training's settings  {time.time() - started:.0f} s", flush=True)
+        print(
+            f"epoch {epoch + 1}/{epochs}  loss {losses[-1]:.4f}  right {100 * right:.2f} % of drawings by training's settings  {time.time() - started:.0f} s",
+            flush=True,
+        )
         if not options.smoke:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(), "epoch": epoch}
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": schedule.state_dict(),
+                "epoch": epoch,
+            }
             half = kept.with_suffix(".half")
             torch.save(state, half)
             half.rename(kept)
