@@ -40,7 +40,8 @@ impl Session {
         states: States,
     ) -> Session {
         let SessionOptions { cache, slide, .. } = options;
-        let slide = slide.map(|sinks| sinks.min(context / 2));
+        // At least two tokens take part in sliding, so that it always makes room.
+        let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
         Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
     }
@@ -131,6 +132,11 @@ impl Session {
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
+        self.complete().await
+    }
+
+    /// Computes the keys and values that are missing of all tokens but the last.
+    pub(super) async fn complete(&mut self) -> Result<()> {
         let last = self.tokens.len().saturating_sub(1);
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
@@ -166,8 +172,7 @@ impl Session {
 
     /// Tells the device where the next token goes and how it is chosen.
     fn begin(&mut self, sampling: &Sampling) -> Result<()> {
-        self.cached = self.tokens.len() - 1;
-        self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
+        self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
         }
@@ -186,9 +191,10 @@ impl Session {
         Ok(executor)
     }
 
-    /// Takes tokens away from the end, down to `length` of them.
+    /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
+        self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
         self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
     }
 
@@ -238,12 +244,17 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        if self.session.cached + 1 < self.session.tokens.len() {
+            self.session.complete().await?;
+            self.session.begin(&self.sampling)?;
+        }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
             && self.left > 0
         {
+            let before = self.session.dropped;
             self.session.slide(sinks, &[]).await?;
             // Draws are numbered by their place, which comes again.
-            self.sampling.seed = self.sampling.seed.wrapping_add(self.session.dropped as u64);
+            self.sampling.seed = self.sampling.seed.wrapping_add((self.session.dropped - before) as u64);
             self.session.begin(&self.sampling)?;
         }
         let room = self.session.context - self.session.tokens.len();
