@@ -133,7 +133,8 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     }
     let model = Decoder::new(&gpu, files(&[])).unwrap();
     for context in [0, 129] {
-        assert!(matches!(gpu.block_on(model.session(context)), Err(Error::Context { .. })), "{context}");
+        let error = gpu.block_on(model.session(context)).unwrap_err();
+        assert!(matches!(error, Error::Room { least: 1, most: 128, .. }), "{error}");
     }
     let mut session = gpu.block_on(model.session(4)).unwrap();
     assert!(matches!(session.generate(1), Err(Error::Context { tokens: 0, context: 4 })));

@@ -218,3 +218,17 @@ fn what_does_not_fit_is_refused_by_name() {
     let error = Decoder::new(&gpu, noise(&CONFIG.replace("_tok\": 3", "_tok\": 8"), &[], &[])).unwrap_err().to_string();
     assert!(error.contains("`num_experts_per_tok` is 8, expected a whole number from 1 to num_experts"), "{error}");
 }
+
+#[test]
+fn only_the_chosen_experts_count_as_read_for_a_token() {
+    let gpu = Gpu::cpu_executor();
+    let needs = |chosen: usize| {
+        let config = CONFIG.replace("_tok\": 3", &format!("_tok\": {chosen}"));
+        Decoder::new(&gpu, noise(&config, &[], &[])).unwrap().needs(16).unwrap()
+    };
+    let [one, three, seven] = [1, 3, 7].map(needs);
+    assert_eq!(one.weights, seven.weights);
+    let [one, three, seven] = [one, three, seven].map(|needs| needs.read_per_token);
+    assert!(one < three && 2 * (three - one) <= seven - three + 8, "{one}, {three}, {seven}");
+    assert!(seven - three <= 2 * (three - one) + 8, "{one}, {three}, {seven}");
+}

@@ -205,10 +205,21 @@ pub enum Error {
         problems: Problems,
     },
 
-    /// More tokens than the session has room for.
+    /// A session with more room than the model was made for, or less than it takes to slide.
     #[error(
-        "{tokens} tokens do not fit a context of {context}; shorten the prompt, or ask for a longer context where the model was made for one"
+        "a context of {asked} tokens cannot be had: with this model and these options it is from {least} to {most}"
     )]
+    Room {
+        /// Tokens that were to fit.
+        asked: usize,
+        /// The least that may be asked for.
+        least: usize,
+        /// The most that may be asked for.
+        most: usize,
+    },
+
+    /// More tokens than there is room for, or none where one is needed.
+    #[error("{}", tokens_and_room(*.tokens, *.context))]
     Context {
         /// Tokens that were to be in it.
         tokens: usize,
@@ -425,6 +436,16 @@ impl fmt::Display for Wanted<'_> {
             }
         }
         f.write_str("]")
+    }
+}
+
+/// Why so many tokens do not go into so much room.
+fn tokens_and_room(tokens: usize, context: usize) -> String {
+    match tokens {
+        0 => "there is no token to go on from, because the text is empty; begin with a word".to_owned(),
+        _ => format!(
+            "{tokens} tokens do not fit a context of {context}; shorten the text, or ask for a longer context where the model was made for one"
+        ),
     }
 }
 

@@ -121,6 +121,7 @@ impl Decoder {
         }
         session.states().write(network::TOKENS, 0, &tokens)?;
         session.set(tokens, cached);
+        session.complete().await?;
         Ok(session)
     }
 }

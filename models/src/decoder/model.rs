@@ -164,7 +164,7 @@ impl Decoder {
     /// An empty session; a number alone is the tokens it has room for.
     ///
     /// # Errors
-    /// [`Error::Context`] when the model was not made for so many; [`Error::Engine`] when the device cannot hold it, with the
+    /// [`Error::Room`] when the model was not made for so many, or too few to slide; [`Error::Engine`] when the device cannot hold it, with the
     /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
         let options = options.into();
@@ -179,8 +179,9 @@ impl Decoder {
     pub(crate) fn room(&self, options: &SessionOptions) -> Result<usize> {
         let most = self.config().context;
         let context = options.context.unwrap_or(most.min(SessionOptions::USUAL_CONTEXT));
-        if context == 0 || context > most {
-            return Err(Error::Context { tokens: context, context: most });
+        let least = if options.slide.is_some() { 2 } else { 1 };
+        if context < least || context > most {
+            return Err(Error::Room { asked: context, least, most });
         }
         Ok(context)
     }

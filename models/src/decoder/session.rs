@@ -44,7 +44,8 @@ impl Session {
     ) -> Session {
         let SessionOptions { cache, slide, submit_budget, .. } = options;
         let prefill = Chunks::new(prefill, submit_budget);
-        let slide = slide.map(|sinks| sinks.min(context / 2));
+        // At least two tokens take part in sliding, so that it always makes room.
+        let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
         let (dropped, cached) = (0, 0);
         Session { model, context, cache, slide, dropped, submit_budget, prefill, decode, draw, states, tokens, cached }
@@ -110,9 +111,9 @@ impl Session {
     }
 
     /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk, in submits that hold the device for no longer
-    /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end leaves the tokens in the session;
-    /// what is missing is computed by the next one. Where the session slides, tokens that do not
-    /// fit make older ones go.
+    /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end
+    /// leaves the tokens in the session; what is missing is computed by the next one. Where the session slides, tokens that do not fit
+    /// make older ones go.
     ///
     /// # Errors
     /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
@@ -149,14 +150,21 @@ impl Session {
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
+        self.complete().await.map(|_| ())
+    }
+
+    /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, and says
+    /// whether any were.
+    pub(super) async fn complete(&mut self) -> Result<bool> {
         let last = self.tokens.len().saturating_sub(1);
+        let missing = self.cached < last;
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
             self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
             self.prefill.run().await?;
             self.cached += count;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -180,15 +188,6 @@ impl Session {
         let left = if self.slide.is_some() { most } else { most.min(self.context - self.tokens.len()) };
         let (sampling, under_way) = (*sampling, VecDeque::with_capacity(AHEAD));
         Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
-    }
-
-    /// Computes what is missing of a prompt that was given up before all of it was computed, and says whether anything was.
-    pub(super) async fn complete(&mut self) -> Result<bool> {
-        let missing = self.cached + 1 < self.tokens.len();
-        if missing {
-            self.append(&[]).await?;
-        }
-        Ok(missing)
     }
 
     /// Tells the device where the next token goes and how it is chosen.
@@ -224,9 +223,10 @@ impl Session {
         }
     }
 
-    /// Takes tokens away from the end, down to `length` of them.
+    /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
+        self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
         self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
     }
 
@@ -311,9 +311,10 @@ impl Generation<'_> {
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
             && self.left > 0
         {
+            let before = self.session.dropped;
             self.session.slide(sinks, &[]).await?;
             // Draws are numbered by their place, which comes again.
-            self.sampling.seed = self.sampling.seed.wrapping_add(self.session.dropped as u64);
+            self.sampling.seed = self.sampling.seed.wrapping_add((self.session.dropped - before) as u64);
             self.session.begin(&self.sampling)?;
         }
         let room = self.session.context - self.session.tokens.len();

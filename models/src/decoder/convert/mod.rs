@@ -6,6 +6,7 @@ mod settings;
 pub use recipe::Recipe;
 
 use super::DecoderConfig;
+use super::matrix::of_halves;
 use super::model::DecoderFiles;
 use super::weights::Tensors;
 use crate::{Error, Result};
@@ -188,8 +189,7 @@ fn relative((apart, whole): (f64, f64)) -> f64 {
 /// Rows of `width` numbers in heads of `head` rows: row `i` of a head's first half comes before row `i` of its second.
 fn interleaved(values: &[f32], head: usize, width: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = values.chunks(width.max(1)).collect();
-    let from = |row: usize| row / head * head + row % 2 * (head / 2) + row % head / 2;
-    (0..rows.len()).filter_map(|row| rows.get(from(row))).flat_map(|row| row.iter().copied()).collect()
+    (0..rows.len()).filter_map(|row| rows.get(of_halves(row, head))).flat_map(|row| row.iter().copied()).collect()
 }
 
 /// The metadata of a file, without what holds of that file alone.
