@@ -21,6 +21,7 @@ mod kept;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;
+pub mod record;
 pub mod source;
 #[cfg(feature = "text")]
 pub mod text;

@@ -12,6 +12,7 @@ mod options;
 mod pipeline;
 mod poll;
 mod profile;
+mod record;
 #[cfg(not(target_arch = "wasm32"))]
 mod roofline;
 mod run;
@@ -28,9 +29,10 @@ pub use compiled::{GpuPlan, VariantChoice};
 pub use device::{Counts, Gpu};
 pub use options::{GpuOptions, LimitTier, VariantSet};
 pub use profile::{Profile, ProfileMethod, StepProfile};
+pub use record::Recorded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
 pub use run::{InputData, Pending};
 pub use states::States;
 pub use store::ConstantStore;
-pub use wgpu::{self, TextureView};
+pub use wgpu::{self, Buffer, CommandEncoder, TextureView};
