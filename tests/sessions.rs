@@ -229,6 +229,7 @@ fn a_context_that_does_not_fit_the_budget_is_refused_before_anything_is_allocate
     }
 }
 
+#[test]
 fn the_smallest_contexts_slide_or_are_refused() {
     let gpu = Gpu::cpu_executor();
     let refused = gpu.block_on(model(&gpu).session(SessionOptions::default().context(1).slide(0))).unwrap_err();

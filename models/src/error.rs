@@ -18,6 +18,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(lampyris_engine::Error),
 
+    /// Something was recorded that a browser can only make later.
+    #[error("what this needs is not made yet, and cannot be at once here; await `ready` for such an input first")]
+    NotReady,
+
     /// A weights file is damaged or does not hold what it should.
     #[error(transparent)]
     Weights(#[from] lampyris_engine::weights::WeightsError),

@@ -24,6 +24,7 @@ mod kept;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;
+pub mod record;
 pub mod source;
 #[cfg(feature = "text")]
 pub mod text;

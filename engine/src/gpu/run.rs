@@ -5,6 +5,7 @@ use super::poll::Mailbox;
 use super::scope::Refusal;
 use super::timer::Timer;
 use super::{Gpu, GpuPlan};
+use crate::plan::Plan;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
 use std::ops::Range;
@@ -53,7 +54,7 @@ impl GpuPlan {
             textures |= plan.write_inputs(queue, inputs)?;
         }
         let (staging, arrived) = self.staging(device);
-        let record = || self.record(device, queue, (&staging, &arrived), before, inputs);
+        let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
         // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
         let refusal = if textures {
             let (recorded, refusal) = Refusal::of(device, record);
@@ -115,7 +116,7 @@ impl GpuPlan {
     }
 
     /// Encodes and submits a run that ends in `staging`, of whose mapping `arrived` hears.
-    fn record(
+    fn encode_and_submit(
         &self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -145,7 +146,7 @@ impl GpuPlan {
     }
 
     /// Encodes the copy of the outputs, one after another.
-    fn encode_result(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
+    pub(super) fn encode_result(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut at = 0;
         for (_, id) in &self.inner.plan.outputs {
             let bytes = self.inner.plan.tensor(*id).desc.bytes();
@@ -158,6 +159,17 @@ impl GpuPlan {
 
     /// Writes the inputs that are words, checks the others, and says whether a texture is among them.
     pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<bool> {
+        let textures = self.check_inputs(inputs)?;
+        for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
+            if let (InputData::Words(words), Some(region)) = (input, &self.inner.regions[id.0]) {
+                queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
+            }
+        }
+        Ok(textures)
+    }
+
+    /// Refuses inputs that are not the plan's, and says whether a texture is among them.
+    pub(super) fn check_inputs(&self, inputs: &[InputData<'_>]) -> Result<bool> {
         let (plan, mut textures) = (&self.inner.plan, false);
         for (position, id) in plan.inputs.iter().enumerate() {
             let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
@@ -165,9 +177,7 @@ impl GpuPlan {
                 Err(Error::Input { name: tensor.name.clone(), expected: tensor.desc.to_string(), found })
             };
             match (inputs.get(position), region) {
-                (Some(InputData::Words(words)), Some(region)) if words.len() == tensor.desc.words() => {
-                    queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
-                }
+                (Some(InputData::Words(words)), Some(_)) if words.len() == tensor.desc.words() => {}
                 (Some(InputData::Bound), Some(_)) => {}
                 (Some(InputData::Texture(view)), None) => {
                     let &[_, height, width] = &tensor.desc.shape[..] else {
@@ -296,22 +306,7 @@ impl Pending {
         let view = if mapped { staging.get_mapped_range(..).ok() } else { None };
         let lost = || inner.gpu.lost("a result could not be read back");
         let view = view.ok_or_else(lost)?;
-        let mut at = 0;
-        outputs.truncate(inner.plan.outputs.len());
-        for (position, (_, id)) in inner.plan.outputs.iter().enumerate() {
-            let desc = &inner.plan.tensor(*id).desc;
-            let bytes = view.get(at..at + desc.bytes() as usize).ok_or_else(lost)?;
-            at += bytes.len();
-            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            match outputs.get_mut(position) {
-                Some(known) if known.desc == *desc => {
-                    known.words.clear();
-                    known.words.extend(words);
-                }
-                Some(other) => *other = HostTensor::from_words(desc.clone(), words.collect()),
-                None => outputs.push(HostTensor::from_words(desc.clone(), words.collect())),
-            }
-        }
+        read_outputs(&inner.plan, &view, outputs).ok_or_else(lost)?;
         drop(view);
         staging.unmap();
         inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push((staging, self.arrived.clone()));
@@ -319,7 +314,37 @@ impl Pending {
     }
 }
 
+/// Reads a plan's outputs, which lie one after another in `bytes`, into the tensors of an earlier run; `None` when there are too few bytes.
+pub(super) fn read_outputs(plan: &Plan, bytes: &[u8], outputs: &mut Vec<HostTensor>) -> Option<()> {
+    let mut at = 0;
+    outputs.truncate(plan.outputs.len());
+    for (position, (_, id)) in plan.outputs.iter().enumerate() {
+        let desc = &plan.tensor(*id).desc;
+        let bytes = bytes.get(at..at + desc.bytes() as usize)?;
+        at += bytes.len();
+        let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        match outputs.get_mut(position) {
+            Some(known) if known.desc == *desc => {
+                known.words.clear();
+                known.words.extend(words);
+            }
+            Some(other) => *other = HostTensor::from_words(desc.clone(), words.collect()),
+            None => outputs.push(HostTensor::from_words(desc.clone(), words.collect())),
+        }
+    }
+    Some(())
+}
+
 impl Gpu {
+    /// What a driver that answers at once says of textures; the refusal itself where it answers later.
+    pub(super) fn known_refusal(&self, refusal: Refusal) -> Result<Option<Refusal>> {
+        match refusal.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(None) => Ok(None),
+            Poll::Ready(Some(words)) => Err(self.foreign_texture(&words)),
+            Poll::Pending => Ok(Some(refusal)),
+        }
+    }
+
     /// Turns what the driver said of a run that reads a texture into an error.
     pub(super) async fn check_refusal(&self, refusal: &Refusal) -> Result<()> {
         let Some(words) = refusal.words().await else { return Ok(()) };
@@ -328,7 +353,7 @@ impl Gpu {
     }
 
     /// The error of a texture that the driver, or wgpu itself, does not take.
-    fn foreign_texture(&self, words: &str) -> Error {
+    pub(super) fn foreign_texture(&self, words: &str) -> Error {
         Error::Texture {
             adapter: self.summary().name.clone(),
             found: format!("one that is refused ({})", words.lines().next_back().unwrap_or(words).trim()),
