@@ -309,6 +309,14 @@ pub(crate) fn cases() -> Vec<Case> {
     for (heads, m) in [(1, 8), (2, 4), (5, 16), (16, 1), (3, 33)] {
         add(Tier::Full, Format::F32, Attention { window: Some(19), ..of(2 * heads, 2, 96) }, [m, 30, 70]);
     }
+    // Every form: a row, a few and many; every width of head; whole and in parts.
+    for format in [Format::F32, Format::F16, Format::ScaledI8] {
+        for (parts, head) in [(1, 64), (1, 128), (1, 256), (2, 64), (2, 128), (2, 256)] {
+            for (group, m) in [(1, 1), (4, 1), (4, 5)] {
+                add(Tier::Full, format, Attention { parts, ..of(group, 1, head) }, [m, 90, 100]);
+            }
+        }
+    }
     // As many positions as a part may have, where every path's loops turn most, and twice as many in two parts.
     for m in [1, 3, 8] {
         add(
