@@ -20,7 +20,7 @@ fn the_trained_encoder_is_as_near_in_either_storage() {
     let file = EncoderFiles::open(&folder).unwrap();
     let wide = EncoderFiles { weights: in_32_bits(&folder), ..file.clone() };
     for (name, gpu) in devices() {
-        let taken: Vec<usize> = (0..all.len()).filter(|at| full_tier() || *at < 8 || *at == 38).collect();
+        let taken: Vec<usize> = (0..all.len()).filter(|at| full_tier() || *at < 6).collect();
         let texts: Vec<&str> = taken.iter().map(|at| all[*at]["text"].as_str().unwrap()).collect();
         let ways =
             [("f16 stored", &file, false, 0.9999), ("f16 held", &wide, true, 0.9999), ("f32", &wide, false, 0.99999)];

@@ -177,7 +177,7 @@ mod tests {
         let (whole, expected) = run(u64::MAX);
         assert_eq!(whole, 1);
         // A panel of 32 rows by 32 columns takes 4096 bytes.
-        for (limit, parts) in [(4 * 4096 - 1, 2), (2 * 4096, 2), (4096, 4), (1, 4)] {
+        for (limit, parts) in [(4 * 4096 - 1, 2), (2 * 4096, 4), (4096, 4), (1, 4)] {
             let (tables, found) = run(limit);
             assert_eq!((tables, &found), (parts, &expected), "{limit} bytes");
         }
