@@ -11,9 +11,9 @@ use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::{Conversion, DecoderFiles, SessionOptions};
 use serde::Serialize;
-use std::path::Path;
 #[cfg(feature = "pull")]
 use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Formats that are suggested, the most exact first.
 const SUGGESTED: [BlockFormat; 5] =
@@ -64,9 +64,8 @@ struct Instead {
 
 /// Says what the model will take.
 pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
-    // Headers of a model that is not on disk lie here until it is described.
-    let folder = tempfile::tempdir().map_err(Failure::Temporary)?;
-    let files = open(job, folder.path())?;
+    // Headers of a model that is not on disk lie in a temporary folder until it is described.
+    let (files, _folder) = open(job)?;
     let gpu = device::open(arguments)?;
     let options = SessionOptions::default().cache(job.kv.into());
     let options = job.context.map_or(options, |tokens| options.context(tokens));
@@ -80,7 +79,7 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
 }
 
 /// The model's files; of a model on a hub that is not on disk, their headers.
-fn open(job: &Fits, folder: &Path) -> Result<DecoderFiles, Failure> {
+fn open(job: &Fits) -> Result<(DecoderFiles, Option<TempDir>), Failure> {
     let none = || Failure::NoTexts { model: job.model.display().to_string() };
     match model::find(&job.model) {
         #[cfg(feature = "pull")]
@@ -91,14 +90,16 @@ fn open(job: &Fits, folder: &Path) -> Result<DecoderFiles, Failure> {
             let files = hub::select(&name, &listing, &[])?;
             let total: u64 = files.iter().map(|file| file.size).sum();
             output::note(&format!("read from {}: headers only, of {} in files", hub.endpoint(), hub::bytes(total)));
-            hub::headers(&hub, &name, &listing.commit, &files, folder)?.ok_or_else(none)
+            let folder = tempfile::tempdir().map_err(Failure::Temporary)?;
+            let files = hub::headers(&hub, &name, &listing.commit, &files, folder.path())?.ok_or_else(none)?;
+            Ok((files, Some(folder)))
         }
         found => {
             let path = found?;
             if path.exists() && !texts::is_text(&path) {
                 return Err(none());
             }
-            Ok(DecoderFiles::open(path)?)
+            Ok((DecoderFiles::open(path)?, None))
         }
     }
 }
