@@ -190,7 +190,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/training/text/storyteller")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target/training/text")
-    parser.add_argument("--parts", type=int, default=52)
+    parser.add_argument("--parts", type=int, default=46)
     parser.add_argument("--budget", type=int, default=1536, help="tokens of a batch of a process")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the run in which the rate falls")
     parser.add_argument("--rate", type=float, default=4e-3)
