@@ -14,9 +14,10 @@ use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::{Conversion, DecoderFiles, SessionOptions};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 #[cfg(feature = "pull")]
 use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Formats that are suggested, the most exact first.
 const SUGGESTED: [BlockFormat; 5] =
@@ -67,15 +68,14 @@ struct Instead {
 
 /// Says what the model will take.
 pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
-    // Headers of a model that is not on disk lie here until it is described.
-    let folder = tempfile::tempdir().map_err(Failure::Temporary)?;
     let found = model::find(&job.model);
     if let Ok(path) = &found
         && texts::kind(path) == Kind::Encoder
     {
         return encoder::run(path, job, arguments);
     }
-    let files = open(job, found, folder.path())?;
+    // Headers of a model that is not on disk lie in a temporary folder until it is described.
+    let (files, _folder) = open(job, found)?;
     let gpu = device::open(arguments)?;
     let options = SessionOptions::default().cache(job.kv.into());
     let options = job.context.map_or(options, |tokens| options.context(tokens));
@@ -89,7 +89,7 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
 }
 
 /// The model's files; of a model on a hub that is not on disk, their headers.
-fn open(job: &Fits, found: Result<PathBuf, Failure>, folder: &Path) -> Result<DecoderFiles, Failure> {
+fn open(job: &Fits, found: Result<PathBuf, Failure>) -> Result<(DecoderFiles, Option<TempDir>), Failure> {
     let none = || Failure::NoTexts { model: job.model.display().to_string() };
     match found {
         #[cfg(feature = "pull")]
@@ -100,14 +100,16 @@ fn open(job: &Fits, found: Result<PathBuf, Failure>, folder: &Path) -> Result<De
             let files = hub::select(&name, &listing, &[])?;
             let total: u64 = files.iter().map(|file| file.size).sum();
             output::note(&format!("read from {}: headers only, of {} in files", hub.endpoint(), hub::bytes(total)));
-            hub::headers(&hub, &name, &listing.commit, &files, folder)?.ok_or_else(none)
+            let folder = tempfile::tempdir().map_err(Failure::Temporary)?;
+            let files = hub::headers(&hub, &name, &listing.commit, &files, folder.path())?.ok_or_else(none)?;
+            Ok((files, Some(folder)))
         }
         found => {
             let path = found?;
             if path.exists() && texts::kind(&path) != Kind::Language {
                 return Err(none());
             }
-            Ok(DecoderFiles::open(path)?)
+            Ok((DecoderFiles::open(path)?, None))
         }
     }
 }

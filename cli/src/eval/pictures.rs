@@ -137,14 +137,11 @@ impl Score {
         let mut text = format!("{:.2} % of {count} pictures in {folder} are right ({right})\n", percent(right, count));
         for class in &self.classes {
             let label = output::one_line(&class.label);
-            text += &format!("  {label:12} {:6.2} % of {:<5}", percent(class.right, class.count), class.count);
-            let taken: Vec<String> = class
-                .taken_for
-                .iter()
-                .take(3)
-                .map(|it| format!("{} {}", output::one_line(&it.label), it.count))
-                .collect();
-            text += &if taken.is_empty() { "\n".to_owned() } else { format!("  taken for: {}\n", taken.join(", ")) };
+            let taken =
+                class.taken_for.iter().take(3).map(|it| format!("{} {}", output::one_line(&it.label), it.count));
+            let taken = taken.collect::<Vec<_>>().join(", ");
+            let taken = if taken.is_empty() { taken } else { format!("   taken for: {taken}") };
+            text += &format!("  {label:12} {:6.2} % of {}{taken}\n", percent(class.right, class.count), class.count);
         }
         text
     }

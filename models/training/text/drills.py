@@ -36,7 +36,10 @@ def possessions(r):
         elif kind == 2:
             sentences.append(f"{name} gave {friend} {thing.a}.")
             asked += [(f"What did {name} give {friend}?", thing.a), (f"Who gave {friend} the {thing.noun}?", name)]
-            asked += [(f"What did {friend} get from {name}?", thing.a), (f"What colour was the {thing.noun}?", thing.colour)]
+            asked += [
+                (f"What did {friend} get from {name}?", thing.a),
+                (f"What colour was the {thing.noun}?", thing.colour),
+            ]
         else:
             sentences.append(f"{name} found the {thing.noun} {home.there}.")
             asked += [(f"Who found the {thing.noun}?", name), (f"What did {name} find?", f"the {thing.noun}")]

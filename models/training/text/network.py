@@ -21,7 +21,7 @@ class Sizes:
     head: int = 32
     intermediate: int = 384
     context: int = 1024
-    theta: float = 10000.0
+    theta: float = 1_000_000.0
     epsilon: float = 1e-6
 
     def config(self, end, pad):

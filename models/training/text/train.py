@@ -11,10 +11,12 @@ A run that was cut off goes on from its last part. The folder, target/training/t
 import argparse
 import json
 import pathlib
+import tempfile
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch.nn import functional as F
@@ -22,10 +24,11 @@ from torch.nn import functional as F
 import tokens
 from corpus import END, PAD, START, document
 from network import Sizes, Storyteller
+from priming import prime
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PART = 2048  # documents that are made, sorted by length and forgotten at a time
-DRILLED = 2  # parts that are exercises for the most part
+PART = 1024  # documents that are made, sorted by length and forgotten at a time
+VOCABULARY, VOCABULARY_DOCUMENTS = 2048, 5000  # tokens, and documents that they are learned from
 ANSWERED = 3.0  # weight of an answer's tokens among those of everything else
 SHORT = 14  # tokens of the longest answer that counts as one
 
@@ -40,8 +43,11 @@ def tokenizer_in(work, size, documents):
 
 
 def batches(tokenizer, seed, part, count, budget, context):
-    """The batches of one part: documents of about the same length, at most `budget` tokens with their padding."""
-    drills = 0.8 if part < DRILLED else 0.1
+    """The batches of one part: documents of about the same length, at most `budget` tokens with their padding.
+
+    Half of the documents are exercises at first, one of seven from the fifth part on.
+    """
+    drills = max(0.15, 0.5 - 0.1 * part)
     texts = [document(f"{seed} {part} {n}", drills) for n in range(count)]
     rows = sorted((e.ids[:context] for e in tokenizer.encode_batch(texts)), key=len)
     made, first = [], 0
@@ -97,16 +103,33 @@ def export(model, tokenizer, out):
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
-def train(options):
+def averaged(model, processes):
+    """Gives every process the mean of all processes' gradients, in one message."""
+    if processes > 1:
+        gradients = [p.grad for p in model.parameters()]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        for gradient, mean in zip(gradients, (flat / processes).split([g.numel() for g in gradients])):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def train(rank, options):
+    """Trains as process number `rank`; the first one writes and tells."""
+    processes = options.processes
+    if processes > 1:
+        dist.init_process_group("gloo", init_method=f"file://{options.meeting}", rank=rank, world_size=processes)
+    say = (lambda words: print(words, flush=True)) if rank == 0 else (lambda words: None)
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     work, device = options.work, options.device
     count, parts, budget = (32, 3, 2048) if options.smoke else (PART, options.parts, options.budget)
-    tokenizer = tokenizer_in(work, 512 if options.smoke else 2048, 300 if options.smoke else 5_000)
+    tokenizer = tokenizer_in(work, *((512, 300) if options.smoke else (VOCABULARY, VOCABULARY_DOCUMENTS)))
     opening, end = tokenizer.encode(f"{START}assistant\n").ids, tokenizer.token_to_id(END)
     sizes = Sizes(vocabulary=(tokenizer.get_vocab_size() + 31) // 32 * 32)
-    model = Storyteller(sizes).to(device)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {tokenizer.get_vocab_size()} tokens", flush=True)
+    model = Storyteller(sizes)
+    prime(model)
+    model.to(device)
+    say(f"{sum(p.numel() for p in model.parameters())} parameters, {tokenizer.get_vocab_size()} tokens")
     half = not options.smoke
     chosen = optimizers(model, options.rate)
     kept = work / f"checkpoint-{options.seed}.pt"
@@ -117,15 +140,16 @@ def train(options):
         for optimizer, s in zip(chosen, state["optimizers"]):
             optimizer.load_state_dict(s)
         first, seen = state["part"] + 1, state["seen"]
-        print(f"going on from part {first}", flush=True)
+        say(f"going on from part {first}")
     rates = [[g["lr"] for g in o.param_groups] for o in optimizers(model, options.rate)]
     losses, started, step = [], time.time(), 0
     for part in range(first, parts):
         made = batches(tokenizer, options.seed, part, count, budget, sizes.context)
+        made = made[rank : len(made) - len(made) % processes : processes]
         total = 0.0
         for number, rows in enumerate(made):
             progress = (part + number / len(made)) / parts
-            warm = min(1.0, (part * len(made) + number + 1) / 100)
+            warm = min(1.0, (part * len(made) + number + 1) / 50)
             factor = warm * min(1.0, max(0.02, (1 - progress) / options.decay))
             for optimizer, base in zip(chosen, rates):
                 for group, rate in zip(optimizer.param_groups, base):
@@ -134,22 +158,19 @@ def train(options):
             for optimizer in chosen:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            averaged(model, processes)
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer in chosen:
                 optimizer.step()
             total += plain.item()
-            seen += int((rows >= 0).sum())
+            seen += int((rows >= 0).sum()) * processes
             step += 1
-            if step % 100 == 0:
-                print(
-                    f"  part {part} step {step} loss {total / (number + 1):.4f} ({loss.item():.4f} weighted) {seen} tokens {time.time() - started:.0f} s",
-                    flush=True,
-                )
+            if step % 50 == 0:
+                mean, spent = total / (number + 1), time.time() - started
+                say(f"  part {part + 1} step {step} loss {mean:.4f}  about {seen} tokens  {spent:.0f} s")
         losses.append(total / len(made))
-        print(
-            f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  {seen} tokens  {time.time() - started:.0f} s", flush=True
-        )
-        if not options.smoke:
+        say(f"part {part + 1}/{parts}  loss {losses[-1]:.4f}  about {seen} tokens  {time.time() - started:.0f} s")
+        if not options.smoke and rank == 0:
             state = {
                 "model": model.state_dict(),
                 "optimizers": [o.state_dict() for o in chosen],
@@ -169,15 +190,25 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "target/training/text/storyteller")
     parser.add_argument("--work", type=pathlib.Path, default=ROOT / "target/training/text")
-    parser.add_argument("--parts", type=int, default=10)
-    parser.add_argument("--budget", type=int, default=2560, help="tokens of a batch, padding included")
+    parser.add_argument("--parts", type=int, default=46)
+    parser.add_argument("--budget", type=int, default=1536, help="tokens of a batch of a process")
     parser.add_argument("--decay", type=float, default=0.35, help="share of the run in which the rate falls")
     parser.add_argument("--rate", type=float, default=4e-3)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="that share each step; 1 with a GPU")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true")
-    train(parser.parse_args())
+    options = parser.parse_args()
+    if options.smoke or options.device != "cpu":
+        options.processes = 1
+    if options.processes == 1:
+        return train(0, options)
+    # Before the processes start, since each of them reads it.
+    tokenizer_in(options.work, VOCABULARY, VOCABULARY_DOCUMENTS)
+    with tempfile.TemporaryDirectory() as folder:
+        options.meeting = pathlib.Path(folder) / "meeting"
+        torch.multiprocessing.spawn(train, (options,), options.processes)
 
 
 if __name__ == "__main__":
