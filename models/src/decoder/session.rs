@@ -40,8 +40,9 @@ impl Session {
         states: States,
     ) -> Session {
         let SessionOptions { cache, slide, .. } = options;
+        let slide = slide.map(|sinks| sinks.min(context / 2));
         // At least two tokens take part in sliding, so that it always makes room.
-        let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
+        let slide = slide.map(|sinks| sinks.min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
         Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
     }
@@ -171,7 +172,7 @@ impl Session {
     }
 
     /// Tells the device where the next token goes and how it is chosen.
-    fn begin(&mut self, sampling: &Sampling) -> Result<()> {
+    pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
         self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
@@ -191,7 +192,8 @@ impl Session {
         Ok(executor)
     }
 
-    /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.
+    /// Takes tokens away from the end, down to `length` of them.
+    /// Without any left nothing counts as dropped.
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
         self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
