@@ -159,40 +159,6 @@ fn heads_that_do_not_go_into_bytes_are_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
-    let text = text();
-    for (name, gpu) in devices() {
-        // 24 tokens of room, of which 4 stay and 10 are the newest when it is full.
-        let mut sliding = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
-        gpu.block_on(sliding.feed(&text[..20])).unwrap();
-        let found = generate(&gpu, &mut sliding, 30);
-        assert_eq!((found.len(), sliding.dropped()), (30, 30), "{name}");
-        // The same by hand: a session that begins anew with what was kept.
-        let mut expected: Vec<u32> = Vec::new();
-        let mut held = text[..20].to_vec();
-        while expected.len() < 30 {
-            if held.len() == 24 {
-                held = [&held[..4], &held[14..]].concat();
-            }
-            let mut plain = gpu.block_on(model(&gpu).session(24)).unwrap();
-            gpu.block_on(plain.feed(&held)).unwrap();
-            let some = generate(&gpu, &mut plain, 30 - expected.len());
-            expected.extend(&some);
-            held.extend(&some);
-        }
-        assert_eq!(found, expected, "{name}");
-        assert_eq!(sliding.tokens(), held, "{name}");
-        // A prompt that does not fit keeps its beginning and its end.
-        let mut long = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
-        gpu.block_on(long.feed(&text)).unwrap();
-        assert_eq!((long.tokens(), long.dropped()), (&[&text[..4], &text[61..]].concat()[..], 57), "{name}");
-        let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
-        gpu.block_on(short.feed(long.tokens())).unwrap();
-        assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
-    }
-}
-
-#[test]
 fn the_smallest_contexts_slide_or_are_refused() {
     let gpu = Gpu::cpu_executor();
     let refused = gpu.block_on(model(&gpu).session(SessionOptions::default().context(1).slide(0))).unwrap_err();
@@ -245,4 +211,38 @@ fn keys_that_a_saved_session_lacks_are_computed() {
     let saved = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
     let mut back = gpu.block_on(model(&gpu).restore(&saved, room(None))).unwrap();
     assert_eq!(generate(&gpu, &mut back, 8), expected);
+}
+
+#[test]
+fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
+    let text = text();
+    for (name, gpu) in devices() {
+        // 24 tokens of room, of which 4 stay and 10 are the newest when it is full.
+        let mut sliding = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(sliding.feed(&text[..20])).unwrap();
+        let found = generate(&gpu, &mut sliding, 30);
+        assert_eq!((found.len(), sliding.dropped()), (30, 30), "{name}");
+        // The same by hand: a session that begins anew with what was kept.
+        let mut expected: Vec<u32> = Vec::new();
+        let mut held = text[..20].to_vec();
+        while expected.len() < 30 {
+            if held.len() == 24 {
+                held = [&held[..4], &held[14..]].concat();
+            }
+            let mut plain = gpu.block_on(model(&gpu).session(24)).unwrap();
+            gpu.block_on(plain.feed(&held)).unwrap();
+            let some = generate(&gpu, &mut plain, 30 - expected.len());
+            expected.extend(&some);
+            held.extend(&some);
+        }
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(sliding.tokens(), held, "{name}");
+        // A prompt that does not fit keeps its beginning and its end.
+        let mut long = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(long.feed(&text)).unwrap();
+        assert_eq!((long.tokens(), long.dropped()), (&[&text[..4], &text[61..]].concat()[..], 57), "{name}");
+        let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
+        gpu.block_on(short.feed(long.tokens())).unwrap();
+        assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
+    }
 }

@@ -38,7 +38,7 @@ pub enum Error {
 
     /// There is nothing at a path.
     #[error(
-        "{path} does not exist; a model is a .safetensors or a .gguf file, or a folder with model.safetensors and config.json"
+        "{path} does not exist; a model is a .safetensors or .gguf file, or a folder with config.json and .safetensors files"
     )]
     Missing {
         /// The path.

@@ -133,11 +133,6 @@ impl Session {
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
-        self.complete().await
-    }
-
-    /// Computes the keys and values that are missing of all tokens but the last.
-    pub(super) async fn complete(&mut self) -> Result<()> {
         let last = self.tokens.len().saturating_sub(1);
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
@@ -169,6 +164,15 @@ impl Session {
         let left = if self.slide.is_some() { most } else { most.min(self.context - self.tokens.len()) };
         let (sampling, under_way) = (*sampling, VecDeque::with_capacity(AHEAD));
         Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
+    }
+
+    /// Computes what is missing of a prompt that was given up before all of it was computed, and says whether anything was.
+    pub(super) async fn complete(&mut self) -> Result<bool> {
+        let missing = self.cached + 1 < self.tokens.len();
+        if missing {
+            self.append(&[]).await?;
+        }
+        Ok(missing)
     }
 
     /// Tells the device where the next token goes and how it is chosen.
@@ -246,8 +250,7 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
-        if self.session.cached + 1 < self.session.tokens.len() {
-            self.session.complete().await?;
+        if self.session.complete().await? {
             self.session.begin(&self.sampling)?;
         }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
