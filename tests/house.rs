@@ -24,11 +24,15 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
 const LIBRARIES: [&str; 4] = ["shaders/src", "engine/src", "models/src", "src"];
 
 /// The features that code may ask for, with the only crate that has each; none chooses a kernel.
-const FEATURES: [(&str, &str); 6] = [
+const FEATURES: [(&str, &str); 10] = [
     ("shaders/", "parallel"),
+    ("cli/", "bundled"),
+    ("cli/", "pull"),
+    ("models/", "bundled"),
     ("models/", "image"),
     ("models/", "text"),
     ("xtask/", "browser"),
+    ("src/", "bundled"),
     ("src/", "image"),
     ("src/", "text"),
 ];

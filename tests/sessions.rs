@@ -4,6 +4,7 @@
 
 mod support;
 
+use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Session, SessionOptions};
 use lampyris::{Error, Gpu, Sampling};
 use support::decoders::noise;
@@ -159,6 +160,75 @@ fn heads_that_do_not_go_into_bytes_are_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
+    let text = text();
+    for (name, gpu) in devices() {
+        // 24 tokens of room, of which 4 stay and 10 are the newest when it is full.
+        let mut sliding = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(sliding.feed(&text[..20])).unwrap();
+        let found = generate(&gpu, &mut sliding, 30);
+        assert_eq!((found.len(), sliding.dropped()), (30, 30), "{name}");
+        // The same by hand: a session that begins anew with what was kept.
+        let mut expected: Vec<u32> = Vec::new();
+        let mut held = text[..20].to_vec();
+        while expected.len() < 30 {
+            if held.len() == 24 {
+                held = [&held[..4], &held[14..]].concat();
+            }
+            let mut plain = gpu.block_on(model(&gpu).session(24)).unwrap();
+            gpu.block_on(plain.feed(&held)).unwrap();
+            let some = generate(&gpu, &mut plain, 30 - expected.len());
+            expected.extend(&some);
+            held.extend(&some);
+        }
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(sliding.tokens(), held, "{name}");
+        // A prompt that does not fit keeps its beginning and its end.
+        let mut long = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
+        gpu.block_on(long.feed(&text)).unwrap();
+        assert_eq!((long.tokens(), long.dropped()), (&[&text[..4], &text[61..]].concat()[..], 57), "{name}");
+        let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
+        gpu.block_on(short.feed(long.tokens())).unwrap();
+        assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
+    }
+}
+
+#[test]
+fn a_context_that_does_not_fit_the_budget_is_refused_before_anything_is_allocated() {
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).take(1) {
+        let open = |budget: u64| {
+            let options = gpu.options().clone().budget(budget);
+            pollster::block_on(Gpu::with(options)).unwrap()
+        };
+        let poor = open(1);
+        let error = poor.block_on(model(&poor).session(100)).unwrap_err();
+        let Error::Engine(EngineError::Budget { needed, weights, states, held, budget, .. }) = error else {
+            panic!("{error:?}")
+        };
+        let needs = model(&poor).needs(100).unwrap();
+        assert_eq!((weights, states, held, budget), (needs.weights, needs.cache, 0, 1), "{name}");
+        for figure in [needed, weights, states] {
+            assert!(error.to_string().contains(&figure.to_string()), "{error}");
+        }
+        // The weights and the cache alone would fit each for itself.
+        let almost = open(needed - 1);
+        let allocated = |gpu: &Gpu| gpu.device().unwrap().generate_allocator_report().map(|r| r.total_allocated_bytes);
+        let before = allocated(&almost);
+        let error = almost.block_on(model(&almost).session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { held: 0, .. })), "{error:?}");
+        assert_eq!((almost.held_bytes(), allocated(&almost)), (0, before), "{name}");
+        let enough = open(needed);
+        let model = model(&enough);
+        let mut session = enough.block_on(model.session(100)).unwrap();
+        assert_eq!(enough.held_bytes(), needed, "{name}");
+        enough.block_on(session.feed(&text())).unwrap();
+        assert_eq!(generate(&enough, &mut session, 3).len(), 3, "{name}");
+        // A second session shares the weights, and its cache has no room.
+        let error = enough.block_on(model.session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { weights: 0, .. })), "{error:?}");
+    }
+}
+
 fn the_smallest_contexts_slide_or_are_refused() {
     let gpu = Gpu::cpu_executor();
     let refused = gpu.block_on(model(&gpu).session(SessionOptions::default().context(1).slide(0))).unwrap_err();
@@ -211,38 +281,4 @@ fn keys_that_a_saved_session_lacks_are_computed() {
     let saved = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
     let mut back = gpu.block_on(model(&gpu).restore(&saved, room(None))).unwrap();
     assert_eq!(generate(&gpu, &mut back, 8), expected);
-}
-
-#[test]
-fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
-    let text = text();
-    for (name, gpu) in devices() {
-        // 24 tokens of room, of which 4 stay and 10 are the newest when it is full.
-        let mut sliding = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
-        gpu.block_on(sliding.feed(&text[..20])).unwrap();
-        let found = generate(&gpu, &mut sliding, 30);
-        assert_eq!((found.len(), sliding.dropped()), (30, 30), "{name}");
-        // The same by hand: a session that begins anew with what was kept.
-        let mut expected: Vec<u32> = Vec::new();
-        let mut held = text[..20].to_vec();
-        while expected.len() < 30 {
-            if held.len() == 24 {
-                held = [&held[..4], &held[14..]].concat();
-            }
-            let mut plain = gpu.block_on(model(&gpu).session(24)).unwrap();
-            gpu.block_on(plain.feed(&held)).unwrap();
-            let some = generate(&gpu, &mut plain, 30 - expected.len());
-            expected.extend(&some);
-            held.extend(&some);
-        }
-        assert_eq!(found, expected, "{name}");
-        assert_eq!(sliding.tokens(), held, "{name}");
-        // A prompt that does not fit keeps its beginning and its end.
-        let mut long = gpu.block_on(model(&gpu).session(SessionOptions::default().context(24).slide(4))).unwrap();
-        gpu.block_on(long.feed(&text)).unwrap();
-        assert_eq!((long.tokens(), long.dropped()), (&[&text[..4], &text[61..]].concat()[..], 57), "{name}");
-        let mut short = gpu.block_on(model(&gpu).session(24)).unwrap();
-        gpu.block_on(short.feed(long.tokens())).unwrap();
-        assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
-    }
 }

@@ -175,6 +175,12 @@ pub enum Error {
         sample: String,
     },
 
+    /// Sessions that cannot share runs.
+    #[error("these sessions cannot go on together: {reason}; continue them one by one")]
+    Together {
+        /// Why not.
+        reason: String,
+    },
     /// The tensors are those of a known network, except for the ones named here.
     #[error("{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}")]
     Tensors {

@@ -1,12 +1,15 @@
 //! A language model as a person meets it: text in, text out piece by piece, conversations.
 
+mod batch;
 mod choose;
 mod files;
 
+pub use batch::BatchAnswer;
 pub use choose::Choice;
 
 use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
-use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Stops, Tokenizer};
+use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Tokenizer};
+use crate::text_answer::Writing;
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
@@ -77,13 +80,23 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Loads a folder of Hugging Face's files or a `.gguf` file.
+    /// Loads a folder of Hugging Face's files or a `.gguf` file: the weights go to the device.
     ///
     /// # Errors
-    /// Whatever is wrong with the files, with the file, tensor or key.
+    /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take the weights.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
-        TextModel::new(gpu, TextFiles::open(path)?)
+    pub async fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
+        TextModel::load_with(gpu, TextFiles::open(path)?, |_, _| ()).await
+    }
+
+    /// As [`TextModel::load`], from files in hand, telling `progress` the bytes of weights that have arrived, and all of them.
+    ///
+    /// # Errors
+    /// As [`TextModel::load`].
+    pub async fn load_with(gpu: &Gpu, files: TextFiles, progress: impl FnMut(u64, u64)) -> Result<TextModel> {
+        let model = TextModel::new(gpu, files)?;
+        model.decoder.load(progress).await?;
+        Ok(model)
     }
 
     /// Checks the files; the weights go to the device with the first session.
@@ -269,9 +282,8 @@ impl TextSession {
         self.session.rewind(shared);
         self.session.feed(&ids[shared..]).await?;
         let stream = self.model.tokenizer.stream_continuing();
-        let ends = self.model.stops.clone();
+        let writing = Writing::new(stream, self.model.stops.clone(), options.stops);
         let tokens = self.session.sample(options.most, &options.sampling.unwrap_or(otherwise))?;
-        let stops = Stops::new(options.stops);
-        Ok(TextGeneration { tokens, stream: Some(stream), ends, stops, ids: Vec::new(), opens_thought })
+        Ok(TextGeneration { tokens, writing, ids: Vec::new(), opens_thought })
     }
 }

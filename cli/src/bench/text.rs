@@ -32,6 +32,8 @@ struct Report {
     first_token_ms: FirstResult,
     dispatches_per_token: f64,
     submits_per_token: f64,
+    /// The longest time that a submit of the prompt held the device; absent where nothing was measured.
+    longest_prompt_submit_ms: Option<f64>,
     /// Weights, cache and work of one session; 0 on the CPU executor.
     gpu_bytes: u64,
     weight_bytes: u64,
@@ -51,15 +53,17 @@ struct Rates {
     dispatches: f64,
     #[serde(skip)]
     submits: f64,
+    #[serde(skip)]
+    longest_submit: Option<f64>,
 }
 
 /// Measures the model that `job` names and prints what was found.
 pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions) -> Result<(), Failure> {
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
-    let given = [("--profile", job.profile), ("--trace", job.trace.is_some()), ("--side", job.side.is_some())];
-    if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::OtherKind { option, kind: "networks for pictures", model: shown });
+    super::no_pictures(job, &shown)?;
+    if job.batch.is_some() {
+        return Err(Failure::OtherKind { option: "--batch", kind: "networks for pictures and encoders", model: shown });
     }
     let files = DecoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
@@ -101,6 +105,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
         first_token_ms: FirstResult { cold, warm },
         dispatches_per_token: rates.dispatches,
         submits_per_token: rates.submits,
+        longest_prompt_submit_ms: rates.longest_submit,
         gpu_bytes: if is_cpu { 0 } else { gpu.held_bytes() },
         weight_bytes: needs.weights,
         read_share: best.as_ref().map(read),
@@ -132,7 +137,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
     let gpu = session.model().gpu().clone();
     let prompt = prompt(session, job.prompt_tokens);
     let (mut fed, mut written) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
-    let mut each = (0.0, 0.0);
+    let (mut each, mut longest_submit) = ((0.0, 0.0), None);
     let progress = output::progress(runs + 1, "running");
     for run in 0..=runs {
         session.rewind(0);
@@ -141,6 +146,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
         // A chunk gives nothing back, so that nobody has waited for it.
         gpu.block_on(gpu.idle())?;
         let feeding = start.elapsed().as_secs_f64();
+        let longest = gpu.block_on(session.longest_submit())?.map(|longest| longest.as_secs_f64() * 1e3);
         let (before, start) = (gpu.counts(), Instant::now());
         let mut answer = session.generate(job.new_tokens)?;
         let mut tokens = 0_usize;
@@ -151,6 +157,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
         progress.inc(1);
         if run > 0 {
             // The prompt's last token is computed with the first new one.
+            longest_submit = longest.into_iter().chain(longest_submit).reduce(f64::max);
             fed.push((prompt.len() - 1) as f64 / feeding);
             written.push(tokens as f64 / writing);
             let of = |count: u64| count as f64 / tokens as f64;
@@ -159,10 +166,11 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
     }
     progress.finish_and_clear();
     let (dispatches, submits) = each;
-    Ok(Rates { prefill_tokens_per_s: median(fed), decode_tokens_per_s: median(written), dispatches, submits })
+    let (prefill_tokens_per_s, decode_tokens_per_s) = (median(fed), median(written));
+    Ok(Rates { prefill_tokens_per_s, decode_tokens_per_s, dispatches, submits, longest_submit })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.get((values.len().saturating_sub(1)) / 2).copied().unwrap_or_default();
     // To a tenth of a percent or finer: more digits than a clock has.
@@ -223,6 +231,9 @@ impl Report {
             self.first_token_ms.cold,
             self.first_token_ms.warm,
         );
+        if let Some(longest) = self.longest_prompt_submit_ms {
+            text += &format!("  longest submit{longest:10.1} ms of a prompt\n");
+        }
         if let Some(share) = self.read_share {
             text += &format!("  reads weights {:10.1} % of what the adapter reads at best\n", 100.0 * share);
         }

@@ -9,6 +9,7 @@ mod disk;
 mod fit;
 mod memory;
 mod options;
+mod paced;
 mod pipeline;
 mod poll;
 mod profile;
@@ -27,6 +28,7 @@ pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adap
 pub use compiled::{GpuPlan, VariantChoice};
 pub use device::{Counts, Gpu};
 pub use options::{GpuOptions, LimitTier, VariantSet};
+pub use paced::{Paced, StepTimes};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};

@@ -3,9 +3,11 @@
 use super::compiled::bind;
 use super::poll::Mailbox;
 use super::scope::Refusal;
+use super::timer::Timer;
 use super::{Gpu, GpuPlan};
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
@@ -65,6 +67,53 @@ impl GpuPlan {
         Ok(Pending { plan: self.clone(), staging: Some(staging), arrived, refusal })
     }
 
+    /// Submits some steps of a run of a plan without inputs, between which no other run of it may come: one encoder, one pass, one
+    /// submit, timed by `timer`. Tells when the device has done them; those up to the last one give a handle to the result, where
+    /// there is one.
+    pub(super) fn submit_steps(
+        &self,
+        steps: Range<usize>,
+        timer: Option<&Timer>,
+    ) -> Result<(Mailbox<()>, Option<Pending>)> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        let _alone = gpu.submitting();
+        self.write_inputs(queue, &[])?;
+        let ends = steps.end >= self.inner.dispatches.len() && !self.inner.plan.outputs.is_empty();
+        let result = ends.then(|| self.staging(device));
+        let mut encoder =
+            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.steps") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("lampyris.steps"),
+                timestamp_writes: timer.map(|timer| timer.writes(0)),
+            });
+            for at in steps {
+                self.encode_step(&mut pass, at, &[]);
+            }
+        }
+        if let Some(timer) = timer {
+            timer.resolve(&mut encoder);
+        }
+        if let Some((staging, _)) = &result {
+            self.encode_result(&mut encoder, staging);
+        }
+        queue.submit([encoder.finish()]);
+        gpu.count_submit();
+        let done = Mailbox::new();
+        let signal = done.clone();
+        queue.on_submitted_work_done(move || signal.put(()));
+        let pending = result.map(|(staging, arrived)| {
+            let signal = arrived.clone();
+            staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+            Pending { plan: self.clone(), staging: Some(staging), arrived, refusal: None }
+        });
+        Ok((done, pending))
+    }
+
     /// Encodes and submits a run that ends in `staging`, of whose mapping `arrived` hears.
     fn record(
         &self,
@@ -88,6 +137,15 @@ impl GpuPlan {
                 }
             }
         }
+        self.encode_result(&mut encoder, staging);
+        queue.submit([encoder.finish()]);
+        let signal = arrived.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+        Ok(())
+    }
+
+    /// Encodes the copy of the outputs, one after another.
+    fn encode_result(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut at = 0;
         for (_, id) in &self.inner.plan.outputs {
             let bytes = self.inner.plan.tensor(*id).desc.bytes();
@@ -96,10 +154,6 @@ impl GpuPlan {
             }
             at += bytes;
         }
-        queue.submit([encoder.finish()]);
-        let signal = arrived.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
-        Ok(())
     }
 
     /// Writes the inputs that are words, checks the others, and says whether a texture is among them.

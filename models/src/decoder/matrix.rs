@@ -81,7 +81,12 @@ impl Matrix {
     /// The matrix in parts of consecutive rows, or of gates with their units, no tensor of which takes more than `limit` bytes where a
     /// panel does not. The whole where it fits.
     pub(crate) fn parts(&self, file: &TensorFile, limit: u64) -> Vec<Matrix> {
-        let descs = self.scheme(file).descs(self.height(), self.columns);
+        self.parts_in(self.scheme(file), limit)
+    }
+
+    /// [`Matrix::parts`] of the matrix when it is stored as `scheme`.
+    pub(crate) fn parts_in(&self, scheme: Scheme, limit: u64) -> Vec<Matrix> {
+        let descs = scheme.descs(self.height(), self.columns);
         let bytes = descs.iter().map(Desc::bytes).max().unwrap_or(0);
         if self.stack.is_some() || bytes <= limit {
             return vec![self.clone()];
@@ -212,7 +217,7 @@ mod tests {
     fn blocks_with_a_scale_that_is_no_number_are_refused_by_file_and_tensor() {
         for format in BlockFormat::ALL.into_iter().filter(|format| unpack::scheme_of(*format).is_some()) {
             // The largest code, so that the largest exponent shows.
-            let filled = if format == BlockFormat::MXFP4 { 0x77 } else { 0 };
+            let filled: u8 = if format == BlockFormat::MXFP4 { 0x77 } else { 0 };
             let good = vec![filled; 2 * format.row_bytes(256).unwrap()];
             let made = |bytes: &[u8]| {
                 let tensor = NewBlocks { name: "w", format, shape: &[2, 256], bytes };

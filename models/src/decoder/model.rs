@@ -2,12 +2,13 @@
 
 use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
-use super::{CacheFormat, DecoderConfig, Session, SessionOptions};
+use super::{CacheFormat, DecoderConfig, Session, SessionOptions, batch};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States};
+use lampyris_engine::plan::{Constant, PlanBytes};
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A decoder's files.
@@ -96,11 +97,68 @@ impl Decoder {
         if let Some(plan) = plans().get(&request) {
             return Ok(plan.clone());
         }
-        let caps = self.inner.gpu.caps();
-        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
-        let plan = Arc::new(network::plan(&self.inner.tensors, request, limit)?);
+        let plan = Arc::new(network::plan(&self.inner.tensors, request, self.limit(), self.inner.gpu.caps())?);
         plans().insert(request, plan.clone());
         Ok(plan)
+    }
+
+    /// The plan of one token for each of several sessions with this room and this cache.
+    pub(super) fn plan_together(&self, sequences: usize, room: (usize, CacheFormat), head: Head) -> Result<Plan> {
+        batch::plan((&self.inner.tensors, self.inner.gpu.caps()), sequences, room, head, self.limit())
+    }
+
+    /// The most bytes of a tensor.
+    fn limit(&self) -> u64 {
+        let caps = self.inner.gpu.caps();
+        caps.max_binding_bytes.min(caps.max_buffer_bytes)
+    }
+
+    /// Whether both share their weights.
+    pub(super) fn is(&self, other: &Decoder) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Brings the weights to the device; `progress` is told the bytes that have arrived, and all of them. Without it they go there with
+    /// the first session.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the device cannot take them, before anything is allocated where that is known.
+    pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let context = self.room(&SessionOptions::default())?;
+        let [_, decode, _] = self.plans(context, CacheFormat::F32)?;
+        // How positions turn is a table for each context, and belongs to a session.
+        let weights = decode.constants.iter().filter(|it| !it.name.starts_with(network::TURNS)).cloned();
+        let weights: Vec<Constant> = weights.collect();
+        let (total, mut arrived) = (weights.iter().map(|it| it.desc.bytes()).sum(), 0);
+        let told = |bytes: u64| {
+            arrived += bytes;
+            progress(arrived, total);
+        };
+        Ok(self.inner.store.load(&self.inner.gpu, &weights, told).await?)
+    }
+
+    /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget
+    /// leaves no room.
+    fn check_budget(&self, plans: [&Plan; 2], later: &Plan) -> Result<()> {
+        let gpu = &self.inner.gpu;
+        if gpu.is_cpu_executor() {
+            return Ok(());
+        }
+        let mut wanted = PlanBytes::default();
+        let (mut constants, mut states) = (BTreeMap::new(), BTreeMap::new());
+        for plan in plans {
+            let bytes = plan.bytes();
+            wanted.activations += bytes.activations;
+            wanted.params += bytes.params;
+            constants.extend(plan.constants.iter().map(|it| (it.name.clone(), it.clone())));
+        }
+        for plan in plans.into_iter().chain([later]) {
+            states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes().max(4))));
+        }
+        let constants: Vec<Constant> = constants.into_values().collect();
+        wanted.weights = self.inner.store.missing(&constants);
+        wanted.states = states.into_values().sum();
+        Ok(gpu.check_budget(wanted)?)
     }
 
     /// An empty session; a number alone is the tokens it has room for.
@@ -112,12 +170,13 @@ impl Decoder {
         let options = options.into();
         let context = self.room(&options)?;
         let [prefill, decode, draw] = self.plans(context, options.cache)?;
+        self.check_budget([&prefill, &decode], &draw)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(SessionOptions { context: Some(context), ..options }, states).await
     }
 
     /// The tokens that a session with `options` has room for.
-    pub(super) fn room(&self, options: &SessionOptions) -> Result<usize> {
+    pub(crate) fn room(&self, options: &SessionOptions) -> Result<usize> {
         let most = self.config().context;
         let context = options.context.unwrap_or(most.min(SessionOptions::USUAL_CONTEXT));
         let least = if options.slide.is_some() { 2 } else { 1 };

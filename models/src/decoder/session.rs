@@ -4,12 +4,14 @@ use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::{CacheFormat, Decoder, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{InputData, Pending, States};
+use lampyris_engine::gpu::{InputData, Paced, Pending, States};
+use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
-const AHEAD: usize = 3;
+pub(super) const AHEAD: usize = 3;
 
 /// One conversation with a [`Decoder`].
 #[derive(Debug)]
@@ -21,7 +23,8 @@ pub struct Session {
     slide: Option<usize>,
     /// Tokens that made room for others.
     dropped: usize,
-    prefill: Executor,
+    submit_budget: Duration,
+    prefill: Chunks,
     decode: Executor,
     /// Made when tokens are drawn for the first time.
     draw: Option<Executor>,
@@ -39,17 +42,24 @@ impl Session {
         decode: Executor,
         states: States,
     ) -> Session {
-        let SessionOptions { cache, slide, .. } = options;
-        let slide = slide.map(|sinks| sinks.min(context / 2));
+        let SessionOptions { cache, slide, submit_budget, .. } = options;
+        let prefill = Chunks::new(prefill, submit_budget);
         // At least two tokens take part in sliding, so that it always makes room.
-        let slide = slide.map(|sinks| sinks.min(context.saturating_sub(2)));
+        let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
-        Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
+        let (dropped, cached) = (0, 0);
+        Session { model, context, cache, slide, dropped, submit_budget, prefill, decode, draw, states, tokens, cached }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
     pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
         (self.tokens, self.cached) = (tokens, cached);
+    }
+
+    /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
+    pub(super) fn push(&mut self, token: u32) {
+        self.cached = self.tokens.len();
+        self.tokens.push(token);
     }
 
     pub(super) fn states(&self) -> &States {
@@ -75,6 +85,11 @@ impl Session {
         self.dropped
     }
 
+    /// How long a submit of a prompt may hold the device.
+    pub fn submit_budget(&self) -> Duration {
+        self.submit_budget
+    }
+
     /// The model.
     pub fn model(&self) -> &Decoder {
         &self.model
@@ -95,8 +110,10 @@ impl Session {
         self.states.bytes()
     }
 
-    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk. Where the session slides, tokens that do not
-    /// fit make older ones go.
+    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk, in submits that hold the device for no longer
+    /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end
+    /// leaves the tokens in the session; what is missing is computed by the next one. Where the session slides, tokens that do not fit
+    /// make older ones go.
     ///
     /// # Errors
     /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
@@ -133,14 +150,21 @@ impl Session {
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
+        self.complete().await.map(|_| ())
+    }
+
+    /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, and says
+    /// whether any were.
+    pub(super) async fn complete(&mut self) -> Result<bool> {
         let last = self.tokens.len().saturating_sub(1);
+        let missing = self.cached < last;
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
             self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
-            self.prefill.run(&[]).await?;
+            self.prefill.run().await?;
             self.cached += count;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -166,15 +190,6 @@ impl Session {
         Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
     }
 
-    /// Computes what is missing of a prompt that was given up before all of it was computed, and says whether anything was.
-    pub(super) async fn complete(&mut self) -> Result<bool> {
-        let missing = self.cached + 1 < self.tokens.len();
-        if missing {
-            self.append(&[]).await?;
-        }
-        Ok(missing)
-    }
-
     /// Tells the device where the next token goes and how it is chosen.
     pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
         self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
@@ -196,8 +211,19 @@ impl Session {
         Ok(executor)
     }
 
-    /// Takes tokens away from the end, down to `length` of them.
-    /// Without any left nothing counts as dropped.
+    /// Waits until the prompts that were fed are computed, and gives the longest time that a submit of theirs held the device since
+    /// this was last asked. `None` where nothing was measured: on the CPU executor, and where there is no clock.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn longest_submit(&mut self) -> Result<Option<Duration>> {
+        match &mut self.prefill {
+            Chunks::Paced(paced) => Ok(paced.longest().await?),
+            Chunks::Whole(_) => Ok(None),
+        }
+    }
+
+    /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
         self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
@@ -221,16 +247,45 @@ impl Session {
         let tokens = Decoder::CHUNK.min(self.context);
         let plan =
             self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens, head: Head::Logits })?;
-        let executor = self.model.executor(plan, &self.states).await?;
+        let mut chunks = Chunks::new(self.model.executor(plan, &self.states).await?, self.submit_budget);
         self.states.write(TOKENS, 0, &self.tokens)?;
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
-            let outputs = executor.run(&[]).await?;
-            let values = outputs.first().map(lampyris_engine::kernels::HostTensor::values).unwrap_or_default();
+            let outputs = chunks.run().await?;
+            let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
         }
         Ok(logits)
+    }
+}
+
+/// What computes a prompt chunk by chunk.
+#[derive(Debug)]
+enum Chunks {
+    /// In submits of bounded time.
+    Paced(Paced),
+    /// By the twins.
+    Whole(Executor),
+}
+
+impl Chunks {
+    fn new(executor: Executor, budget: Duration) -> Chunks {
+        match executor {
+            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
+            other => Chunks::Whole(other),
+        }
+    }
+
+    /// Submits a chunk, and gives its outputs once they have come where there are any.
+    async fn run(&mut self) -> Result<Vec<HostTensor>> {
+        match self {
+            Chunks::Paced(paced) => match paced.run().await? {
+                Some(pending) => Ok(pending.wait().await?),
+                None => Ok(Vec::new()),
+            },
+            Chunks::Whole(executor) => Ok(executor.run(&[]).await?),
+        }
     }
 }
 
@@ -281,8 +336,7 @@ impl Generation<'_> {
         let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
         match token.filter(|token| *token != Sample::NONE) {
             Some(token) => {
-                self.session.cached = self.session.tokens.len();
-                self.session.tokens.push(token);
+                self.session.push(token);
                 Ok(Some(token))
             }
             None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),

@@ -92,10 +92,11 @@ impl Tensors {
         self.expected().filter_map(problem).take(MOST_PROBLEMS).collect()
     }
 
-    /// The table of tokens, as constants of a plan.
-    pub(super) fn words(&self, builder: &mut PlanBuilder) -> Vec<TensorId> {
+    /// The table of tokens in parts of consecutive rows, no tensor of which takes more than `limit` bytes.
+    pub(super) fn words(&self, limit: u64) -> Vec<Matrix> {
         let table = (self.naming.table(Table::Words), self.config.vocabulary);
-        self.constants(builder, Matrix::stacked("words", vec![table], self.config.hidden))
+        let table = Matrix::stacked("words", vec![table], self.config.hidden);
+        table.parts_in(self.scheme(&table), limit)
     }
 
     /// A matrix and its bias, as constants of a plan; those of several parts are joined, their rows one after another.
@@ -124,11 +125,17 @@ impl Tensors {
         self.naming.of_part(part).map(|name| self.vector(builder, vec![name], self.config.hidden))
     }
 
-    fn constants(&self, builder: &mut PlanBuilder, matrix: Matrix) -> Vec<TensorId> {
-        let scheme = match matrix.scheme(&self.file) {
+    /// How a matrix is held.
+    fn scheme(&self, matrix: &Matrix) -> Scheme {
+        match matrix.scheme(&self.file) {
             Scheme::F32 if self.half => Scheme::F16,
             scheme => scheme,
-        };
+        }
+    }
+
+    /// The tensors of a matrix, as constants of a plan.
+    pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: Matrix) -> Vec<TensorId> {
+        let scheme = self.scheme(&matrix);
         let constant = |desc: Desc| {
             let (file, matrix, made) = (self.file.clone(), matrix.clone(), desc.clone());
             let name = format!("{}.{}", matrix.name, desc.format.label());

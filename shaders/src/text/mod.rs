@@ -2,6 +2,7 @@
 
 crate::kernels! {
     attention,
+    attention_join,
     dense,
     draw,
     embed,
