@@ -216,7 +216,9 @@ mod tests {
     #[test]
     fn blocks_with_a_scale_that_is_no_number_are_refused_by_file_and_tensor() {
         for format in BlockFormat::ALL.into_iter().filter(|format| unpack::scheme_of(*format).is_some()) {
-            let good = vec![0u8; 2 * format.row_bytes(256).unwrap()];
+            // The largest code, so that the largest exponent shows.
+            let filled: u8 = if format == BlockFormat::MXFP4 { 0x77 } else { 0 };
+            let good = vec![filled; 2 * format.row_bytes(256).unwrap()];
             let made = |bytes: &[u8]| {
                 let tensor = NewBlocks { name: "w", format, shape: &[2, 256], bytes };
                 let none: [(&str, lampyris_engine::weights::gguf::MetadataValue); 0] = [];
