@@ -1,6 +1,6 @@
 //! `lampyris generate`: a text goes on, as it is written or as one line of JSON.
 
-use crate::args::{self, DeviceArguments, Generate, TextArguments};
+use crate::args::{self, DeviceArguments, Generate, TextArguments, products};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
@@ -36,6 +36,7 @@ pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failu
     let model = TextModel::load(gpu, &text.model)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
+    let options = options.products(products(text.packed));
     let options = text.slide.map_or(options, |sinks| options.slide(sinks));
     Ok(gpu.block_on(model.session(options))?)
 }

@@ -28,7 +28,12 @@ impl Session {
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn fork(&self) -> Result<Session> {
         let states = self.states().fork().await?;
-        let options = SessionOptions { context: Some(self.context()), cache: self.cache(), slide: self.slides() };
+        let options = SessionOptions {
+            context: Some(self.context()),
+            cache: self.cache(),
+            slide: self.slides(),
+            products: self.products(),
+        };
         let mut copy = self.model().session_on(options, states).await?;
         copy.set(self.tokens().to_vec(), self.cached());
         Ok(copy)

@@ -5,13 +5,13 @@
 use super::matrix::Matrix;
 use super::names::Part;
 use super::weights::{Stack, Tensors};
-use super::{CacheFormat, DecoderConfig, Mixture};
+use super::{CacheFormat, DecoderConfig, Mixture, Products};
 use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
-    Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
+    Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, Norm, Quantize, RopeStore, Route, Sample, Way,
 };
-use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
+use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub struct PlanRequest {
     pub tokens: usize,
     /// What follows the last layer.
     pub head: Head,
+    /// How several tokens are multiplied with the matrices; one token always is in floats.
+    pub products: Products,
 }
 
 /// Name of the state that holds a session's tokens, `[context]` words.
@@ -72,7 +74,7 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
         first += part.height();
     }
     let Some(mut x) = embedded else { return Ok(builder.finish()) };
-    let cut = Cut { tensors, limit };
+    let cut = Cut { tensors, limit, tokens: request.tokens, products: request.products };
     for layer in 0..config.layers {
         x = attention(b, cut, request, layer, x)?;
         x = match tensors.mixture(layer) {
@@ -81,9 +83,10 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
         };
     }
     if request.head != Head::None {
-        let head = Dense { norm: Some(config.epsilon), softcap: config.logit_cap, ..Dense::default() };
-        let gain = tensors.last_gain(b);
-        let logits = cut.dense(b, "head", &tensors.head(), head, (x, Some(gain), None))?;
+        let (matrix, norm) = (tensors.head(), Some((config.epsilon, tensors.last_gain(b))));
+        let (x, norm) = cut.input(b, &[Matrix { name: "head".to_owned(), ..matrix.clone() }], (x, norm))?;
+        let head = Dense { softcap: config.logit_cap, ..Dense::default() };
+        let logits = cut.dense(b, "head", &matrix, head, (x, norm, None))?;
         match request.head {
             Head::Sample => {
                 let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
@@ -106,10 +109,38 @@ pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Resul
 struct Cut<'a> {
     tensors: &'a Tensors,
     limit: u64,
+    tokens: usize,
+    products: Products,
 }
 
+/// Tokens of a run from which on a norm is a step of its own; for fewer, its gain is cheaper to read once a workgroup than to wait for.
+const NORMED_APART: usize = 8;
+
 impl Cut<'_> {
-    /// `kernel` with a matrix, of `x` with the gain of its norm and a residual. Where a tensor of the matrix is too large, its parts'
+    /// What `matrices` multiply: `x` itself with its norm, or, for several tokens, what a step makes of it for all their rows, as
+    /// bytes where products are packed.
+    fn input(
+        self,
+        b: &mut PlanBuilder,
+        matrices: &[Matrix],
+        (x, norm): (TensorId, Option<(f32, TensorId)>),
+    ) -> Result<(TensorId, Option<(f32, TensorId)>)> {
+        let Some(first) = matrices.first() else { return Ok((x, norm)) };
+        let name = format!("{}.input", first.name);
+        if self.tokens > 1 && self.products == Products::Packed && matrices.iter().all(|m| self.tensors.is_bytes(m)) {
+            let inputs = [&[x][..], norm.map(|(_, gain)| gain).as_slice()].concat();
+            return Ok((b.apply(name, Quantize { norm: norm.map(|(epsilon, _)| epsilon) }, &inputs)?, None));
+        }
+        match norm {
+            Some((epsilon, gain)) if self.tokens >= NORMED_APART => {
+                let apart = Norm { epsilon, centered: false, bias: false, residual: false };
+                Ok((b.apply(name, apart, &[x, gain])?, None))
+            }
+            _ => Ok((x, norm)),
+        }
+    }
+
+    /// `kernel` with a matrix, of `x` with its norm and a residual. Where a tensor of the matrix is too large, its parts'
     /// results are joined, and the residual is added to these.
     fn dense(
         self,
@@ -117,8 +148,9 @@ impl Cut<'_> {
         name: &str,
         matrix: &Matrix,
         kernel: Dense,
-        (x, gain, residual): (TensorId, Option<TensorId>, Option<TensorId>),
+        (x, norm, residual): (TensorId, Option<(f32, TensorId)>, Option<TensorId>),
     ) -> Result<TensorId> {
+        let (norm, gain) = (norm.map(|(epsilon, _)| epsilon), norm.map(|(_, gain)| gain));
         let parts = self.tensors.parts(matrix, self.limit);
         let whole = parts.len() == 1;
         let mut joined: Option<TensorId> = None;
@@ -128,7 +160,7 @@ impl Cut<'_> {
             inputs.extend(kernel.bias.then(|| self.tensors.bias(b, part)));
             inputs.extend(residual.filter(|_| whole));
             let gated = kernel.gated.map(|_| part.units());
-            let kernel = Dense { residual: residual.is_some() && whole, gated, ..kernel };
+            let kernel = Dense { norm, residual: residual.is_some() && whole, gated, ..kernel };
             let made = b.apply(if whole { name.to_owned() } else { format!("{name}.{at}") }, kernel, &inputs)?;
             joined = Some(match joined {
                 None => made,
@@ -150,11 +182,13 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let name = |part: &str| format!("layers.{layer}.{part}");
     let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let gain = tensors.gain(b, layer, Part::AttentionNorm);
-    let dense = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::AttentionNorm)));
+    let parts = tensors.qkv_parts(layer);
+    let (normed, norm) = cut.input(b, &parts, (x, norm))?;
+    let dense = Dense { bias: config.qkv_bias, ..Dense::default() };
     let mut made = Vec::new();
-    for matrix in tensors.qkv_parts(layer) {
-        made.push(cut.dense(b, &matrix.name, &matrix, dense, (x, Some(gain), None))?);
+    for matrix in &parts {
+        made.push(cut.dense(b, &matrix.name, matrix, dense, (normed, norm, None))?);
     }
 
     let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
@@ -179,21 +213,17 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
 fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let matrix = tensors.gate_up(layer);
-    let gain = tensors.gain(b, layer, Part::UnitsNorm);
-    let gated = Dense {
-        norm: Some(config.epsilon),
-        bias: config.mlp_bias,
-        gated: Some(config.intermediate),
-        unit: config.unit,
-        ..Dense::default()
-    };
-    let units = cut.dense(b, &matrix.name, &matrix, gated, (x, Some(gain), None))?;
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::UnitsNorm)));
+    let (normed, norm) = cut.input(b, std::slice::from_ref(&matrix), (x, norm))?;
+    let gated =
+        Dense { bias: config.mlp_bias, gated: Some(config.intermediate), unit: config.unit, ..Dense::default() };
+    let units = cut.dense(b, &matrix.name, &matrix, gated, (normed, norm, None))?;
     project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
 /// A layer's experts, those that are chosen for a token added to its row of `x`. (Shazeer et al. 2017; Qwen3 technical report 2025.)
 fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x: TensorId) -> Result<TensorId> {
-    let Cut { tensors, limit } = cut;
+    let Cut { tensors, limit, .. } = cut;
     let config = tensors.config();
     let (epsilon, unit) = (config.epsilon, config.unit);
     let gain = tensors.gain(b, layer, Part::UnitsNorm);
@@ -225,11 +255,12 @@ fn project(
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let residual = (!config.post_norm).then_some(x);
     let dense = Dense { bias, residual: residual.is_some(), ..Dense::default() };
+    let (block, _) = cut.input(b, std::slice::from_ref(matrix), (block, None))?;
     let made = cut.dense(b, &matrix.name, matrix, dense, (block, None, residual))?;
     if !config.post_norm {
         return Ok(made);
     }
-    let norm = kernels::text::Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
+    let norm = Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
     let gain = tensors.gain(b, layer, after);
     Ok(b.apply(format!("{}.norm", matrix.name), norm, &[made, gain, x])?)
 }
@@ -287,7 +318,13 @@ mod tests {
     fn experts_in_several_stacks_add_up_to_those_in_one() {
         let (tensors, gpu) = (noise(), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
             let plan = Arc::new(plan(&tensors, request, limit).unwrap());
             let stacks = plan.steps.iter().filter(|step| step.kernel.name() == "experts").count() / 2;
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
@@ -328,7 +365,13 @@ mod tests {
         ];
         let (tensors, gpu) = (of_noise(MIXED, shapes), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
             let plan = Arc::new(plan(&tensors, request, limit).unwrap());
             let steps = plan.steps.len();
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();

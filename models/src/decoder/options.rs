@@ -40,6 +40,28 @@ impl CacheFormat {
     }
 }
 
+/// How a prompt's tokens are multiplied with the matrices. A token after it is always multiplied exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Products {
+    /// In 32-bit floats.
+    #[default]
+    Exact,
+    /// In whole numbers, where the weights are such: each 32 columns of a token are first rounded to signed bytes, a 127th of the
+    /// largest of them apart. Often faster; the project's `docs/numerics.md` says how far results move.
+    Packed,
+}
+
+impl Products {
+    /// The name in reports.
+    pub fn label(self) -> &'static str {
+        match self {
+            Products::Exact => "exact",
+            Products::Packed => "packed",
+        }
+    }
+}
+
 /// How to make a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -52,6 +74,8 @@ pub struct SessionOptions {
     /// of the first tokens are kept, at most half of the context, when the session goes on with them and the newer half of the
     /// room that is left; their keys and values are computed anew (after Xiao et al. 2023, whose sinks these are).
     pub slide: Option<usize>,
+    /// How prompts are multiplied with the matrices.
+    pub products: Products,
 }
 
 impl SessionOptions {
@@ -67,6 +91,12 @@ impl SessionOptions {
     /// Going on when the context is full, with the first `sinks` tokens and the newest.
     pub fn slide(mut self, sinks: usize) -> Self {
         self.slide = Some(sinks);
+        self
+    }
+
+    /// With such products for prompts.
+    pub fn products(mut self, products: Products) -> Self {
+        self.products = products;
         self
     }
 

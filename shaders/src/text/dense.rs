@@ -76,7 +76,8 @@ fn erf(v: f64) -> f64 {
 /// `y[t, n] = unit(sum_k norm(x)[t, k] * w[n, k] + bias[n]) + residual[t, n]`
 ///
 /// Inputs: `x [m, k]`, the tensors of `w [n, k]` ([`Scheme::descs`]), then those asked for: `gain [k]` of the norm, `bias [n]`,
-/// `residual [m, n]`. Output `[m, n]`, all in f32. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
+/// `residual [m, n]`. Output `[m, n]`, all in f32; `x` may also be bytes with scales ([`Format::BlockI8`], see [`super::Quantize`]) if
+/// there is no norm and [`Scheme::is_bytes`], and products are then those of whole numbers. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
 /// they gate, `y[t, i] = unit(gate_i) * up_i` (Shazeer 2020), the bias in the same order, and the output has `gated` columns. The norm is
 /// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -148,12 +149,16 @@ impl Kernel for Dense {
         let [m, k] = inputs.first().map_or(&[][..], |x| &x.shape[..]) else {
             return Err(refuse(0, "rows [tokens, columns]".into()));
         };
-        if inputs[0].format != Format::F32 || inputs[0].is_empty() {
-            return Err(refuse(0, "rows [tokens, columns] in f32, not empty".into()));
+        let packed = inputs[0].format == Format::BlockI8 && self.norm.is_none();
+        if !(packed || inputs[0].format == Format::F32) || inputs[0].is_empty() {
+            return Err(refuse(0, "rows [tokens, columns] in f32, or without a norm in block-i8, not empty".into()));
         }
         let Some((scheme, n, columns)) = Scheme::of(&inputs[1..]) else {
             return Err(refuse(1, "the tensors of a matrix in panels".into()));
         };
+        if packed && !scheme.is_bytes() {
+            return Err(refuse(1, "a matrix of whole numbers, because the input is".into()));
+        }
         if columns != *k {
             return Err(refuse(1, format!("a matrix of {k} columns")));
         }
@@ -184,12 +189,14 @@ impl Kernel for Dense {
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
-        let tokens = if call.inputs[0].rows() == 1 { "one" } else { "few" };
+        let packed = call.inputs[0].format == Format::BlockI8;
+        let tokens = if call.inputs[0].rows() == 1 && !packed { "one" } else { "few" };
+        let x = if packed { "i8" } else { "f32" };
         let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
         let mut found: Vec<_> = paths
             .iter()
             .flat_map(|path| {
-                fitting(SOURCES, &[("path", path), ("tokens", tokens), ("scheme", scheme)], caps).collect::<Vec<_>>()
+                fitting(SOURCES, &[("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)], caps).collect::<Vec<_>>()
             })
             .collect();
         found.truncate(1);
@@ -319,17 +326,23 @@ pub(super) fn matrix(scheme: Scheme, n: usize, k: usize) -> Vec<(Desc, Fill)> {
     scheme.descs(n, k).into_iter().map(fill).collect()
 }
 
-/// Every scheme with every ending, sizes round the panels, blocks and tiles, and the shapes of small language models.
+/// A case of `[m, k]` inputs in `format` and a matrix that gives `n` columns.
+fn case(tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3], format: Format) -> Case {
+    let rows = kernel.gated.map_or(n, Dense::gated_rows);
+    let mut inputs = vec![(Desc::new(format, [m, k]), Fill::Noise)];
+    inputs.extend(matrix(scheme, rows, k));
+    let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([rows])), (kernel.residual, Desc::f32([m, n]))];
+    inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
+    let of = if format == Format::F32 { String::new() } else { format!(".of-{}", format.label()) };
+    let label = format!("{m}x{k}x{n}.{}{of}.{}", scheme.label(), kernel.summary().replace(' ', "."));
+    Case { label, kernel: Arc::new(kernel), inputs, tier }
+}
+
+/// Every scheme with every ending, sizes round the panels, blocks and tiles, inputs in bytes, and the shapes of small language models.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3]| {
-        let rows = kernel.gated.map_or(n, Dense::gated_rows);
-        let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
-        inputs.extend(matrix(scheme, rows, k));
-        let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([rows])), (kernel.residual, Desc::f32([m, n]))];
-        inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
-        let label = format!("{m}x{k}x{n}.{}.{}", scheme.label(), kernel.summary().replace(' ', "."));
-        cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
+    let mut cases = bytes_cases();
+    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, shape: [usize; 3]| {
+        cases.push(case(tier, scheme, kernel, shape, Format::F32));
     };
     let plain = Dense::default();
     let normed = Dense { norm: Some(1e-5), ..plain };
@@ -357,6 +370,27 @@ pub(crate) fn cases() -> Vec<Case> {
         add(Tier::Full, Scheme::F16, plain, [1, 24, n]);
         add(Tier::Full, Scheme::Q4_0, plain, [6, 24, n]);
         add(Tier::Full, Scheme::Q8_0, Dense { gated: Some(n), unit: Unit::Silu, ..plain }, [2, 40, n]);
+    }
+    cases
+}
+
+/// Inputs in bytes, and scales so small that 16-bit floats have few digits left.
+fn bytes_cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let (plain, bytes) = (Dense::default(), Format::BlockI8);
+    for scheme in Scheme::ALL.into_iter().filter(|scheme| scheme.is_bytes()) {
+        let k = if scheme.is_wide() { 292 } else { 68 };
+        let gated = Dense { gated: Some(37), unit: Unit::Silu, ..plain };
+        let ends = Dense { bias: true, residual: true, ..plain };
+        cases.push(case(Tier::Short, scheme, gated, [5, k, 37], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [1, 31, 41], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [9, 516, 70], bytes));
+        cases.push(case(Tier::Model, scheme, plain, [32, 576, 960], bytes));
+        let mut tiny = case(Tier::Short, scheme, plain, [2, k, 33], Format::F32);
+        let scales = tiny.inputs.iter_mut().filter(|(_, fill)| matches!(fill, Fill::Range(..)));
+        scales.for_each(|(_, fill)| *fill = Fill::Range(-4e-5, 4e-5));
+        tiny.label.push_str(".tiny");
+        cases.push(tiny);
     }
     cases
 }

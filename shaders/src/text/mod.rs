@@ -8,6 +8,7 @@ crate::kernels! {
     experts,
     norm,
     place_norm,
+    quantize,
     rope_store,
     route,
     sample,
