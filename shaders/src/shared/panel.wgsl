@@ -76,6 +76,31 @@ fn levels(q: vec4<u32>) -> vec4<f32> {
 <%- endif %>
 <%- endmacro %>
 
+<% macro half_loads(scheme, into, block, half, row) -%>
+<#- As `loads`, of the 16 weights of the first or the second half of the block, 0 or 1, which `four` then counts from 0. -#>
+<%- if scheme == "f32" %>
+<%- for v in range(4) %>
+        let ${ into }_p${ v } = w[(${ block } * 8u + 4u * ${ half } + ${ v }u) * 32u + ${ row }];
+<%- endfor %>
+<%- elif scheme in ["f16", "bf16"] %>
+<%- for v in range(2) %>
+        let ${ into }_p${ v } = w[(${ block } * 4u + 2u * ${ half } + ${ v }u) * 32u + ${ row }];
+<%- endfor %>
+<%- elif scheme == "q8_0" %>
+        let ${ into }_p0 = w[(${ block } * 2u + ${ half }) * 32u + ${ row }];
+<%- elif scheme in ["q2_k", "q3_k"] %>
+        let ${ into }_p = vec2<u32>(w[${ block } * 32u + ${ row }][${ half }], 0u);
+<%- else %>
+        let ${ into }_all = w[${ block } * 32u + ${ row }];
+        let ${ into }_p = vec4<u32>(select(${ into }_all.xy, ${ into }_all.zw, ${ half } == 1u), 0u, 0u);
+<%- endif %>
+<%- if scheme == "q6_k" %>
+        let ${ into }_high = vec2<u32>(high[${ block } * 32u + ${ row }][${ half }], 0u);
+<%- elif scheme in ["q5_0", "q5_1", "q3_k", "q5_k"] %>
+        let ${ into }_high = high[${ block } * 32u + ${ row }] >> (16u * ${ half });
+<%- endif %>
+<%- endmacro %>
+
 <% macro word(scheme, into, c, clean) -%>
 <#- Four whole numbers as the bytes of a word: columns `4 c` to `4 c + 3`. What a byte holds above them is not zero unless `clean`. -#>
 <%- if scheme == "q2_k" -%>

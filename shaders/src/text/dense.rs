@@ -2,14 +2,17 @@
 
 use super::Scheme;
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance, Work,
-    fitting, panel::Code, parallel, traffic,
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
+    Work, fitting, panel::Code, parallel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
 
 /// The linked variants.
 pub(super) const SOURCES: &[Source] = crate::linked::DENSE;
+
+/// Tokens beyond which a GPU may write weights out in workgroup memory: fewer fill too little of a tile.
+const TILED: usize = 8;
 
 /// What a layer's units compute of their sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -48,7 +51,9 @@ impl Unit {
         match self {
             Unit::Linear => v,
             Unit::Silu => v / (1.0 + (-v).exp()),
-            Unit::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh()),
+            Unit::GeluTanh => {
+                0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh())
+            }
             Unit::Gelu => 0.5 * v * (1.0 + erf(v / std::f64::consts::SQRT_2)),
             Unit::Relu => v.max(0.0),
         }
@@ -144,7 +149,11 @@ impl Kernel for Dense {
         let kernel = self.name();
         let refuse = |position: usize, expected: String| match inputs.get(position) {
             Some(found) => ShapeError::Input { kernel, position, expected, found: found.clone() },
-            None => ShapeError::Count { kernel, expected: "x, w, and gain, bias and residual if it has them", found: inputs.len() },
+            None => ShapeError::Count {
+                kernel,
+                expected: "x, w, and gain, bias and residual if it has them",
+                found: inputs.len(),
+            },
         };
         let [m, k] = inputs.first().map_or(&[][..], |x| &x.shape[..]) else {
             return Err(refuse(0, "rows [tokens, columns]".into()));
@@ -163,7 +172,9 @@ impl Kernel for Dense {
             return Err(refuse(1, format!("a matrix of {k} columns")));
         }
         let width = self.gated.unwrap_or(n);
-        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n) || (self.gated.is_some() && (self.residual || self.softcap.is_some())) {
+        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n)
+            || (self.gated.is_some() && (self.residual || self.softcap.is_some()))
+        {
             let reason = format!("{n} rows of weights are not {width} gated units without residual and cap");
             return Err(ShapeError::Parameter { kernel, reason });
         }
@@ -192,15 +203,18 @@ impl Kernel for Dense {
         let packed = call.inputs[0].format == Format::BlockI8;
         let tokens = if call.inputs[0].rows() == 1 && !packed { "one" } else { "few" };
         let x = if packed { "i8" } else { "f32" };
-        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
-        let mut found: Vec<_> = paths
-            .iter()
-            .flat_map(|path| {
-                fitting(SOURCES, &[("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)], caps).collect::<Vec<_>>()
-            })
-            .collect();
-        found.truncate(1);
-        found
+        let of = |path: &'static str, tokens: &'static str| {
+            let choices = [("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)];
+            fitting(SOURCES, &choices, caps).collect::<Vec<_>>()
+        };
+        if caps.software {
+            let mut found: Vec<_> =
+                ["subgroup8", "subgroup4", "portable"].iter().flat_map(|path| of(path, tokens)).collect();
+            found.truncate(1);
+            return found;
+        }
+        let tiles = if call.inputs[0].rows() > TILED { of("tiled", "many") } else { Vec::new() };
+        [tiles, of("portable", tokens)].concat()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
@@ -331,7 +345,11 @@ fn case(tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3], format
     let rows = kernel.gated.map_or(n, Dense::gated_rows);
     let mut inputs = vec![(Desc::new(format, [m, k]), Fill::Noise)];
     inputs.extend(matrix(scheme, rows, k));
-    let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([rows])), (kernel.residual, Desc::f32([m, n]))];
+    let extras = [
+        (kernel.norm.is_some(), Desc::f32([k])),
+        (kernel.bias, Desc::f32([rows])),
+        (kernel.residual, Desc::f32([m, n])),
+    ];
     inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
     let of = if format == Format::F32 { String::new() } else { format!(".of-{}", format.label()) };
     let label = format!("{m}x{k}x{n}.{}{of}.{}", scheme.label(), kernel.summary().replace(' ', "."));
@@ -351,7 +369,9 @@ pub(crate) fn cases() -> Vec<Case> {
         add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, k, 41]);
         add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
         add(Tier::Full, scheme, plain, [1, 32, 32]);
+        add(Tier::Short, scheme, Dense { norm: Some(1e-5), ..plain }, [9, k, 33]);
         add(Tier::Full, scheme, plain, [4, 256, 64]);
+        add(Tier::Full, scheme, Dense { gated: Some(20), unit: Unit::Silu, ..normed }, [70, 40, 20]);
         add(Tier::Full, scheme, Dense { bias: true, residual: true, ..normed }, [3, 516, 37]);
         add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, bias: true, ..normed }, [1, 64, 16]);
         add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
@@ -401,7 +421,9 @@ mod tests {
 
     #[test]
     fn the_error_function_has_its_known_values() {
-        for (v, expected) in [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (3.5, 0.999_999_256_901_627_7)] {
+        for (v, expected) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (3.5, 0.999_999_256_901_627_7)]
+        {
             assert!((erf(v) - expected).abs() < 1e-14, "{v}");
             assert!((erf(-v) + expected).abs() < 1e-14, "{v}");
         }

@@ -5,12 +5,19 @@
 // panel gate: y = act(gate) * up, the gates being the lower 16.
 //
 // portable: 32 rows by 8 slices of the columns, added up in workgroup memory.
+// tiled: 32 rows by 32 tokens, the numbers of a block of columns written out in workgroup memory once for all of them.
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
 //
 // x = i8: the input is bytes with a scale for each block of 32 columns, and products are those of four bytes at a time.
-//@ axis path = portable(S=8) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
-//@ axis tokens = one(TM=1) | few(TM=4)
+//@ axis path = portable(S=8) | tiled | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
+//@ axis tokens = one(TM=1) | few(TM=4) | many(TM=32)
 //@ axis x = f32 | i8
+//@ skip path=tiled, tokens=one
+//@ skip path=tiled, tokens=few
+//@ skip path=portable, tokens=many
+//@ skip path=subgroup4, tokens=many
+//@ skip path=subgroup8, tokens=many
+//@ skip x=i8, tokens=many
 //@ skip x=i8, tokens=one
 //@ skip x=i8, scheme=f32
 //@ skip x=i8, scheme=f16
@@ -21,7 +28,8 @@
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
-# set subgroups = path != "portable"
+# set tiled = path == "tiled"
+# set subgroups = not tiled and path != "portable"
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set packed = x == "i8"
 # set spread = quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
@@ -102,6 +110,77 @@ fn finish_pair(token: u32, n: u32, row: u32, gate: f32, up: f32) {
     }
 }
 
+# if tiled
+# set R = 4
+# set own = 4
+// [8, 32]: four columns of each row of weights, and of each token
+var<workgroup> rows: array<vec4<f32>, 256>;
+var<workgroup> tokens: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let panel = group.x;
+    let row0 = local.x;
+    let token0 = group.y * ${ TM }u + local.y;
+    let at = local.y * 8u + local.x;
+    let row = at % 32u;
+    let half = at / 32u;
+    let k4 = params.k4;
+    let normalize = (params.flags & 1u) != 0u;
+# for t in range(own)
+    var square${ t } = 0.0;
+# for r in range(R)
+    var sum${ r }_${ t } = 0.0;
+# endfor
+# endfor
+    for (var b = 0u; b < params.blocks; b++) {
+        let block = panel * params.blocks + b;
+# if wide
+        let wide = panel * ((params.blocks + 7u) / 8u) + b / 8u;
+        let part = b % 8u;
+# endif
+${ panel.half_loads(scheme, "w", "block", "half", "row") }
+# if quantized
+${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
+        let pair = <% if split %>select(d, d_rest, half == 1u)<% else %>d<% endif %>;
+# endif
+# for q in range(4)
+        let four${ q } = min(b * 8u + half * 4u + ${ q }u, k4 - 1u);
+        var w${ q } = ${ panel.four(scheme, "w", q) }<% if spread or scheme == "q8_0" %> * ${ panel.spread(scheme) }<% endif %>;
+# if quantized
+        w${ q } = pair.x * w${ q } + pair.y;
+# endif
+        if normalize {
+            w${ q } *= gain[four${ q }];
+        }
+        rows[(half * 4u + ${ q }u) * 32u + row] = w${ q };
+        // Of the tokens as many, eight neighbouring invocations a token.
+        let own${ q } = min(group.y * ${ TM }u + ${ 8 * q }u + local.y, params.m - 1u);
+        let place${ q } = b * 8u + local.x;
+        tokens[local.x * 32u + ${ 8 * q }u + local.y] = select(vec4<f32>(), x[own${ q } * k4 + min(place${ q }, k4 - 1u)], place${ q } < k4);
+# endfor
+        workgroupBarrier();
+        for (var c = 0u; c < 8u; c++) {
+# for r in range(R)
+            let w_${ r } = rows[c * 32u + ${ 8 * r }u + local.x];
+# endfor
+# for t in range(own)
+            let v_${ t } = tokens[c * 32u + ${ 8 * t }u + local.y];
+            square${ t } += dot(v_${ t }, v_${ t });
+# for r in range(R)
+            sum${ r }_${ t } += dot(w_${ r }, v_${ t });
+# endfor
+# endfor
+        }
+        workgroupBarrier();
+    }
+# for t in range(own)
+    var scale${ t } = 1.0;
+    if normalize {
+        scale${ t } = inverseSqrt(square${ t } / f32(params.columns) + params.epsilon);
+    }
+# endfor
+# else
 # if subgroups
 # set spans = 8 // SG
 @compute @workgroup_size(${ SG })
@@ -290,19 +369,6 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
     }
 # endif
 # endfor
-    if (params.flags & 8u) != 0u {
-# for t in range(TM)
-# for r in range(R // 2)
-        finish_pair(token0 + ${ t }u, panel * 16u + row0 + ${ 8 * r }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t }, scale${ t } * sum${ r + R // 2 }_${ t });
-# endfor
-# endfor
-    } else {
-# for t in range(TM)
-# for r in range(R)
-        finish(token0 + ${ t }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t });
-# endfor
-# endfor
-    }
 # else
 # for t in range(TM)
     partial[(${ t }u * ${ S }u + local.y) * 32u + local.x] = sum0_${ t };
@@ -337,6 +403,24 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
         } else if local.x < 16u {
             finish_pair(token0 + t, panel * 16u + local.x, panel * 32u + local.x, factor * sum, factor * other);
         }
+    }
+# endif
+# endif
+<#- What an invocation of all paths but `portable` ends with: R rows 8 apart, of tokens that are 1 or 8 apart. -#>
+# if tiled or subgroups
+# set (own, apart) = (4, 8) if tiled else (TM, 1)
+    if (params.flags & 8u) != 0u {
+# for t in range(own)
+# for r in range(R // 2)
+        finish_pair(token0 + ${ apart * t }u, panel * 16u + row0 + ${ 8 * r }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t }, scale${ t } * sum${ r + R // 2 }_${ t });
+# endfor
+# endfor
+    } else {
+# for t in range(own)
+# for r in range(R)
+        finish(token0 + ${ apart * t }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t });
+# endfor
+# endfor
     }
 # endif
 }
