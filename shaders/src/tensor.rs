@@ -350,7 +350,7 @@ mod tests {
     fn blocks_of_bytes_have_scales_of_their_own() {
         // Whole numbers whose largest is 127 times a power of two are kept; the factor differs from block to block.
         let value = |row: usize, column: usize| {
-            let whole = if column % 32 == 0 { 127 } else { (row * 31 + column * 7) as i32 % 127 - 63 };
+            let whole = if column.is_multiple_of(32) { 127 } else { (row * 31 + column * 7) as i32 % 127 - 63 };
             whole as f32 * [1.0, 0.25, 8.0][column / 32]
         };
         let values: Vec<f32> = (0..6 * 70).map(|i| value(i / 70, i % 70)).collect();
