@@ -5,7 +5,7 @@
 
 mod support;
 
-use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Session};
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products, Session};
 use lampyris::{Error, Gpu};
 use support::decoders::noise;
 use support::{devices, relative};
@@ -38,7 +38,9 @@ fn a_layer_is_six_dispatches_and_a_token_one_submit() {
     let gpu = Gpu::cpu_executor();
     let model = Decoder::new(&gpu, files(&[])).unwrap();
     let plan = |tokens: usize, head: Head| {
-        model.plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head }).unwrap()
+        model
+            .plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head, products: Products::Exact })
+            .unwrap()
     };
     // Embedding, two layers, logits, choice.
     assert_eq!(plan(1, Head::Sample).steps.len(), 1 + 2 * 6 + 2);

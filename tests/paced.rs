@@ -6,7 +6,7 @@
 mod support;
 
 use lampyris::engine::gpu::{VariantSet, adapters};
-use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest, Session, SessionOptions};
+use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest, Products, Session, SessionOptions};
 use lampyris::{AdapterChoice, Gpu, GpuOptions};
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -107,7 +107,13 @@ fn a_context_in_parts_gives_the_logits_of_the_whole() {
     for (index, name) in pollster::block_on(adapters()).iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
         let gpu = pollster::block_on(Gpu::with(options)).unwrap();
-        let request = PlanRequest { context: 1000, cache: CacheFormat::F32, tokens: 1, head: Head::Sample };
+        let request = PlanRequest {
+            context: 1000,
+            cache: CacheFormat::F32,
+            tokens: 1,
+            head: Head::Sample,
+            products: Products::Exact,
+        };
         let plan = model(&gpu).plan(request).unwrap();
         let joins = plan.steps.iter().filter(|step| step.kernel.name() == "attention_join").count();
         assert_eq!(joins, 2, "{name}: one a layer");

@@ -8,7 +8,7 @@ mod support;
 
 use lampyris::Gpu;
 use lampyris::engine::weights::{TensorFile, Weights};
-use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest};
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products};
 use lampyris::models::encoder::{EncoderFiles, EncoderOptions, EncoderPlan, TokenEncoder};
 use support::decoders::{files, tensors};
 use support::{devices, full_tier, relative};
@@ -34,7 +34,13 @@ fn a_table_that_is_larger_than_a_binding_gives_what_the_whole_gives() {
     let files = large();
     let logits = |gpu: &Gpu| {
         let model = Decoder::new(gpu, files.clone()).unwrap();
-        let request = PlanRequest { context: 8, cache: CacheFormat::F32, tokens: 1, head: Head::Sample };
+        let request = PlanRequest {
+            context: 8,
+            cache: CacheFormat::F32,
+            tokens: 1,
+            head: Head::Sample,
+            products: Products::Exact,
+        };
         let heads = model.plan(request).unwrap().steps.iter().filter(|step| step.name.starts_with("head")).count();
         let mut session = gpu.block_on(model.session(8)).unwrap();
         gpu.block_on(session.feed(&TEXT)).unwrap();

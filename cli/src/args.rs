@@ -171,6 +171,12 @@ pub(crate) struct Classify {
     pub(crate) images: Vec<PathBuf>,
 }
 
+/// The products that `--packed` asks for.
+pub(crate) fn products(packed: bool) -> lampyris::models::decoder::Products {
+    use lampyris::models::decoder::Products::{Exact, Packed};
+    if packed { Packed } else { Exact }
+}
+
 /// A language model and how much it may write.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TextArguments {
@@ -191,6 +197,9 @@ pub(crate) struct TextArguments {
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Read prompts with weights and activations in whole numbers where the weights are such: often faster, a little less exact
+    #[arg(long)]
+    pub(crate) packed: bool,
     /// Go on when the context is full, with the first SINKS tokens and the newest, instead of ending or refusing there
     #[arg(long, value_name = "SINKS")]
     pub(crate) slide: Option<usize>,
@@ -395,6 +404,9 @@ pub(crate) struct Bench {
     /// Of a language model: how keys and values are stored
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Of a language model: prompts in whole numbers where the weights are such
+    #[arg(long)]
+    pub(crate) packed: bool,
     /// Of a language model or an encoder: the CPU executor beside the adapter
     #[arg(long, requires = "model")]
     pub(crate) compare: bool,

@@ -1,7 +1,7 @@
 //! `lampyris bench` of a language model: how fast it reads and writes, and how near that is to what the adapter can read.
 
 use super::report::FirstResult;
-use crate::args::{Bench, DeviceArguments};
+use crate::args::{Bench, DeviceArguments, products};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::engine::kernels::Noise;
@@ -26,6 +26,8 @@ const TOLERANCE: f64 = 1e-3;
 struct Report {
     model: String,
     adapter: String,
+    /// Whether prompts were multiplied exactly, or packed in whole numbers.
+    products: &'static str,
     prefill_tokens_per_s: f64,
     decode_tokens_per_s: f64,
     /// From opening the device to the first token after the prompt.
@@ -100,6 +102,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let report = Report {
         model: shown,
         adapter: gpu.summary().to_string(),
+        products: session.products().label(),
         prefill_tokens_per_s: rates.prefill_tokens_per_s,
         decode_tokens_per_s: rates.decode_tokens_per_s,
         first_token_ms: FirstResult { cold, warm },
@@ -118,7 +121,10 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
 
 fn options(job: &Bench) -> SessionOptions {
     // Room for the prompt's last token, which is fed beside those that are timed, is there already.
-    SessionOptions::default().context(job.prompt_tokens + job.new_tokens).cache(job.kv.into())
+    SessionOptions::default()
+        .context(job.prompt_tokens + job.new_tokens)
+        .cache(job.kv.into())
+        .products(products(job.packed))
 }
 
 fn session(job: &Bench, gpu: &Gpu, files: &DecoderFiles) -> Result<Session, Failure> {
@@ -215,13 +221,14 @@ impl Report {
     /// For people.
     fn text(&self, job: &Bench) -> String {
         let mut text = format!(
-            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}\n  decode        {:10.1} tokens/s, {} of them\n  \
+            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}, {}\n  decode        {:10.1} tokens/s, {} of them\n  \
              a token is    {:10.1} dispatches in {:.1} submit(s)\n  on the device {:10} bytes, {} of them weights\n  \
              first token   {:10.0} ms from opening the device with empty caches, {:.0} ms after\n",
             output::one_line(&self.model),
             self.adapter,
             self.prefill_tokens_per_s,
             job.prompt_tokens,
+            self.products,
             self.decode_tokens_per_s,
             job.new_tokens,
             self.dispatches_per_token,

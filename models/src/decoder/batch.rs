@@ -6,7 +6,7 @@
 use super::network::{self, Cut, Head};
 use super::session::{AHEAD, Session};
 use super::weights::Tensors;
-use super::{CacheFormat, Decoder, Sampling};
+use super::{CacheFormat, Decoder, Products, Sampling};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{InputData, Pending, States};
 use lampyris_engine::kernels::Caps;
@@ -30,7 +30,7 @@ pub(super) fn plan(
 ) -> Result<Plan> {
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
-    let cut = Cut { tensors, limit, caps };
+    let cut = Cut { tensors, limit, caps, tokens: sequences, products: Products::Exact };
     let whose: Vec<String> = (0..sequences).map(|at| format!("{at}.")).collect();
     let mut rows = Vec::with_capacity(sequences);
     for whose in &whose {

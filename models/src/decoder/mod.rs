@@ -28,7 +28,7 @@ pub use convert::{Conversion, Converted, Recipe};
 pub use model::{Decoder, DecoderFiles};
 pub use needs::Needs;
 pub use network::{Head, PlanRequest};
-pub use options::{CacheFormat, SessionOptions};
+pub use options::{CacheFormat, Products, SessionOptions};
 pub use rope::Rope;
 pub use sampling::Sampling;
 pub use session::{Generation, Session};

@@ -2,7 +2,7 @@
 
 use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
-use super::{CacheFormat, DecoderConfig, Session, SessionOptions, batch};
+use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States};
 use lampyris_engine::plan::{Constant, PlanBytes};
@@ -94,6 +94,8 @@ impl Decoder {
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, request: PlanRequest) -> Result<Arc<Plan>> {
         let plans = || self.inner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let products = if request.tokens == 1 { Products::Exact } else { request.products };
+        let request = PlanRequest { products, ..request };
         if let Some(plan) = plans().get(&request) {
             return Ok(plan.clone());
         }
@@ -125,7 +127,7 @@ impl Decoder {
     /// [`Error::Engine`] when the device cannot take them, before anything is allocated where that is known.
     pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
         let context = self.room(&SessionOptions::default())?;
-        let [_, decode, _] = self.plans(context, CacheFormat::F32)?;
+        let [_, decode, _] = self.plans(context, &SessionOptions::default())?;
         // How positions turn is a table for each context, and belongs to a session.
         let weights = decode.constants.iter().filter(|it| !it.name.starts_with(network::TURNS)).cloned();
         let weights: Vec<Constant> = weights.collect();
@@ -169,7 +171,7 @@ impl Decoder {
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
         let options = options.into();
         let context = self.room(&options)?;
-        let [prefill, decode, draw] = self.plans(context, options.cache)?;
+        let [prefill, decode, draw] = self.plans(context, &options)?;
         self.check_budget([&prefill, &decode], &draw)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(SessionOptions { context: Some(context), ..options }, states).await
@@ -187,15 +189,16 @@ impl Decoder {
     }
 
     /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
-    pub(super) fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 3]> {
-        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
+    pub(super) fn plans(&self, context: usize, options: &SessionOptions) -> Result<[Arc<Plan>; 3]> {
+        let SessionOptions { cache, products, .. } = *options;
+        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head, products });
         let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
         Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])
     }
 
     /// Name and words a token of each state that holds keys or values.
     pub(super) fn caches(&self, context: usize, cache: CacheFormat) -> Result<Vec<(String, usize)>> {
-        let [_, decode, _] = self.plans(context, cache)?;
+        let [_, decode, _] = self.plans(context, &SessionOptions::default().cache(cache))?;
         let caches = decode.states.iter().filter(|state| state.desc.shape.len() == 3);
         Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
     }
@@ -208,7 +211,7 @@ impl Decoder {
     /// A session on states that are there.
     pub(super) async fn session_on(&self, options: SessionOptions, states: States) -> Result<Session> {
         let context = self.room(&options)?;
-        let [prefill, decode, _] = self.plans(context, options.cache)?;
+        let [prefill, decode, _] = self.plans(context, &options)?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
         Ok(Session::new(self.clone(), (context, options), prefill, decode, states))

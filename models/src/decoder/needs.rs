@@ -43,7 +43,7 @@ impl Decoder {
     pub fn needs(&self, options: impl Into<SessionOptions>) -> Result<Needs> {
         let options = options.into();
         let context = self.room(&options)?;
-        let plans = self.plans(context, options.cache)?;
+        let plans = self.plans(context, &options)?;
         let (mut weights, mut states, mut work) = (BTreeMap::new(), BTreeMap::new(), 0);
         let mut largest = (String::new(), 0);
         for plan in &plans {

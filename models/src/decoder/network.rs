@@ -5,13 +5,14 @@
 use super::matrix::Matrix;
 use super::names::Part;
 use super::weights::{Stack, Tensors};
-use super::{CacheFormat, DecoderConfig, Mixture};
+use super::{CacheFormat, DecoderConfig, Mixture, Products};
 use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
-    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
+    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, Norm, Quantize, RopeStore,
+    Route, Sample, Way,
 };
-use lampyris_engine::kernels::{self, Caps, Desc, Format, HostTensor};
+use lampyris_engine::kernels::{Caps, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub struct PlanRequest {
     pub tokens: usize,
     /// What follows the last layer.
     pub head: Head,
+    /// How several tokens are multiplied with the matrices; one token always is in floats.
+    pub products: Products,
 }
 
 /// Name of the state that holds a session's tokens, `[context]` words.
@@ -61,7 +64,7 @@ pub(super) const SAMPLING: &str = "sampling";
 pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64, caps: &Caps) -> Result<Plan> {
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
-    let cut = Cut { tensors, limit, caps };
+    let cut = Cut { tensors, limit, caps, tokens: request.tokens, products: request.products };
     let Some(mut x) = embedding(b, cut, request.context, (request.tokens, ""))? else { return Ok(builder.finish()) };
     for layer in 0..tensors.config().layers {
         x = attention(b, cut, request, layer, x)?;
@@ -110,9 +113,10 @@ pub(super) fn after(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId
 /// The logits of each row of `x`.
 pub(super) fn logits(b: &mut PlanBuilder, cut: Cut<'_>, x: TensorId) -> Result<TensorId> {
     let config = cut.tensors.config();
-    let head = Dense { norm: Some(config.epsilon), softcap: config.logit_cap, ..Dense::default() };
-    let gain = cut.tensors.last_gain(b);
-    cut.dense(b, "head", &cut.tensors.head(), head, (x, Some(gain), None))
+    let (matrix, norm) = (cut.tensors.head(), Some((config.epsilon, cut.tensors.last_gain(b))));
+    let (x, norm) = cut.input(b, &[Matrix { name: "head".to_owned(), ..matrix.clone() }], (x, norm))?;
+    let head = Dense { softcap: config.logit_cap, ..Dense::default() };
+    cut.dense(b, "head", &matrix, head, (x, norm, None))
 }
 
 /// What becomes of the logits of a session, whose states have `whose` before their names: outputs, and its next token.
@@ -140,10 +144,39 @@ pub(super) struct Cut<'a> {
     pub(super) tensors: &'a Tensors,
     pub(super) limit: u64,
     pub(super) caps: &'a Caps,
+    /// Rows that a run has of everything.
+    pub(super) tokens: usize,
+    pub(super) products: Products,
 }
 
+/// Tokens of a run from which on a norm is a step of its own; for fewer, its gain is cheaper to read once a workgroup than to wait for.
+const NORMED_APART: usize = 8;
+
 impl Cut<'_> {
-    /// `kernel` with a matrix, of `x` with the gain of its norm and a residual. Where a tensor of the matrix is too large, its parts'
+    /// What `matrices` multiply: `x` itself with its norm, or, for several tokens, what a step makes of it for all their rows, as
+    /// bytes where products are packed.
+    fn input(
+        self,
+        b: &mut PlanBuilder,
+        matrices: &[Matrix],
+        (x, norm): (TensorId, Option<(f32, TensorId)>),
+    ) -> Result<(TensorId, Option<(f32, TensorId)>)> {
+        let Some(first) = matrices.first() else { return Ok((x, norm)) };
+        let name = format!("{}.input", first.name);
+        if self.tokens > 1 && self.products == Products::Packed && matrices.iter().all(|m| self.tensors.is_bytes(m)) {
+            let inputs = [&[x][..], norm.map(|(_, gain)| gain).as_slice()].concat();
+            return Ok((b.apply(name, Quantize { norm: norm.map(|(epsilon, _)| epsilon) }, &inputs)?, None));
+        }
+        match norm {
+            Some((epsilon, gain)) if self.tokens >= NORMED_APART => {
+                let apart = Norm { epsilon, centered: false, bias: false, residual: false };
+                Ok((b.apply(name, apart, &[x, gain])?, None))
+            }
+            _ => Ok((x, norm)),
+        }
+    }
+
+    /// `kernel` with a matrix, of `x` with its norm and a residual. Where a tensor of the matrix is too large, its parts'
     /// results are joined, and the residual is added to these.
     fn dense(
         self,
@@ -151,8 +184,9 @@ impl Cut<'_> {
         name: &str,
         matrix: &Matrix,
         kernel: Dense,
-        (x, gain, residual): (TensorId, Option<TensorId>, Option<TensorId>),
+        (x, norm, residual): (TensorId, Option<(f32, TensorId)>, Option<TensorId>),
     ) -> Result<TensorId> {
+        let (norm, gain) = (norm.map(|(epsilon, _)| epsilon), norm.map(|(_, gain)| gain));
         let parts = self.tensors.parts(matrix, self.limit);
         let whole = parts.len() == 1;
         let mut joined: Option<TensorId> = None;
@@ -162,7 +196,7 @@ impl Cut<'_> {
             inputs.extend(kernel.bias.then(|| self.tensors.bias(b, part)));
             inputs.extend(residual.filter(|_| whole));
             let gated = kernel.gated.map(|_| part.units());
-            let kernel = Dense { residual: residual.is_some() && whole, gated, ..kernel };
+            let kernel = Dense { norm, residual: residual.is_some() && whole, gated, ..kernel };
             let made = b.apply(if whole { name.to_owned() } else { format!("{name}.{at}") }, kernel, &inputs)?;
             joined = Some(match joined {
                 None => made,
@@ -194,11 +228,13 @@ pub(super) fn queries_keys_values(
     x: TensorId,
 ) -> Result<Vec<TensorId>> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
-    let gain = tensors.gain(b, layer, Part::AttentionNorm);
-    let dense = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::AttentionNorm)));
+    let parts = tensors.qkv_parts(layer);
+    let (normed, norm) = cut.input(b, &parts, (x, norm))?;
+    let dense = Dense { bias: config.qkv_bias, ..Dense::default() };
     let mut made = Vec::new();
-    for matrix in tensors.qkv_parts(layer) {
-        made.push(cut.dense(b, &matrix.name, &matrix, dense, (x, Some(gain), None))?);
+    for matrix in &parts {
+        made.push(cut.dense(b, &matrix.name, matrix, dense, (normed, norm, None))?);
     }
     Ok(made)
 }
@@ -251,15 +287,11 @@ pub(super) fn after_attention(
 fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let matrix = tensors.gate_up(layer);
-    let gain = tensors.gain(b, layer, Part::UnitsNorm);
-    let gated = Dense {
-        norm: Some(config.epsilon),
-        bias: config.mlp_bias,
-        gated: Some(config.intermediate),
-        unit: config.unit,
-        ..Dense::default()
-    };
-    let units = cut.dense(b, &matrix.name, &matrix, gated, (x, Some(gain), None))?;
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::UnitsNorm)));
+    let (normed, norm) = cut.input(b, std::slice::from_ref(&matrix), (x, norm))?;
+    let gated =
+        Dense { bias: config.mlp_bias, gated: Some(config.intermediate), unit: config.unit, ..Dense::default() };
+    let units = cut.dense(b, &matrix.name, &matrix, gated, (normed, norm, None))?;
     project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
@@ -297,11 +329,12 @@ fn project(
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let residual = (!config.post_norm).then_some(x);
     let dense = Dense { bias, residual: residual.is_some(), ..Dense::default() };
+    let (block, _) = cut.input(b, std::slice::from_ref(matrix), (block, None))?;
     let made = cut.dense(b, &matrix.name, matrix, dense, (block, None, residual))?;
     if !config.post_norm {
         return Ok(made);
     }
-    let norm = kernels::text::Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
+    let norm = Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
     let gain = tensors.gain(b, layer, after);
     Ok(b.apply(format!("{}.norm", matrix.name), norm, &[made, gain, x])?)
 }
@@ -359,7 +392,13 @@ mod tests {
     fn experts_in_several_stacks_add_up_to_those_in_one() {
         let (tensors, gpu) = (noise(), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
             let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let stacks = plan.steps.iter().filter(|step| step.kernel.name() == "experts").count() / 2;
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
@@ -400,7 +439,13 @@ mod tests {
         ];
         let (tensors, gpu) = (of_noise(MIXED, shapes), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
             let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let steps = plan.steps.len();
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();

@@ -41,6 +41,28 @@ impl CacheFormat {
     }
 }
 
+/// How a prompt's tokens are multiplied with the matrices. A token after it is always multiplied exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Products {
+    /// In 32-bit floats.
+    #[default]
+    Exact,
+    /// In whole numbers, where the weights are such: each 32 columns of a token are first rounded to signed bytes, a 127th of the
+    /// largest of them apart. Often faster; the project's `docs/numerics.md` says how far results move.
+    Packed,
+}
+
+impl Products {
+    /// The name in reports.
+    pub fn label(self) -> &'static str {
+        match self {
+            Products::Exact => "exact",
+            Products::Packed => "packed",
+        }
+    }
+}
+
 /// How to make a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -57,12 +79,19 @@ pub struct SessionOptions {
     /// not cut, and what a submit will take is known only from earlier ones, so the first of a session are shorter and one now and then is
     /// longer.
     pub submit_budget: Duration,
+    /// How prompts are multiplied with the matrices.
+    pub products: Products,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        let submit_budget = SessionOptions::USUAL_SUBMIT_BUDGET;
-        SessionOptions { context: None, cache: CacheFormat::default(), slide: None, submit_budget }
+        SessionOptions {
+            context: None,
+            cache: CacheFormat::default(),
+            slide: None,
+            submit_budget: SessionOptions::USUAL_SUBMIT_BUDGET,
+            products: Products::default(),
+        }
     }
 }
 
@@ -88,6 +117,12 @@ impl SessionOptions {
     /// With submits of a prompt that hold the device for at most `budget`, or one step.
     pub fn submit_budget(mut self, budget: Duration) -> Self {
         self.submit_budget = budget;
+        self
+    }
+
+    /// With such products for prompts.
+    pub fn products(mut self, products: Products) -> Self {
+        self.products = products;
         self
     }
 

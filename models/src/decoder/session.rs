@@ -1,7 +1,7 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
-use super::{CacheFormat, Decoder, Sampling, SessionOptions, network};
+use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{InputData, Paced, Pending, States};
@@ -19,6 +19,7 @@ pub struct Session {
     model: Decoder,
     context: usize,
     cache: CacheFormat,
+    products: Products,
     /// How many of the first tokens are kept when the context is full; `None` where it ends there.
     slide: Option<usize>,
     /// Tokens that made room for others.
@@ -42,13 +43,27 @@ impl Session {
         decode: Executor,
         states: States,
     ) -> Session {
-        let SessionOptions { cache, slide, submit_budget, .. } = options;
+        let SessionOptions { cache, slide, submit_budget, products, .. } = options;
         let prefill = Chunks::new(prefill, submit_budget);
         // At least two tokens take part in sliding, so that it always makes room.
         let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
         let (dropped, cached) = (0, 0);
-        Session { model, context, cache, slide, dropped, submit_budget, prefill, decode, draw, states, tokens, cached }
+        Session {
+            model,
+            context,
+            cache,
+            products,
+            slide,
+            dropped,
+            submit_budget,
+            prefill,
+            decode,
+            draw,
+            states,
+            tokens,
+            cached,
+        }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
@@ -73,6 +88,11 @@ impl Session {
     /// How its keys and values are stored.
     pub fn cache(&self) -> CacheFormat {
         self.cache
+    }
+
+    /// How prompts are multiplied with the matrices.
+    pub fn products(&self) -> Products {
+        self.products
     }
 
     /// How many of the first tokens are kept when the context is full and the session goes on; `None` where it ends there.
@@ -199,13 +219,16 @@ impl Session {
         Ok(())
     }
 
+    fn request(&self, tokens: usize, head: Head) -> PlanRequest {
+        PlanRequest { context: self.context, cache: self.cache, tokens, head, products: self.products }
+    }
+
     /// What draws tokens.
     async fn drawing(&mut self) -> Result<Executor> {
         if let Some(executor) = &self.draw {
             return Ok(executor.clone());
         }
-        let plan =
-            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens: 1, head: Head::Draw })?;
+        let plan = self.model.plan(self.request(1, Head::Draw))?;
         let executor = self.model.executor(plan, &self.states).await?;
         self.draw = Some(executor.clone());
         Ok(executor)
@@ -245,8 +268,7 @@ impl Session {
     pub async fn logits_from(&mut self, begin: usize) -> Result<Vec<f32>> {
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
-        let plan =
-            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens, head: Head::Logits })?;
+        let plan = self.model.plan(self.request(tokens, Head::Logits))?;
         let mut chunks = Chunks::new(self.model.executor(plan, &self.states).await?, self.submit_budget);
         self.states.write(TOKENS, 0, &self.tokens)?;
         for first in (begin..self.tokens.len()).step_by(tokens) {

@@ -307,6 +307,11 @@ impl Tensors {
         matrix.parts(&self.file, limit)
     }
 
+    /// Whether a matrix can be multiplied with inputs in bytes.
+    pub(super) fn is_bytes(&self, matrix: &Matrix) -> bool {
+        matrix.scheme(&self.file).is_bytes()
+    }
+
     /// The tensors of a matrix, as constants of a plan.
     pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: &Matrix) -> Vec<TensorId> {
         let descs = matrix.scheme(&self.file).descs(matrix.height(), matrix.columns);

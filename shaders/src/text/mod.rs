@@ -9,6 +9,7 @@ crate::kernels! {
     experts,
     norm,
     place_norm,
+    quantize,
     rope_store,
     route,
     sample,
