@@ -44,8 +44,8 @@ fn a_layer_is_six_dispatches_and_a_token_one_submit() {
     };
     // Embedding, two layers, logits, choice.
     assert_eq!(plan(1, Head::Sample).steps.len(), 1 + 2 * 6 + 2);
-    // The last layer's caches are all that a chunk of a prompt is for, so what follows them is left out.
-    assert_eq!(plan(32, Head::None).steps.len(), 1 + 6 + 2);
+    // The last layer's caches are all that a chunk of a prompt is for, so what follows them is left out; its norms are steps.
+    assert_eq!(plan(32, Head::None).steps.len(), 1 + 8 + 3);
     for (name, gpu) in devices() {
         let model = Decoder::new(&gpu, files(&[])).unwrap();
         let mut session = gpu.block_on(model.session(64)).unwrap();
