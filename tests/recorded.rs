@@ -199,11 +199,11 @@ fn handles_go_where_the_host_wants_them() {
 
 /// A host's own shader, which doubles what it reads.
 const DOUBLE: &str = "
-    @group(0) @binding(0) var<storage, read> from: array<f32>;
-    @group(0) @binding(1) var<storage, read_write> into: array<f32>;
+    @group(0) @binding(0) var<storage, read> given: array<f32>;
+    @group(0) @binding(1) var<storage, read_write> doubled: array<f32>;
     @compute @workgroup_size(64)
     fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-        if id.x < arrayLength(&into) { into[id.x] = 2.0 * from[id.x]; }
+        if id.x < arrayLength(&doubled) { doubled[id.x] = 2.0 * given[id.x]; }
     }";
 
 /// Records the host's shader over a piece of a buffer, and gives the buffer that it writes.
