@@ -84,7 +84,13 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
     let options = job.context.map_or(options, |tokens| options.context(tokens));
     let rate = match gpu.is_cpu_executor() {
         true => None,
-        false => Some(gpu.block_on(roofline(&gpu))?.read_gbytes),
+        false => {
+            // The budget is for the model, and may be too small to measure with.
+            let mut options = device::options(arguments, device::choice(arguments));
+            options.budget = None;
+            let gpu = pollster::block_on(Gpu::with(options))?;
+            Some(gpu.block_on(roofline(&gpu))?.read_gbytes)
+        }
     };
     let report = report(&job.model.display().to_string(), options, &gpu, &files, rate)?;
     device::say_kind(&gpu);

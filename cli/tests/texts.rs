@@ -239,7 +239,7 @@ fn what_cannot_be_run_is_refused_in_a_sentence() {
         (&[("model_type", json!("mamba"))], &[], "mamba"),
         (&[("num_attention_heads", json!(3))], &[], "head_dim"),
         (&[("hidden_size", json!(24))], &[], "model.embed_tokens.weight"),
-        (&[], &["--context", "97"], "97 tokens do not fit a context of 96"),
+        (&[], &["--context", "97"], "a context of 97 tokens cannot be had"),
         (&[], &["--context", "2"], "do not fit a context of 2"),
         (&[("vocab_size", json!(500))], &[], "500"),
     ];
