@@ -280,7 +280,10 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
         (&["fits", &pictures], "is no model for texts"),
         (&["fits", &made, "--adapter", "cpu", "--context", "97"], "a context of 97 tokens cannot be had"),
         (&["bench", "--model", &made, "--adapter", "cpu", "--side", "64"], "--side"),
-        (&["bench", "--model", &made, "--adapter", "cpu", "--new-tokens", "90"], "do not fit a context of 96"),
+        (
+            &["bench", "--model", &made, "--adapter", "cpu", "--new-tokens", "90"],
+            "a context of 218 tokens cannot be had",
+        ),
         (&["bench", "--model", &made, "--prompt-tokens", "18446744073709551615"], "--prompt-tokens"),
         (&["bench", "--model", &made, "--new-tokens", "18446744073709551615"], "--new-tokens"),
         (&["bench", "--model", &made, "--adapter", "cpu", "--prompt-tokens", "1073741824"], "1073741888"),

@@ -6,6 +6,8 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::Write;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use support::noise::model;
 use support::{adapters, command, file, fixture, keys, lampyris};
@@ -165,6 +167,34 @@ fn a_conversation_outlives_what_is_no_text_and_no_command() {
     let line = [&vec![b'a'; (16 << 20) + 1][..], b"\n/stats\n"].concat();
     let [stdout, stderr] = talk("chat", &model, &few, &line);
     assert!(stderr.contains("16777216 bytes was passed over") && stdout.starts_with("(0 of 96"), "{stdout} {stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_first_press_at_the_prompt_says_how_to_leave() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = model(&folder, &[]);
+    let mut chat = command(&cache);
+    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--max-tokens", "3"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = chat.stdin.take().unwrap();
+    let press = |id: u32| {
+        let sent = std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    input.write_all(b"Hello\n/stats\n").unwrap();
+    let mut answers = BufReader::new(chat.stdout.take().unwrap()).lines();
+    assert!(answers.any(|line| line.unwrap().contains("of 96 tokens")));
+    press(chat.id());
+    let mut notes = BufReader::new(chat.stderr.take().unwrap()).lines();
+    assert!(notes.any(|line| line.unwrap().contains("once more ends the program")));
+    // It goes on, and what is answered meanwhile takes the press back.
+    input.write_all(b"Hello\n/stats\n").unwrap();
+    assert!(answers.any(|line| line.unwrap().contains("of 96 tokens")));
+    press(chat.id());
+    assert!(notes.any(|line| line.unwrap().contains("once more ends the program")));
+    press(chat.id());
+    assert_eq!(chat.wait().unwrap().code(), Some(130));
 }
 
 #[test]
