@@ -11,8 +11,9 @@ use std::path::PathBuf;
 pub(crate) use files::Pull;
 pub(crate) use files::{Eval, Fits, Format, Quantize};
 
-const EXIT_CODES: &str = "Without a command: a tour of this machine's adapter and of the bundled models, in less than a minute.\n\nExit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
-     only whole ones: when anything that was named cannot be used, nothing is printed but one sentence on stderr.";
+const EXIT_CODES: &str = "Without a command: a tour of this machine's adapter and of the bundled models, in less than a minute.\n\nExit codes: 0, 1 for a failed check, or for a device or a connection that fails, 2 for bad usage or input. Answers go to stdout: \
+     those of generate and chat as they are written, all others only whole. When anything that was named cannot be used, nothing is \
+     printed but one sentence on stderr.";
 
 /// Neural networks as WGSL compute shaders, on any GPU.
 #[derive(Debug, Parser)]
@@ -82,8 +83,10 @@ pub(crate) enum Job {
     /// Continue a text: by the likeliest tokens, or, where a temperature, a filter or a seed is given, by draws as the model's files
     /// recommend but for what is given
     Generate(On<Generate>),
-    /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation. Tokens are drawn as the
-    /// model's files recommend; where they recommend nothing, at a temperature of 0.8 with top-k 40, top-p 0.95 and min-p 0.05
+    /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation, and a line with a space
+    /// before its `/` is none. Ctrl-C ends an answer, and twice at the prompt the program. Tokens are drawn as the model's files
+    /// recommend; where they recommend nothing, at a temperature of 0.8 with top-k 40, top-p 0.95 and min-p 0.05. A template that asks
+    /// for the time is told that of UTC at the beginning of the conversation
     Chat(On<Chat>),
     /// Make a vector of each text, so that texts of like meaning lie close together
     Embed(On<Embed>),
@@ -142,9 +145,21 @@ fn side(text: &str) -> Result<u32, String> {
     side.ok_or_else(|| format!("expected a multiple of 32 from 32 to {MAX_TARGET_SIDE}"))
 }
 
-/// Reads the room of a session.
+/// More tokens than any model has room for, so that numbers of tokens can be added.
+const MOST_TOKENS: usize = 1 << 30;
+
+/// Reads a number of tokens that is not 0.
 fn context(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|tokens| *tokens > 0).ok_or_else(|| "expected 1 token or more".to_owned())
+    let tokens = text.parse().ok().filter(|tokens| (1..=MOST_TOKENS).contains(tokens));
+    tokens.ok_or_else(|| format!("expected 1 token or more, and at most {MOST_TOKENS}"))
+}
+
+/// Reads a text that ends an answer.
+fn stop(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("an empty text ends nothing; give one with a character".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -192,7 +207,7 @@ pub(crate) struct TextArguments {
     #[command(flatten)]
     pub(crate) choice: ChoiceArguments,
     /// A text that ends the answer and is not shown; can be given more than once
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = stop)]
     pub(crate) stop: Vec<String>,
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
@@ -290,7 +305,7 @@ pub(crate) struct Generate {
     /// The text to continue
     #[arg(long, value_name = "TEXT", required_unless_present = "prompt_file")]
     pub(crate) prompt: Option<String>,
-    /// A file with the text to continue
+    /// A file with the text to continue, or `-` for the input, of at most 64 MiB; a line break at its very end is left out
     #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompt_file: Option<PathBuf>,
     /// One line of JSON at the end instead of the text as it comes

@@ -1,15 +1,20 @@
 //! `lampyris chat`: a conversation with a model, at a terminal or through a pipe. Ctrl-C ends the answer, not the program.
 
+mod input;
+
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
 use crate::model::{Chosen, Loaded};
-use crate::{device, generate, output};
-use lampyris::text::{Conversation, Message, Part, Thoughts};
+use crate::{clock, device, generate, output};
+use input::Presses;
+use lampyris::text::{Conversation, Message, Part, Thoughts, WallClock};
 use lampyris::text_model::TextSession;
 use lampyris::{Error, Gpu, Sampling};
-use std::io::{BufRead, IsTerminal};
+use std::future::Future;
+use std::io::IsTerminal;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Instant;
 
 /// A conversation and how its last answer came.
@@ -19,7 +24,9 @@ struct Talk<'a> {
     session: TextSession,
     system: Option<String>,
     turns: Vec<Message>,
-    stopped: Arc<AtomicBool>,
+    /// When it began, for templates that ask.
+    began: Option<WallClock>,
+    presses: Arc<Presses>,
     last: Option<Last>,
 }
 
@@ -35,65 +42,73 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
     let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu)?;
-    let Some(template) = session.model().template() else { return Err(Error::NoTemplate.into()) };
+    let template = session.model().chat_template()?;
     job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !template.can_switch_thinking() {
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
     device::say_kind(&gpu);
     note.into_iter().for_each(output::note);
-    let stopped = Arc::new(AtomicBool::new(false));
-    let (signal, input) = (stopped.clone(), std::io::stdin());
+    let presses = Arc::new(Presses::default());
+    let (pressed, input) = (presses.clone(), std::io::stdin());
     let terminal = input.is_terminal();
-    let handler = move || {
-        // The second time nobody has listened to the first: no answer is being written.
-        if signal.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-    };
-    if let Err(error) = ctrlc::set_handler(handler) {
+    if let Err(error) = ctrlc::set_handler(move || pressed.press()) {
         output::note(&format!("Ctrl-C will end the program: {error}"));
     }
-    let system = job.system.clone();
-    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), stopped, last: None };
-    let mut lines = input.lock().lines();
+    let (system, began) = (job.system.clone(), clock::now());
+    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), began, presses, last: None };
+    let mut input = input.lock();
     loop {
         if terminal {
             output::print("> ")?;
         }
-        let Some(line) = lines.next() else { break };
-        let line = line.map_err(Failure::Input)?;
-        if line.trim() == "/quit" {
-            break;
-        }
-        if !line.trim().is_empty() {
-            talk.hear(line.trim())?;
+        match input::line(&mut input).map_err(Failure::Input)? {
+            None => break,
+            Some(Err(reason)) => output::note(&reason),
+            Some(Ok(line)) if line.trim().is_empty() => {}
+            Some(Ok(line)) => {
+                if !talk.hear(line.trim_end())? {
+                    break;
+                }
+            }
         }
     }
     Ok(())
 }
 
+/// Drives `future` to its end; `None` where Ctrl-C came first.
+fn unless_stopped<T>(gpu: &Gpu, presses: &Presses, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    gpu.block_on(std::future::poll_fn(|context| match presses.stopped() {
+        true => Poll::Ready(None),
+        false => future.as_mut().poll(context).map(Some),
+    }))
+}
+
 impl Talk<'_> {
-    /// A command of the conversation, or something said.
-    fn hear(&mut self, line: &str) -> Result<(), Failure> {
-        match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
-            ("/reset", _) => self.begin_anew(),
+    /// A command of the conversation, or something said. Gives whether the conversation goes on.
+    fn hear(&mut self, line: &str) -> Result<bool, Failure> {
+        match line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim())) {
+            ("/quit", _) => return Ok(false),
+            ("/reset", _) => self.begin_anew()?,
             ("/system", text) => {
                 self.system = (!text.is_empty()).then(|| text.to_owned());
-                self.begin_anew()
+                self.begin_anew()?;
             }
-            ("/stats", _) => output::print(&self.stats()),
-            (word, _) if word.starts_with('/') => {
-                output::print("(commands are /reset, /system TEXT, /stats and /quit)\n")
-            }
-            _ => self.answer(line),
+            ("/stats", _) => output::print(&self.stats())?,
+            (word, _) if word.starts_with('/') => output::print(
+                "(commands are /reset, /system TEXT, /stats and /quit; with a space before it, the line is said to the model)\n",
+            )?,
+            _ => self.answer(line.trim())?,
         }
+        Ok(true)
     }
 
     /// Forgets what was said.
     fn begin_anew(&mut self) -> Result<(), Failure> {
         self.turns.clear();
         self.session.reset();
+        (self.last, self.began) = (None, clock::now());
         output::print("(a new conversation)\n")
     }
 
@@ -114,29 +129,42 @@ impl Talk<'_> {
         format!("({used} of {context} tokens, {} bytes of cache{speed}, on {})\n", session.bytes(), self.gpu.summary())
     }
 
-    fn conversation(&self) -> Conversation {
-        let messages = self.system.iter().map(Message::system).chain(self.turns.iter().cloned());
-        let conversation = Conversation::new(messages);
+    /// What was said from turn number `from` on.
+    fn conversation(&self, from: usize) -> Conversation {
+        let turns = self.turns.get(from..).unwrap_or_default();
+        let messages = self.system.iter().map(Message::system).chain(turns.iter().cloned());
+        let mut conversation = Conversation::new(messages);
+        if let Some(began) = self.began {
+            conversation = conversation.now(began);
+        }
         if self.job.no_think { conversation.set("enable_thinking", false.into()) } else { conversation }
     }
 
-    /// How many tokens the conversation is.
-    fn length(&self) -> Result<usize, Error> {
+    /// How many tokens the conversation is from turn number `from` on.
+    fn length(&self, from: usize) -> Result<usize, Error> {
         let model = self.session.model();
-        let template = model.template().ok_or(Error::NoTemplate)?;
-        Ok(template.encode(&self.conversation(), model.tokenizer())?.len())
+        Ok(model.chat_template()?.encode(&self.conversation(from), model.tokenizer())?.len())
     }
 
-    /// Drops the oldest turns, whole, until an answer has room: as many tokens as it may have, or a quarter of the context.
+    /// Drops the oldest turns, whole, until an answer has room: as many tokens as it may have, or a quarter of the context. Where the last
+    /// turn does not fit alone, nothing is dropped for it.
     fn make_room(&mut self) -> Result<(), Error> {
         let context = self.session.tokens().context();
         let room = self.job.text.max_tokens.clamp(1, (context / 4).max(1));
-        let mut dropped = 0;
-        while self.turns.len() > 2 && self.length()? + room > context {
-            self.turns.drain(..2);
-            dropped += 1;
+        let last = self.turns.len().saturating_sub(1);
+        let mut from = 0;
+        while from < last && self.length(from)? + room > context {
+            if from == 0 && self.session.tokens().slides().is_none() {
+                let tokens = self.length(last)?;
+                if tokens > context {
+                    return Err(Error::Context { tokens, context });
+                }
+            }
+            from = (from + 2).min(last);
         }
-        if dropped > 0 {
+        self.turns.drain(..from);
+        if from > 0 {
+            let dropped = from.div_ceil(2);
             let turns = if dropped == 1 { "turn was" } else { "turns were" };
             output::note(&format!(
                 "the conversation was too long for a context of {context} tokens, so its {dropped} oldest {turns} dropped"
@@ -154,30 +182,40 @@ impl Talk<'_> {
     /// Answers `said` as it is written.
     fn answer(&mut self, said: &str) -> Result<(), Failure> {
         self.turns.push(Message::user(said));
-        self.stopped.store(false, Ordering::Relaxed);
-        match self.write_answer() {
-            Ok(text) => self.turns.push(Message::assistant(text)),
+        self.presses.answering(true);
+        let written = self.write_answer();
+        self.presses.answering(false);
+        match written {
+            Ok(Some(text)) => self.turns.push(Message::assistant(text)),
+            Ok(None) => {
+                self.turns.pop();
+                output::note("stopped before there was an answer, so it counts as not said");
+            }
             Err(Failure::Model(error @ (Error::Context { .. } | Error::Text(_)))) => {
                 self.turns.pop();
                 output::note(&error.to_string());
             }
             Err(failure) => return Err(failure),
         }
-        self.stopped.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Writes an answer to the last turn and gives it without its thoughts, which belong to no later turn.
-    fn write_answer(&mut self) -> Result<String, Failure> {
+    /// Writes an answer to the last turn and gives it without its thoughts, which belong to no later turn; `None` where it was stopped
+    /// before its first token.
+    fn write_answer(&mut self) -> Result<Option<String>, Failure> {
         self.make_room()?;
         let (gpu, sampling, start) = (self.gpu, self.sampling(), Instant::now());
-        let conversation = self.conversation();
+        let (conversation, presses) = (self.conversation(0), self.presses.clone());
         let options = generate::options(&self.job.text, sampling);
-        let mut answer = gpu.block_on(self.session.chat(&conversation, options))?;
+        let before = self.session.tokens().dropped();
+        let Some(answer) = unless_stopped(gpu, &presses, self.session.chat(&conversation, options)) else {
+            return Ok(None);
+        };
+        let mut answer = answer?;
         let mut thoughts = Thoughts::new(answer.opens_thought());
         let mut page = Page::new();
-        while !self.stopped.load(Ordering::Relaxed)
-            && let Some(piece) = gpu.block_on(answer.next())?
+        while let Some(next) = unless_stopped(gpu, &presses, answer.next())
+            && let Some(piece) = next?
         {
             for part in thoughts.push(&piece) {
                 page.write(&part)?;
@@ -187,15 +225,27 @@ impl Talk<'_> {
             page.write(&part)?;
         }
         let tokens = answer.ids().len();
+        if tokens == 0 && presses.stopped() {
+            return Ok(None);
+        }
+        let last = answer.ids().last().copied();
+        let ended = last.is_some_and(|id| self.session.model().stops().contains(&id));
         self.last = Some(Last { tokens, seconds: start.elapsed().as_secs_f64(), sampling });
         let text = page.end()?;
         let session = self.session.tokens();
-        if session.tokens().len() == session.context() && tokens < self.job.text.max_tokens {
+        if session.dropped() > before {
+            let dropped = session.dropped() - before;
+            output::note(&format!(
+                "the context was full, so {dropped} tokens of the conversation were dropped for others"
+            ));
+        }
+        let full = session.slides().is_none() && session.tokens().len() == session.context();
+        if full && !ended && tokens < self.job.text.max_tokens {
             output::note(
                 "the context is full, so the answer ends here; the oldest turns will be dropped for the next one",
             );
         }
-        Ok(text)
+        Ok(Some(text))
     }
 }
 

@@ -144,12 +144,14 @@ impl Failure {
         Failure::Usage(format!("{}; `lampyris help` shows what can be asked", words.join(" ")))
     }
 
-    /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
+    /// 1 for a failed check and for a machine or a connection that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
         let error = match self {
             Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Apart { .. } | Failure::Output(_) => {
                 return 1;
             }
+            #[cfg(feature = "pull")]
+            Failure::Hub(error) => return if error.is_of_the_connection() { 1 } else { 2 },
             Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,
             Failure::OfPicture { source, .. } => match &**source {
                 lampyris::Error::Engine(error) => error,

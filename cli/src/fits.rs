@@ -10,6 +10,7 @@ use crate::texts::{self, Kind};
 use crate::{device, model, output};
 use lampyris::Gpu;
 use lampyris::engine::measure::roofline;
+use lampyris::engine::plan::{Place, PlanTensor};
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::{Conversion, DecoderFiles, SessionOptions};
@@ -42,6 +43,8 @@ pub(crate) struct Report {
     /// The largest tensor that the adapter can bind.
     binding_limit: u64,
     budget: Option<u64>,
+    #[serde(skip)]
+    on_cpu: bool,
     /// What the adapter reads at best, in 10^9 bytes a second; not known of the CPU executor.
     read_gbytes: Option<f64>,
     /// Tokens a second that no decoding can exceed: that rate over the weights that a token reads.
@@ -81,7 +84,13 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
     let options = job.context.map_or(options, |tokens| options.context(tokens));
     let rate = match gpu.is_cpu_executor() {
         true => None,
-        false => Some(gpu.block_on(roofline(&gpu))?.read_gbytes),
+        false => {
+            // The budget is for the model, and may be too small to measure with.
+            let mut options = device::options(arguments, device::choice(arguments));
+            options.budget = None;
+            let gpu = pollster::block_on(Gpu::with(options))?;
+            Some(gpu.block_on(roofline(&gpu))?.read_gbytes)
+        }
     };
     let report = report(&job.model.display().to_string(), options, &gpu, &files, rate)?;
     device::say_kind(&gpu);
@@ -124,7 +133,8 @@ pub(crate) fn report(
 ) -> Result<Report, Failure> {
     let needs = Decoder::new(gpu, files.clone())?.needs(options)?;
     let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
-    let budget = gpu.options().budget;
+    // Nothing holds the CPU executor to a budget of GPU memory.
+    let budget = gpu.options().budget.filter(|_| !gpu.is_cpu_executor());
     let mut reasons = Vec::new();
     if needs.largest.1 > limit {
         let (name, bytes) = &needs.largest;
@@ -133,14 +143,17 @@ pub(crate) fn report(
     if let Some(budget) = budget.filter(|budget| needs.total() > *budget) {
         reasons.push(format!("{} bytes are needed, and the budget is {budget}", needs.total()));
     }
-    let instead = SUGGESTED.into_iter().filter(|_| !reasons.is_empty()).find_map(|format| {
+    // Smaller weights help neither a cache nor what a run computes; matrices are cut by rows, so they need fit no binding whole.
+    let plan = &needs.plan;
+    let of_runs = |it: &PlanTensor| !matches!(it.place, Place::Constant(_));
+    let bound_by_runs = plan.tensors.iter().any(|it| of_runs(it) && it.desc.bytes() > limit);
+    let instead = SUGGESTED.into_iter().filter(|_| !reasons.is_empty() && !bound_by_runs).find_map(|format| {
         let conversion = Conversion::new(files, format, Vec::new()).ok()?;
         let (before, after) = conversion.bytes();
         let about = |bytes: u64| (bytes as f64 * REPACKED) as u64;
         let weight_bytes = about(after);
         let total_bytes = weight_bytes + needs.cache + needs.work;
-        let largest = conversion.tensors().iter().map(|it| about(it.bytes())).max().unwrap_or(0);
-        let fits = after < before && largest <= limit && budget.is_none_or(|budget| total_bytes <= budget);
+        let fits = after < before && budget.is_none_or(|budget| total_bytes <= budget);
         fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })
     });
     let at_most = |rate: f64| (rate * 1e10 / needs.read_per_token.max(1) as f64).round() / 10.0;
@@ -157,6 +170,7 @@ pub(crate) fn report(
         largest_tensor: Tensor { name: needs.largest.0.clone(), bytes: needs.largest.1 },
         binding_limit: limit,
         budget,
+        on_cpu: gpu.is_cpu_executor(),
         read_gbytes: rate,
         tokens_per_s_at_most: rate.map(at_most),
         reasons,
@@ -165,8 +179,9 @@ pub(crate) fn report(
 }
 
 /// What may be taken, for people.
-fn budget_line(budget: Option<u64>) -> String {
+fn budget_line(budget: Option<u64>, on_cpu: bool) -> String {
     match budget {
+        None if on_cpu => "  budget               none: on the CPU executor nothing is held to one\n".to_owned(),
         Some(budget) => format!("  budget    {budget:>14} bytes\n"),
         None => {
             "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n".to_owned()
@@ -209,7 +224,7 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &budget_line(self.budget);
+        text += &budget_line(self.budget, self.on_cpu);
         if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
             text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
         }
@@ -219,7 +234,7 @@ impl Report {
         text += match (self.fits, &self.instead) {
             (true, _) => "it fits\n",
             (false, None) => {
-                "it does not fit, nor does any smaller format; take a shorter --context or a smaller model\n"
+                "it does not fit, nor would it in a smaller format; take a shorter --context, a smaller --kv or a smaller model\n"
             }
             (false, Some(_)) => "it does not fit\n",
         };

@@ -7,12 +7,13 @@ use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
 use lampyris::text_model::TextSession;
-use lampyris::{AnswerOptions, Error, Gpu, Sampling};
+use lampyris::{AnswerOptions, Gpu, Sampling};
 use serde::Serialize;
+use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
-/// The largest prompt that is read from a file, in bytes.
+/// The largest prompt that is read from a file or the input, in bytes.
 const MOST_PROMPT: u64 = 64 << 20;
 
 /// What `--json` prints.
@@ -67,26 +68,41 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
     let options = options(&job.text, sampling);
-    if job.json {
-        // What a kernel's first run costs is no part of its speed.
-        gpu.block_on(async {
-            let mut first = options.clone();
-            first.most = 1;
-            session.generate(&prompt, first).await?.next().await?;
-            session.reset();
-            Ok::<(), Error>(())
-        })?;
-    }
+    let most = options.most;
+    let only = |tokens: usize| {
+        let mut options = options.clone();
+        options.most = tokens.min(most);
+        options
+    };
     let start = Instant::now();
-    let mut answer = gpu.block_on(session.generate(&prompt, options))?;
+    // The prompt alone, so that it can be told from what the answer does to the session.
+    gpu.block_on(session.generate(&prompt, only(0)))?;
     if job.json {
         // The prompt's runs are submitted, which takes no time; they count until the device has done them.
         gpu.block_on(gpu.idle())?;
     }
     let fed = start.elapsed().as_secs_f64();
+    let (fits, context) = (session.tokens().tokens().len(), session.tokens().context());
+    let dropped = session.tokens().dropped();
     device::say_kind(&gpu);
     note.into_iter().for_each(output::note);
-    let (mut text, mut first) = (String::new(), None);
+    if dropped > 0 {
+        output::note(&format!(
+            "the prompt was too long for a context of {context} tokens, so {dropped} of its {} tokens were dropped",
+            fits + dropped
+        ));
+    }
+    let mut first = None;
+    // A piece of text may take several tokens, so the first is taken apart, and computed again with the others. It cannot be where
+    // it makes the session slide.
+    if job.json && fits < context {
+        gpu.block_on(async { session.resume(only(1)).await?.next().await })?;
+        first = Some(start.elapsed().as_secs_f64());
+        session.rewind(fits);
+    }
+    let begun = Instant::now();
+    let mut text = String::new();
+    let mut answer = gpu.block_on(session.resume(options))?;
     while let Some(piece) = gpu.block_on(answer.next())? {
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());
         if !job.json {
@@ -95,18 +111,26 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         text += &piece;
     }
     let ids = answer.ids().to_vec();
-    let total = start.elapsed().as_secs_f64();
+    let written = begun.elapsed().as_secs_f64();
     if !job.json {
-        return output::print("\n");
+        output::print("\n")?;
     }
-    let prompt_tokens = session.tokens().tokens().len() - ids.len();
+    let ended = ids.last().is_some_and(|id| session.model().stops().contains(id));
+    if session.tokens().slides().is_none() && fits + ids.len() == context && ids.len() < most && !ended {
+        output::note(&format!(
+            "the context of {context} tokens is full, so the text ends here; --context makes more room"
+        ));
+    }
+    if !job.json {
+        return Ok(());
+    }
     output::print(&output::json(&Report {
         text,
-        prompt_tokens,
+        prompt_tokens: fits + dropped,
         new_tokens: ids.len(),
-        prefill_tokens_per_s: rate(prompt_tokens.saturating_sub(1), fed),
-        decode_tokens_per_s: rate(ids.len(), total - fed),
-        first_token_ms: (first.unwrap_or(total) * 1e6).round() / 1e3,
+        prefill_tokens_per_s: rate(fits.saturating_sub(1), fed),
+        decode_tokens_per_s: rate(ids.len(), written),
+        first_token_ms: (first.unwrap_or(fed) * 1e6).round() / 1e3,
         token_ids: ids,
         adapter: gpu.summary().name.clone(),
         model: name,
@@ -114,7 +138,26 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     })?)
 }
 
+/// The text of a file, or of the input where `-` is named, without a line break at its end, which editors put there.
 fn read(path: &Path) -> Result<String, Failure> {
-    let bytes = read_small(path, MOST_PROMPT)?;
-    String::from_utf8(bytes).map_err(|_| Failure::NoText { path: path.display().to_string() })
+    let (bytes, shown) = match path == Path::new("-") {
+        true => (input()?, "the input".to_owned()),
+        false => (read_small(path, MOST_PROMPT)?, path.display().to_string()),
+    };
+    let mut text = String::from_utf8(bytes).map_err(|_| Failure::NoText { path: shown })?;
+    if text.ends_with('\n') {
+        text.pop();
+        text.truncate(text.strip_suffix('\r').unwrap_or(&text).len());
+    }
+    Ok(text)
+}
+
+/// All of the input.
+fn input() -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(MOST_PROMPT + 1).read_to_end(&mut bytes).map_err(Failure::Input)?;
+    match bytes.len() as u64 > MOST_PROMPT {
+        true => Err(Failure::Input(std::io::Error::other(format!("it has more than {MOST_PROMPT} bytes")))),
+        false => Ok(bytes),
+    }
 }

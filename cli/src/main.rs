@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod chat;
 mod classify;
+mod clock;
 mod device;
 mod doctor;
 #[cfg(feature = "bundled")]

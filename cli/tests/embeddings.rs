@@ -137,14 +137,25 @@ fn an_encoder_is_shown_timed_and_weighed() {
         assert_eq!(weighed[key], plan[key], "{key}");
     }
     assert_eq!((&weighed["fits"], &weighed["tokens"]), (&true.into(), &32.into()));
-    let [total, weights] = ["total_bytes", "weight_bytes"].map(|key| weighed[key].as_u64().unwrap());
-    let budget = (total - 1).to_string();
-    let tight =
-        lampyris(&["fits", &model, "--adapter", "cpu", "--context", "30", "--budget", &budget, "--json"]).json();
-    assert_eq!((&tight[0]["fits"], &tight[0]["instead"]["precision"]), (&false.into(), &"f16".into()));
-    assert!(tight[0]["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{}", tight[0]);
+    let weights = weighed["weight_bytes"].as_u64().unwrap();
     let tight = lampyris(&["fits", &model, "--adapter", "cpu", "--context", "30", "--budget", "9"]);
-    assert!(tight.code == 0 && tight.stdout.ends_with("it does not fit; take a smaller model\n"), "{}", tight.stdout);
+    assert!(tight.code == 0 && tight.stdout.ends_with("it fits\n"), "{}", tight.stdout);
+    for adapter in adapters().into_iter().filter(|adapter| *adapter != "cpu") {
+        let fits = |more: &[&str]| {
+            let arguments = ["fits", &model, "--adapter", adapter, "--context", "30"];
+            lampyris(&[&arguments[..], more].concat())
+        };
+        let total = fits(&["--json"]).json()[0]["total_bytes"].as_u64().unwrap();
+        let tight = fits(&["--budget", &(total - 1).to_string(), "--json"]).json();
+        assert_eq!((&tight[0]["fits"], &tight[0]["instead"]["precision"]), (&false.into(), &"f16".into()));
+        assert!(tight[0]["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{}", tight[0]);
+        let tight = fits(&["--budget", "9"]);
+        assert!(
+            tight.code == 0 && tight.stdout.ends_with("it does not fit; take a smaller model\n"),
+            "{}",
+            tight.stdout
+        );
+    }
 
     for adapter in adapters() {
         let arguments = ["bench", "--model", &model, "--adapter", adapter, "--prompt-tokens", "12", "--batch", "5"];

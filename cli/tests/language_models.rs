@@ -116,6 +116,62 @@ fn a_folder_and_the_file_made_of_it_write_the_same() {
 }
 
 #[test]
+fn no_part_of_a_split_file_is_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let made = folder.path().join("made.gguf");
+    assert_eq!(lampyris(&["quantize", &model, made.to_str().unwrap(), "--format", "F32"]).code, 0);
+    let whole = Gguf::open(&made).unwrap();
+    let bytes: Vec<_> = whole.tensors().iter().map(|tensor| whole.bytes(&tensor.name).unwrap()).collect();
+    let tensors: Vec<NewBlocks<'_>> = (whole.tensors().iter().zip(&bytes))
+        .map(|(it, bytes)| NewBlocks { name: &it.name, format: it.format, shape: &it.shape, bytes })
+        .collect();
+    let (one, two) = tensors.split_at(tensors.len() / 2);
+    let parts = [(0, one), (1, two)].map(|(number, tensors)| {
+        let mut metadata: Vec<(&str, MetadataValue)> =
+            whole.metadata().filter(|_| number == 0).map(|(key, value)| (key, value.into())).collect();
+        let count = i32::try_from(whole.tensors().len()).unwrap();
+        metadata.extend([("split.no", MetadataValue::U16(number)), ("split.count", MetadataValue::U16(2))]);
+        metadata.push(("split.tensors.count", MetadataValue::I32(count)));
+        let name = format!("m-0000{}-of-00002.gguf", number + 1);
+        file(&folder, &name, &gguf_bytes(&name, &metadata, tensors).unwrap())
+    });
+    let before = parts.each_ref().map(|path| std::fs::read(path).unwrap());
+    for from in &parts {
+        for to in &parts {
+            let said = lampyris(&["quantize", from, to, "--format", "Q8_0"]);
+            assert!(
+                said.code == 2 && said.stderr.contains("is the model that is read"),
+                "{from} {to}: {}",
+                said.stderr
+            );
+        }
+    }
+    assert_eq!(parts.each_ref().map(|path| std::fs::read(path).unwrap()), before);
+    let out = folder.path().join("m-00003-of-00003.gguf").display().to_string();
+    assert_eq!(lampyris(&["quantize", &parts[1], &out, "--format", "Q8_0"]).code, 0);
+}
+
+#[test]
+fn ends_and_recommended_sampling_survive_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let said = br#"{"eos_token_id": [603, 7, 9], "do_sample": true, "temperature": 0.25, "top_k": 20}"#;
+    file(&folder, "generation_config.json", said);
+    let out = folder.path().join("made.gguf");
+    assert_eq!(lampyris(&["quantize", &model, out.to_str().unwrap(), "--format", "F32"]).code, 0);
+    let gpu = lampyris::Gpu::cpu_executor();
+    let open = |path: &Path| gpu.block_on(lampyris::TextModel::load(&gpu, path)).unwrap();
+    let (before, after) = (open(folder.path()), open(&out));
+    assert_eq!(after.sampling(), before.sampling());
+    assert!([603, 7, 9].iter().all(|id| after.stops().contains(id)), "{:?}", after.stops());
+    assert_eq!(after.sampling().unwrap().temperature, 0.25);
+    let name = folder.path().file_name().unwrap().to_str().unwrap();
+    let named = Gguf::open(&out).unwrap().value("general.name").map(MetadataValue::from);
+    assert_eq!(named, Some(MetadataValue::String(name.to_owned())));
+}
+
+#[test]
 fn speed_is_told_on_every_adapter() {
     let folder = tempfile::tempdir().unwrap();
     let model = model(&folder, &[]);
@@ -166,12 +222,24 @@ fn what_a_model_takes_is_what_a_session_takes() {
     assert!(found["cache_bytes"].as_u64().unwrap() >= 2 * 32 * 8 * 4 + 32 * 4, "{found}");
     let total = found["total_bytes"].as_u64().unwrap();
     assert!(fits(&["--kv", "f16"])["cache_bytes"].as_u64() < found["cache_bytes"].as_u64());
-    let found = fits(&["--budget", &(total - 1).to_string()]);
-    assert_eq!(found["fits"], false);
-    assert!(found["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{found}");
-    assert!(found["instead"]["total_bytes"].as_u64().unwrap() < total, "{found}");
-    assert_eq!(fits(&["--budget", &total.to_string()])["fits"], true);
-    assert_eq!(fits(&["--budget", "9"])["instead"], serde_json::Value::Null);
+    // Nothing holds the CPU executor to a budget.
+    assert!(total > 9 && fits(&["--budget", "9"])["fits"] == true);
+    for adapter in adapters().into_iter().filter(|adapter| *adapter != "cpu") {
+        let fits = |more: &[&str]| {
+            let arguments = ["fits", &model, "--adapter", adapter, "--context", "32", "--json"];
+            lampyris(&[&arguments[..], more].concat()).json().remove(0)
+        };
+        let total = fits(&[])["total_bytes"].as_u64().unwrap();
+        let found = fits(&["--budget", &(total - 1).to_string()]);
+        assert_eq!(found["fits"], false);
+        assert!(found["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{found}");
+        assert!(found["instead"]["total_bytes"].as_u64().unwrap() < total, "{found}");
+        assert_eq!(found["instead"]["format"], "Q8_0");
+        assert_eq!(fits(&["--budget", &total.to_string()])["fits"], true);
+        // The cache alone is more, which no format of the weights helps.
+        let found = fits(&["--budget", &fits(&[])["cache_bytes"].to_string()]);
+        assert_eq!((&found["fits"], &found["instead"]), (&json!(false), &serde_json::Value::Null));
+    }
 }
 
 #[test]
@@ -200,7 +268,7 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
     let before = std::fs::read(&made).unwrap();
     let out = folder.path().join("out.gguf").display().to_string();
     let empty = file(&folder, "empty.txt", b"");
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["quantize", &made, &made, "--format", "Q4_0"], "is the model that is read"),
         (&["quantize", &made, "out.bin", "--format", "Q4_0"], "name a .gguf file"),
         (&["quantize", &made, &out, "--format", "int8"], "Q8_0"),
@@ -212,7 +280,13 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
         (&["fits", &pictures], "is no model for texts"),
         (&["fits", &made, "--adapter", "cpu", "--context", "97"], "a context of 97 tokens cannot be had"),
         (&["bench", "--model", &made, "--adapter", "cpu", "--side", "64"], "--side"),
-        (&["bench", "--model", &made, "--adapter", "cpu", "--new-tokens", "90"], "do not fit a context of 96"),
+        (
+            &["bench", "--model", &made, "--adapter", "cpu", "--new-tokens", "90"],
+            "a context of 218 tokens cannot be had",
+        ),
+        (&["bench", "--model", &made, "--prompt-tokens", "18446744073709551615"], "--prompt-tokens"),
+        (&["bench", "--model", &made, "--new-tokens", "18446744073709551615"], "--new-tokens"),
+        (&["bench", "--model", &made, "--adapter", "cpu", "--prompt-tokens", "1073741824"], "1073741888"),
     ];
     for (arguments, named) in cases {
         let said = lampyris(arguments);

@@ -6,6 +6,8 @@ mod support;
 
 use serde_json::{Value, json};
 use std::io::Write;
+#[cfg(unix)]
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use support::noise::model;
 use support::{adapters, command, file, fixture, keys, lampyris};
@@ -69,11 +71,16 @@ fn chat_answers_through_a_pipe_and_obeys_its_commands() {
 
 /// What `chat` says to these lines, on stdout and stderr.
 fn chat(model: &str, more: &[&str], said: &str) -> [String; 2] {
+    talk("chat", model, more, said.as_bytes())
+}
+
+/// What a command says to this input, on stdout and stderr.
+fn talk(job: &str, model: &str, more: &[&str], said: &[u8]) -> [String; 2] {
     let cache = tempfile::tempdir().unwrap();
     let mut chat = command(&cache);
-    chat.args(["chat", "--model", model, "--adapter", "cpu"]).args(more);
+    chat.args([job, "--model", model, "--adapter", "cpu"]).args(more);
     let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    chat.stdin.take().unwrap().write_all(said.as_bytes()).unwrap();
+    chat.stdin.take().unwrap().write_all(said).unwrap();
     let output = chat.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     assert!(output.status.success(), "{}", said[1]);
@@ -137,9 +144,100 @@ fn chat_draws_as_the_files_recommend_and_drops_the_oldest_turns() {
     let [stdout, stderr] = chat(&model, &asked, &("Tell me more about it.\n".repeat(12) + "/stats\n"));
     assert!(stdout.contains("drawn at temperature 2 with seed 9"), "{stdout}");
     assert!(stderr.contains("oldest turn was dropped"), "{stderr}");
-    // What cannot fit at all is said, and the conversation goes on.
+    // What cannot fit at all is said, takes no turn from what was said, and the conversation goes on.
     let [stdout, stderr] = chat(&model, &few, &format!("{}\nHello\n/stats\n", "many words ".repeat(200)));
     assert!(stderr.contains("do not fit a context of 96") && stdout.contains("of 96 tokens"), "{stdout} {stderr}");
+    let [_, stderr] = chat(&model, &few, &format!("Hello\nHello\n{}\n", "many words ".repeat(200)));
+    assert!(stderr.contains("do not fit a context of 96") && !stderr.contains("dropped"), "{stderr}");
+}
+
+#[test]
+fn a_conversation_outlives_what_is_no_text_and_no_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let few = ["--max-tokens", "3", "--temperature", "0"];
+    let said = b"Hello\n\xff\xfe\n/stats\n/reset\n/stats\n/etc/hosts is a file\n /etc/hosts is a file\n/stats\n/quit now\nHello\n";
+    let [stdout, stderr] = talk("chat", &model, &few, said);
+    assert!(stderr.contains("no UTF-8"), "{stderr}");
+    let stats: Vec<&str> = stdout.lines().filter(|line| line.contains("of 96 tokens")).collect();
+    assert_eq!(stats.len(), 3, "{stdout}");
+    assert!(stats[0].contains("in the last answer") && stats[2].contains("in the last answer"), "{stdout}");
+    assert!(stats[1].starts_with("(0 of 96") && !stats[1].contains("in the last answer"), "{stdout}");
+    assert!(stdout.contains("with a space before it") && stdout.trim_end().ends_with(stats[2]), "{stdout}");
+    let line = [&vec![b'a'; (16 << 20) + 1][..], b"\n/stats\n"].concat();
+    let [stdout, stderr] = talk("chat", &model, &few, &line);
+    assert!(stderr.contains("16777216 bytes was passed over") && stdout.starts_with("(0 of 96"), "{stdout} {stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_first_press_at_the_prompt_says_how_to_leave() {
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = model(&folder, &[]);
+    let mut chat = command(&cache);
+    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--max-tokens", "3"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut input = chat.stdin.take().unwrap();
+    let press = |id: u32| {
+        let sent = std::process::Command::new("kill").args(["-INT", &id.to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    input.write_all(b"Hello\n/stats\n").unwrap();
+    let mut answers = BufReader::new(chat.stdout.take().unwrap()).lines();
+    assert!(answers.any(|line| line.unwrap().contains("of 96 tokens")));
+    press(chat.id());
+    let mut notes = BufReader::new(chat.stderr.take().unwrap()).lines();
+    assert!(notes.any(|line| line.unwrap().contains("once more ends the program")));
+    // It goes on, and what is answered meanwhile takes the press back.
+    input.write_all(b"Hello\n/stats\n").unwrap();
+    assert!(answers.any(|line| line.unwrap().contains("of 96 tokens")));
+    press(chat.id());
+    assert!(notes.any(|line| line.unwrap().contains("once more ends the program")));
+    press(chat.id());
+    assert_eq!(chat.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn templates_are_told_the_time_and_damaged_ones_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let template = |source: &str| {
+        file(&folder, "tokenizer_config.json", json!({ "chat_template": source }).to_string().as_bytes());
+    };
+    template(
+        "{% if not strftime_now is defined or strftime_now('%Y')|int < 2025 %}{{ raise_exception('no clock') }}{% endif %}{{ messages[0]['content'] }}",
+    );
+    let [stdout, stderr] = chat(&model, &["--max-tokens", "3"], "Hello\n/stats\n");
+    assert!(stdout.contains("3 tokens in the last answer") && !stderr.contains("clock"), "{stdout} {stderr}");
+    template("{% if %}");
+    let said = lampyris(&["chat", "--model", &model, "--adapter", "cpu"]);
+    assert!(said.code == 2 && said.stderr.contains("syntax"), "{}", said.stderr);
+    let said = lampyris(&["chat", "--model", &model, "--adapter", "cpu", "--stop", ""]);
+    assert!(said.code == 2 && said.stderr.contains("--stop") && said.stderr.contains("empty"), "{}", said.stderr);
+}
+
+#[test]
+fn prompts_come_through_a_pipe_and_what_is_lost_of_them_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let generate = |more: &[&str], said: &str| talk("generate", &model, more, said.as_bytes());
+    let few = ["--max-tokens", "5"];
+    let [expected, _] = generate(&[&few[..], &["--prompt", "Every kernel has a twin"]].concat(), "");
+    for piped in ["Every kernel has a twin", "Every kernel has a twin\n", "Every kernel has a twin\r\n"] {
+        assert_eq!(generate(&[&few[..], &["--prompt-file", "-"]].concat(), piped)[0], expected);
+    }
+    let blank = generate(&[&few[..], &["--prompt-file", "-", "--json"]].concat(), "Every kernel has a twin\n\n");
+    let plain = generate(&[&few[..], &["--prompt-file", "-", "--json"]].concat(), "Every kernel has a twin");
+    let tokens = |said: &[String; 2]| serde_json::from_str::<Value>(&said[0]).unwrap()["prompt_tokens"].as_u64();
+    assert!(tokens(&blank) > tokens(&plain), "only one line break is left out");
+    let long = "Every kernel has a twin. ".repeat(30);
+    let slide = ["--prompt-file", "-", "--json", "--slide", "4", "--max-tokens", "60"];
+    let slid = generate(&slide, &long);
+    let line: Value = serde_json::from_str(&slid[0]).unwrap();
+    assert!(line["prompt_tokens"].as_u64().unwrap() > 96 && line["first_token_ms"].as_f64().unwrap() > 0.0, "{line}");
+    assert!(slid[1].contains("tokens were dropped") && !slid[1].contains("is full"), "{}", slid[1]);
+    let full = generate(&["--prompt-file", "-", "--max-tokens", "500"], "Every kernel has a twin");
+    assert!(full[1].contains("the context of 96 tokens is full") && !full[1].contains("dropped"), "{}", full[1]);
 }
 
 #[test]

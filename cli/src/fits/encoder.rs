@@ -29,6 +29,8 @@ struct Report {
     /// The largest tensor that the adapter can bind; a table that is larger is cut.
     binding_limit: u64,
     budget: Option<u64>,
+    #[serde(skip)]
+    on_cpu: bool,
     /// What stands in the way.
     reasons: Vec<String>,
     /// The precision with which it fits, where it does not.
@@ -64,7 +66,8 @@ pub(super) fn run(path: &Path, job: &Fits, arguments: &DeviceArguments) -> Resul
         total_bytes: whole.total(),
         largest_tensor: Tensor { name: whole.largest.0.clone(), bytes: whole.largest.1 },
         binding_limit: limit(&gpu),
-        budget: gpu.options().budget,
+        budget: budget(&gpu),
+        on_cpu: gpu.is_cpu_executor(),
         reasons,
         instead: half.map(|half| Instead { precision: "f16", total_bytes: half.total() }),
     };
@@ -76,13 +79,18 @@ fn limit(gpu: &Gpu) -> u64 {
     gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes)
 }
 
+/// What may be taken on a device; nothing holds the CPU executor to it.
+fn budget(gpu: &Gpu) -> Option<u64> {
+    gpu.options().budget.filter(|_| !gpu.is_cpu_executor())
+}
+
 /// What keeps an encoder from running.
 fn reasons(gpu: &Gpu, needs: &EncoderNeeds) -> Vec<String> {
     let (name, bytes) = &needs.largest;
     let bound = (*bytes > limit(gpu)).then(|| {
         format!("{} takes {bytes} bytes, and the adapter binds at most {}", output::one_line(name), limit(gpu))
     });
-    let over = gpu.options().budget.filter(|budget| needs.total() > *budget);
+    let over = budget(gpu).filter(|budget| needs.total() > *budget);
     let over = over.map(|budget| format!("{} bytes are needed, and the budget is {budget}", needs.total()));
     bound.into_iter().chain(over).collect()
 }
@@ -104,7 +112,7 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &super::budget_line(self.budget);
+        text += &super::budget_line(self.budget, self.on_cpu);
         for reason in &self.reasons {
             text += &format!("  {reason}\n");
         }

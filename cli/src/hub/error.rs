@@ -76,3 +76,10 @@ pub(crate) enum HubError {
     #[error("there is no file or folder {name}, and no such model was pulled{}; `lampyris pull {name}` fetches it", .others)]
     NotPulled { name: String, others: String },
 }
+
+impl HubError {
+    /// Whether the network or the hub failed, which the caller cannot mend.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        matches!(self, HubError::Network { .. } | HubError::TooMany { .. } | HubError::Status { .. })
+    }
+}

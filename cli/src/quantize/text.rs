@@ -5,12 +5,11 @@ use crate::failure::Failure;
 use crate::{device, output, texts};
 use lampyris::engine::weights::TensorFile;
 use lampyris::engine::weights::gguf::MetadataValue;
-use lampyris::models::decoder::{Conversion, DecoderConfig, Recipe};
+use lampyris::models::decoder::{Conversion, Recipe};
 use lampyris::models::source::read_small;
-use lampyris::text::GgufVocabulary;
 use lampyris::text_model::{TextFiles, TextModel};
 use lampyris::{Gpu, models};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The largest text that is measured on, in bytes.
 const MOST_TEXT: u64 = 64 << 20;
@@ -25,7 +24,9 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
         return Err(Failure::NoGguf { path: job.out.display().to_string() });
     }
     let (files, more) = open(&job.model)?;
-    super::refuse_the_source(Path::new(files.decoder.weights.file()), &job.out)?;
+    for part in parts(&files.decoder.weights) {
+        super::refuse_the_source(&part, &job.out)?;
+    }
     let conversion = Conversion::new(&files.decoder, recipe, more)?;
     let text = job.text.as_deref().map(read).transpose()?;
     // Measured first, so that a text that cannot be read leaves nothing behind.
@@ -70,23 +71,23 @@ fn open(model: &Path) -> Result<(TextFiles, Vec<(String, MetadataValue)>), Failu
     if matches!(files.decoder.weights, TensorFile::Gguf(_)) {
         return Ok((files, Vec::new()));
     }
-    let config = DecoderConfig::read("config.json", files.decoder.config.as_deref().unwrap_or_default())?;
-    let tokenizer = files.tokenizer.as_deref().unwrap_or_default();
-    let vocabulary = GgufVocabulary::of_json(tokenizer, files.tokenizer_config.as_deref(), config.vocabulary);
-    let mut vocabulary = vocabulary.map_err(models::Error::from)?;
-    let said = [&files.generation, &files.decoder.config].into_iter().flatten();
-    vocabulary.eos = vocabulary.eos.or_else(|| said.into_iter().find_map(|file| eos(file)));
-    let mut more = vocabulary.metadata();
+    let mut more = files.metadata()?;
     let name = model.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
     more.extend(name.map(|name| ("general.name".to_owned(), MetadataValue::String(name))));
     Ok((files, more))
 }
 
-/// The token that ends texts, by `eos_token_id` of a configuration: one, or the first of several.
-fn eos(config: &[u8]) -> Option<u32> {
-    let map: serde_json::Value = serde_json::from_slice(config).ok()?;
-    let said = map.get("eos_token_id")?;
-    u32::try_from(said.as_array().and_then(|all| all.first()).unwrap_or(said).as_u64()?).ok()
+/// The files that are read: of a split GGUF file every part, by the names that they must have.
+fn parts(weights: &TensorFile) -> Vec<PathBuf> {
+    let first = Path::new(weights.file());
+    let count = if let TensorFile::Gguf(gguf) = weights { gguf.parts() } else { 1 };
+    let name = first.file_name().and_then(|name| name.to_str());
+    match name.and_then(|name| name.strip_suffix(&format!("-00001-of-{count:05}.gguf"))) {
+        Some(stem) => {
+            (1..=count).map(|at| first.with_file_name(format!("{stem}-{at:05}-of-{count:05}.gguf"))).collect()
+        }
+        None => vec![first.to_owned()],
+    }
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
