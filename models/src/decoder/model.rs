@@ -10,6 +10,9 @@ use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Most bytes of a constant where the file is not here but fetched by range.
+const FED_BYTES: u64 = 16 << 20;
+
 /// A decoder's files.
 #[derive(Debug, Clone)]
 pub struct DecoderFiles {
@@ -68,8 +71,18 @@ impl Decoder {
             _ => DecoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?,
         };
         let tensors = Tensors::new(files.weights, config)?;
-        let inner = Inner { gpu: gpu.clone(), tensors, store: ConstantStore::new(), plans: Mutex::default() };
+        let store = ConstantStore::fed_by(tensors.feed());
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
         Ok(Decoder { inner: Arc::new(inner) })
+    }
+
+    /// The same model on another device; the weights go there with the first session.
+    #[must_use]
+    pub fn on(&self, gpu: &Gpu) -> Decoder {
+        let tensors = self.inner.tensors.clone();
+        let store = ConstantStore::fed_by(tensors.feed());
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
+        Decoder { inner: Arc::new(inner) }
     }
 
     /// The description.
@@ -98,6 +111,8 @@ impl Decoder {
         }
         let caps = self.inner.gpu.caps();
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        // Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
+        let limit = if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit };
         let plan = Arc::new(network::plan(&self.inner.tensors, request, limit)?);
         plans().insert(request, plan.clone());
         Ok(plan)

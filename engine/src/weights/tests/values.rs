@@ -1,5 +1,6 @@
 //! What is read is what was stored: conversions bit by bit, and the numbers that are refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -141,7 +142,7 @@ fn clones_share_the_bytes_across_threads() {
     let held = Arc::strong_count(&bytes);
     let clone = weights.clone();
     assert_eq!(Arc::strong_count(&bytes), held);
-    let read = std::thread::spawn(move || clone.bytes("t").map(<[u8]>::to_vec));
+    let read = std::thread::spawn(move || clone.bytes("t").map(Cow::into_owned));
     assert_eq!(read.join().unwrap().unwrap(), [7]);
     let inside = weights.bytes("t").unwrap().as_ptr();
     assert!(bytes.as_ptr_range().contains(&inside));
