@@ -13,13 +13,14 @@ const NOT_BY_DEFAULT: [&str; 3] = ["clap", "image", "indicatif"];
 const NOT_ON_WASM: [&str; 2] = ["rayon", "memmap2"];
 
 /// The libraries' own sources, where the standard library's sockets would need no crate at all.
-const LIBRARIES: [&str; 4] = ["shaders/src", "engine/src", "models/src", "src"];
+const LIBRARIES: [&str; 5] = ["shaders/src", "engine/src", "models/src", "src", "web/src"];
 
 /// Runs the checks and lists every finding at once.
 pub(crate) fn check() -> Result<(), Error> {
     let banned = banned_crates(&read(&workspace().join("deny.toml"))?);
     let listed: Vec<&str> = banned.iter().map(String::as_str).collect();
-    let everything = ["-p", "lampyris", "-p", "lampyris-cli", "--target", "all", "--all-features"];
+    let everything =
+        ["-p", "lampyris", "-p", "lampyris-cli", "-p", "lampyris-web", "--target", "all", "--all-features"];
     let tree = crates(&["-e", "normal,build"], &everything)?;
     let native = crates(&["-e", "normal"], &["-p", "lampyris", "--target", "all"])?;
     let wasm = crates(&["-e", "normal"], &["-p", "lampyris", "--target", "wasm32-unknown-unknown"])?;
