@@ -1,9 +1,11 @@
 //! Every kernel at the shapes of the models: each variant checked against its twin, then timed on the device, then held
 //! against what the adapter could do at best.
 //!
-//! `cargo bench --bench kernels -- pointwise` measures one kernel; `LAMPYRIS_ADAPTER` chooses the adapter. A variant that does
+//! `cargo bench --bench kernels -- pointwise` measures one kernel, `-- qwen3` or `-- llama-3.2-1b.gate_up` the matrices of a language model; `LAMPYRIS_ADAPTER` chooses the adapter. A variant that does
 //! not agree with its twin ends the bench, because a wrong kernel has no speed.
 
+#[path = "support/language.rs"]
+mod language;
 mod support;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
@@ -35,7 +37,10 @@ fn bench() -> Result<()> {
         .measurement_time(Duration::from_secs(1))
         .configure_from_args();
     for entry in kernels::all() {
-        let cases = (entry.cases)();
+        let mut cases = (entry.cases)();
+        if entry.name == "dense" {
+            cases.extend(language::cases());
+        }
         let mut cases = cases.iter().filter(|case| case.tier == Tier::Model).peekable();
         if cases.peek().is_none() {
             continue;

@@ -22,6 +22,8 @@ pub use lampyris_engine::gpu::{
     AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
 };
 pub use lampyris_models as models;
+#[cfg(feature = "bundled")]
+pub use lampyris_models::bundled;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
 #[cfg(feature = "text")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};

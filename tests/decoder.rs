@@ -5,7 +5,7 @@
 
 mod support;
 
-use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Session};
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products, Session};
 use lampyris::{Error, Gpu};
 use support::decoders::noise;
 use support::{devices, relative};
@@ -38,7 +38,9 @@ fn a_layer_is_six_dispatches_and_a_token_one_submit() {
     let gpu = Gpu::cpu_executor();
     let model = Decoder::new(&gpu, files(&[])).unwrap();
     let plan = |tokens: usize, head: Head| {
-        model.plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head }).unwrap()
+        model
+            .plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head, products: Products::Exact })
+            .unwrap()
     };
     // Embedding, two layers, logits, choice.
     assert_eq!(plan(1, Head::Sample).steps.len(), 1 + 2 * 6 + 2);
@@ -133,7 +135,8 @@ fn what_does_not_fit_is_refused_by_name_and_changes_nothing() {
     }
     let model = Decoder::new(&gpu, files(&[])).unwrap();
     for context in [0, 129] {
-        assert!(matches!(gpu.block_on(model.session(context)), Err(Error::Context { .. })), "{context}");
+        let error = gpu.block_on(model.session(context)).unwrap_err();
+        assert!(matches!(error, Error::Room { least: 1, most: 128, .. }), "{error}");
     }
     let mut session = gpu.block_on(model.session(4)).unwrap();
     assert!(matches!(session.generate(1), Err(Error::Context { tokens: 0, context: 4 })));

@@ -5,6 +5,8 @@
 
 #[path = "support/bert.rs"]
 mod bert;
+#[path = "support/encoder_storage.rs"]
+mod storage;
 mod support;
 
 use lampyris::engine::weights::blocks::BlockFormat;

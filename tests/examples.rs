@@ -16,6 +16,9 @@ mod custom_kernel;
 #[allow(dead_code, reason = "the example's own main")]
 #[path = "../examples/own_device.rs"]
 mod own_device;
+#[allow(dead_code, reason = "the example's own main")]
+#[path = "../examples/story.rs"]
+mod story;
 
 use lampyris::engine::certify::Verdict;
 use lampyris::{AdapterChoice, Classifier, Gpu, GpuOptions};
@@ -78,4 +81,11 @@ fn a_kernel_of_ones_own_is_certified_and_runs() {
         assert!(verdicts.iter().all(Verdict::passed), "{verdicts:?}");
         assert_eq!(custom_kernel::run(&gpu).unwrap(), [0.0, 0.0, 0.0, 0.0, 0.0, 1.25]);
     }
+}
+
+#[test]
+fn a_story_is_told_without_any_file() {
+    let cpu = Gpu::cpu_executor();
+    let text = pollster::block_on(story::run(&cpu, "Tell me a story.", 24)).unwrap();
+    assert!(text.split_whitespace().count() > 8, "{text}");
 }

@@ -8,7 +8,7 @@ mod support;
 use lampyris::Gpu;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes};
-use lampyris::models::decoder::{Decoder, DecoderFiles, Session};
+use lampyris::models::decoder::{Conversion, Decoder, DecoderFiles, Session};
 use support::decoders::{files, noise, tensors};
 use support::{devices, relative};
 
@@ -79,6 +79,28 @@ fn a_device_gives_the_logits_of_the_twins() {
             assert!(error < 1e-4, "{name}: {error:e} with {config}");
         }
     }
+}
+
+/// A GGUF file has the experts of a layer in one tensor.
+#[test]
+fn a_folder_written_as_a_file_is_the_same_mixture() {
+    let (folder, gpu) = (tempfile::tempdir().unwrap(), Gpu::cpu_executor());
+    let path = folder.path().join("mixture.gguf");
+    // Experts of one layer may be stored unlike.
+    for half in [&[][..], &["layers.2.mlp.experts.3.", "layers.0.mlp.experts.0.up"]] {
+        let files = noise(CONFIG, half, &[]);
+        let conversion = Conversion::new(&files, BlockFormat::F32, Vec::new()).unwrap();
+        let stacks = conversion.tensors().iter().filter(|tensor| tensor.shape.len() == 3).count();
+        assert_eq!((stacks, conversion.tensors().len()), (2 * 3, 2 + 3 * 8 + 2 + 6 + 3));
+        let errors = conversion.write(&path, |_| ()).unwrap();
+        assert!(errors.iter().all(|error| *error == 0.0));
+        let written = DecoderFiles::open(&path).unwrap();
+        assert_eq!(logits_of(&gpu, written, &text()[..20]), logits_of(&gpu, files, &text()[..20]));
+    }
+    // Shares that are not divided by their sum have no words in such a file.
+    let files = noise(&CONFIG.replace("\"norm_topk_prob\": true, ", ""), &[], &[]);
+    let error = Conversion::new(&files, BlockFormat::F32, Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("norm_topk_prob"), "{error}");
 }
 
 /// One expert that every token meets is a layer of gated units.
@@ -195,4 +217,18 @@ fn what_does_not_fit_is_refused_by_name() {
     }
     let error = Decoder::new(&gpu, noise(&CONFIG.replace("_tok\": 3", "_tok\": 8"), &[], &[])).unwrap_err().to_string();
     assert!(error.contains("`num_experts_per_tok` is 8, expected a whole number from 1 to num_experts"), "{error}");
+}
+
+#[test]
+fn only_the_chosen_experts_count_as_read_for_a_token() {
+    let gpu = Gpu::cpu_executor();
+    let needs = |chosen: usize| {
+        let config = CONFIG.replace("_tok\": 3", &format!("_tok\": {chosen}"));
+        Decoder::new(&gpu, noise(&config, &[], &[])).unwrap().needs(16).unwrap()
+    };
+    let [one, three, seven] = [1, 3, 7].map(needs);
+    assert_eq!(one.weights, seven.weights);
+    let [one, three, seven] = [one, three, seven].map(|needs| needs.read_per_token);
+    assert!(one < three && 2 * (three - one) <= seven - three + 16, "{one}, {three}, {seven}");
+    assert!(seven - three <= 2 * (three - one) + 16, "{one}, {three}, {seven}");
 }

@@ -25,12 +25,16 @@ const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
 const LIBRARIES: [&str; 5] = ["shaders/src", "engine/src", "models/src", "src", "web/src"];
 
 /// The features that code may ask for, with the only crate that has each; none chooses a kernel.
-const FEATURES: [(&str, &str); 7] = [
+const FEATURES: [(&str, &str); 11] = [
     ("shaders/", "parallel"),
+    ("cli/", "bundled"),
+    ("cli/", "pull"),
+    ("models/", "bundled"),
     ("models/", "image"),
     ("models/", "text"),
     ("xtask/", "browser"),
     ("xtask/", "web"),
+    ("src/", "bundled"),
     ("src/", "image"),
     ("src/", "text"),
 ];

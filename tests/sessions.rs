@@ -4,8 +4,9 @@
 
 mod support;
 
+use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Session, SessionOptions};
-use lampyris::{Error, Gpu};
+use lampyris::{Error, Gpu, Sampling};
 use support::decoders::noise;
 use support::{devices, relative};
 
@@ -94,7 +95,7 @@ fn what_was_kept_of_something_else_is_refused() {
         gpu.block_on(model.restore(saved, room(context))).map(|_| ()).unwrap_err()
     };
     assert!(matches!(restore(16, 61, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
-    assert!(matches!(restore(16, 61, &saved, Some(1000)), Error::Context { .. }));
+    assert!(matches!(restore(16, 61, &saved, Some(1000)), Error::Room { asked: 1000, least: 1, most: 128 }));
     for (error, named) in [
         (restore(16, 62, &saved, None), "another model"),
         (restore(24, 61, &saved, None), "keys"),
@@ -190,4 +191,95 @@ fn a_full_context_slides_over_the_newest_tokens_and_keeps_the_first() {
         gpu.block_on(short.feed(long.tokens())).unwrap();
         assert_eq!(generate(&gpu, &mut long, 5), generate(&gpu, &mut short, 5), "{name}");
     }
+}
+
+#[test]
+fn a_context_that_does_not_fit_the_budget_is_refused_before_anything_is_allocated() {
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).take(1) {
+        let open = |budget: u64| {
+            let options = gpu.options().clone().budget(budget);
+            pollster::block_on(Gpu::with(options)).unwrap()
+        };
+        let poor = open(1);
+        let error = poor.block_on(model(&poor).session(100)).unwrap_err();
+        let Error::Engine(EngineError::Budget { needed, weights, states, held, budget, .. }) = error else {
+            panic!("{error:?}")
+        };
+        let needs = model(&poor).needs(100).unwrap();
+        assert_eq!((weights, states, held, budget), (needs.weights, needs.cache, 0, 1), "{name}");
+        for figure in [needed, weights, states] {
+            assert!(error.to_string().contains(&figure.to_string()), "{error}");
+        }
+        // The weights and the cache alone would fit each for itself.
+        let almost = open(needed - 1);
+        let allocated = |gpu: &Gpu| gpu.device().unwrap().generate_allocator_report().map(|r| r.total_allocated_bytes);
+        let before = allocated(&almost);
+        let error = almost.block_on(model(&almost).session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { held: 0, .. })), "{error:?}");
+        assert_eq!((almost.held_bytes(), allocated(&almost)), (0, before), "{name}");
+        let enough = open(needed);
+        let model = model(&enough);
+        let mut session = enough.block_on(model.session(100)).unwrap();
+        assert_eq!(enough.held_bytes(), needed, "{name}");
+        enough.block_on(session.feed(&text())).unwrap();
+        assert_eq!(generate(&enough, &mut session, 3).len(), 3, "{name}");
+        // A second session shares the weights, and its cache has no room.
+        let error = enough.block_on(model.session(100)).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Budget { weights: 0, .. })), "{error:?}");
+    }
+}
+
+#[test]
+fn the_smallest_contexts_slide_or_are_refused() {
+    let gpu = Gpu::cpu_executor();
+    let refused = gpu.block_on(model(&gpu).session(SessionOptions::default().context(1).slide(0))).unwrap_err();
+    assert!(matches!(refused, Error::Room { asked: 1, least: 2, .. }), "{refused}");
+    for (context, slide) in [(2, 0), (2, 1), (2, 5), (3, 1), (3, 3), (4, 2)] {
+        let options = SessionOptions::default().context(context).slide(slide);
+        let mut session = gpu.block_on(model(&gpu).session(options)).unwrap();
+        gpu.block_on(session.feed(&[3, 1, 4, 1, 5])).unwrap();
+        assert_eq!(session.tokens().last(), Some(&5), "{context}, {slide}");
+        assert_eq!(generate(&gpu, &mut session, 9).len(), 9, "{context}, {slide}");
+        assert!(session.tokens().len() <= context);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_text_again_however_much_was_dropped() {
+    let gpu = Gpu::cpu_executor();
+    let mut session = gpu.block_on(model(&gpu).session(SessionOptions::default().context(12).slide(2))).unwrap();
+    let mut draw = || {
+        session.rewind(0);
+        assert_eq!(session.dropped(), 0);
+        gpu.block_on(session.feed(&text()[..10])).unwrap();
+        let mut drawn = session.sample(20, &Sampling::at(1.0).seed(7)).unwrap();
+        std::iter::from_fn(|| gpu.block_on(drawn.next()).unwrap()).collect::<Vec<u32>>()
+    };
+    assert_eq!(draw(), draw());
+}
+
+#[test]
+fn keys_that_a_saved_session_lacks_are_computed() {
+    let gpu = Gpu::cpu_executor();
+    let mut whole = session(&gpu, CacheFormat::F32, &text());
+    let expected = generate(&gpu, &mut whole, 8);
+    // The same tokens with the keys of the first 40 only.
+    let short = gpu.block_on(session(&gpu, CacheFormat::F32, &text()[..41]).save()).unwrap();
+    let start = 8 + u64::from_le_bytes(short[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&short[8..start]).unwrap();
+    let mut data = Vec::new();
+    for (name, entry) in header.iter_mut().filter(|(name, _)| *name != "__metadata__") {
+        let at = |end: usize| start + entry["data_offsets"][end].as_u64().unwrap() as usize;
+        let mut bytes = short[at(0)..at(1)].to_vec();
+        if name == "tokens" {
+            bytes = text().iter().flat_map(|token| token.to_le_bytes()).collect();
+            entry["shape"] = serde_json::json!([71]);
+        }
+        entry["data_offsets"] = serde_json::json!([data.len(), data.len() + bytes.len()]);
+        data.extend(bytes);
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let saved = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    let mut back = gpu.block_on(model(&gpu).restore(&saved, room(None))).unwrap();
+    assert_eq!(generate(&gpu, &mut back, 8), expected);
 }

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+#[path = "support/bert.rs"]
+mod bert;
 mod support;
 
 use lampyris::Gpu;
-use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest};
+use lampyris::engine::weights::{TensorFile, Weights};
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products};
+use lampyris::models::encoder::{EncoderFiles, EncoderOptions, EncoderPlan, TokenEncoder};
 use support::decoders::{files, tensors};
 use support::{devices, full_tier, relative};
 
@@ -30,7 +34,13 @@ fn a_table_that_is_larger_than_a_binding_gives_what_the_whole_gives() {
     let files = large();
     let logits = |gpu: &Gpu| {
         let model = Decoder::new(gpu, files.clone()).unwrap();
-        let request = PlanRequest { context: 8, cache: CacheFormat::F32, tokens: 1, head: Head::Sample };
+        let request = PlanRequest {
+            context: 8,
+            cache: CacheFormat::F32,
+            tokens: 1,
+            head: Head::Sample,
+            products: Products::Exact,
+        };
         let heads = model.plan(request).unwrap().steps.iter().filter(|step| step.name.starts_with("head")).count();
         let mut session = gpu.block_on(model.session(8)).unwrap();
         gpu.block_on(session.feed(&TEXT)).unwrap();
@@ -54,6 +64,42 @@ fn a_table_that_is_larger_than_a_binding_gives_what_the_whole_gives() {
                 assert!(error < 1e-5, "{name}: {error:e}");
             }
         }
+    }
+    assert!(cut > 0 || devices().iter().all(|(_, gpu)| gpu.is_cpu_executor()), "no device had to cut");
+}
+
+/// A table of 36,000 x 1024 in 32 bits takes 147 MB.
+#[test]
+fn an_encoders_table_that_is_larger_than_a_binding_gives_what_the_whole_gives() {
+    let (sizes, vocabulary) = ([1024, 8, 32, 1, 16], 36_000);
+    let weights = bert::safetensors(&bert::tensors_of(sizes, vocabulary));
+    let weights = TensorFile::from(Weights::from_bytes("noise", weights).unwrap());
+    let config = bert::config_of(sizes, vocabulary).to_string().into_bytes();
+    let files = EncoderFiles::new(weights, Some(config));
+    // Tokens on both sides of the cut, which lies between two panels of 32 rows.
+    let texts = [vec![2, 32_767, 35_999, 3], vec![2, 32_735, 32_736, 32_768, 0, 3], vec![31_000]];
+    let (mut cut, mut known): (usize, Option<Vec<f32>>) = (0, None);
+    for (name, gpu) in devices() {
+        let must = gpu.caps().max_binding_bytes < 147 << 20;
+        if gpu.is_cpu_executor() || (!full_tier() && cut > 0 && must) {
+            continue;
+        }
+        let encoder = TokenEncoder::new(&gpu, files.clone(), EncoderOptions::default()).unwrap();
+        let plan = encoder.plan(EncoderPlan { rows: 12, sequences: Some(3) }).unwrap();
+        let tables = plan.steps.iter().filter(|step| step.kernel.name() == "embed").count();
+        assert_eq!(tables > 1, must, "{name}: {tables} tables");
+        cut += usize::from(must);
+        let found = gpu.block_on(encoder.embed(&texts)).unwrap().concat();
+        match &known {
+            None => known = Some(found),
+            Some(known) => {
+                let error = relative(&found, known);
+                assert!(error < 1e-5, "{name}: {error:e}");
+            }
+        }
+        // In 16 bits it fits every binding.
+        let half = TokenEncoder::new(&gpu, files.clone(), EncoderOptions::default().half(true)).unwrap();
+        assert!(half.needs(12).unwrap().largest.1 < 74 << 20, "{name}");
     }
     assert!(cut > 0 || devices().iter().all(|(_, gpu)| gpu.is_cpu_executor()), "no device had to cut");
 }

@@ -86,7 +86,7 @@ fn the_likeliest_continuation_is_the_one_that_makes_sense() {
     let Some(material) = material() else { return };
     let folder = material.join("stories260k");
     for (name, gpu) in devices() {
-        let model = lampyris::models::TextModel::load(&gpu, folder.join("hf")).unwrap();
+        let model = gpu.block_on(lampyris::models::TextModel::load(&gpu, folder.join("hf"))).unwrap();
         let mut session = gpu.block_on(model.session(64)).unwrap();
         let options = [" a big mountain of salt", " a time", " time"];
         let choices = gpu.block_on(session.choose("Once upon", &options)).unwrap();

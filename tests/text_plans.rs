@@ -9,7 +9,7 @@ mod support;
 
 use lampyris::Gpu;
 use lampyris::engine::Plan;
-use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest};
+use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest, Products};
 use std::sync::Arc;
 use support::decoders::noise;
 
@@ -18,9 +18,13 @@ const SIZES: &str = r#""hidden_size": 48, "intermediate_size": 80, "num_hidden_l
 
 /// A plan for runs of `tokens`, of noise that `more` and [`SIZES`] describe.
 fn plan(more: &str, half: &[&str], tokens: usize, head: Head) -> Arc<Plan> {
+    plan_of(more, half, PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head, products: Products::Exact })
+}
+
+fn plan_of(more: &str, half: &[&str], request: PlanRequest) -> Arc<Plan> {
     let files = noise(&format!("{{{SIZES}, {more}}}"), half, &[]);
     let model = Decoder::new(&Gpu::cpu_executor(), files).unwrap();
-    model.plan(PlanRequest { context: 64, cache: CacheFormat::F32, tokens, head }).unwrap()
+    model.plan(request).unwrap()
 }
 
 /// The plans held still, by name.
@@ -33,6 +37,21 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
     vec![
         ("llama", plan(llama, &[], 1, Head::Sample)),
         ("llama_prompt", plan(llama, &[], 32, Head::None)),
+        // Longer than a shader's loops may turn on a software adapter, so that attention is in two parts.
+        (
+            "llama_long",
+            plan_of(
+                llama,
+                &[],
+                PlanRequest {
+                    context: 10_000,
+                    cache: CacheFormat::F16,
+                    tokens: 1,
+                    head: Head::Sample,
+                    products: Products::Exact,
+                },
+            ),
+        ),
         ("llama_mixed_types", plan(llama, &["q_proj", "k_proj", "gate_proj", "up_proj"], 1, Head::Sample)),
         ("qwen3", plan(r#""model_type": "qwen3", "tie_word_embeddings": true"#, &["model."], 1, Head::Sample)),
         ("gemma2", plan(gemma, &[], 1, Head::Sample)),
@@ -47,19 +66,22 @@ fn the_plans_are_the_recorded_ones() {
 }
 
 /// Queries, keys and values; positions and the cache; attention; its projection; gates and units; their projection. Values
-/// stored unlike queries and keys cost one more, norms after the blocks two, and experts two: the router and the choice.
+/// stored unlike queries and keys cost one more, norms after the blocks two, and experts two: the router and the choice. In
+/// prompts the norms before matrices are steps of their own, but for the experts'.
 #[test]
 fn a_layer_takes_the_dispatches_that_it_should() {
     let ends = 1 + 2;
     let expected = [
         ("llama", ends + 2 * 6),
         // The last layer's caches are all that a chunk of a prompt is for, so what follows them is left out.
-        ("llama_prompt", 1 + 6 + 2),
+        ("llama_prompt", 1 + 8 + 3),
+        // The parts of attention are made one.
+        ("llama_long", ends + 2 * 7),
         ("llama_mixed_types", ends + 2 * 7),
         ("qwen3", ends + 2 * 6),
         ("gemma2", ends + 2 * 8),
         ("qwen3_moe", ends + 8 + 6),
-        ("qwen3_moe_logits", ends - 1 + 8 + 6),
+        ("qwen3_moe_logits", ends + 9 + 8),
     ];
     let found: Vec<(&str, usize)> = plans().iter().map(|(name, plan)| (*name, plan.steps.len())).collect();
     assert_eq!(found, expected);

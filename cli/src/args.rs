@@ -1,22 +1,36 @@
 //! The command line, as it is read and as `--help` explains it.
 
+mod files;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::image_prep::MAX_TARGET_SIDE;
 use lampyris::{ClassifierOptions, Sampling};
 use std::path::PathBuf;
 
-const EXIT_CODES: &str = "Exit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
+#[cfg(feature = "pull")]
+pub(crate) use files::Pull;
+pub(crate) use files::{Eval, Fits, Format, Quantize};
+
+const EXIT_CODES: &str = "Without a command: a tour of this machine's adapter and of the bundled models, in less than a minute.\n\nExit codes: 0, 1 for a failed check or a device that fails, 2 for bad usage or input. Answers go to stdout, and \
      only whole ones: when anything that was named cannot be used, nothing is printed but one sentence on stderr.";
 
 /// Neural networks as WGSL compute shaders, on any GPU.
 #[derive(Debug, Parser)]
-#[command(name = "lampyris", version, after_help = EXIT_CODES, disable_help_subcommand = false)]
+#[command(name = "lampyris", version, after_help = EXIT_CODES, disable_help_subcommand = false, args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) device: DeviceArguments,
     #[command(subcommand)]
-    pub(crate) job: Job,
+    pub(crate) job: Option<Job>,
+}
+
+/// A job that opens a device.
+#[derive(Debug, Args)]
+pub(crate) struct On<T: Args> {
+    #[command(flatten)]
+    pub(crate) job: T,
+    #[command(flatten)]
+    pub(crate) device: DeviceArguments,
 }
 
 /// Which device, and how it is used.
@@ -24,19 +38,19 @@ pub(crate) struct Arguments {
 #[command(next_help_heading = "Device")]
 pub(crate) struct DeviceArguments {
     /// Index or part of the name of an adapter, as `doctor` lists them, or `cpu` for the CPU executor [default: the best]
-    #[arg(long, global = true, env = "LAMPYRIS_ADAPTER", value_name = "A")]
+    #[arg(long, env = "LAMPYRIS_ADAPTER", value_name = "A")]
     pub(crate) adapter: Option<String>,
     /// Limits to ask of the device: all the adapter has, or WebGPU's defaults without any feature
-    #[arg(long, global = true, value_enum, default_value_t = Limits::Adapter)]
+    #[arg(long, value_enum, default_value_t = Limits::Adapter)]
     pub(crate) limits: Limits,
     /// Most bytes of GPU memory that weights and plans may take together
-    #[arg(long, global = true, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES")]
     pub(crate) budget: Option<u64>,
     /// Keep no compiled kernels and no measured choices in the user's cache folder, and use none
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) no_cache: bool,
     /// Keep the run-time checks of shaders
-    #[arg(long, global = true, hide = true)]
+    #[arg(long, hide = true)]
     pub(crate) checked: bool,
 }
 
@@ -64,33 +78,40 @@ impl From<Precision> for lampyris::models::mobilenet::Precision {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Job {
     /// Say what is in pictures
-    Classify(Classify),
+    Classify(On<Classify>),
     /// Continue a text: by the likeliest tokens, or, where a temperature, a filter or a seed is given, by draws as the model's files
     /// recommend but for what is given
-    Generate(Generate),
+    Generate(On<Generate>),
     /// Talk with a model; `/reset`, `/system TEXT`, `/stats` and `/quit` are commands of the conversation. Tokens are drawn as the
     /// model's files recommend; where they recommend nothing, at a temperature of 0.8 with top-k 40, top-p 0.95 and min-p 0.05
-    Chat(Chat),
+    Chat(On<Chat>),
     /// Make a vector of each text, so that texts of like meaning lie close together
-    Embed(Embed),
+    Embed(On<Embed>),
     /// List the adapters, and hold every kernel against its CPU twin on the chosen one; `--adapter all` for each of them
-    Doctor(Doctor),
+    Doctor(On<Doctor>),
     /// Show what is in a model's files, its plan, and the WGSL of a kernel
     Inspect(Inspect),
     /// Measure a model's speed, or an adapter's limits
-    Bench(Bench),
+    Bench(On<Bench>),
+    /// Measure how often a model is right: on pictures in folders named by label, on a text, on questions with answers
+    Eval(On<Eval>),
     /// Write a model with smaller weights: a language model as a .gguf file, a network for pictures with 8 bits
-    Quantize(Quantize),
-    /// Say what a language model will take on this machine, before anything of it is loaded
-    Fits(Fits),
+    Quantize(On<Quantize>),
+    /// Say what a language model or an encoder will take on this machine, before anything of it is loaded
+    Fits(On<Fits>),
+    /// Fetch a model from a hub into the cache that Hugging Face's tools share, after saying how large it is and whether it fits;
+    /// `--model ORG/NAME` finds it there. The only command that opens a connection, but for `fits` of a model that is not on disk
+    #[cfg(feature = "pull")]
+    #[command(after_help = files::PULLING)]
+    Pull(On<Pull>),
 }
 
 /// A model and how it is run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ModelArguments {
-    /// A .safetensors file, or a folder with model.safetensors and config.json
+    /// A .safetensors file, or a folder with model.safetensors and config.json [default: the bundled model of drawings]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// How activations are stored
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
@@ -150,12 +171,18 @@ pub(crate) struct Classify {
     pub(crate) images: Vec<PathBuf>,
 }
 
+/// The products that `--packed` asks for.
+pub(crate) fn products(packed: bool) -> lampyris::models::decoder::Products {
+    use lampyris::models::decoder::Products::{Exact, Packed};
+    if packed { Packed } else { Exact }
+}
+
 /// A language model and how much it may write.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TextArguments {
-    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file
+    /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file [default: the bundled storyteller]
     #[arg(long, value_name = "PATH")]
-    pub(crate) model: PathBuf,
+    pub(crate) model: Option<PathBuf>,
     /// Most tokens of an answer
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_tokens: usize,
@@ -170,6 +197,9 @@ pub(crate) struct TextArguments {
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Read prompts with weights and activations in whole numbers where the weights are such: often faster, a little less exact
+    #[arg(long)]
+    pub(crate) packed: bool,
     /// Go on when the context is full, with the first SINKS tokens and the newest, instead of ending or refusing there
     #[arg(long, value_name = "SINKS")]
     pub(crate) slide: Option<usize>,
@@ -321,8 +351,8 @@ pub(crate) struct Inspect {
     /// A .safetensors or .gguf file, or a folder with config.json and .safetensors files
     #[arg(value_name = "MODEL", required_unless_present = "kernel")]
     pub(crate) model: Option<PathBuf>,
-    /// The plan that runs it: every dispatch, and the bytes on the device. Of a language model, the plan of one token. Of a network
-    /// for pictures, in the form in which each convolution has its own dispatch: software adapters and the CPU executor run that
+    /// The plan that runs it: every dispatch, and the bytes on the device. Of a language model, the plan of one token; of an
+    /// encoder, that of a run. Of a network for pictures, in the form in which each convolution has its own dispatch: software adapters and the CPU executor run that
     /// one
     #[arg(long, requires = "model")]
     pub(crate) plan: bool,
@@ -336,13 +366,14 @@ pub(crate) struct Inspect {
     /// Only this variant of the kernel
     #[arg(long, value_name = "LABEL", requires = "kernel")]
     pub(crate) variant: Option<String>,
-    /// How the plan stores activations
+    /// How the plan stores activations, or an encoder's matrices
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
     /// Side of the plan's input in pixels, a multiple of 32 [default: what the model's files say]
     #[arg(long, value_name = "N", requires = "plan", value_parser = side)]
     pub(crate) side: Option<u32>,
-    /// Of a language model: tokens that the plan has room for [default: what the model was made for, at most 4096]
+    /// Of a language model: tokens that the plan has room for [default: what the model was made for, at most 4096]; of an
+    /// encoder, tokens of a run [default: 128]
     #[arg(long, value_name = "N", requires = "plan", value_parser = context)]
     pub(crate) context: Option<usize>,
     /// Pictures in one run of the plan
@@ -358,13 +389,13 @@ pub(crate) struct Bench {
     /// A .safetensors or .gguf file, or a folder with config.json and .safetensors files
     #[arg(long, value_name = "PATH", required_unless_present = "roofline")]
     pub(crate) model: Option<PathBuf>,
-    /// How activations are stored
+    /// How activations of a network for pictures are stored, or how an encoder's matrices are held that the files store in 32 bits
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub(crate) precision: Precision,
     /// Side of the network's input in pixels, a multiple of 32 [default: what the model's files say]
     #[arg(long, value_name = "N", requires = "model", value_parser = side)]
     pub(crate) side: Option<u32>,
-    /// Of a language model: tokens of the prompt, which are made up
+    /// Of a language model: tokens of the prompt, which are made up; of an encoder, tokens of each text
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = context)]
     pub(crate) prompt_tokens: usize,
     /// Of a language model: tokens that are generated
@@ -373,15 +404,18 @@ pub(crate) struct Bench {
     /// Of a language model: how keys and values are stored
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
-    /// Of a language model: the CPU executor beside the adapter
+    /// Of a language model: prompts in whole numbers where the weights are such
+    #[arg(long)]
+    pub(crate) packed: bool,
+    /// Of a language model or an encoder: the CPU executor beside the adapter
     #[arg(long, requires = "model")]
     pub(crate) compare: bool,
     /// Runs that are timed [default: 50 of pictures and 5 of texts, on the CPU executor 3 and 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) runs: Option<u16>,
-    /// Pictures in one run
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub(crate) batch: u16,
+    /// Pictures in one run, or texts that are handed over together [default: 1 picture, 8 texts]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) batch: Option<u16>,
     /// The time of each step as well
     #[arg(long, requires = "model")]
     pub(crate) profile: bool,
@@ -391,65 +425,6 @@ pub(crate) struct Bench {
     /// What the adapter can do at best; with --model also each step's share of it
     #[arg(long)]
     pub(crate) roofline: bool,
-    /// One line of JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-/// How the weights of a smaller model are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// Signed bytes, with a scale for each output channel: networks for pictures.
-    Int8,
-    /// Blocks of a GGUF file: language models.
-    Blocks(BlockFormat),
-}
-
-/// Reads the name of a format; case does not matter.
-fn format(text: &str) -> Result<Format, String> {
-    if text.eq_ignore_ascii_case("int8") {
-        return Ok(Format::Int8);
-    }
-    let known = BlockFormat::ENCODED.into_iter().find(|known| known.name().eq_ignore_ascii_case(text));
-    known.map(Format::Blocks).ok_or_else(|| {
-        let names: Vec<&str> = BlockFormat::ENCODED.iter().map(|known| known.name()).collect();
-        format!("expected int8, or one of {}", names.join(", "))
-    })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Quantize {
-    /// A language model (a .gguf file, or a folder with config.json, tokenizer.json and .safetensors files), or a network for
-    /// pictures (a .safetensors file, or a folder with model.safetensors and config.json)
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-    /// Where to write: of a language model a .gguf file, else a .safetensors file or a folder
-    #[arg(value_name = "OUT")]
-    pub(crate) out: PathBuf,
-    /// How weights are stored: int8 for networks for pictures; F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K,
-    /// Q5_K, Q6_K or IQ4_NL for language models. Norms and biases stay F32; a matrix whose rows are no whole blocks takes the next format that fits,
-    /// and the report says so
-    #[arg(long, value_name = "FORMAT", value_parser = format)]
-    pub(crate) format: Format,
-    /// Pictures on which both networks are compared
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) images: Option<PathBuf>,
-    /// A text on which the perplexity of both language models is measured
-    #[arg(long, value_name = "FILE", conflicts_with = "images")]
-    pub(crate) text: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Fits {
-    /// A language model: a .gguf file, or a folder with config.json and .safetensors files
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-    /// Tokens that a session has room for [default: what the model was made for, at most 4096]
-    #[arg(long, value_name = "N", value_parser = context)]
-    pub(crate) context: Option<usize>,
-    /// How keys and values are stored
-    #[arg(long, value_enum, default_value_t = Kv::F32)]
-    pub(crate) kv: Kv,
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,11 +1,13 @@
 //! `lampyris bench`: how fast a model is on an adapter, where its time goes, and how far that is from the adapter's limits.
 
+mod encoder;
 mod report;
 mod text;
 
 use crate::args::{Bench, DeviceArguments, loading};
 use crate::failure::Failure;
-use crate::{device, output, texts};
+use crate::texts::{self, Kind};
+use crate::{device, output};
 use lampyris::engine::gpu::InputData;
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::measure::{Profile, roofline};
@@ -25,8 +27,10 @@ const RUNS_ON_CPU: usize = 3;
 /// Measures what was asked for and prints it.
 pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failure> {
     let options = device::options(arguments, device::choice(arguments));
-    if job.model.as_deref().is_some_and(texts::is_text) {
-        return text::run(job, arguments, options);
+    match job.model.as_deref().map(texts::kind) {
+        Some(Kind::Language) => return text::run(job, arguments, options),
+        Some(Kind::Encoder) => return encoder::run(job, arguments, options),
+        Some(Kind::Pictures) | None => {}
     }
     if (job.profile || job.trace.is_some() || job.roofline)
         && pollster::block_on(Gpu::with(options.clone()))?.is_cpu_executor()
@@ -35,7 +39,7 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
     }
     if let Some(model) = job.model.as_deref().filter(|_| job.compare) {
         let model = model.display().to_string();
-        return Err(Failure::OtherKind { option: "--compare", kind: "language models", model });
+        return Err(Failure::OtherKind { option: "--compare", kind: "language models and encoders", model });
     }
     let (mut report, mut opened) = (Report::default(), None);
     if let Some(model) = &job.model {
@@ -59,6 +63,23 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
     }
     opened.iter().for_each(device::say_kind);
     output::print(&if job.json { output::json(&report)? } else { report.text() })
+}
+
+/// Pictures in one run.
+fn images(job: &Bench) -> usize {
+    usize::from(job.batch.unwrap_or(1))
+}
+
+/// The options that only networks for pictures have, refused for `model`.
+fn no_pictures(job: &Bench, model: &str) -> Result<(), Failure> {
+    let given = [("--profile", job.profile), ("--trace", job.trace.is_some()), ("--side", job.side.is_some())];
+    match given.into_iter().find(|(_, given)| *given) {
+        Some((option, _)) => {
+            let kind = "networks for pictures";
+            Err(Failure::OtherKind { option, kind, model: model.to_owned() })
+        }
+        None => Ok(()),
+    }
 }
 
 /// Opens, loads and classifies twice: with an empty cache folder, and with what that left in it.
@@ -87,7 +108,7 @@ fn picture(pixels: &[u8]) -> Input<'_> {
 
 fn speed(job: &Bench, model: &Path, classifier: &Classifier, first: FirstResult) -> Result<Speed, Failure> {
     let gpu = classifier.gpu();
-    let images = usize::from(job.batch);
+    let images = images(job);
     let default = if gpu.is_cpu_executor() { RUNS_ON_CPU } else { RUNS };
     let runs = job.runs.map_or(default, usize::from);
     let pixels = noise();
@@ -122,7 +143,7 @@ fn speed(job: &Bench, model: &Path, classifier: &Classifier, first: FirstResult)
 
 fn profile(job: &Bench, classifier: &Classifier) -> Result<Profile, Failure> {
     let gpu = classifier.gpu();
-    let executor = gpu.block_on(classifier.executor(usize::from(job.batch), Pixels::Rgba8))?;
+    let executor = gpu.block_on(classifier.executor(images(job), Pixels::Rgba8))?;
     let plan = executor.gpu_plan()?;
     let words: usize = plan.plan().inputs.iter().map(|id| plan.plan().tensor(*id).desc.words()).sum();
     let mut noise = Noise::new(2);

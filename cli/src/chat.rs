@@ -2,6 +2,7 @@
 
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
+use crate::model::{Chosen, Loaded};
 use crate::{device, generate, output};
 use lampyris::text::{Conversation, Message, Part, Thoughts};
 use lampyris::text_model::TextSession;
@@ -31,14 +32,16 @@ struct Last {
 
 /// Talks until the input ends.
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let session = generate::open(&job.text, &gpu)?;
+    let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu)?;
     let Some(template) = session.model().template() else { return Err(Error::NoTemplate.into()) };
     job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !template.can_switch_thinking() {
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
     device::say_kind(&gpu);
+    note.into_iter().for_each(output::note);
     let stopped = Arc::new(AtomicBool::new(false));
     let (signal, input) = (stopped.clone(), std::io::stdin());
     let terminal = input.is_terminal();
@@ -74,14 +77,10 @@ impl Talk<'_> {
     /// A command of the conversation, or something said.
     fn hear(&mut self, line: &str) -> Result<(), Failure> {
         match line.split_once(' ').map_or((line, ""), |(word, rest)| (word, rest.trim())) {
-            ("/reset", _) => {
-                self.turns.clear();
-                output::print("(a new conversation)\n")
-            }
+            ("/reset", _) => self.begin_anew(),
             ("/system", text) => {
                 self.system = (!text.is_empty()).then(|| text.to_owned());
-                self.turns.clear();
-                output::print("(a new conversation)\n")
+                self.begin_anew()
             }
             ("/stats", _) => output::print(&self.stats()),
             (word, _) if word.starts_with('/') => {
@@ -89,6 +88,13 @@ impl Talk<'_> {
             }
             _ => self.answer(line),
         }
+    }
+
+    /// Forgets what was said.
+    fn begin_anew(&mut self) -> Result<(), Failure> {
+        self.turns.clear();
+        self.session.reset();
+        output::print("(a new conversation)\n")
     }
 
     fn stats(&self) -> String {

@@ -2,6 +2,7 @@
 
 use crate::args::{Classify, DeviceArguments};
 use crate::failure::Failure;
+use crate::model::{Chosen, Loaded};
 use crate::{device, output, pictures};
 use lampyris::models::decode::{DecodeError, Rgba8Image};
 use lampyris::models::labels::parse_labels;
@@ -39,13 +40,14 @@ struct Prediction {
 pub(crate) fn run(job: &Classify, arguments: &DeviceArguments) -> Result<(), Failure> {
     let files = pictures::files(&job.images)?;
     let labels = job.labels.as_deref().map(read_labels).transpose()?;
+    let chosen = Chosen::classifier(job.model.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let options = job.model.options();
-    let classifier = gpu.block_on(Classifier::load_with(&gpu, &job.model.model, options, |_| ()))?;
+    let Loaded { model: classifier, name, note } = chosen.load_classifier(&gpu, job.model.options())?;
     if let Some((file, labels)) = labels {
         classifier.set_labels(&file, labels)?;
     }
-    let lines = classify(job, &classifier, &files)?;
+    let lines = classify(job, &classifier, &name, &files)?;
+    note.into_iter().for_each(output::note);
     device::say_kind(&gpu);
     let text = if job.json { as_json(&lines)? } else { as_text(&lines, &gpu) };
     output::print(&text)
@@ -62,7 +64,7 @@ fn read_labels(path: &Path) -> Result<(String, Vec<String>), Failure> {
 }
 
 /// All answers, in the order of `files`; the next pictures are decoded while the device works.
-fn classify(job: &Classify, classifier: &Classifier, files: &[PathBuf]) -> Result<Vec<Line>, Failure> {
+fn classify(job: &Classify, classifier: &Classifier, model: &str, files: &[PathBuf]) -> Result<Vec<Line>, Failure> {
     let batch = usize::from(job.batch);
     let progress = output::progress(files.len(), "classifying");
     warm_up(classifier)?;
@@ -70,7 +72,7 @@ fn classify(job: &Classify, classifier: &Classifier, files: &[PathBuf]) -> Resul
         // Without room: a decoded group waits for the one before it, and no third is begun.
         let (sender, decoded) = sync_channel(0);
         scope.spawn(move || pictures::decode_all(files, batch, &sender));
-        answer_all(job, classifier, files, decoded, &|images| progress.inc(images as u64))
+        answer_all((job, model), classifier, files, decoded, &|images| progress.inc(images as u64))
     });
     progress.finish_and_clear();
     lines
@@ -86,7 +88,7 @@ fn warm_up(classifier: &Classifier) -> Result<(), Failure> {
 }
 
 fn answer_all(
-    job: &Classify,
+    (job, model): (&Classify, &str),
     classifier: &Classifier,
     files: &[PathBuf],
     decoded: Receiver<Result<Vec<Rgba8Image>, DecodeError>>,
@@ -106,18 +108,18 @@ fn answer_all(
         let answers = pictures::classify(classifier, &inputs, names)?;
         let latency_ms = start.elapsed().as_secs_f64() * 1e3;
         for (answer, file) in answers.iter().zip(names) {
-            lines.push(line(job, gpu, file, answer, latency_ms));
+            lines.push(line((job, model), gpu, file, answer, latency_ms));
         }
         done(group.len());
     }
     Ok(lines)
 }
 
-fn line(job: &Classify, gpu: &Gpu, file: &Path, answer: &Answer, latency_ms: f64) -> Line {
+fn line((job, model): (&Classify, &str), gpu: &Gpu, file: &Path, answer: &Answer, latency_ms: f64) -> Line {
     let top = answer.top(usize::from(job.top)).into_iter();
     Line {
         image: file.display().to_string(),
-        model: job.model.model.display().to_string(),
+        model: model.to_owned(),
         adapter: gpu.summary().name.clone(),
         backend: gpu.summary().backend.clone(),
         latency_ms: (latency_ms * 1e3).round() / 1e3,

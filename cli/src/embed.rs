@@ -2,6 +2,7 @@
 
 use crate::args::{DeviceArguments, Embed, Precision};
 use crate::failure::Failure;
+use crate::texts::{Kind, kind};
 use crate::{device, output};
 use lampyris::models::encoder::{Encoder, EncoderFiles, EncoderOptions, cosine};
 use serde::Serialize;
@@ -28,11 +29,14 @@ struct Similar<'a> {
 /// Embeds the texts that `job` names and prints their vectors, or their cosines.
 pub(crate) fn run(job: &Embed, arguments: &DeviceArguments) -> Result<(), Failure> {
     let texts = texts(&job.texts)?;
+    if kind(&job.model) == Kind::Language {
+        return Err(Failure::IsLanguage { model: job.model.display().to_string() });
+    }
     let gpu = device::open(arguments)?;
     let files = EncoderFiles::open(&job.model)?;
     let options = EncoderOptions::default().half(job.precision == Precision::F16);
-    let encoder = Encoder::new(&gpu, files, options)?;
     let embeddings = gpu.block_on(async {
+        let encoder = Encoder::load_with(&gpu, files, options, output::arriving()).await?;
         match &job.prompt {
             Some(prompt) => encoder.embed_as(prompt, &texts).await,
             None => encoder.embed(&texts).await,

@@ -1,6 +1,7 @@
 //! What can stop a job, and the exit code that says which kind it was.
 
-use clap::error::ErrorKind;
+#[cfg(feature = "pull")]
+use crate::hub::HubError;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -10,6 +11,18 @@ pub(crate) enum Failure {
     /// The command line cannot be read.
     #[error("{0}")]
     Usage(String),
+    /// No model was named, and none is part of the program.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models; name one with --model")]
+    NoBundled,
+    /// Nothing was asked for, and there is no tour without bundled models.
+    #[cfg(not(feature = "bundled"))]
+    #[error("this build has no bundled models to show; say what to do, `lampyris help` explains")]
+    NoTour,
+    /// A model cannot be had from a hub.
+    #[cfg(feature = "pull")]
+    #[error(transparent)]
+    Hub(HubError),
     /// A path names nothing.
     #[error("{path} does not exist; name a picture, or a folder of pictures")]
     NoPicture { path: String },
@@ -55,12 +68,37 @@ pub(crate) enum Failure {
     /// A name that does not say what is written.
     #[error("{path} is no name for a language model that is written; name a .gguf file")]
     NoGguf { path: String },
+    /// A model that makes vectors of texts.
+    #[error("{model} is a sentence encoder and continues no texts; `lampyris embed` makes vectors of texts with it")]
+    IsEncoder { model: String },
+    /// A model for something else than texts.
+    #[error("{model} is no language model; name a .gguf file, or a folder whose config.json describes one")]
+    NoLanguage { model: String },
+    /// A model that continues texts.
+    #[error(
+        "{model} is a language model and makes no vectors of texts; name a sentence encoder, or continue texts with `lampyris generate`"
+    )]
+    IsLanguage { model: String },
+    /// Encoders are not written.
+    #[error(
+        "{model} is a sentence encoder, and only language models are written as GGUF files; `lampyris embed --precision f16` holds its matrices in 16 bits"
+    )]
+    NotQuantized { model: String },
     /// An option that belongs to the other kind of model.
     #[error("{option} is for {kind}, and {model} is none; leave it out")]
     OtherKind { option: &'static str, kind: &'static str, model: String },
-    /// A model is none that continues texts.
-    #[error("{model} is no language model; name a .gguf file, or a folder with config.json and .safetensors files")]
+    /// A model is none for texts.
+    #[error("{model} is no model for texts; name a .gguf file, or a folder with config.json and .safetensors files")]
     NoTexts { model: String },
+    /// A folder's name is none of the model's labels.
+    #[error("{folder} is named by none of the model's labels, which are {known}; rename it, or move it elsewhere")]
+    UnknownLabel { folder: String, known: String },
+    /// A folder without folders.
+    #[error("{folder} holds no folder; put the pictures into folders named by what they show")]
+    NoLabels { folder: String },
+    /// A line of questions is none.
+    #[error("{path}, line {line}: {reason}; a line is {{\"messages\": [...], \"answers\": [\"...\"]}}")]
+    NoQuestion { path: String, line: usize, reason: String },
     /// A text is too short to be measured on.
     #[error("{path} has {tokens} tokens, and a perplexity needs 2 or more; name a longer text")]
     Short { path: String, tokens: usize },
@@ -69,6 +107,11 @@ pub(crate) enum Failure {
         "{adapter} gives logits that are {apart:.1e} of the largest one away from the CPU executor's, and 1e-3 is allowed; a wrong answer has no speed, `lampyris doctor` finds the kernel"
     )]
     Differs { adapter: String, apart: f64 },
+    /// An adapter makes other vectors than the twins.
+    #[error(
+        "{adapter} gives a vector whose cosine with the CPU executor's is {near}, and 0.99999 is the least; a wrong answer has no speed, `lampyris doctor` finds the kernel"
+    )]
+    Apart { adapter: String, near: f32 },
     /// There is no room for temporary files.
     #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
     Temporary(std::io::Error),
@@ -94,11 +137,6 @@ pub(crate) enum Failure {
 impl Failure {
     /// What clap says, in one sentence.
     pub(crate) fn usage(error: &clap::Error) -> Failure {
-        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-            return Failure::Usage(
-                "say what to do: classify, generate, chat, embed, doctor, inspect, bench, quantize or fits; `lampyris help` explains".to_owned(),
-            );
-        }
         let said = error.render().to_string();
         let said = said.split("\n\n").next().unwrap_or(&said);
         let said = said.strip_prefix("error: ").unwrap_or(said);
@@ -109,7 +147,9 @@ impl Failure {
     /// 1 for a failed check and for a machine that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
         let error = match self {
-            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Output(_) => return 1,
+            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Apart { .. } | Failure::Output(_) => {
+                return 1;
+            }
             Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,
             Failure::OfPicture { source, .. } => match &**source {
                 lampyris::Error::Engine(error) => error,

@@ -1,14 +1,23 @@
-//! `lampyris fits`: what a language model will take on this machine, said before anything of it is loaded.
+//! `lampyris fits`: what a model for texts will take on this machine, said before anything of it is loaded.
+
+mod encoder;
 
 use crate::args::{DeviceArguments, Fits};
 use crate::failure::Failure;
-use crate::{device, output, texts};
+#[cfg(feature = "pull")]
+use crate::hub::{self, Hub, HubError, HubName};
+use crate::texts::{self, Kind};
+use crate::{device, model, output};
 use lampyris::Gpu;
 use lampyris::engine::measure::roofline;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
-use lampyris::models::decoder::{Conversion, DecoderFiles, Needs, SessionOptions};
+use lampyris::models::decoder::{Conversion, DecoderFiles, SessionOptions};
 use serde::Serialize;
+use std::path::PathBuf;
+#[cfg(feature = "pull")]
+use std::sync::Arc;
+use tempfile::TempDir;
 
 /// Formats that are suggested, the most exact first.
 const SUGGESTED: [BlockFormat; 5] =
@@ -18,10 +27,10 @@ const REPACKED: f64 = 1.05;
 
 /// What a model takes, and what there is.
 #[derive(Debug, Serialize)]
-struct Report {
+pub(crate) struct Report {
     model: String,
     adapter: String,
-    fits: bool,
+    pub(crate) fits: bool,
     context: usize,
     kv: &'static str,
     weight_bytes: u64,
@@ -59,31 +68,61 @@ struct Instead {
 
 /// Says what the model will take.
 pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
-    if job.model.exists() && !texts::is_text(&job.model) {
-        return Err(Failure::NoTexts { model: job.model.display().to_string() });
+    let found = model::find(&job.model);
+    if let Ok(path) = &found
+        && texts::kind(path) == Kind::Encoder
+    {
+        return encoder::run(path, job, arguments);
     }
-    let files = DecoderFiles::open(&job.model)?;
+    // Headers of a model that is not on disk lie in a temporary folder until it is described.
+    let (files, _folder) = open(job, found)?;
     let gpu = device::open(arguments)?;
     let options = SessionOptions::default().cache(job.kv.into());
     let options = job.context.map_or(options, |tokens| options.context(tokens));
-    let needs = Decoder::new(&gpu, files.clone())?.needs(options)?;
     let rate = match gpu.is_cpu_executor() {
         true => None,
         false => Some(gpu.block_on(roofline(&gpu))?.read_gbytes),
     };
-    let report = report(job, options, &gpu, &files, &needs, rate);
+    let report = report(&job.model.display().to_string(), options, &gpu, &files, rate)?;
     device::say_kind(&gpu);
     output::print(&if job.json { output::json(&report)? } else { report.text() })
 }
 
-fn report(
-    job: &Fits,
+/// The model's files; of a model on a hub that is not on disk, their headers.
+fn open(job: &Fits, found: Result<PathBuf, Failure>) -> Result<(DecoderFiles, Option<TempDir>), Failure> {
+    let none = || Failure::NoTexts { model: job.model.display().to_string() };
+    match found {
+        #[cfg(feature = "pull")]
+        Err(Failure::Hub(HubError::NotPulled { .. })) => {
+            let name = job.model.to_str().and_then(HubName::parse).ok_or_else(none)?;
+            let hub = Arc::new(Hub::of_environment(None)?);
+            let listing = hub.listing(&name)?;
+            let files = hub::select(&name, &listing, &[])?;
+            let total: u64 = files.iter().map(|file| file.size).sum();
+            output::note(&format!("read from {}: headers only, of {} in files", hub.endpoint(), hub::bytes(total)));
+            let folder = tempfile::tempdir().map_err(Failure::Temporary)?;
+            let files = hub::headers(&hub, &name, &listing.commit, &files, folder.path())?.ok_or_else(none)?;
+            Ok((files, Some(folder)))
+        }
+        found => {
+            let path = found?;
+            if path.exists() && texts::kind(&path) != Kind::Language {
+                return Err(none());
+            }
+            Ok((DecoderFiles::open(path)?, None))
+        }
+    }
+}
+
+/// What a session with `options` takes on this device, and whether that is there.
+pub(crate) fn report(
+    shown: &str,
     options: SessionOptions,
     gpu: &Gpu,
     files: &DecoderFiles,
-    needs: &Needs,
     rate: Option<f64>,
-) -> Report {
+) -> Result<Report, Failure> {
+    let needs = Decoder::new(gpu, files.clone())?.needs(options)?;
     let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
     let budget = gpu.options().budget;
     let mut reasons = Vec::new();
@@ -105,8 +144,8 @@ fn report(
         fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })
     });
     let at_most = |rate: f64| (rate * 1e10 / needs.read_per_token.max(1) as f64).round() / 10.0;
-    Report {
-        model: job.model.display().to_string(),
+    Ok(Report {
+        model: shown.to_owned(),
         adapter: gpu.summary().to_string(),
         fits: reasons.is_empty(),
         context: needs.context,
@@ -122,10 +161,37 @@ fn report(
         tokens_per_s_at_most: rate.map(at_most),
         reasons,
         instead,
+    })
+}
+
+/// What may be taken, for people.
+fn budget_line(budget: Option<u64>) -> String {
+    match budget {
+        Some(budget) => format!("  budget    {budget:>14} bytes\n"),
+        None => {
+            "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n".to_owned()
+        }
     }
 }
 
 impl Report {
+    /// For people who are about to fetch it.
+    #[cfg(feature = "pull")]
+    pub(crate) fn summary(&self) -> String {
+        let verdict = match (self.fits, self.budget) {
+            (true, Some(budget)) => format!("it fits the budget of {budget} bytes"),
+            (true, None) => "the adapter can bind all of it; how much memory it has, adapters do not tell".to_owned(),
+            (false, _) => format!("it does not fit: {}", self.reasons.join("; ")),
+        };
+        let instead = self.instead.as_ref().map(|it| format!(", and as {} it would", it.format)).unwrap_or_default();
+        format!(
+            "here it will take {} with room for {} tokens on {}: {verdict}{instead}\n",
+            hub::bytes(self.total_bytes),
+            self.context,
+            output::one_line(&self.adapter)
+        )
+    }
+
     /// For people.
     fn text(&self) -> String {
         let mut text = format!(
@@ -143,11 +209,7 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &match self.budget {
-            Some(budget) => format!("  budget    {budget:>14} bytes\n"),
-            None => "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n"
-                .to_owned(),
-        };
+        text += &budget_line(self.budget);
         if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
             text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
         }

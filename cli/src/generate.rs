@@ -1,11 +1,12 @@
 //! `lampyris generate`: a text goes on, as it is written or as one line of JSON.
 
-use crate::args::{self, DeviceArguments, Generate, TextArguments};
+use crate::args::{self, DeviceArguments, Generate, TextArguments, products};
 use crate::failure::Failure;
+use crate::model::{Chosen, Loaded};
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
-use lampyris::text_model::{TextModel, TextSession};
+use lampyris::text_model::TextSession;
 use lampyris::{AnswerOptions, Error, Gpu, Sampling};
 use serde::Serialize;
 use std::path::Path;
@@ -32,12 +33,13 @@ struct Report {
 }
 
 /// Opens a model and a session with it.
-pub(crate) fn open(text: &TextArguments, gpu: &Gpu) -> Result<TextSession, Failure> {
-    let model = TextModel::load(gpu, &text.model)?;
+pub(crate) fn open(chosen: Chosen, text: &TextArguments, gpu: &Gpu) -> Result<Loaded<TextSession>, Failure> {
+    let Loaded { model, name, note } = chosen.load_text(gpu)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
+    let options = options.products(products(text.packed));
     let options = text.slide.map_or(options, |sinks| options.slide(sinks));
-    Ok(gpu.block_on(model.session(options))?)
+    Ok(Loaded { model: gpu.block_on(model.session(options))?, name, note })
 }
 
 /// What is asked of an answer.
@@ -58,8 +60,9 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         (None, Some(path)) => read(path)?,
         (None, None) => String::new(),
     };
+    let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let mut session = open(&job.text, &gpu)?;
+    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu)?;
     let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
@@ -82,6 +85,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     }
     let fed = start.elapsed().as_secs_f64();
     device::say_kind(&gpu);
+    note.into_iter().for_each(output::note);
     let (mut text, mut first) = (String::new(), None);
     while let Some(piece) = gpu.block_on(answer.next())? {
         first.get_or_insert_with(|| start.elapsed().as_secs_f64());
@@ -105,7 +109,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         first_token_ms: (first.unwrap_or(total) * 1e6).round() / 1e3,
         token_ids: ids,
         adapter: gpu.summary().name.clone(),
-        model: job.text.model.display().to_string(),
+        model: name,
         seed: sampling.is_random().then_some(sampling.seed),
     })?)
 }

@@ -1,12 +1,15 @@
 //! `lampyris inspect`: what is in a model's files, the plan that is made of them, and the shaders that run it. Needs no device.
 
+mod encoder;
 mod kernels;
+mod listing;
 mod model;
 mod text;
 
 use crate::args::Inspect;
 use crate::failure::Failure;
-use crate::{output, texts};
+use crate::output;
+use crate::texts::{self, Kind};
 use serde::Serialize;
 use std::path::Path;
 
@@ -19,19 +22,21 @@ struct Report {
     kernel: Option<kernels::Kernel>,
 }
 
-/// Either kind of model.
+/// A model of any kind.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Model {
     Pictures(model::Model),
     Texts(text::Model),
+    Sentences(encoder::Model),
 }
 
 impl Model {
     fn open(path: &Path, job: &Inspect) -> Result<Model, Failure> {
-        Ok(match texts::is_text(path) {
-            true => Model::Texts(text::open(path, job)?),
-            false => Model::Pictures(model::open(path, job)?),
+        Ok(match texts::kind(path) {
+            Kind::Language => Model::Texts(text::open(path, job)?),
+            Kind::Encoder => Model::Sentences(encoder::open(path, job)?),
+            Kind::Pictures => Model::Pictures(model::open(path, job)?),
         })
     }
 
@@ -39,6 +44,7 @@ impl Model {
         match self {
             Model::Pictures(model) => model.text(),
             Model::Texts(model) => model.text(),
+            Model::Sentences(model) => model.text(),
         }
     }
 }

@@ -53,6 +53,21 @@ pub(crate) fn progress(total: usize, doing: &'static str) -> ProgressBar {
     bar
 }
 
+/// A bar of the bytes of weights that have arrived on a device, on stderr when that is a terminal. It goes when the last have.
+pub(crate) fn arriving() -> impl FnMut(u64, u64) {
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("loading {wide_bar} {bytes}/{total_bytes} {eta}") {
+        bar.set_style(style);
+    }
+    move |arrived, total| {
+        bar.set_length(total);
+        bar.set_position(arrived);
+        if arrived >= total {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,12 @@ mod text;
 
 use crate::args::{DeviceArguments, Format, Quantize};
 use crate::failure::Failure;
-use crate::{device, output, pictures, texts};
-use lampyris::engine::weights::blocks::BlockFormat;
+use crate::texts::{self, Kind};
+use crate::{device, output, pictures};
 use lampyris::engine::weights::write_safetensors;
 use lampyris::models::classifier::open_network;
 use lampyris::models::decode::{Limits, decode_file};
+use lampyris::models::decoder::Recipe;
 use lampyris::models::mobilenet::quantize::{Quantized, quantize_int8};
 use lampyris::models::source::read_small;
 use lampyris::{Classifier, Source};
@@ -24,21 +25,22 @@ const BESIDE: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// Writes the model in the format that was asked for, which must be one for its kind.
 pub(crate) fn run(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Failure> {
     let model = job.model.display().to_string();
-    match (texts::is_text(&job.model), job.format) {
-        (true, Format::Blocks(format)) => text::run(job, arguments, format),
-        (true, Format::Int8) => {
-            let known: Vec<&str> = BlockFormat::ENCODED.iter().map(|format| format.name()).collect();
+    match (texts::kind(&job.model), job.format) {
+        (Kind::Encoder, _) => Err(Failure::NotQuantized { model }),
+        (Kind::Language, Format::Blocks(recipe)) => text::run(job, arguments, recipe),
+        (Kind::Language, Format::Int8) => {
+            let known: Vec<&str> = Recipe::known().map(Recipe::name).collect();
             let (kind, found) = ("a language model", "int8".to_owned());
             Err(Failure::Format { model, kind, found, known: known.join(", ") })
         }
-        (false, Format::Blocks(format)) if job.model.exists() => {
+        (Kind::Pictures, Format::Blocks(format)) if job.model.exists() => {
             let (kind, known) = ("a network for pictures, or none", "int8".to_owned());
             Err(Failure::Format { model, kind, found: format.to_string(), known })
         }
-        (false, _) if job.text.is_some() => {
+        (Kind::Pictures, _) if job.text.is_some() => {
             Err(Failure::OtherKind { option: "--text", kind: "language models", model })
         }
-        (false, _) => of_pictures(job, arguments),
+        (Kind::Pictures, _) => of_pictures(job, arguments),
     }
 }
 

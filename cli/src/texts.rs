@@ -1,8 +1,11 @@
-//! What the jobs for language models share: which models are some, and the text on which they are compared.
+//! What the jobs for texts share: what a model's files are for, and the text on which language models are compared.
 
 use crate::failure::Failure;
+use lampyris::engine::weights::TensorFile;
+use lampyris::engine::weights::gguf::Value as GgufValue;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::Session;
+use lampyris::models::encoder::EncoderConfig;
 use lampyris::models::source::read_small;
 use lampyris::{Error, Gpu};
 use serde_json::Value;
@@ -16,17 +19,37 @@ const WINDOW: usize = 512;
 /// Logits that are held at once.
 const MOST_LOGITS: usize = 8 << 20;
 
-/// Whether the files at `path` are a language model's: GGUF, or a config.json that speaks of a vocabulary and of layers.
-pub(crate) fn is_text(path: &Path) -> bool {
-    if !path.is_dir() {
-        let beside = path.parent().map(|folder| folder.join("config.json"));
-        return is_gguf(path) || beside.is_some_and(|config| speaks_of_texts(&config));
-    }
+/// What a model's files are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It says what is in pictures, as far as one can tell.
+    Pictures,
+    /// It continues texts.
+    Language,
+    /// It makes vectors of texts.
+    Encoder,
+}
+
+/// What the files at `path` are for, by their configuration or a GGUF file's architecture. Files that cannot be read are told by the
+/// reader that is then chosen.
+pub(crate) fn kind(path: &Path) -> Kind {
     let has = |name: &str| path.join(name).exists();
     let gguf = |path: &Path| path.extension().is_some_and(|ending| ending == "gguf");
     let any = || std::fs::read_dir(path).is_ok_and(|all| all.flatten().any(|entry| gguf(&entry.path())));
-    speaks_of_texts(&path.join("config.json"))
-        || !has("model.safetensors") && !has("model.safetensors.index.json") && any()
+    if !path.is_dir() {
+        return match is_gguf(path) {
+            true => kind_of_gguf(path),
+            false => path.parent().map_or(Kind::Pictures, |folder| kind_of(&folder.join("config.json"))),
+        };
+    }
+    match kind_of(&path.join("config.json")) {
+        // A folder of sentence-transformers may have the network below it.
+        Kind::Pictures if has("modules.json") => Kind::Encoder,
+        Kind::Pictures if !has("model.safetensors") && !has("model.safetensors.index.json") && any() => {
+            kind_of_gguf(path)
+        }
+        kind => kind,
+    }
 }
 
 fn is_gguf(path: &Path) -> bool {
@@ -36,10 +59,45 @@ fn is_gguf(path: &Path) -> bool {
     file.is_some_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *b"GGUF"
 }
 
-fn speaks_of_texts(config: &Path) -> bool {
-    let read = config.is_file().then(|| read_small(config, MOST_CONFIG).ok()).flatten();
-    let map: Option<Value> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    map.is_some_and(|map| map.get("vocab_size").is_some() && map.get("hidden_size").is_some())
+fn kind_of_gguf(path: &Path) -> Kind {
+    let file = TensorFile::open(path).ok();
+    let architecture = file.as_ref().and_then(|file| match file {
+        TensorFile::Gguf(gguf) => gguf.value("general.architecture"),
+        _ => None,
+    });
+    match architecture {
+        Some(GgufValue::String("bert")) => Kind::Encoder,
+        _ => Kind::Language,
+    }
+}
+
+/// A configuration that can be read.
+fn config(path: &Path) -> Option<Value> {
+    let read = path.is_file().then(|| read_small(path, MOST_CONFIG).ok()).flatten();
+    read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).filter(Value::is_object)
+}
+
+/// Refuses a model that is plainly for something else than continuing texts, by what it is.
+pub(crate) fn language(path: &Path) -> Result<(), Failure> {
+    let model = path.display().to_string();
+    let folder = if path.is_dir() { Some(path) } else { path.parent() };
+    match kind(path) {
+        Kind::Encoder => Err(Failure::IsEncoder { model }),
+        Kind::Pictures if folder.is_some_and(|folder| config(&folder.join("config.json")).is_some()) => {
+            Err(Failure::NoLanguage { model })
+        }
+        Kind::Language | Kind::Pictures => Ok(()),
+    }
+}
+
+/// What a config.json speaks of: an encoder by its name, a language model by its vocabulary and its columns.
+fn kind_of(path: &Path) -> Kind {
+    let speaks = |map: &Value| map.get("vocab_size").is_some() && map.get("hidden_size").is_some();
+    let Some(map) = config(path).filter(speaks) else { return Kind::Pictures };
+    match map.get("model_type").and_then(Value::as_str) {
+        Some(model) if EncoderConfig::KNOWN.contains(&model) => Kind::Encoder,
+        _ => Kind::Language,
+    }
 }
 
 /// A text that a model is measured on: every token but the first of each window is guessed from those before it.

@@ -112,3 +112,94 @@ fn what_cannot_be_embedded_is_refused_in_a_sentence() {
     std::fs::remove_file(folder.path().join("modules.json")).unwrap();
     refused(&model, &["a"], "llama");
 }
+
+#[test]
+fn an_encoder_is_shown_timed_and_weighed() {
+    let folder = tempfile::tempdir().unwrap();
+    bert::write(folder.path());
+    let model = folder.path().display().to_string();
+    let shown = lampyris(&["inspect", &model, "--plan", "--context", "30", "--json"]).json().remove(0);
+    assert_eq!((&shown["architecture"], &shown["files"]), (&"bert".into(), &"safetensors".into()));
+    let settings = &shown["settings"];
+    let found = ["layers", "hidden", "intermediate", "heads", "context"].map(|key| settings[key].as_u64().unwrap());
+    assert_eq!(found, [2, 24, 40, 3, 20]);
+    assert_eq!((&settings["pooling"], &settings["normalize"]), (&"mean".into(), &true.into()));
+    assert_eq!(shown["tensors"].as_array().unwrap().len(), bert::tensors().len());
+    // Two steps before the layers, seven a layer, and the pooling.
+    let plan = &shown["plan"];
+    assert_eq!((&plan["tokens"], &plan["dispatches"]), (&32.into(), &17.into()));
+    assert!(plan["text"].as_str().unwrap().contains("span_attention"), "{plan}");
+    let said = lampyris(&["inspect", &model]);
+    assert!(said.stdout.contains("mean of a text's rows, to length 1"), "{}", said.stdout);
+
+    let weighed = lampyris(&["fits", &model, "--adapter", "cpu", "--context", "30", "--json"]).json().remove(0);
+    for key in ["weight_bytes", "work_bytes", "total_bytes"] {
+        assert_eq!(weighed[key], plan[key], "{key}");
+    }
+    assert_eq!((&weighed["fits"], &weighed["tokens"]), (&true.into(), &32.into()));
+    let [total, weights] = ["total_bytes", "weight_bytes"].map(|key| weighed[key].as_u64().unwrap());
+    let budget = (total - 1).to_string();
+    let tight =
+        lampyris(&["fits", &model, "--adapter", "cpu", "--context", "30", "--budget", &budget, "--json"]).json();
+    assert_eq!((&tight[0]["fits"], &tight[0]["instead"]["precision"]), (&false.into(), &"f16".into()));
+    assert!(tight[0]["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{}", tight[0]);
+    let tight = lampyris(&["fits", &model, "--adapter", "cpu", "--context", "30", "--budget", "9"]);
+    assert!(tight.code == 0 && tight.stdout.ends_with("it does not fit; take a smaller model\n"), "{}", tight.stdout);
+
+    for adapter in adapters() {
+        let arguments = ["bench", "--model", &model, "--adapter", adapter, "--prompt-tokens", "12", "--batch", "5"];
+        let lines = lampyris(&[&arguments[..], &["--json", "--runs", "2"]].concat()).json();
+        let expected = [
+            "adapter",
+            "dispatches",
+            "first_result_ms",
+            "gpu_bytes",
+            "model",
+            "submits",
+            "text_tokens",
+            "texts",
+            "texts_per_s",
+            "tokens_per_s",
+            "weight_bytes",
+        ];
+        assert_eq!((lines.len(), keys(&lines[0])), (1, expected.to_vec()));
+        let number = |key: &str| lines[0][key].as_f64().unwrap();
+        assert_eq!((number("texts"), number("text_tokens"), number("weight_bytes")), (5.0, 12.0, weights as f64));
+        assert!((number("tokens_per_s") / number("texts_per_s") - 12.0).abs() < 0.1, "{}", lines[0]);
+        let on_device = adapter != "cpu";
+        assert_eq!((number("dispatches"), number("submits")), if on_device { (17.0, 1.0) } else { (0.0, 0.0) });
+        assert_eq!(number("gpu_bytes") > weights as f64, on_device, "{}", lines[0]);
+    }
+    let both = lampyris(&["bench", "--model", &model, "--compare", "--runs", "1", "--prompt-tokens", "99"]);
+    assert!(both.code == 0 && both.stdout.contains("8 together with 20 tokens each"), "{}{}", both.stdout, both.stderr);
+}
+
+#[test]
+fn what_an_encoder_is_not_for_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    bert::write(folder.path());
+    let model = folder.path().display().to_string();
+    for (arguments, named) in [
+        (&["quantize", &model, "out.gguf", "--format", "Q8_0"][..], "is a sentence encoder"),
+        (&["bench", "--model", &model, "--profile", "--adapter", "cpu"], "--profile is for networks for pictures"),
+        (&["generate", "--model", &model, "--prompt", "a", "--adapter", "cpu"], "lampyris embed"),
+        (&["inspect", &model, "--adapter", "cpu"], "--adapter"),
+    ] {
+        let said = lampyris(arguments);
+        assert_eq!((said.code, said.stdout.as_str()), (2, ""), "{arguments:?}: {}", said.stderr);
+        assert!(said.stderr.contains(named) && said.stderr.lines().count() == 1, "{arguments:?}: {}", said.stderr);
+    }
+}
+
+#[test]
+fn help_is_had_in_every_way_that_one_asks_for_it() {
+    let general = lampyris(&["--help"]);
+    for arguments in [&["help"][..], &["help", "--help"], &["help", "-h"]] {
+        let said = lampyris(arguments);
+        assert_eq!((said.code, said.stdout), (0, general.stdout.clone()), "{arguments:?}: {}", said.stderr);
+    }
+    let embed = lampyris(&["embed", "--help"]);
+    assert!(embed.code == 0 && embed.stdout.contains("--similarity") && embed.stdout.contains("--adapter"));
+    assert_eq!(lampyris(&["help", "embed"]).stdout, embed.stdout);
+    assert!(!lampyris(&["inspect", "--help"]).stdout.contains("--adapter"));
+}

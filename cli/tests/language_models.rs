@@ -38,7 +38,7 @@ fn blocks_are_those_that_the_reference_writes() {
 /// The perplexity of a text by all logits of one run on the CPU executor.
 fn perplexity(model: &Path, text: &str) -> f64 {
     let gpu = lampyris::Gpu::cpu_executor();
-    let model = lampyris::TextModel::load(&gpu, model).unwrap();
+    let model = gpu.block_on(lampyris::TextModel::load(&gpu, model)).unwrap();
     let (ids, decoder) = (model.tokenizer().encode_document(text).unwrap(), model.decoder());
     let mut session = gpu.block_on(decoder.session(ids.len())).unwrap();
     gpu.block_on(session.feed(&ids)).unwrap();
@@ -129,6 +129,7 @@ fn speed_is_told_on_every_adapter() {
             "dispatches_per_token",
             "first_token_ms",
             "gpu_bytes",
+            "longest_prompt_submit_ms",
             "model",
             "prefill_tokens_per_s",
             "read_share",
@@ -142,6 +143,7 @@ fn speed_is_told_on_every_adapter() {
         }
         let on_device = adapter != "cpu";
         assert_eq!(lines[0]["read_share"].is_number(), on_device);
+        assert_eq!(lines[0]["longest_prompt_submit_ms"].is_number(), on_device);
         assert_eq!(lines[0]["submits_per_token"], if on_device { 1.0 } else { 0.0 });
         assert_eq!(lines[0]["gpu_bytes"].as_u64().unwrap() > lines[0]["weight_bytes"].as_u64().unwrap(), on_device);
     }
@@ -206,7 +208,7 @@ fn what_cannot_be_done_is_refused_in_a_sentence() {
         (&["quantize", &made, &out, "--format", "Q4_0", "--text", &empty, "--adapter", "cpu"], "longer text"),
         (&["quantize", &pictures, &out, "--format", "Q4_0"], "int8"),
         (&["quantize", &pictures, &out, "--format", "int8", "--text", &empty], "--text"),
-        (&["fits", &pictures], "is no language model"),
+        (&["fits", &pictures], "is no model for texts"),
         (&["fits", &made, "--adapter", "cpu", "--context", "97"], "97 tokens do not fit a context of 96"),
         (&["bench", "--model", &made, "--adapter", "cpu", "--side", "64"], "--side"),
         (&["bench", "--model", &made, "--adapter", "cpu", "--new-tokens", "90"], "do not fit a context of 96"),

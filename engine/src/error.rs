@@ -180,6 +180,23 @@ pub enum Error {
     /// An adapter was asked for by a name that is empty or blank, which would match any.
     #[error("the name of an adapter is blank; give an index, a part of a name, `best` or `cpu`")]
     BlankAdapter,
+    /// As many recorded runs of a plan are under way as there are places for results.
+    #[error("{runs} recorded runs of this plan are under way already; take a result first, or record in a later frame")]
+    Busy {
+        /// How many.
+        runs: usize,
+    },
+    /// The commands of a recorded run were dropped, or the submit that held them was refused.
+    #[error(
+        "the recorded run was cancelled: its encoder was dropped, or the submit that held it was refused; record it again"
+    )]
+    Cancelled,
+    /// Something was to be recorded where nothing records commands.
+    #[error("{adapter} has no commands that could be recorded; run the model by itself there")]
+    NoCommands {
+        /// The executor.
+        adapter: String,
+    },
     /// There is nothing to measure time with.
     #[error(
         "{adapter} has no timestamps and there is no clock here; measure with a native build, or on another adapter"

@@ -182,7 +182,7 @@ impl Classifier {
         Ok(self.numbered(images, pixels).await?.executor)
     }
 
-    async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
+    pub(crate) async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
         if let Some(kept) = self.inner.kept.executor(images, pixels) {
             return Ok(kept);
         }
@@ -303,7 +303,7 @@ impl Classifier {
     }
 
     /// The plan that prepares one picture of a batch, kept for the next of its kind.
-    async fn preparing(
+    pub(crate) async fn preparing(
         &self,
         kind: &PictureKind,
         preprocess: &Preprocess,
@@ -347,7 +347,7 @@ impl Classifier {
         Ok(Picture { input, kind })
     }
 
-    fn answers(&self, outputs: &[HostTensor], pictures: usize) -> Result<Vec<Answer>> {
+    pub(crate) fn answers(&self, outputs: &[HostTensor], pictures: usize) -> Result<Vec<Answer>> {
         let [logits, probabilities, features] = [0, 1, 4].map(|at: usize| outputs.get(at));
         let (Some(logits), Some(probabilities), Some(features)) = (logits, probabilities, features) else {
             return Err(self.no_answer(pictures, 0));
@@ -368,7 +368,7 @@ impl Classifier {
         if answers.len() == pictures { Ok(answers) } else { Err(self.no_answer(pictures, answers.len())) }
     }
 
-    fn no_answer(&self, pictures: usize, answers: usize) -> Error {
+    pub(crate) fn no_answer(&self, pictures: usize, answers: usize) -> Error {
         Error::Answers { network: self.inner.network.weights().file().to_owned(), pictures, answers }
     }
 }

@@ -18,6 +18,10 @@ pub enum Error {
     #[error(transparent)]
     Engine(lampyris_engine::Error),
 
+    /// Something was recorded that a browser can only make later.
+    #[error("what this needs is not made yet, and cannot be at once here; await `ready` for such an input first")]
+    NotReady,
+
     /// A weights file is damaged or does not hold what it should.
     #[error(transparent)]
     Weights(#[from] lampyris_engine::weights::WeightsError),
@@ -38,7 +42,7 @@ pub enum Error {
 
     /// There is nothing at a path.
     #[error(
-        "{path} does not exist; a model is a .safetensors file, or a folder with model.safetensors and config.json"
+        "{path} does not exist; a model is a .safetensors or .gguf file, or a folder with config.json and .safetensors files"
     )]
     Missing {
         /// The path.
@@ -175,6 +179,12 @@ pub enum Error {
         sample: String,
     },
 
+    /// Sessions that cannot share runs.
+    #[error("these sessions cannot go on together: {reason}; continue them one by one")]
+    Together {
+        /// Why not.
+        reason: String,
+    },
     /// The tensors are those of a known network, except for the ones named here.
     #[error("{file} does not hold a complete {architecture} (with {naming}'s tensor names): {problems}")]
     Tensors {
@@ -199,10 +209,21 @@ pub enum Error {
         problems: Problems,
     },
 
-    /// More tokens than the session has room for.
+    /// A session with more room than the model was made for, or less than it takes to slide.
     #[error(
-        "{tokens} tokens do not fit a context of {context}; shorten the prompt, or ask for a longer context where the model was made for one"
+        "a context of {asked} tokens cannot be had: with this model and these options it is from {least} to {most}"
     )]
+    Room {
+        /// Tokens that were to fit.
+        asked: usize,
+        /// The least that may be asked for.
+        least: usize,
+        /// The most that may be asked for.
+        most: usize,
+    },
+
+    /// More tokens than there is room for, or none where one is needed.
+    #[error("{}", tokens_and_room(*.tokens, *.context))]
     Context {
         /// Tokens that were to be in it.
         tokens: usize,
@@ -419,6 +440,16 @@ impl fmt::Display for Wanted<'_> {
             }
         }
         f.write_str("]")
+    }
+}
+
+/// Why so many tokens do not go into so much room.
+fn tokens_and_room(tokens: usize, context: usize) -> String {
+    match tokens {
+        0 => "there is no token to go on from, because the text is empty; begin with a word".to_owned(),
+        _ => format!(
+            "{tokens} tokens do not fit a context of {context}; shorten the text, or ask for a longer context where the model was made for one"
+        ),
     }
 }
 

@@ -6,8 +6,11 @@
 //! - [`image_prep`]: the arithmetic of the antialiased resize and centre crop.
 //! - `decode` (feature `image`): picture files to pixels, within limits.
 //! - `text` (feature `text`): tokenizers and chat templates.
+//! - `bundled` (feature `bundled`): two small models that are part of the crate.
 //! - [`labels`]: what an output index is called.
 
+#[cfg(feature = "bundled")]
+pub mod bundled;
 pub mod classifier;
 #[cfg(feature = "image")]
 pub mod decode;
@@ -21,6 +24,7 @@ mod kept;
 pub mod labels;
 pub mod mobilenet;
 mod prepare;
+pub mod record;
 pub mod source;
 #[cfg(feature = "text")]
 pub mod text;

@@ -52,14 +52,46 @@ impl AnswerOptions {
     }
 }
 
+/// Turns the tokens of an answer into its text, up to its end.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    stream: Option<TextStream>,
+    /// Tokens that end it.
+    ends: Arc<Vec<u32>>,
+    stops: Stops,
+}
+
+impl Writing {
+    pub(crate) fn new(stream: TextStream, ends: Arc<Vec<u32>>, stops: Vec<String>) -> Writing {
+        Writing { stream: Some(stream), ends, stops: Stops::new(stops) }
+    }
+
+    /// Whether it has not ended.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The text that is complete with the next token, or without one, at the end.
+    pub(crate) fn push(&mut self, token: Option<u32>) -> Result<String> {
+        let piece = match token.filter(|token| !self.ends.contains(token)) {
+            Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
+            None => self.stream.take().map(TextStream::finish),
+        };
+        let (mut shown, stopped) = self.stops.push(&piece.unwrap_or_default());
+        if stopped {
+            self.stream = None;
+        } else if self.stream.is_none() {
+            shown += &self.stops.finish();
+        }
+        Ok(shown)
+    }
+}
+
 /// An answer on its way, piece by piece. Dropping it stops.
 #[derive(Debug)]
 pub struct TextGeneration<'a> {
     pub(crate) tokens: Generation<'a>,
-    pub(crate) stream: Option<TextStream>,
-    /// Tokens that end it.
-    pub(crate) ends: Arc<Vec<u32>>,
-    pub(crate) stops: Stops,
+    pub(crate) writing: Writing,
     pub(crate) ids: Vec<u32>,
     pub(crate) opens_thought: bool,
 }
@@ -70,19 +102,10 @@ impl TextGeneration<'_> {
     /// # Errors
     /// As [`Generation::next`]; [`Error::Text`] from the tokenizer.
     pub async fn next(&mut self) -> Result<Option<String>> {
-        while self.stream.is_some() {
+        while self.writing.goes_on() {
             let token = self.tokens.next().await?;
             self.ids.extend(token);
-            let piece = match token.filter(|token| !self.ends.contains(token)) {
-                Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
-                None => self.stream.take().map(TextStream::finish),
-            };
-            let (mut shown, stopped) = self.stops.push(&piece.unwrap_or_default());
-            if stopped {
-                self.stream = None;
-            } else if self.stream.is_none() {
-                shown += &self.stops.finish();
-            }
+            let shown = self.writing.push(token)?;
             if !shown.is_empty() {
                 return Ok(Some(shown));
             }

@@ -1,12 +1,15 @@
 //! A language model as a person meets it: text in, text out piece by piece, conversations.
 
+mod batch;
 mod choose;
+mod files;
 
+pub use batch::BatchAnswer;
 pub use choose::Choice;
 
 use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
-use crate::json::{self, Object};
-use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Stops, Tokenizer};
+use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Tokenizer};
+use crate::text_answer::Writing;
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
@@ -53,12 +56,16 @@ impl TextFiles {
             // A folder of another kind of model is better told so than that it has no tokenizer.
             DecoderConfig::read("config.json", decoder.config.as_deref().unwrap_or_default())?;
         }
-        Ok(TextFiles {
+        let files = TextFiles {
             decoder,
             tokenizer: Some(tokenizer?),
             tokenizer_config: beside("tokenizer_config.json")?,
             generation: beside("generation_config.json")?,
-        })
+        };
+        match beside(TextFiles::TEMPLATE)? {
+            Some(template) => files.chat_template(template),
+            None => Ok(files),
+        }
     }
 }
 
@@ -67,19 +74,29 @@ impl TextFiles {
 pub struct TextModel {
     decoder: Decoder,
     tokenizer: Tokenizer,
-    template: Option<Arc<ChatTemplate>>,
+    template: Arc<Result<ChatTemplate, crate::text::TextError>>,
     stops: Arc<Vec<u32>>,
     sampling: Option<Sampling>,
 }
 
 impl TextModel {
-    /// Loads a folder of Hugging Face's files or a `.gguf` file.
+    /// Loads a folder of Hugging Face's files or a `.gguf` file: the weights go to the device.
     ///
     /// # Errors
-    /// Whatever is wrong with the files, with the file, tensor or key.
+    /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take the weights.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
-        TextModel::new(gpu, TextFiles::open(path)?)
+    pub async fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
+        TextModel::load_with(gpu, TextFiles::open(path)?, |_, _| ()).await
+    }
+
+    /// As [`TextModel::load`], from files in hand, telling `progress` the bytes of weights that have arrived, and all of them.
+    ///
+    /// # Errors
+    /// As [`TextModel::load`].
+    pub async fn load_with(gpu: &Gpu, files: TextFiles, progress: impl FnMut(u64, u64)) -> Result<TextModel> {
+        let model = TextModel::new(gpu, files)?;
+        model.decoder.load(progress).await?;
+        Ok(model)
     }
 
     /// Checks the files; the weights go to the device with the first session.
@@ -87,13 +104,18 @@ impl TextModel {
     /// # Errors
     /// As [`Decoder::new`]; [`Error::Text`] for the tokenizer, and when it has more tokens than the model has embeddings.
     pub fn new(gpu: &Gpu, files: TextFiles) -> Result<TextModel> {
-        let tokenizer = match &files.decoder.weights {
-            TensorFile::Gguf(gguf) => Tokenizer::from_gguf(GgufVocabulary::read(gguf)?)?,
+        let (tokenizer, stops) = match &files.decoder.weights {
+            TensorFile::Gguf(gguf) => {
+                let vocabulary = GgufVocabulary::read(gguf)?;
+                let ends = vocabulary.ends();
+                (Tokenizer::from_gguf(vocabulary)?, ends)
+            }
             _ => {
-                Tokenizer::from_json(files.tokenizer.as_deref().unwrap_or_default(), files.tokenizer_config.as_deref())?
+                let (json, beside) =
+                    (files.tokenizer.as_deref().unwrap_or_default(), files.tokenizer_config.as_deref());
+                (Tokenizer::from_json(json, beside)?, files.ends()?)
             }
         };
-        let stops = files.generation.as_deref().map(generation_stops).transpose()?.unwrap_or_default();
         let stops = if stops.is_empty() { tokenizer.eos().into_iter().collect() } else { stops };
         let sampling = match (&files.decoder.weights, files.generation.as_deref()) {
             (TensorFile::Gguf(gguf), _) => Sampling::of_gguf(gguf)?,
@@ -102,7 +124,7 @@ impl TextModel {
         };
         let decoder = Decoder::new(gpu, files.decoder)?;
         tokenizer.check_vocabulary(decoder.config().vocabulary)?;
-        let template = ChatTemplate::of(&tokenizer).ok().map(Arc::new);
+        let template = Arc::new(ChatTemplate::of(&tokenizer));
         Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops), sampling })
     }
 
@@ -123,9 +145,21 @@ impl TextModel {
         &self.tokenizer
     }
 
-    /// The chat template, if the model has one or its vocabulary has ChatML's tokens.
+    /// The chat template, if the model has one that can be used or its vocabulary has ChatML's tokens.
     pub fn template(&self) -> Option<&ChatTemplate> {
-        self.template.as_deref()
+        self.chat_template().ok()
+    }
+
+    /// The chat template, or why there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoTemplate`] where the files have none and ChatML cannot stand in; [`Error::Text`] for one that is damaged.
+    pub fn chat_template(&self) -> Result<&ChatTemplate> {
+        match &*self.template {
+            Ok(template) => Ok(template),
+            Err(crate::text::TextError::NoTemplate { .. }) => Err(Error::NoTemplate),
+            Err(damaged) => Err(damaged.clone().into()),
+        }
     }
 
     /// The tokens that end an answer.
@@ -154,20 +188,6 @@ impl TextModel {
     pub async fn restore(&self, saved: &[u8], options: impl Into<SessionOptions>) -> Result<TextSession> {
         Ok(TextSession { model: self.clone(), session: self.decoder.restore(saved, options).await? })
     }
-}
-
-/// `eos_token_id` of a `generation_config.json`: one number, or a list.
-fn generation_stops(bytes: &[u8]) -> Result<Vec<u32>> {
-    let map = json::parse("generation_config.json", bytes)?;
-    let top = Object::top("generation_config.json", &map);
-    let expected = "a token, or a list of tokens";
-    let Some(value) = top.get("eos_token_id") else { return Ok(Vec::new()) };
-    let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value.as_array() {
-        None => id(value).map(|id| vec![id]),
-        Some(list) => list.iter().map(id).collect(),
-    }
-    .ok_or_else(|| top.wrong("eos_token_id", value, expected))
 }
 
 /// A text or a conversation under way.
@@ -209,6 +229,22 @@ impl TextSession {
         self.session.rewind(0);
     }
 
+    /// Takes tokens away from the end, down to `tokens` of them: with a length that [`TextSession::tokens`] had before an answer, that
+    /// answer and what was asked. What is kept need not be computed again.
+    pub fn rewind(&mut self, tokens: usize) {
+        self.session.rewind(tokens);
+    }
+
+    /// Goes on from the tokens so far, without a new prompt: with an answer that was cut short, or as far as [`TextSession::rewind`] left.
+    /// By the likeliest tokens unless `options` say otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Context`] when there is no token to go on from; as [`TextSession::generate`].
+    pub async fn resume(&mut self, options: impl Into<AnswerOptions>) -> Result<TextGeneration<'_>> {
+        let ids = self.session.tokens().to_vec();
+        self.continue_from(&ids, options.into(), Sampling::greedy(), false).await
+    }
+
     /// Begins anew with `prompt` and continues it, by the likeliest tokens unless `options` say otherwise. The prompt is a document:
     /// the tokens that the model wants at its beginning are added, and what looks like a special token in it is plain text.
     ///
@@ -223,14 +259,14 @@ impl TextSession {
     /// Unless `options` say otherwise, tokens are chosen as the model's files recommend, or else as [`Sampling::usual`] does.
     ///
     /// # Errors
-    /// [`Error::NoTemplate`] for a model that knows no conversations; [`Error::Sampling`] for an option without meaning;
+    /// As [`TextModel::chat_template`] for a model that knows no conversations; [`Error::Sampling`] for an option without meaning;
     /// [`Error::Text`] from its template; as [`Session::feed`].
     pub async fn chat(
         &mut self,
         conversation: &Conversation,
         options: impl Into<AnswerOptions>,
     ) -> Result<TextGeneration<'_>> {
-        let Some(template) = self.model.template.clone() else { return Err(Error::NoTemplate) };
+        let template = self.model.chat_template()?;
         let ids = template.encode(conversation, &self.model.tokenizer)?;
         let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
         let opens_thought = template.opens_thought(conversation)?;
@@ -253,9 +289,8 @@ impl TextSession {
         self.session.rewind(shared);
         self.session.feed(&ids[shared..]).await?;
         let stream = self.model.tokenizer.stream_continuing();
-        let ends = self.model.stops.clone();
+        let writing = Writing::new(stream, self.model.stops.clone(), options.stops);
         let tokens = self.session.sample(options.most, &options.sampling.unwrap_or(otherwise))?;
-        let stops = Stops::new(options.stops);
-        Ok(TextGeneration { tokens, stream: Some(stream), ends, stops, ids: Vec::new(), opens_thought })
+        Ok(TextGeneration { tokens, writing, ids: Vec::new(), opens_thought })
     }
 }

@@ -20,6 +20,9 @@ pub enum Format {
     I8,
     /// Rows of signed bytes, four a word, each row after a word with the 32-bit float that they are multiples of.
     ScaledI8,
+    /// Rows of signed bytes, in blocks of 32 columns of which each has a 32-bit float that they are multiples of; four rows side by side.
+    /// Word `((row / 4 * blocks + block) * 9 + c) * 4 + row % 4` holds columns `4 c` to `4 c + 3` of the block, and with `c = 8` its float.
+    BlockI8,
     /// 8-bit RGBA pixels, one a word, red in the lowest byte; the shape has no channel axis.
     Rgba8,
     /// Plain 32-bit words without padding: indices and tables.
@@ -62,6 +65,7 @@ impl Format {
             Format::F16 => "f16",
             Format::I8 => "i8",
             Format::ScaledI8 => "scaled-i8",
+            Format::BlockI8 => "block-i8",
             Format::Rgba8 => "rgba8",
             Format::Word => "word",
             Format::Texture => "texture",
@@ -143,6 +147,7 @@ impl Desc {
             Format::F16 => rows * pad4(last) / 2,
             Format::I8 => rows * pad4(last) / 4,
             Format::ScaledI8 => rows * (1 + pad4(last) / 4),
+            Format::BlockI8 => pad4(rows) * last.div_ceil(panel::BLOCK) * 9,
             Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.len(),
             Format::MatrixF32 => pad4(rows) * pad4(last),
             Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
@@ -165,6 +170,17 @@ impl Desc {
     }
 }
 
+/// A 127th of the largest of `values`, and the multiples of it that are nearest to them, as signed bytes, four a word.
+fn bytes(values: &[f32]) -> (f32, Vec<u32>) {
+    let peak = values.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
+    let inverse = if peak > 0.0 { 127.0 / peak } else { 0.0 };
+    let mut words = vec![0; values.len().div_ceil(4)];
+    for (at, value) in values.iter().enumerate() {
+        words[at / 4] |= u32::from((value * inverse).round_ties_even() as i8 as u8) << (8 * (at % 4));
+    }
+    (peak / 127.0, words)
+}
+
 /// A tensor in host memory, in the very words a GPU buffer would hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostTensor {
@@ -182,13 +198,18 @@ impl HostTensor {
     }
 
     /// Stores logical `values` (row-major, unpadded) in the format of `desc`, rounding to nearest even.
-    /// Pixels and words take values that are whole numbers. The scale of a [`Format::ScaledI8`] row is a 127th of its largest value.
+    /// Pixels and words take values that are whole numbers. The scale of a row of [`Format::ScaledI8`], or of a block of
+    /// [`Format::BlockI8`], is a 127th of its largest value.
     pub fn from_values(desc: Desc, values: &[f32]) -> HostTensor {
         debug_assert_eq!(values.len(), desc.len());
         let mut tensor = HostTensor::zeros(desc);
         let (last, format) = (tensor.desc.last().max(1), tensor.desc.format);
         if format == Format::ScaledI8 {
             values.chunks(last).enumerate().for_each(|(row, values)| tensor.set_scaled(row, values));
+            return tensor;
+        }
+        if format == Format::BlockI8 {
+            values.chunks(last).enumerate().for_each(|(row, values)| tensor.set_blocks(row, values));
             return tensor;
         }
         let stride = pad4(last);
@@ -204,7 +225,7 @@ impl HostTensor {
                     let at = row * stride + column;
                     tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
                 }
-                Format::ScaledI8 => {}
+                Format::ScaledI8 | Format::BlockI8 => {}
                 Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => tensor.words[i] = value as u32,
                 Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
                 Format::MatrixF16 => {
@@ -229,13 +250,18 @@ impl HostTensor {
 
     fn set_scaled(&mut self, row: usize, values: &[f32]) {
         let stride = 1 + pad4(values.len()) / 4;
-        let peak = values.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
-        let inverse = if peak > 0.0 { 127.0 / peak } else { 0.0 };
-        let words = &mut self.words[row * stride..][..stride];
-        words.fill(0);
-        words[0] = (peak / 127.0).to_bits();
-        for (at, value) in values.iter().enumerate() {
-            words[1 + at / 4] |= u32::from((value * inverse).round_ties_even() as i8 as u8) << (8 * (at % 4));
+        let (scale, words) = bytes(values);
+        self.words[row * stride] = scale.to_bits();
+        self.words[row * stride + 1..][..words.len()].copy_from_slice(&words);
+    }
+
+    fn set_blocks(&mut self, row: usize, values: &[f32]) {
+        let blocks = values.len().div_ceil(panel::BLOCK);
+        for (block, values) in values.chunks(panel::BLOCK).enumerate() {
+            let start = (row / 4 * blocks + block) * 36 + row % 4;
+            let (scale, words) = bytes(values);
+            words.iter().enumerate().for_each(|(c, word)| self.words[start + 4 * c] = *word);
+            self.words[start + 32] = scale.to_bits();
         }
     }
 
@@ -263,6 +289,11 @@ impl HostTensor {
                     Format::ScaledI8 => {
                         let words = &self.words[row * (1 + stride / 4)..];
                         f32::from_bits(words[0]) * byte(words[1 + column / 4], column % 4)
+                    }
+                    Format::BlockI8 => {
+                        let block = row / 4 * last.div_ceil(panel::BLOCK) + column / panel::BLOCK;
+                        let (words, column) = (&self.words[block * 36 + row % 4..], column % panel::BLOCK);
+                        f32::from_bits(words[32]) * byte(words[column / 4 * 4], column % 4)
                     }
                     Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.words[i] as f32,
                     Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
@@ -313,5 +344,20 @@ mod tests {
         let after = tensor.values();
         assert_eq!([&after[..4], &after[8..]], [&found[..4], &found[8..]]);
         assert_eq!(after[7], 4.0);
+    }
+
+    #[test]
+    fn blocks_of_bytes_have_scales_of_their_own() {
+        // Whole numbers whose largest is 127 times a power of two are kept; the factor differs from block to block.
+        let value = |row: usize, column: usize| {
+            let whole = if column.is_multiple_of(32) { 127 } else { (row * 31 + column * 7) as i32 % 127 - 63 };
+            whole as f32 * [1.0, 0.25, 8.0][column / 32]
+        };
+        let values: Vec<f32> = (0..6 * 70).map(|i| value(i / 70, i % 70)).collect();
+        let tensor = HostTensor::from_values(Desc::new(Format::BlockI8, [6, 70]), &values);
+        assert_eq!(tensor.words.len(), 2 * 3 * 36);
+        assert_eq!(tensor.values(), values);
+        // The fifth row is the first of the second four; its second block starts after the first one's 36 words.
+        assert_eq!(f32::from_bits(tensor.words[(3 + 1) * 36 + 32]), 0.25);
     }
 }

@@ -259,6 +259,7 @@ impl<'a> Node<'a> {
                 scale: self.scale,
                 window: self.left.map(|left| u32::try_from(left + 1)).transpose()?,
                 softcap: self.softcap,
+                parts: 1,
             };
             let y = sketch.apply(kernel, &[q, caches[0], caches[1], cursor])?;
             results.push(if self.causal {

@@ -14,10 +14,14 @@ pub const VOCABULARY: usize = 58;
 
 /// The network's `config.json`.
 pub fn config() -> Value {
-    let [hidden, heads, units, layers, positions] = SIZES;
+    config_of(SIZES, VOCABULARY)
+}
+
+/// The `config.json` of a network of other sizes.
+pub fn config_of([hidden, heads, units, layers, positions]: [usize; 5], vocabulary: usize) -> Value {
     json!({
         "model_type": "bert", "hidden_size": hidden, "num_attention_heads": heads, "intermediate_size": units,
-        "num_hidden_layers": layers, "max_position_embeddings": positions, "vocab_size": VOCABULARY, "type_vocab_size": 2,
+        "num_hidden_layers": layers, "max_position_embeddings": positions, "vocab_size": vocabulary, "type_vocab_size": 2,
         "hidden_act": "gelu", "layer_norm_eps": 1e-12,
     })
 }
@@ -27,9 +31,13 @@ pub type Tensor = (Vec<usize>, Vec<f32>);
 
 /// The network's tensors, by their plain names.
 pub fn tensors() -> BTreeMap<String, Tensor> {
-    let [hidden, _, units, layers, positions] = SIZES;
+    tensors_of(SIZES, VOCABULARY)
+}
+
+/// The tensors of a network of other sizes.
+pub fn tensors_of([hidden, _, units, layers, positions]: [usize; 5], vocabulary: usize) -> BTreeMap<String, Tensor> {
     let mut shapes: Vec<(String, Vec<usize>)> = vec![
-        ("embeddings.word_embeddings.weight".into(), vec![VOCABULARY, hidden]),
+        ("embeddings.word_embeddings.weight".into(), vec![vocabulary, hidden]),
         ("embeddings.position_embeddings.weight".into(), vec![positions, hidden]),
         ("embeddings.token_type_embeddings.weight".into(), vec![2, hidden]),
         ("embeddings.LayerNorm.weight".into(), vec![hidden]),

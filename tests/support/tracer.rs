@@ -1,8 +1,9 @@
 //! Runs a program under strace and judges what it did: the connections it opened and the files it changed.
 
 use std::collections::HashSet;
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// What is written down: the network, and whatever changes the file system.
 const CALLS: &str = "trace=network,open,openat,openat2,creat,rename,renameat,renameat2,mkdir,mkdirat,link,linkat,\
@@ -25,16 +26,32 @@ pub fn present() -> bool {
 
 /// Runs a program with the folder `cache` for its caches and gives its output and its calls.
 pub fn trace(program: &Path, arguments: &[&str], cache: &Path, environment: &[(&str, &Path)]) -> (Output, String) {
+    trace_with_input(program, arguments, cache, environment, b"")
+}
+
+/// The same, with these bytes as its input.
+pub fn trace_with_input(
+    program: &Path,
+    arguments: &[&str],
+    cache: &Path,
+    environment: &[(&str, &Path)],
+    input: &[u8],
+) -> (Output, String) {
     let log = cache.with_extension("calls");
-    let output = Command::new("strace")
+    let mut traced = Command::new("strace")
         .args(["-f", "-qq", "-s", "4096", "-e", CALLS, "-o"])
         .arg(&log)
         .arg(program)
         .args(arguments)
         .envs(environment.iter().copied())
         .env("XDG_CACHE_HOME", cache)
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    traced.stdin.take().unwrap().write_all(input).unwrap();
+    let output = traced.wait_with_output().unwrap();
     assert!(
         output.status.success(),
         "{}\n{}",
@@ -44,9 +61,9 @@ pub fn trace(program: &Path, arguments: &[&str], cache: &Path, environment: &[(&
     (output, std::fs::read_to_string(log).unwrap())
 }
 
-/// Fails on every call that may not be made, and when the tracer did not see `picture` being read.
-pub fn judge(calls: &str, cache: &Path, picture: &str) {
-    assert!(calls.contains(picture), "the tracer did not see the picture being read");
+/// Fails on every call that may not be made, and when the tracer did not see the file `read` being read.
+pub fn judge(calls: &str, cache: &Path, read: &str) {
+    assert!(calls.contains(read), "the tracer did not see {read} being read");
     let forbidden: Vec<&str> = calls.lines().filter(|call| !allowed(call, cache)).collect();
     assert!(forbidden.is_empty(), "{}", forbidden.join("\n"));
 }
@@ -83,11 +100,16 @@ pub fn allowed(call: &str, cache: &Path) -> bool {
     !changes || failed || paths.into_iter().all(inside)
 }
 
-/// No cached file holds the picture's name, nor any run of the secret bytes; gives the number of files.
+/// No cached file holds the input's name, nor any run of the secret bytes; gives the number of files.
 pub fn nothing_of_the_input(cache: &Path, name: &str, secrets: &[&[u8]]) -> usize {
+    nothing_of(cache, name, secrets, 1000)
+}
+
+/// The same, with at least `least` runs of bytes to look for.
+pub fn nothing_of(cache: &Path, name: &str, secrets: &[&[u8]], least: usize) -> usize {
     let telling = |run: &&[u8]| run.iter().collect::<HashSet<_>>().len() >= DISTINCT;
     let needles: HashSet<&[u8]> = secrets.iter().flat_map(|bytes| bytes.chunks_exact(RUN)).filter(telling).collect();
-    assert!(needles.len() > 1000, "{} runs of bytes to look for", needles.len());
+    assert!(needles.len() >= least, "{} runs of bytes to look for", needles.len());
     let mut folders = vec![cache.to_owned()];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
@@ -101,7 +123,7 @@ pub fn nothing_of_the_input(cache: &Path, name: &str, secrets: &[&[u8]]) -> usiz
             let bytes = std::fs::read(&path).unwrap();
             let held = bytes.windows(RUN).any(|window| needles.contains(window))
                 || bytes.windows(name.len()).any(|window| window == name.as_bytes());
-            assert!(!held, "{} holds a part of the picture", path.display());
+            assert!(!held, "{} holds a part of the input", path.display());
             files += 1;
         }
     }

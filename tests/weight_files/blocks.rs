@@ -54,7 +54,7 @@ fn other_formats_have_the_recorded_sizes_and_are_refused() {
 fn plain_formats_encode_to_the_recorded_bytes() {
     let Some(folder) = folder() else { return };
     let source = open(&folder, "source").f32("source").unwrap();
-    for name in ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"] {
+    for name in ["F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4"] {
         let format = BlockFormat::from_name(name).unwrap();
         let recorded = open(&folder, name);
         let bytes = recorded.bytes("blocks").unwrap();
@@ -70,7 +70,7 @@ fn k_formats_encode_as_closely_as_the_recorded_blocks() {
     const HAIR: f64 = 1.03;
     let Some(folder) = folder() else { return };
     let source = open(&folder, "source").f32("source").unwrap();
-    for format in [BlockFormat::Q4K, BlockFormat::Q5K, BlockFormat::Q6K] {
+    for format in [BlockFormat::Q4K, BlockFormat::Q5K, BlockFormat::Q6K, BlockFormat::IQ4NL, BlockFormat::IQ4XS] {
         let theirs = open(&folder, format.name()).f32("values").unwrap();
         for (row, (values, theirs)) in source.chunks(SHAPE[1]).zip(theirs.chunks(SHAPE[1])).enumerate() {
             let ours = format.quantize(values).unwrap().relative_error;

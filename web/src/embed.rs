@@ -55,9 +55,10 @@ impl Embedder {
     }
 }
 
-async fn load(device: &Device, files: &Files, progress: impl FnMut(f64)) -> Outcome<(u32, Encoder)> {
+async fn load(device: &Device, files: &Files, mut progress: impl FnMut(f64)) -> Outcome<(u32, Encoder)> {
     let (gpu, times) = device.alive().await?;
-    let work = Encoder::load_with(&gpu, files.encoder()?, EncoderOptions::default(), progress);
+    let told = |arrived: u64, all: u64| progress(arrived as f64 / all.max(1) as f64);
+    let work = Encoder::load_with(&gpu, files.encoder()?, EncoderOptions::default(), told);
     let encoder = files.fed(work).await?;
     files.forget();
     Ok((times, encoder.map_err(|error| failure::model(&error))?))

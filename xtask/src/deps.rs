@@ -1,10 +1,11 @@
-//! What the libraries stand on, checked with cargo alone: nothing that can reach the network, and nothing large by default.
+//! What the libraries and the command stand on, checked with cargo alone: nothing that can reach the network but what the feature
+//! `pull` brings to the command, and nothing large by default.
 //!
 //! The list of banned crates is the one in `deny.toml`, so that this check and cargo-deny cannot disagree.
 
 use crate::process::{Error, cargo, output, read, spelled, workspace};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the library must not bring along unless asked: a command line, image decoders, progress bars.
 const NOT_BY_DEFAULT: [&str; 3] = ["clap", "image", "indicatif"];
@@ -15,24 +16,43 @@ const NOT_ON_WASM: [&str; 2] = ["rayon", "memmap2"];
 /// The libraries' own sources, where the standard library's sockets would need no crate at all.
 const LIBRARIES: [&str; 5] = ["shaders/src", "engine/src", "models/src", "src", "web/src"];
 
+/// The one file that may name what opens connections.
+const CLIENT: &str = "cli/src/hub/client.rs";
+
 /// Runs the checks and lists every finding at once.
 pub(crate) fn check() -> Result<(), Error> {
-    let banned = banned_crates(&read(&workspace().join("deny.toml"))?);
+    let list = read(&workspace().join("deny.toml"))?;
+    let banned = banned_crates(&list);
     let listed: Vec<&str> = banned.iter().map(String::as_str).collect();
-    let everything =
-        ["-p", "lampyris", "-p", "lampyris-cli", "-p", "lampyris-web", "--target", "all", "--all-features"];
-    let tree = crates(&["-e", "normal,build"], &everything)?;
+    let all = ["--target", "all"];
+    let edges = ["-e", "normal,build"];
+    let libraries = crates(&edges, &[&["-p", "lampyris", "-p", "lampyris-web", "--all-features"][..], &all].concat())?;
+    let without = ["-p", "lampyris-cli", "--no-default-features", "--features", "bundled"];
+    let without = crates(&edges, &[&without[..], &all].concat())?;
+    let command = crates(&edges, &[&["-p", "lampyris-cli", "--all-features"][..], &all].concat())?;
     let native = crates(&["-e", "normal"], &["-p", "lampyris", "--target", "all"])?;
     let wasm = crates(&["-e", "normal"], &["-p", "lampyris", "--target", "wasm32-unknown-unknown"])?;
 
-    let mut findings = among(&tree, &listed, "can reach the network (deny.toml says why)");
+    let reaches = "can reach the network (deny.toml says why)";
+    let mut findings = among(&libraries, &listed, &format!("is in a library's tree and {reaches}"));
+    findings.extend(among(&without, &listed, &format!("is in the command's tree without `pull` and {reaches}")));
+    // With the feature, those that name their dependants may be there, and `ureq` must: it is what opens the connection.
+    let (wrapped, others) = listed.iter().partition::<Vec<&str>, _>(|name| is_wrapped(&list, name));
+    findings.extend(among(&command, &others, &format!("is in the command's tree and {reaches}")));
+    if !wrapped.contains(&"ureq") || !command.contains("ureq") {
+        findings.push("the feature `pull` brings no ureq, so the exception in deny.toml has no reason".to_owned());
+    }
+    for path in named_outside(&workspace().join("cli/src"), &workspace().join(CLIENT), "ureq::")? {
+        findings.push(format!("{path} names ureq, which belongs to {CLIENT}"));
+    }
     findings.extend(among(&native, &NOT_BY_DEFAULT, "is no default dependency of the library"));
     findings.extend(among(&wasm, &NOT_ON_WASM, "has no place in a browser"));
-    for folder in LIBRARIES {
+    for folder in LIBRARIES.into_iter().chain(["cli/src"]) {
         findings.extend(sockets(&workspace().join(folder))?);
     }
     // A check that looked at nothing would pass: these must be there for the rest to mean something.
-    let empty = banned.is_empty() || ![&tree, &native, &wasm].iter().all(|it| it.contains("wgpu"));
+    let empty =
+        banned.is_empty() || ![&libraries, &without, &command, &native, &wasm].iter().all(|it| it.contains("wgpu"));
     if empty {
         findings.push("the ban list or the dependency tree could not be read, so nothing was proved".to_owned());
     }
@@ -40,11 +60,14 @@ pub(crate) fn check() -> Result<(), Error> {
         return Err(Error::Check { findings });
     }
     println!(
-        "xtask: {} crates in the tree, none of the {} that can reach the network; {} by default, {} in a browser",
-        tree.len(),
-        banned.len(),
+        "xtask: {} crates in the libraries' tree with all features, {} by default, {} in a browser, none of the {} that can reach the \
+         network; {} in the command's without `pull`, none of them either; {} with it",
+        libraries.len(),
         native.len(),
-        wasm.len()
+        wasm.len(),
+        banned.len(),
+        without.len(),
+        command.len()
     );
     Ok(())
 }
@@ -53,6 +76,22 @@ pub(crate) fn check() -> Result<(), Error> {
 fn banned_crates(text: &str) -> BTreeSet<String> {
     let entries = text.lines().filter_map(|line| line.trim().strip_prefix("{ crate = \""));
     entries.filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect()
+}
+
+/// Whether the list says which crates alone may depend on `name`.
+fn is_wrapped(list: &str, name: &str) -> bool {
+    let entry = format!("{{ crate = \"{name}\", wrappers = [");
+    list.lines().any(|line| line.trim().starts_with(&entry))
+}
+
+/// The files of Rust below a folder, but for `home`, that name `what` in code.
+fn named_outside(folder: &Path, home: &Path, what: &str) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for path in sources(folder)?.into_iter().filter(|path| path != home) {
+        let named = read(&path)?.lines().any(|line| line.split("//").next().unwrap_or_default().contains(what));
+        found.extend(named.then(|| path.display().to_string()));
+    }
+    Ok(found)
 }
 
 /// The names of the crates that `cargo tree` lists.
@@ -73,19 +112,28 @@ fn among(tree: &BTreeSet<String>, unwanted: &[&str], verdict: &str) -> Vec<Strin
 
 /// Every line of Rust below a folder that names the standard library's network module.
 fn sockets(folder: &Path) -> Result<Vec<String>, Error> {
-    let listed = std::fs::read_dir(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
     let mut findings = Vec::new();
+    for path in sources(folder)? {
+        let lines = read(&path)?;
+        let named = lines.lines().enumerate().filter(|(_, line)| names_network(line));
+        findings.extend(named.map(|(row, _)| format!("{}:{} names std's network module", path.display(), row + 1)));
+    }
+    Ok(findings)
+}
+
+/// The files of Rust below a folder.
+fn sources(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let listed = std::fs::read_dir(folder).map_err(|source| Error::File { path: folder.to_owned(), source })?;
+    let mut found = Vec::new();
     for entry in listed {
         let path = entry.map_err(|source| Error::File { path: folder.to_owned(), source })?.path();
         if path.is_dir() {
-            findings.extend(sockets(&path)?);
+            found.extend(sources(&path)?);
         } else if path.extension().is_some_and(|it| it == "rs") {
-            let lines = read(&path)?;
-            let named = lines.lines().enumerate().filter(|(_, line)| names_network(line));
-            findings.extend(named.map(|(row, _)| format!("{}:{} names std's network module", path.display(), row + 1)));
+            found.push(path);
         }
     }
-    Ok(findings)
+    Ok(found)
 }
 
 /// Whether a line of code names the standard library's network module or one of its sockets.
@@ -105,6 +153,20 @@ mod tests {
             assert!(ours.contains(name), "{name} is not banned");
         }
         assert!(banned_crates("allow = [\"MIT\"]").is_empty());
+    }
+
+    #[test]
+    fn only_what_pull_needs_names_its_dependants() {
+        let list = read(&workspace().join("deny.toml")).unwrap();
+        let wrapped: Vec<String> = banned_crates(&list).into_iter().filter(|name| is_wrapped(&list, name)).collect();
+        assert_eq!(wrapped, ["hf-hub", "rustls", "ureq"]);
+    }
+
+    #[test]
+    fn what_opens_connections_is_seen_outside_its_home() {
+        let (folder, home) = (workspace().join("cli/src"), workspace().join(CLIENT));
+        assert!(named_outside(&folder, &home, "ureq::").unwrap().is_empty());
+        assert_eq!(named_outside(&folder, Path::new("nowhere"), "ureq::").unwrap().len(), 1);
     }
 
     #[test]

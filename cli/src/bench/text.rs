@@ -1,7 +1,7 @@
 //! `lampyris bench` of a language model: how fast it reads and writes, and how near that is to what the adapter can read.
 
 use super::report::FirstResult;
-use crate::args::{Bench, DeviceArguments};
+use crate::args::{Bench, DeviceArguments, products};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::engine::kernels::Noise;
@@ -26,12 +26,16 @@ const TOLERANCE: f64 = 1e-3;
 struct Report {
     model: String,
     adapter: String,
+    /// Whether prompts were multiplied exactly, or packed in whole numbers.
+    products: &'static str,
     prefill_tokens_per_s: f64,
     decode_tokens_per_s: f64,
     /// From opening the device to the first token after the prompt.
     first_token_ms: FirstResult,
     dispatches_per_token: f64,
     submits_per_token: f64,
+    /// The longest time that a submit of the prompt held the device; absent where nothing was measured.
+    longest_prompt_submit_ms: Option<f64>,
     /// Weights, cache and work of one session; 0 on the CPU executor.
     gpu_bytes: u64,
     weight_bytes: u64,
@@ -51,15 +55,17 @@ struct Rates {
     dispatches: f64,
     #[serde(skip)]
     submits: f64,
+    #[serde(skip)]
+    longest_submit: Option<f64>,
 }
 
 /// Measures the model that `job` names and prints what was found.
 pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions) -> Result<(), Failure> {
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
-    let given = [("--profile", job.profile), ("--trace", job.trace.is_some()), ("--side", job.side.is_some())];
-    if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
-        return Err(Failure::OtherKind { option, kind: "networks for pictures", model: shown });
+    super::no_pictures(job, &shown)?;
+    if job.batch.is_some() {
+        return Err(Failure::OtherKind { option: "--batch", kind: "networks for pictures and encoders", model: shown });
     }
     let files = DecoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
@@ -96,11 +102,13 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let report = Report {
         model: shown,
         adapter: gpu.summary().to_string(),
+        products: session.products().label(),
         prefill_tokens_per_s: rates.prefill_tokens_per_s,
         decode_tokens_per_s: rates.decode_tokens_per_s,
         first_token_ms: FirstResult { cold, warm },
         dispatches_per_token: rates.dispatches,
         submits_per_token: rates.submits,
+        longest_prompt_submit_ms: rates.longest_submit,
         gpu_bytes: if is_cpu { 0 } else { gpu.held_bytes() },
         weight_bytes: needs.weights,
         read_share: best.as_ref().map(read),
@@ -113,7 +121,10 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
 
 fn options(job: &Bench) -> SessionOptions {
     // Room for the prompt's last token, which is fed beside those that are timed, is there already.
-    SessionOptions::default().context(job.prompt_tokens + job.new_tokens).cache(job.kv.into())
+    SessionOptions::default()
+        .context(job.prompt_tokens + job.new_tokens)
+        .cache(job.kv.into())
+        .products(products(job.packed))
 }
 
 fn session(job: &Bench, gpu: &Gpu, files: &DecoderFiles) -> Result<Session, Failure> {
@@ -132,7 +143,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
     let gpu = session.model().gpu().clone();
     let prompt = prompt(session, job.prompt_tokens);
     let (mut fed, mut written) = (Vec::with_capacity(runs), Vec::with_capacity(runs));
-    let mut each = (0.0, 0.0);
+    let (mut each, mut longest_submit) = ((0.0, 0.0), None);
     let progress = output::progress(runs + 1, "running");
     for run in 0..=runs {
         session.rewind(0);
@@ -141,6 +152,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
         // A chunk gives nothing back, so that nobody has waited for it.
         gpu.block_on(gpu.idle())?;
         let feeding = start.elapsed().as_secs_f64();
+        let longest = gpu.block_on(session.longest_submit())?.map(|longest| longest.as_secs_f64() * 1e3);
         let (before, start) = (gpu.counts(), Instant::now());
         let mut answer = session.generate(job.new_tokens)?;
         let mut tokens = 0_usize;
@@ -151,6 +163,7 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
         progress.inc(1);
         if run > 0 {
             // The prompt's last token is computed with the first new one.
+            longest_submit = longest.into_iter().chain(longest_submit).reduce(f64::max);
             fed.push((prompt.len() - 1) as f64 / feeding);
             written.push(tokens as f64 / writing);
             let of = |count: u64| count as f64 / tokens as f64;
@@ -159,10 +172,11 @@ fn rates(job: &Bench, session: &mut Session, runs: usize) -> Result<Rates, Failu
     }
     progress.finish_and_clear();
     let (dispatches, submits) = each;
-    Ok(Rates { prefill_tokens_per_s: median(fed), decode_tokens_per_s: median(written), dispatches, submits })
+    let (prefill_tokens_per_s, decode_tokens_per_s) = (median(fed), median(written));
+    Ok(Rates { prefill_tokens_per_s, decode_tokens_per_s, dispatches, submits, longest_submit })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.get((values.len().saturating_sub(1)) / 2).copied().unwrap_or_default();
     // To a tenth of a percent or finer: more digits than a clock has.
@@ -207,13 +221,14 @@ impl Report {
     /// For people.
     fn text(&self, job: &Bench) -> String {
         let mut text = format!(
-            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}\n  decode        {:10.1} tokens/s, {} of them\n  \
+            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}, {}\n  decode        {:10.1} tokens/s, {} of them\n  \
              a token is    {:10.1} dispatches in {:.1} submit(s)\n  on the device {:10} bytes, {} of them weights\n  \
              first token   {:10.0} ms from opening the device with empty caches, {:.0} ms after\n",
             output::one_line(&self.model),
             self.adapter,
             self.prefill_tokens_per_s,
             job.prompt_tokens,
+            self.products,
             self.decode_tokens_per_s,
             job.new_tokens,
             self.dispatches_per_token,
@@ -223,6 +238,9 @@ impl Report {
             self.first_token_ms.cold,
             self.first_token_ms.warm,
         );
+        if let Some(longest) = self.longest_prompt_submit_ms {
+            text += &format!("  longest submit{longest:10.1} ms of a prompt\n");
+        }
         if let Some(share) = self.read_share {
             text += &format!("  reads weights {:10.1} % of what the adapter reads at best\n", 100.0 * share);
         }

@@ -1,36 +1,26 @@
 //! A language model's files: what they say of it, its tensors, and the plan of one token.
 
+use super::listing::{Listing, shown};
 use crate::args::Inspect;
 use crate::failure::Failure;
 use crate::output;
 use lampyris::Gpu;
-use lampyris::engine::weights::TensorFile;
-use lampyris::engine::weights::gguf::Value;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::{DecoderConfig, DecoderFiles, SessionOptions};
 use serde::Serialize;
 use std::path::Path;
 
-/// Characters of a text of the metadata that are shown.
-const LONGEST: usize = 96;
-/// Elements of an array that are shown.
-const ELEMENTS: usize = 4;
-
 /// A language model's files.
 #[derive(Debug, Serialize)]
 pub(super) struct Model {
     model: String,
-    /// What the files are.
-    files: String,
     architecture: Option<String>,
     /// Why it cannot be run.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<String>,
     settings: Option<Settings>,
-    bytes: u64,
-    /// Of a GGUF file: keys, and their values shortened.
-    metadata: Vec<(String, String)>,
-    tensors: Vec<Tensor>,
+    #[serde(flatten)]
+    listing: Listing,
     #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<Plan>,
 }
@@ -50,14 +40,6 @@ struct Settings {
     windowed_layers: usize,
     window: Option<u32>,
     rope: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Tensor {
-    name: String,
-    dtype: String,
-    shape: Vec<usize>,
-    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,29 +67,12 @@ pub(super) fn open(path: &Path, job: &Inspect) -> Result<Model, Failure> {
         (Ok(decoder), true) => Some(plan(decoder, job)?),
         _ => None,
     };
-    let stored = |it: lampyris::engine::weights::Stored<'_>| Tensor {
-        name: it.name.to_owned(),
-        dtype: it.storage.to_string(),
-        shape: it.shape.to_vec(),
-        bytes: it.bytes,
-    };
-    let tensors: Vec<Tensor> = files.weights.tensors().map(stored).collect();
-    let (kind, metadata) = match &files.weights {
-        TensorFile::Gguf(gguf) => {
-            let entries = gguf.metadata().map(|(key, value)| (output::one_line(key), shortened(value)));
-            (format!("GGUF version {} in {} file(s)", gguf.version(), gguf.parts()), entries.collect())
-        }
-        _ => ("safetensors".to_owned(), Vec::new()),
-    };
     Ok(Model {
         model: path.display().to_string(),
-        files: kind,
         architecture: decoder.as_ref().ok().map(|decoder| decoder.config().model_type.clone()),
         unknown: decoder.as_ref().err().map(ToString::to_string),
         settings: decoder.as_ref().ok().map(|decoder| settings(decoder.config())),
-        bytes: tensors.iter().map(|tensor| tensor.bytes).sum(),
-        metadata,
-        tensors,
+        listing: Listing::of(&files.weights),
         plan,
     })
 }
@@ -145,41 +110,10 @@ fn plan(decoder: &Decoder, job: &Inspect) -> Result<Plan, Failure> {
     })
 }
 
-/// Text of a file on one line, shortened and harmless.
-fn shown(text: &str) -> String {
-    let start: String = text.chars().take(LONGEST).collect();
-    let more = if start.len() < text.len() { format!("... ({} bytes)", text.len()) } else { String::new() };
-    output::one_line(&start) + &more
-}
-
-/// A value of the metadata, with the first elements of an array.
-fn shortened(value: Value<'_>) -> String {
-    match value {
-        Value::String(text) => format!("\"{}\"", shown(text)),
-        Value::Array(array) => {
-            let first: Vec<String> = array.iter().take(ELEMENTS).map(shortened).collect();
-            let more = if array.len() > ELEMENTS { ", ..." } else { "" };
-            format!("{} of [{}{more}]", array.len(), first.join(", "))
-        }
-        Value::Bool(truth) => truth.to_string(),
-        Value::F32(number) => number.to_string(),
-        Value::F64(number) => number.to_string(),
-        other => other.integer().map(|number| number.to_string()).unwrap_or_default(),
-    }
-}
-
 impl Model {
     /// For people.
     pub(super) fn text(&self) -> String {
-        let what = self.architecture.as_deref().unwrap_or("not recognized");
-        let mut text = format!(
-            "{}: {}, {}, {} tensors, {} bytes\n",
-            output::one_line(&self.model),
-            output::one_line(what),
-            self.files,
-            self.tensors.len(),
-            self.bytes
-        );
+        let mut text = self.listing.head(&self.model, self.architecture.as_deref());
         if let Some(reason) = &self.unknown {
             text += &format!("  {}\n", output::one_line(reason));
         }
@@ -201,14 +135,7 @@ impl Model {
                 s.rope,
             );
         }
-        for (key, value) in &self.metadata {
-            text += &format!("  {key} = {value}\n");
-        }
-        let width = self.tensors.iter().map(|t| t.name.chars().count()).max().unwrap_or(0).min(60);
-        for t in &self.tensors {
-            let name = output::one_line(&t.name);
-            text += &format!("  {name:width$}  {:7}  {:>10}  {:?}\n", t.dtype, t.bytes, t.shape);
-        }
+        text += &self.listing.text();
         if let Some(plan) = &self.plan {
             text += &format!(
                 "\nthe plan of one token in a session of {}\n{} dispatches, {} bytes on the device: {} of weights, {} of cache, {} of \

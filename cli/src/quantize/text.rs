@@ -4,9 +4,8 @@ use crate::args::{DeviceArguments, Quantize};
 use crate::failure::Failure;
 use crate::{device, output, texts};
 use lampyris::engine::weights::TensorFile;
-use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::MetadataValue;
-use lampyris::models::decoder::{Conversion, DecoderConfig};
+use lampyris::models::decoder::{Conversion, DecoderConfig, Recipe};
 use lampyris::models::source::read_small;
 use lampyris::text::GgufVocabulary;
 use lampyris::text_model::{TextFiles, TextModel};
@@ -16,8 +15,8 @@ use std::path::Path;
 /// The largest text that is measured on, in bytes.
 const MOST_TEXT: u64 = 64 << 20;
 
-/// Writes the model in blocks of `format`, and reports.
-pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockFormat) -> Result<(), Failure> {
+/// Writes the model in blocks as `recipe` says, and reports.
+pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -> Result<(), Failure> {
     if job.images.is_some() {
         let (option, kind) = ("--images", "networks for pictures");
         return Err(Failure::OtherKind { option, kind, model: job.model.display().to_string() });
@@ -27,7 +26,7 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockForm
     }
     let (files, more) = open(&job.model)?;
     super::refuse_the_source(Path::new(files.decoder.weights.file()), &job.out)?;
-    let conversion = Conversion::new(&files.decoder, format, more)?;
+    let conversion = Conversion::new(&files.decoder, recipe, more)?;
     let text = job.text.as_deref().map(read).transpose()?;
     // Measured first, so that a text that cannot be read leaves nothing behind.
     let measured = match (&text, &job.text) {
@@ -46,7 +45,7 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockForm
     let mut report =
         format!("{}\n  bytes       {before} before, {after} after\n", output::one_line(&job.out.display().to_string()));
     if let Some((gpu, text, path, before)) = measured {
-        let after = perplexity(&gpu, TextModel::load(&gpu, &job.out)?, text, path)?;
+        let after = perplexity(&gpu, gpu.block_on(TextModel::load(&gpu, &job.out))?, text, path)?;
         report += &format!("  perplexity  {before:.4} before, {after:.4} after\n");
         device::say_kind(&gpu);
     }
@@ -60,7 +59,7 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, format: BlockForm
             &format!("  {error:7.4} %  {} -> {}{mark}  {name} {:?}\n", tensor.before.0, tensor.after, tensor.shape);
     }
     if divided > 0 {
-        report += &format!("  * the rows of {divided} tensor(s) are no whole blocks of {format}\n");
+        report += &format!("  * the rows of {divided} tensor(s) are no whole blocks of {recipe}\n");
     }
     output::print(&report)
 }

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+#[cfg(feature = "pull")]
+pub(crate) mod hub;
 pub(crate) mod noise;
 
 use serde_json::Value;

@@ -4,6 +4,7 @@ use super::fit::{check_memory, launch};
 use super::memory::Held;
 use super::pipeline::Pipeline;
 use super::poll::Mailbox;
+use super::record::Ring;
 use super::store::Shared;
 use super::{ConstantStore, Gpu, InputData, States, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, PlanBytes, Step, TensorId};
@@ -67,6 +68,8 @@ pub(super) struct Inner {
     /// Buffers that earlier runs were read from, and what heard of their mapping, free for the next.
     pub(super) staging: Mutex<Vec<(wgpu::Buffer, Mailbox<bool>)>>,
     pub(super) result_bytes: u64,
+    /// The slots of runs in a host's encoders.
+    pub(super) ring: Mutex<Ring>,
     /// Its constants, whose buffers lie in `regions` too.
     _constants: Vec<Shared>,
     _held: Held,
@@ -278,6 +281,7 @@ fn assemble(
         params,
         staging: Mutex::default(),
         result_bytes,
+        ring: Mutex::default(),
         _constants: constants,
         _held: held,
     })

@@ -6,6 +6,7 @@ use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
 use super::tuning::Tuning;
+use crate::plan::PlanBytes;
 use crate::{Error, Result};
 use lampyris_shaders::{Caps, Source};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -225,6 +226,14 @@ impl Gpu {
     /// Bytes of GPU memory that plans and constants hold, as [`GpuOptions::budget`] counts them.
     pub fn held_bytes(&self) -> u64 {
         self.inner.account.held()
+    }
+
+    /// Refuses what [`GpuOptions::budget`] does not leave room for, without taking it.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] with the figures.
+    pub fn check_budget(&self, wanted: PlanBytes) -> Result<()> {
+        self.account().check(wanted)
     }
 
     pub(super) fn account(&self) -> &Account {

@@ -9,9 +9,11 @@ mod disk;
 mod fit;
 mod memory;
 mod options;
+mod paced;
 mod pipeline;
 mod poll;
 mod profile;
+mod record;
 #[cfg(not(target_arch = "wasm32"))]
 mod roofline;
 mod run;
@@ -27,10 +29,12 @@ pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adap
 pub use compiled::{GpuPlan, VariantChoice};
 pub use device::{Counts, Gpu};
 pub use options::{GpuOptions, LimitTier, VariantSet};
+pub use paced::{Paced, StepTimes};
 pub use profile::{Profile, ProfileMethod, StepProfile};
+pub use record::Recorded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
 pub use run::{InputData, Pending};
 pub use states::States;
 pub use store::ConstantStore;
-pub use wgpu::{self, TextureView};
+pub use wgpu::{self, Buffer, CommandEncoder, TextureView};

@@ -3,9 +3,12 @@
 use super::compiled::bind;
 use super::poll::Mailbox;
 use super::scope::Refusal;
+use super::timer::Timer;
 use super::{Gpu, GpuPlan};
+use crate::plan::Plan;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
@@ -51,7 +54,7 @@ impl GpuPlan {
             textures |= plan.write_inputs(queue, inputs)?;
         }
         let (staging, arrived) = self.staging(device);
-        let record = || self.record(device, queue, (&staging, &arrived), before, inputs);
+        let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
         // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
         let refusal = if textures {
             let (recorded, refusal) = Refusal::of(device, record);
@@ -65,8 +68,55 @@ impl GpuPlan {
         Ok(Pending { plan: self.clone(), staging: Some(staging), arrived, refusal })
     }
 
+    /// Submits some steps of a run of a plan without inputs, between which no other run of it may come: one encoder, one pass, one
+    /// submit, timed by `timer`. Tells when the device has done them; those up to the last one give a handle to the result, where
+    /// there is one.
+    pub(super) fn submit_steps(
+        &self,
+        steps: Range<usize>,
+        timer: Option<&Timer>,
+    ) -> Result<(Mailbox<()>, Option<Pending>)> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        let _alone = gpu.submitting();
+        self.write_inputs(queue, &[])?;
+        let ends = steps.end >= self.inner.dispatches.len() && !self.inner.plan.outputs.is_empty();
+        let result = ends.then(|| self.staging(device));
+        let mut encoder =
+            device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.steps") });
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("lampyris.steps"),
+                timestamp_writes: timer.map(|timer| timer.writes(0)),
+            });
+            for at in steps {
+                self.encode_step(&mut pass, at, &[]);
+            }
+        }
+        if let Some(timer) = timer {
+            timer.resolve(&mut encoder);
+        }
+        if let Some((staging, _)) = &result {
+            self.encode_result(&mut encoder, staging);
+        }
+        queue.submit([encoder.finish()]);
+        gpu.count_submit();
+        let done = Mailbox::new();
+        let signal = done.clone();
+        queue.on_submitted_work_done(move || signal.put(()));
+        let pending = result.map(|(staging, arrived)| {
+            let signal = arrived.clone();
+            staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+            Pending { plan: self.clone(), staging: Some(staging), arrived, refusal: None }
+        });
+        Ok((done, pending))
+    }
+
     /// Encodes and submits a run that ends in `staging`, of whose mapping `arrived` hears.
-    fn record(
+    fn encode_and_submit(
         &self,
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -88,6 +138,15 @@ impl GpuPlan {
                 }
             }
         }
+        self.encode_result(&mut encoder, staging);
+        queue.submit([encoder.finish()]);
+        let signal = arrived.clone();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
+        Ok(())
+    }
+
+    /// Encodes the copy of the outputs, one after another.
+    pub(super) fn encode_result(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
         let mut at = 0;
         for (_, id) in &self.inner.plan.outputs {
             let bytes = self.inner.plan.tensor(*id).desc.bytes();
@@ -96,14 +155,21 @@ impl GpuPlan {
             }
             at += bytes;
         }
-        queue.submit([encoder.finish()]);
-        let signal = arrived.clone();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
-        Ok(())
     }
 
     /// Writes the inputs that are words, checks the others, and says whether a texture is among them.
     pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<bool> {
+        let textures = self.check_inputs(inputs)?;
+        for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
+            if let (InputData::Words(words), Some(region)) = (input, &self.inner.regions[id.0]) {
+                queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
+            }
+        }
+        Ok(textures)
+    }
+
+    /// Refuses inputs that are not the plan's, and says whether a texture is among them.
+    pub(super) fn check_inputs(&self, inputs: &[InputData<'_>]) -> Result<bool> {
         let (plan, mut textures) = (&self.inner.plan, false);
         for (position, id) in plan.inputs.iter().enumerate() {
             let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
@@ -111,9 +177,7 @@ impl GpuPlan {
                 Err(Error::Input { name: tensor.name.clone(), expected: tensor.desc.to_string(), found })
             };
             match (inputs.get(position), region) {
-                (Some(InputData::Words(words)), Some(region)) if words.len() == tensor.desc.words() => {
-                    queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
-                }
+                (Some(InputData::Words(words)), Some(_)) if words.len() == tensor.desc.words() => {}
                 (Some(InputData::Bound), Some(_)) => {}
                 (Some(InputData::Texture(view)), None) => {
                     let &[_, height, width] = &tensor.desc.shape[..] else {
@@ -242,22 +306,7 @@ impl Pending {
         let view = if mapped { staging.get_mapped_range(..).ok() } else { None };
         let lost = || inner.gpu.lost("a result could not be read back");
         let view = view.ok_or_else(lost)?;
-        let mut at = 0;
-        outputs.truncate(inner.plan.outputs.len());
-        for (position, (_, id)) in inner.plan.outputs.iter().enumerate() {
-            let desc = &inner.plan.tensor(*id).desc;
-            let bytes = view.get(at..at + desc.bytes() as usize).ok_or_else(lost)?;
-            at += bytes.len();
-            let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-            match outputs.get_mut(position) {
-                Some(known) if known.desc == *desc => {
-                    known.words.clear();
-                    known.words.extend(words);
-                }
-                Some(other) => *other = HostTensor::from_words(desc.clone(), words.collect()),
-                None => outputs.push(HostTensor::from_words(desc.clone(), words.collect())),
-            }
-        }
+        read_outputs(&inner.plan, &view, outputs).ok_or_else(lost)?;
         drop(view);
         staging.unmap();
         inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push((staging, self.arrived.clone()));
@@ -265,7 +314,37 @@ impl Pending {
     }
 }
 
+/// Reads a plan's outputs, which lie one after another in `bytes`, into the tensors of an earlier run; `None` when there are too few bytes.
+pub(super) fn read_outputs(plan: &Plan, bytes: &[u8], outputs: &mut Vec<HostTensor>) -> Option<()> {
+    let mut at = 0;
+    outputs.truncate(plan.outputs.len());
+    for (position, (_, id)) in plan.outputs.iter().enumerate() {
+        let desc = &plan.tensor(*id).desc;
+        let bytes = bytes.get(at..at + desc.bytes() as usize)?;
+        at += bytes.len();
+        let words = bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        match outputs.get_mut(position) {
+            Some(known) if known.desc == *desc => {
+                known.words.clear();
+                known.words.extend(words);
+            }
+            Some(other) => *other = HostTensor::from_words(desc.clone(), words.collect()),
+            None => outputs.push(HostTensor::from_words(desc.clone(), words.collect())),
+        }
+    }
+    Some(())
+}
+
 impl Gpu {
+    /// What a driver that answers at once says of textures; the refusal itself where it answers later.
+    pub(super) fn known_refusal(&self, refusal: Refusal) -> Result<Option<Refusal>> {
+        match refusal.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(None) => Ok(None),
+            Poll::Ready(Some(words)) => Err(self.foreign_texture(&words)),
+            Poll::Pending => Ok(Some(refusal)),
+        }
+    }
+
     /// Turns what the driver said of a run that reads a texture into an error.
     pub(super) async fn check_refusal(&self, refusal: &Refusal) -> Result<()> {
         let Some(words) = refusal.words().await else { return Ok(()) };
@@ -274,7 +353,7 @@ impl Gpu {
     }
 
     /// The error of a texture that the driver, or wgpu itself, does not take.
-    fn foreign_texture(&self, words: &str) -> Error {
+    pub(super) fn foreign_texture(&self, words: &str) -> Error {
         Error::Texture {
             adapter: self.summary().name.clone(),
             found: format!("one that is refused ({})", words.lines().next_back().unwrap_or(words).trim()),

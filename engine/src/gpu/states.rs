@@ -18,13 +18,12 @@ pub struct States {
 #[derive(Debug)]
 struct Inner {
     gpu: Gpu,
-    kept: Vec<Kept>,
-    _held: Held,
+    kept: Vec<(String, Arc<Kept>)>,
+    held: Vec<Arc<Held>>,
 }
 
 #[derive(Debug)]
 struct Kept {
-    name: String,
     desc: Desc,
     holder: Holder,
 }
@@ -77,7 +76,7 @@ impl States {
         let kept = if gpu.is_cpu_executor() {
             let host = |(name, desc): (String, Desc)| {
                 let holder = Holder::Host(Mutex::new(HostTensor::zeros(desc.clone())));
-                Kept { name, desc, holder }
+                (name, Arc::new(Kept { desc, holder }))
             };
             wanted.into_iter().map(host).collect()
         } else {
@@ -91,22 +90,33 @@ impl States {
                             | wgpu::BufferUsages::COPY_SRC,
                         mapped_at_creation: false,
                     });
-                    Kept { name, desc, holder: Holder::Device(buffer) }
+                    (name, Arc::new(Kept { desc, holder: Holder::Device(buffer) }))
                 };
                 wanted.into_iter().map(on_device).collect()
             })
             .await?
         };
-        Ok(States { inner: Arc::new(Inner { gpu: gpu.clone(), kept, _held: held }) })
+        Ok(States { inner: Arc::new(Inner { gpu: gpu.clone(), kept, held: vec![Arc::new(held)] }) })
+    }
+
+    /// The tensors of several, shared with them, for a plan that works on all of them: in front of each name stand whose it is
+    /// and a dot.
+    pub fn joined(gpu: &Gpu, parts: &[(String, &States)]) -> States {
+        let kept = parts.iter().flat_map(|(whose, states)| {
+            states.inner.kept.iter().map(move |(name, kept)| (format!("{whose}.{name}"), kept.clone()))
+        });
+        let held = parts.iter().flat_map(|(_, states)| states.inner.held.iter().cloned());
+        States { inner: Arc::new(Inner { gpu: gpu.clone(), kept: kept.collect(), held: held.collect() }) }
     }
 
     /// Bytes of all states.
     pub fn bytes(&self) -> u64 {
-        self.inner.kept.iter().map(|kept| kept.desc.bytes().max(4)).sum()
+        self.inner.kept.iter().map(|(_, kept)| kept.desc.bytes().max(4)).sum()
     }
 
     fn get(&self, name: &str) -> Result<&Kept> {
-        self.inner.kept.iter().find(|kept| kept.name == name).ok_or_else(|| Error::Input {
+        let found = self.inner.kept.iter().find(|(known, _)| known == name);
+        found.map(|(_, kept)| &**kept).ok_or_else(|| Error::Input {
             name: name.to_owned(),
             expected: "the name of a state".to_owned(),
             found: "no such state".to_owned(),
@@ -177,10 +187,10 @@ impl States {
     /// # Errors
     /// As [`States::new`].
     pub async fn fork(&self) -> Result<States> {
-        let wanted = self.inner.kept.iter().map(|kept| (kept.name.clone(), kept.desc.clone())).collect();
+        let wanted = self.inner.kept.iter().map(|(name, kept)| (name.clone(), kept.desc.clone())).collect();
         let copy = States::allocate(&self.inner.gpu, wanted).await?;
         let mut buffers = Vec::new();
-        for (from, to) in self.inner.kept.iter().zip(&copy.inner.kept) {
+        for ((_, from), (_, to)) in self.inner.kept.iter().zip(&copy.inner.kept) {
             match (&from.holder, &to.holder) {
                 (Holder::Device(from), Holder::Device(to)) => buffers.push((from, to)),
                 (Holder::Host(from), Holder::Host(to)) => *lock(to) = lock(from).clone(),

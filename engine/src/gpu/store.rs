@@ -3,7 +3,7 @@
 
 use super::Gpu;
 use super::memory::Held;
-use crate::plan::Constant;
+use crate::plan::{Constant, PlanBytes};
 use crate::weights::Feed;
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, HostTensor};
@@ -50,6 +50,24 @@ impl ConstantStore {
         hosts + self.lock().values().map(|shared| shared.buffer.size()).sum::<u64>()
     }
 
+    /// Makes `constants` before any plan asks for them; `progress` is told the bytes of each.
+    ///
+    /// # Errors
+    /// [`Error::Budget`] before anything is made, when the budget does not leave room for them; [`Error::Constant`] for one that
+    /// cannot be made; what the driver says.
+    pub async fn load(&self, gpu: &Gpu, constants: &[Constant], mut progress: impl FnMut(u64)) -> Result<()> {
+        if gpu.is_cpu_executor() {
+            for constant in constants {
+                self.on_host(constant)?;
+                progress(constant.desc.bytes());
+            }
+            return Ok(());
+        }
+        let weights = self.missing(constants);
+        let mut held = gpu.account().take(PlanBytes { weights, ..PlanBytes::default() })?;
+        self.upload(gpu, constants, &mut held, progress).await.map(drop)
+    }
+
     /// A constant in memory, made when it is first asked for.
     pub(crate) fn on_host(&self, constant: &Constant) -> Result<Arc<HostTensor>> {
         let key = (constant.name.clone(), constant.desc.clone());
@@ -67,7 +85,7 @@ impl ConstantStore {
     }
 
     /// Bytes of those of `constants` that are not on the device yet.
-    pub(super) fn missing(&self, constants: &[Constant]) -> u64 {
+    pub fn missing(&self, constants: &[Constant]) -> u64 {
         let buffers = self.lock();
         let new = constants.iter().filter(|c| !buffers.contains_key(&(c.name.clone(), c.desc.clone())));
         new.map(|constant| constant.desc.bytes()).sum()

@@ -52,7 +52,7 @@ impl Timer {
         timer.await.map(Some)
     }
 
-    fn writes(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
+    pub(super) fn writes(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {
         wgpu::ComputePassTimestampWrites {
             query_set: &self.queries,
             beginning_of_pass_write_index: Some(pass as u32 * 2),
@@ -60,13 +60,13 @@ impl Timer {
         }
     }
 
-    fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
+    pub(super) fn resolve(&self, encoder: &mut wgpu::CommandEncoder) {
         encoder.resolve_query_set(&self.queries, 0..self.passes as u32 * 2, &self.resolved, 0);
         encoder.copy_buffer_to_buffer(&self.resolved, 0, &self.staging, 0, self.staging.size());
     }
 
     /// Microseconds of each pass of the last submit.
-    async fn read(&self, gpu: &Gpu) -> Result<Vec<f64>> {
+    pub(super) async fn read(&self, gpu: &Gpu) -> Result<Vec<f64>> {
         let arrived = Mailbox::new();
         let signal = arrived.clone();
         self.staging.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
@@ -170,6 +170,40 @@ impl GpuPlan {
             gpu.check_refusal(&refusal).await?;
         }
         gpu.idle().await
+    }
+}
+
+/// The host's clock.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch(std::time::Instant);
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Stopwatch {
+    /// Begins now.
+    pub(super) fn start() -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
+    }
+
+    /// Seconds since then.
+    pub(super) fn seconds(&self) -> Option<f64> {
+        Some(self.0.elapsed().as_secs_f64())
+    }
+}
+
+/// Where there is no clock of the host's.
+#[cfg(target_arch = "wasm32")]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch;
+
+#[cfg(target_arch = "wasm32")]
+impl Stopwatch {
+    pub(super) fn start() -> Stopwatch {
+        Stopwatch
+    }
+
+    pub(super) fn seconds(&self) -> Option<f64> {
+        None
     }
 }
 

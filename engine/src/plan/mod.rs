@@ -117,7 +117,7 @@ pub struct Plan {
 }
 
 /// The bytes a plan takes, by kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PlanBytes {
     /// Constants.
     pub weights: u64,

@@ -20,7 +20,12 @@ impl Metadata<'_> {
     }
 
     pub(crate) fn wrong(&self, key: &str, expected: &'static str) -> Error {
-        let found = self.value(key).map_or("missing".to_owned(), |value| shown(&format!("{value:?}")));
+        let found = match self.value(key) {
+            None => "missing".to_owned(),
+            Some(Value::String(text)) => shown(text),
+            Some(Value::Array(all)) => format!("an array of {}", all.len()),
+            Some(value) => shown(&format!("{value:?}")),
+        };
         Error::Config {
             file: self.gguf.file().to_owned(),
             key: format!("{}.{key}", self.architecture),
@@ -163,6 +168,11 @@ impl DecoderConfig {
             "llama" | "phi3" => true,
             _ => false,
         };
+        // The largest of each divides by this instead of the size of a head, and its files do not say so.
+        let scored = match (architecture, layers) {
+            ("gemma2", 46) | ("gemma3", 62) => hidden as f32 / query_heads as f32,
+            _ => head as f32,
+        };
         Ok(DecoderConfig {
             model_type: architecture.to_owned(),
             hidden,
@@ -187,12 +197,58 @@ impl DecoderConfig {
             // The file's gains have the one that Gemma adds in them already.
             gain_offset: 0.0,
             embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
-            score_factor: 1.0 / (head as f32).sqrt(),
+            score_factor: 1.0 / scored.sqrt(),
             score_cap: of.number("attn_logit_softcapping")?.map(|cap| cap as f32),
             logit_cap: of.number("final_logit_softcapping")?.map(|cap| cap as f32),
             windows: (0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect(),
             local_rope: if architecture == "gemma3" { Rope::Plain { theta: 1e4 } } else { rope.clone() },
             rope,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::*;
+    use lampyris_engine::weights::blocks::BlockFormat;
+    use lampyris_engine::weights::gguf::{MetadataValue, NewBlocks, ValueType, gguf_bytes};
+
+    fn read(architecture: &str, layers: u32, width: u32, more: Vec<(String, MetadataValue)>) -> Result<DecoderConfig> {
+        let number = |key: &str, value: u32| (format!("{architecture}.{key}"), MetadataValue::U32(value));
+        let mut all = vec![
+            ("general.architecture".to_owned(), MetadataValue::String(architecture.to_owned())),
+            number("embedding_length", width),
+            number("block_count", layers),
+            number("feed_forward_length", 64),
+            number("attention.head_count", 32),
+            number("attention.key_length", 128),
+        ];
+        all.extend(more);
+        let table = NewBlocks { name: "token_embd.weight", format: BlockFormat::F32, shape: &[8, 0], bytes: &[] };
+        DecoderConfig::of_gguf(&Gguf::from_bytes("made", gguf_bytes("made", &all, &[table]).unwrap()).unwrap())
+    }
+
+    /// Gemma 2 of 27 billions says `query_pre_attn_scalar` 144 in its config.json, and Gemma 3 of 27 billions 168.
+    #[test]
+    fn the_largest_gemmas_scale_scores_by_another_number() {
+        for (architecture, layers, width, scalar) in [
+            ("gemma2", 46, 4608, 144.0),
+            ("gemma2", 42, 3584, 128.0),
+            ("gemma3", 62, 5376, 168.0),
+            ("gemma3", 48, 3840, 128.0),
+            ("llama", 46, 4608, 128.0),
+        ] {
+            let found = read(architecture, layers, width, Vec::new()).unwrap().score_factor;
+            assert!((found - 1.0_f32 / f32::sqrt(scalar)).abs() < 1e-7, "{architecture}, {layers} layers: {found}");
+        }
+    }
+
+    #[test]
+    fn a_list_in_a_numbers_place_is_told_by_its_length() {
+        let list = MetadataValue::Array(ValueType::U32, vec![MetadataValue::U32(1); 1000]);
+        let error = read("llama", 1, 64, vec![("llama.context_length".to_owned(), list)]).unwrap_err();
+        assert!(matches!(&error, Error::Config { found, .. } if found == "an array of 1000"), "{error}");
     }
 }

@@ -28,7 +28,13 @@ impl Session {
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn fork(&self) -> Result<Session> {
         let states = self.states().fork().await?;
-        let options = SessionOptions { context: Some(self.context()), cache: self.cache(), slide: self.slides() };
+        let options = SessionOptions {
+            context: Some(self.context()),
+            cache: self.cache(),
+            slide: self.slides(),
+            submit_budget: self.submit_budget(),
+            products: self.products(),
+        };
         let mut copy = self.model().session_on(options, states).await?;
         copy.set(self.tokens().to_vec(), self.cached());
         Ok(copy)
@@ -120,6 +126,7 @@ impl Decoder {
         }
         session.states().write(network::TOKENS, 0, &tokens)?;
         session.set(tokens, cached);
+        session.complete().await?;
         Ok(session)
     }
 }

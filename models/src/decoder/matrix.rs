@@ -2,6 +2,7 @@
 //! into codes and scales without a change of any number.
 
 use super::unpack;
+use crate::error::shown;
 use lampyris_engine::kernels::panel;
 use lampyris_engine::kernels::text::{Dense, Scheme};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
@@ -55,6 +56,12 @@ fn scheme_of(storage: Storage) -> Scheme {
     }
 }
 
+/// The place of row `row` of heads whose halves are interleaved row by row among the same rows with one half after the other; heads have
+/// `head` rows.
+pub(crate) fn of_halves(row: usize, head: usize) -> usize {
+    row / head * head + row % 2 * (head / 2) + row % head / 2
+}
+
 impl Matrix {
     /// The rows of some tensors, one after another: `(tensor, rows)`.
     pub(crate) fn stacked(name: impl Into<String>, tensors: Vec<(String, usize)>, columns: usize) -> Matrix {
@@ -74,7 +81,12 @@ impl Matrix {
     /// The matrix in parts of consecutive rows, or of gates with their units, no tensor of which takes more than `limit` bytes where a
     /// panel does not. The whole where it fits.
     pub(crate) fn parts(&self, file: &TensorFile, limit: u64) -> Vec<Matrix> {
-        let descs = self.scheme(file).descs(self.height(), self.columns);
+        self.parts_in(self.scheme(file), limit)
+    }
+
+    /// [`Matrix::parts`] of the matrix when it is stored as `scheme`.
+    pub(crate) fn parts_in(&self, scheme: Scheme, limit: u64) -> Vec<Matrix> {
+        let descs = scheme.descs(self.height(), self.columns);
         let bytes = descs.iter().map(Desc::bytes).max().unwrap_or(0);
         if self.stack.is_some() || bytes <= limit {
             return vec![self.clone()];
@@ -141,7 +153,7 @@ impl Matrix {
     /// Where row `row` of piece `at` goes.
     pub(crate) fn place(&self, at: usize, row: usize) -> usize {
         let row = match self.pieces[at].interleaved {
-            Some(head) => row / head * head + row % 2 * (head / 2) + row % head / 2,
+            Some(head) => of_halves(row, head),
             None => row,
         };
         let (before, at) = (at / self.share(), at % self.share());
@@ -180,11 +192,63 @@ impl Matrix {
                     }
                     Some(format) => {
                         let stored = file.rows(&piece.tensor, row..row + 1).map_err(fail)?;
+                        if !unpack::is_finite(format, &stored) {
+                            let (file, name) = (file.file(), shown(&piece.tensor));
+                            return Err(format!(
+                                "{file}: `{name}`, row {row}: a block's scale is not finite, or too large for f32"
+                            ));
+                        }
                         unpack::unpack(format, &stored, code, &mut tensor, place);
                     }
                 }
             }
         }
         Ok(tensor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::*;
+    use lampyris_engine::weights::blocks::BlockFormat;
+    use lampyris_engine::weights::gguf::{Gguf, NewBlocks, gguf_bytes};
+
+    #[test]
+    fn blocks_with_a_scale_that_is_no_number_are_refused_by_file_and_tensor() {
+        for format in BlockFormat::ALL.into_iter().filter(|format| unpack::scheme_of(*format).is_some()) {
+            // The largest code, so that the largest exponent shows.
+            let filled: u8 = if format == BlockFormat::MXFP4 { 0x77 } else { 0 };
+            let good = vec![filled; 2 * format.row_bytes(256).unwrap()];
+            let made = |bytes: &[u8]| {
+                let tensor = NewBlocks { name: "w", format, shape: &[2, 256], bytes };
+                let none: [(&str, lampyris_engine::weights::gguf::MetadataValue); 0] = [];
+                let gguf = Gguf::from_bytes("f.gguf", gguf_bytes("f.gguf", &none, &[tensor]).unwrap()).unwrap();
+                let (file, matrix) = (TensorFile::Gguf(gguf), Matrix::stacked("m", vec![("w".to_owned(), 2)], 256));
+                let desc = matrix.scheme(&file).descs(2, 256).remove(0);
+                matrix.tensor(&file, &desc)
+            };
+            assert!(made(&good).is_ok(), "{format}");
+            let mut refused = 0;
+            for at in 0..format.block_bytes() {
+                let mut bad = good.clone();
+                let last = bad.len() - format.block_bytes() + at;
+                bad[last] = if format == BlockFormat::MXFP4 { 0xff } else { 0x7c };
+                let mut values = vec![0.0; 512];
+                format.dequantize(&bad, &mut values).unwrap();
+                // Noughts times infinity are no numbers.
+                if values.iter().all(|value| value.is_finite()) {
+                    assert!(made(&bad).is_ok(), "{format}, byte {at}");
+                    continue;
+                }
+                refused += 1;
+                let error = made(&bad).unwrap_err();
+                for part in ["f.gguf", "`w`", "row 1", "scale"] {
+                    assert!(error.contains(part), "{format}: {error}");
+                }
+            }
+            assert!(refused > 0, "{format}");
+        }
     }
 }

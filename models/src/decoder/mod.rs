@@ -3,6 +3,7 @@
 //! A [`Decoder`] is a model with its weights on a device; a [`Session`] is a conversation with it: the tokens so far and the keys
 //! and values of every layer, which stay on the device. A new member of the family is a change of [`DecoderConfig`].
 
+mod batch;
 mod config;
 pub(crate) mod config_gguf;
 #[cfg(not(target_arch = "wasm32"))]
@@ -20,13 +21,14 @@ mod session;
 mod unpack;
 mod weights;
 
+pub use batch::Together;
 pub use config::{DecoderConfig, Mixture};
 #[cfg(not(target_arch = "wasm32"))]
-pub use convert::{Conversion, Converted};
+pub use convert::{Conversion, Converted, Recipe};
 pub use model::{Decoder, DecoderFiles};
 pub use needs::Needs;
 pub use network::{Head, PlanRequest};
-pub use options::{CacheFormat, SessionOptions};
+pub use options::{CacheFormat, Products, SessionOptions};
 pub use rope::Rope;
 pub use sampling::Sampling;
 pub use session::{Generation, Session};

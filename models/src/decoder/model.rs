@@ -2,12 +2,13 @@
 
 use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
-use super::{CacheFormat, DecoderConfig, Session, SessionOptions};
+use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States};
+use lampyris_engine::plan::{Constant, PlanBytes};
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of a constant where the file is not here but fetched by range.
@@ -106,51 +107,112 @@ impl Decoder {
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, request: PlanRequest) -> Result<Arc<Plan>> {
         let plans = || self.inner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let products = if request.tokens == 1 { Products::Exact } else { request.products };
+        let request = PlanRequest { products, ..request };
         if let Some(plan) = plans().get(&request) {
             return Ok(plan.clone());
         }
-        let caps = self.inner.gpu.caps();
-        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
-        // Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
-        let limit = if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit };
-        let plan = Arc::new(network::plan(&self.inner.tensors, request, limit)?);
+        let plan = Arc::new(network::plan(&self.inner.tensors, request, self.limit(), self.inner.gpu.caps())?);
         plans().insert(request, plan.clone());
         Ok(plan)
+    }
+
+    /// The plan of one token for each of several sessions with this room and this cache.
+    pub(super) fn plan_together(&self, sequences: usize, room: (usize, CacheFormat), head: Head) -> Result<Plan> {
+        batch::plan((&self.inner.tensors, self.inner.gpu.caps()), sequences, room, head, self.limit())
+    }
+
+    /// The most bytes of a constant. Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
+    fn limit(&self) -> u64 {
+        let caps = self.inner.gpu.caps();
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit }
+    }
+
+    /// Whether both share their weights.
+    pub(super) fn is(&self, other: &Decoder) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Brings the weights to the device; `progress` is told the bytes that have arrived, and all of them. Without it they go there with
+    /// the first session.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when the device cannot take them, before anything is allocated where that is known.
+    pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let context = self.room(&SessionOptions::default())?;
+        let [_, decode, _] = self.plans(context, &SessionOptions::default())?;
+        // How positions turn is a table for each context, and belongs to a session.
+        let weights = decode.constants.iter().filter(|it| !it.name.starts_with(network::TURNS)).cloned();
+        let weights: Vec<Constant> = weights.collect();
+        let (total, mut arrived) = (weights.iter().map(|it| it.desc.bytes()).sum(), 0);
+        let told = |bytes: u64| {
+            arrived += bytes;
+            progress(arrived, total);
+        };
+        Ok(self.inner.store.load(&self.inner.gpu, &weights, told).await?)
+    }
+
+    /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget
+    /// leaves no room.
+    fn check_budget(&self, plans: [&Plan; 2], later: &Plan) -> Result<()> {
+        let gpu = &self.inner.gpu;
+        if gpu.is_cpu_executor() {
+            return Ok(());
+        }
+        let mut wanted = PlanBytes::default();
+        let (mut constants, mut states) = (BTreeMap::new(), BTreeMap::new());
+        for plan in plans {
+            let bytes = plan.bytes();
+            wanted.activations += bytes.activations;
+            wanted.params += bytes.params;
+            constants.extend(plan.constants.iter().map(|it| (it.name.clone(), it.clone())));
+        }
+        for plan in plans.into_iter().chain([later]) {
+            states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes().max(4))));
+        }
+        let constants: Vec<Constant> = constants.into_values().collect();
+        wanted.weights = self.inner.store.missing(&constants);
+        wanted.states = states.into_values().sum();
+        Ok(gpu.check_budget(wanted)?)
     }
 
     /// An empty session; a number alone is the tokens it has room for.
     ///
     /// # Errors
-    /// [`Error::Context`] when the model was not made for so many; [`Error::Engine`] when the device cannot hold it, with the
+    /// [`Error::Room`] when the model was not made for so many, or too few to slide; [`Error::Engine`] when the device cannot hold it, with the
     /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
         let options = options.into();
         let context = self.room(&options)?;
-        let [prefill, decode, draw] = self.plans(context, options.cache)?;
+        let [prefill, decode, draw] = self.plans(context, &options)?;
+        self.check_budget([&prefill, &decode], &draw)?;
         let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(SessionOptions { context: Some(context), ..options }, states).await
     }
 
     /// The tokens that a session with `options` has room for.
-    pub(super) fn room(&self, options: &SessionOptions) -> Result<usize> {
+    pub(crate) fn room(&self, options: &SessionOptions) -> Result<usize> {
         let most = self.config().context;
         let context = options.context.unwrap_or(most.min(SessionOptions::USUAL_CONTEXT));
-        if context == 0 || context > most {
-            return Err(Error::Context { tokens: context, context: most });
+        let least = if options.slide.is_some() { 2 } else { 1 };
+        if context < least || context > most {
+            return Err(Error::Room { asked: context, least, most });
         }
         Ok(context)
     }
 
     /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
-    pub(super) fn plans(&self, context: usize, cache: CacheFormat) -> Result<[Arc<Plan>; 3]> {
-        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head });
+    pub(super) fn plans(&self, context: usize, options: &SessionOptions) -> Result<[Arc<Plan>; 3]> {
+        let SessionOptions { cache, products, .. } = *options;
+        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head, products });
         let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
         Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])
     }
 
     /// Name and words a token of each state that holds keys or values.
     pub(super) fn caches(&self, context: usize, cache: CacheFormat) -> Result<Vec<(String, usize)>> {
-        let [_, decode, _] = self.plans(context, cache)?;
+        let [_, decode, _] = self.plans(context, &SessionOptions::default().cache(cache))?;
         let caches = decode.states.iter().filter(|state| state.desc.shape.len() == 3);
         Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
     }
@@ -163,7 +225,7 @@ impl Decoder {
     /// A session on states that are there.
     pub(super) async fn session_on(&self, options: SessionOptions, states: States) -> Result<Session> {
         let context = self.room(&options)?;
-        let [prefill, decode, _] = self.plans(context, options.cache)?;
+        let [prefill, decode, _] = self.plans(context, &options)?;
         let prefill = self.executor(prefill, &states).await?;
         let decode = self.executor(decode, &states).await?;
         Ok(Session::new(self.clone(), (context, options), prefill, decode, states))

@@ -1,6 +1,6 @@
 //! What a session will take, known from the plans before anything is allocated.
 
-use super::{Decoder, SessionOptions};
+use super::{Decoder, Mixture, SessionOptions};
 use crate::Result;
 use lampyris_engine::Plan;
 use lampyris_engine::plan::{Place, TensorId};
@@ -21,7 +21,7 @@ pub struct Needs {
     pub work: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),
-    /// Weights that are read for one token.
+    /// Weights that are read for one token; of experts, as many as are chosen for it.
     pub read_per_token: u64,
     /// The plan of one token.
     pub plan: Arc<Plan>,
@@ -38,12 +38,12 @@ impl Decoder {
     /// What a session with `options` will take; nothing is allocated on the device.
     ///
     /// # Errors
-    /// [`Error::Context`](crate::Error::Context) when the model was not made for so many tokens;
+    /// [`Error::Room`](crate::Error::Room) when the model was not made for so many tokens;
     /// [`Error::Engine`](crate::Error::Engine) when the cache cannot be stored as `options` ask.
     pub fn needs(&self, options: impl Into<SessionOptions>) -> Result<Needs> {
         let options = options.into();
         let context = self.room(&options)?;
-        let plans = self.plans(context, options.cache)?;
+        let plans = self.plans(context, &options)?;
         let (mut weights, mut states, mut work) = (BTreeMap::new(), BTreeMap::new(), 0);
         let mut largest = (String::new(), 0);
         for plan in &plans {
@@ -64,19 +64,22 @@ impl Decoder {
             cache: states.into_values().sum(),
             work,
             largest,
-            read_per_token: read_per_token(&decode),
+            read_per_token: read_per_token(&decode, self.config().mixture.as_ref()),
             plan: decode,
         })
     }
 }
 
 /// Bytes of the constants that a run of one token reads whole: all but the table of embeddings and the angles of positions, of
-/// which it reads a row.
-fn read_per_token(plan: &Plan) -> u64 {
+/// which it reads a row. Of a layer's experts it reads those that are chosen.
+fn read_per_token(plan: &Plan, mixture: Option<&Mixture>) -> u64 {
+    let share = mixture.map_or((1, 1), |mixture| (mixture.chosen as u64, mixture.experts as u64));
     let mut read: BTreeMap<TensorId, u64> = BTreeMap::new();
     for step in plan.steps.iter().filter(|step| !["embed", "rope_store"].contains(&step.kernel.name())) {
         let constant = |id: &&TensorId| matches!(plan.tensor(**id).place, Place::Constant(_));
-        read.extend(step.inputs.iter().filter(constant).map(|id| (*id, plan.tensor(*id).desc.bytes())));
+        let (chosen, of) = if step.kernel.name() == "experts" { share } else { (1, 1) };
+        let bytes = |id: TensorId| plan.tensor(id).desc.bytes() * chosen / of;
+        read.extend(step.inputs.iter().filter(constant).map(|id| (*id, bytes(*id))));
     }
     read.into_values().sum()
 }

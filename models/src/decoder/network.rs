@@ -5,13 +5,14 @@
 use super::matrix::Matrix;
 use super::names::Part;
 use super::weights::{Stack, Tensors};
-use super::{CacheFormat, DecoderConfig, Mixture};
+use super::{CacheFormat, DecoderConfig, Mixture, Products};
 use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
-    Attention, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, RopeStore, Route, Sample, Way,
+    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, Norm, Quantize, RopeStore,
+    Route, Sample, Way,
 };
-use lampyris_engine::kernels::{self, Desc, Format, HostTensor};
+use lampyris_engine::kernels::{Caps, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
 use lampyris_engine::{Plan, PlanBuilder};
 use std::sync::Arc;
@@ -42,74 +43,140 @@ pub struct PlanRequest {
     pub tokens: usize,
     /// What follows the last layer.
     pub head: Head,
+    /// How several tokens are multiplied with the matrices; one token always is in floats.
+    pub products: Products,
 }
 
 /// Name of the state that holds a session's tokens, `[context]` words.
 pub(super) const TOKENS: &str = "tokens";
 /// Name of the state that holds how many tokens are in the cache, and how many a run adds.
 pub(super) const CURSOR: &str = "cursor";
+/// What the names of the constants that turn positions begin with.
+pub(super) const TURNS: &str = "turns";
 /// Name of the state that holds how tokens are drawn, the words of [`DrawSettings`].
 pub(super) const SAMPLING: &str = "sampling";
 
 /// The plan of a run. Matrices are cut by rows, and the experts of a layer apart, so that none of their tensors takes more than `limit`
-/// bytes.
+/// bytes; attention is cut in parts where an adapter of `caps` asks for it.
 ///
 /// # Errors
 /// [`crate::Error::Engine`] when a kernel refuses a shape.
-pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64) -> Result<Plan> {
-    let config = tensors.config();
+pub(super) fn plan(tensors: &Tensors, request: PlanRequest, limit: u64, caps: &Caps) -> Result<Plan> {
     let mut builder = PlanBuilder::new();
     let b = &mut builder;
-    let tokens = b.state(TOKENS, Desc::new(Format::Word, [request.context]));
-    let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let mut embedded = None;
-    let mut first = 0;
-    for part in tensors.parts(&tensors.embedding(), limit) {
-        let inputs = [&[tokens, cursor], &tensors.constants(b, &part)[..], embedded.as_slice()].concat();
-        let embed = Embed { m: request.tokens, factor: config.embedding_factor, first };
-        embedded =
-            Some(b.apply(if first == 0 { "embed".to_owned() } else { format!("embed.{first}") }, embed, &inputs)?);
-        first += part.height();
-    }
-    let Some(mut x) = embedded else { return Ok(builder.finish()) };
-    let cut = Cut { tensors, limit };
-    for layer in 0..config.layers {
+    let cut = Cut { tensors, limit, caps, tokens: request.tokens, products: request.products };
+    let Some(mut x) = embedding(b, cut, request.context, (request.tokens, ""))? else { return Ok(builder.finish()) };
+    for layer in 0..tensors.config().layers {
         x = attention(b, cut, request, layer, x)?;
-        x = match tensors.mixture(layer) {
-            Some(mixture) => experts(b, cut, layer, mixture, x)?,
-            None => units(b, cut, layer, x)?,
-        };
+        x = after(b, cut, layer, x)?;
     }
     if request.head != Head::None {
-        let head = Dense { norm: Some(config.epsilon), softcap: config.logit_cap, ..Dense::default() };
-        let gain = tensors.last_gain(b);
-        let logits = cut.dense(b, "head", &tensors.head(), head, (x, Some(gain), None))?;
-        match request.head {
-            Head::Sample => {
-                let token = b.apply("sample", Sample, &[logits, tokens, cursor])?;
-                b.output("token", token);
-            }
-            Head::Draw => {
-                let settings = b.state(SAMPLING, Desc::new(Format::Word, [DrawSettings::WORDS]));
-                let made = b.apply_all("draw", Draw, &[logits, tokens, cursor, settings])?;
-                b.output("token", made[0]);
-                b.output("log_probability", made[3]);
-            }
-            _ => b.output("logits", logits),
-        }
+        let logits = logits(b, cut, x)?;
+        choice(b, request.head, logits, (request.context, ""))?;
     }
     Ok(builder.finish())
 }
 
-/// The tensors of a network, and the bytes that none of them may exceed.
-#[derive(Debug, Clone, Copy)]
-struct Cut<'a> {
-    tensors: &'a Tensors,
-    limit: u64,
+/// The embeddings of a session's tokens from its position on, up to `m` of them. The session's states have `whose` before their names.
+pub(super) fn embedding(
+    b: &mut PlanBuilder,
+    Cut { tensors, limit, .. }: Cut<'_>,
+    context: usize,
+    (m, whose): (usize, &str),
+) -> Result<Option<TensorId>> {
+    let [tokens, cursor] = tokens_and_cursor(b, context, whose);
+    let (mut embedded, mut first) = (None, 0);
+    for part in tensors.parts(&tensors.embedding(), limit) {
+        let inputs = [&[tokens, cursor], &tensors.constants(b, &part)[..], embedded.as_slice()].concat();
+        let embed = Embed { m, factor: tensors.config().embedding_factor, first };
+        let name = if first == 0 { format!("{whose}embed") } else { format!("{whose}embed.{first}") };
+        embedded = Some(b.apply(name, embed, &inputs)?);
+        first += part.height();
+    }
+    Ok(embedded)
 }
 
+/// A session's tokens and its position.
+fn tokens_and_cursor(b: &mut PlanBuilder, context: usize, whose: &str) -> [TensorId; 2] {
+    let tokens = b.state(format!("{whose}{TOKENS}"), Desc::new(Format::Word, [context]));
+    [tokens, b.state(format!("{whose}{CURSOR}"), Desc::new(Format::Word, [CURSOR_WORDS]))]
+}
+
+/// What follows a layer's attention, added to `x`: gated units, or those of experts.
+pub(super) fn after(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
+    match cut.tensors.mixture(layer) {
+        Some(mixture) => experts(b, cut, layer, mixture, x),
+        None => units(b, cut, layer, x),
+    }
+}
+
+/// The logits of each row of `x`.
+pub(super) fn logits(b: &mut PlanBuilder, cut: Cut<'_>, x: TensorId) -> Result<TensorId> {
+    let config = cut.tensors.config();
+    let (matrix, norm) = (cut.tensors.head(), Some((config.epsilon, cut.tensors.last_gain(b))));
+    let (x, norm) = cut.input(b, &[Matrix { name: "head".to_owned(), ..matrix.clone() }], (x, norm))?;
+    let head = Dense { softcap: config.logit_cap, ..Dense::default() };
+    cut.dense(b, "head", &matrix, head, (x, norm, None))
+}
+
+/// What becomes of the logits of a session, whose states have `whose` before their names: outputs, and its next token.
+pub(super) fn choice(b: &mut PlanBuilder, head: Head, logits: TensorId, (context, whose): (usize, &str)) -> Result<()> {
+    let [tokens, cursor] = tokens_and_cursor(b, context, whose);
+    match head {
+        Head::Sample => {
+            let token = b.apply(format!("{whose}sample"), Sample, &[logits, tokens, cursor])?;
+            b.output(format!("{whose}token"), token);
+        }
+        Head::Draw => {
+            let settings = b.state(format!("{whose}{SAMPLING}"), Desc::new(Format::Word, [DrawSettings::WORDS]));
+            let made = b.apply_all(format!("{whose}draw"), Draw, &[logits, tokens, cursor, settings])?;
+            b.output(format!("{whose}token"), made[0]);
+            b.output(format!("{whose}log_probability"), made[3]);
+        }
+        _ => b.output(format!("{whose}logits"), logits),
+    }
+    Ok(())
+}
+
+/// The tensors of a network, and the bytes that none of them may exceed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut<'a> {
+    pub(super) tensors: &'a Tensors,
+    pub(super) limit: u64,
+    pub(super) caps: &'a Caps,
+    /// Rows that a run has of everything.
+    pub(super) tokens: usize,
+    pub(super) products: Products,
+}
+
+/// Tokens of a run from which on a norm is a step of its own; for fewer, its gain is cheaper to read once a workgroup than to wait for.
+const NORMED_APART: usize = 8;
+
 impl Cut<'_> {
-    /// `kernel` with a matrix, of `x` with the gain of its norm and a residual. Where a tensor of the matrix is too large, its parts'
+    /// What `matrices` multiply: `x` itself with its norm, or, for several tokens, what a step makes of it for all their rows, as
+    /// bytes where products are packed.
+    fn input(
+        self,
+        b: &mut PlanBuilder,
+        matrices: &[Matrix],
+        (x, norm): (TensorId, Option<(f32, TensorId)>),
+    ) -> Result<(TensorId, Option<(f32, TensorId)>)> {
+        let Some(first) = matrices.first() else { return Ok((x, norm)) };
+        let name = format!("{}.input", first.name);
+        if self.tokens > 1 && self.products == Products::Packed && matrices.iter().all(|m| self.tensors.is_bytes(m)) {
+            let inputs = [&[x][..], norm.map(|(_, gain)| gain).as_slice()].concat();
+            return Ok((b.apply(name, Quantize { norm: norm.map(|(epsilon, _)| epsilon) }, &inputs)?, None));
+        }
+        match norm {
+            Some((epsilon, gain)) if self.tokens >= NORMED_APART => {
+                let apart = Norm { epsilon, centered: false, bias: false, residual: false };
+                Ok((b.apply(name, apart, &[x, gain])?, None))
+            }
+            _ => Ok((x, norm)),
+        }
+    }
+
+    /// `kernel` with a matrix, of `x` with its norm and a residual. Where a tensor of the matrix is too large, its parts'
     /// results are joined, and the residual is added to these.
     fn dense(
         self,
@@ -117,8 +184,9 @@ impl Cut<'_> {
         name: &str,
         matrix: &Matrix,
         kernel: Dense,
-        (x, gain, residual): (TensorId, Option<TensorId>, Option<TensorId>),
+        (x, norm, residual): (TensorId, Option<(f32, TensorId)>, Option<TensorId>),
     ) -> Result<TensorId> {
+        let (norm, gain) = (norm.map(|(epsilon, _)| epsilon), norm.map(|(_, gain)| gain));
         let parts = self.tensors.parts(matrix, self.limit);
         let whole = parts.len() == 1;
         let mut joined: Option<TensorId> = None;
@@ -128,7 +196,7 @@ impl Cut<'_> {
             inputs.extend(kernel.bias.then(|| self.tensors.bias(b, part)));
             inputs.extend(residual.filter(|_| whole));
             let gated = kernel.gated.map(|_| part.units());
-            let kernel = Dense { residual: residual.is_some() && whole, gated, ..kernel };
+            let kernel = Dense { norm, residual: residual.is_some() && whole, gated, ..kernel };
             let made = b.apply(if whole { name.to_owned() } else { format!("{name}.{at}") }, kernel, &inputs)?;
             joined = Some(match joined {
                 None => made,
@@ -147,19 +215,44 @@ impl Cut<'_> {
 
 /// A layer's attention, added to `x`.
 fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usize, x: TensorId) -> Result<TensorId> {
-    let (tensors, config) = (cut.tensors, cut.tensors.config());
-    let name = |part: &str| format!("layers.{layer}.{part}");
-    let cursor = b.state(CURSOR, Desc::new(Format::Word, [CURSOR_WORDS]));
-    let gain = tensors.gain(b, layer, Part::AttentionNorm);
-    let dense = Dense { norm: Some(config.epsilon), bias: config.qkv_bias, ..Dense::default() };
-    let mut made = Vec::new();
-    for matrix in tensors.qkv_parts(layer) {
-        made.push(cut.dense(b, &matrix.name, &matrix, dense, (x, Some(gain), None))?);
-    }
+    let made = queries_keys_values(b, cut, layer, x)?;
+    let attended = attend(b, cut, (request.context, request.cache), (layer, ""), &made)?;
+    after_attention(b, cut, layer, [attended, x])
+}
 
+/// A layer's queries, keys and values of `x`, in one tensor or, where the file stores them unlike, the values in a second.
+pub(super) fn queries_keys_values(
+    b: &mut PlanBuilder,
+    cut: Cut<'_>,
+    layer: usize,
+    x: TensorId,
+) -> Result<Vec<TensorId>> {
+    let (tensors, config) = (cut.tensors, cut.tensors.config());
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::AttentionNorm)));
+    let parts = tensors.qkv_parts(layer);
+    let (normed, norm) = cut.input(b, &parts, (x, norm))?;
+    let dense = Dense { bias: config.qkv_bias, ..Dense::default() };
+    let mut made = Vec::new();
+    for matrix in &parts {
+        made.push(cut.dense(b, &matrix.name, matrix, dense, (normed, norm, None))?);
+    }
+    Ok(made)
+}
+
+/// What a layer's queries find in the cache of a session, in which its keys and values are put. The session's states have `whose`
+/// before their names.
+pub(super) fn attend(
+    b: &mut PlanBuilder,
+    cut: Cut<'_>,
+    (context, cache): (usize, CacheFormat),
+    (layer, whose): (usize, &str),
+    made: &[TensorId],
+) -> Result<TensorId> {
+    let (tensors, config) = (cut.tensors, cut.tensors.config());
+    let name = |part: &str| format!("{whose}layers.{layer}.{part}");
+    let cursor = b.state(format!("{whose}{CURSOR}"), Desc::new(Format::Word, [CURSOR_WORDS]));
     let (query_heads, key_heads, head) = (config.query_heads, config.key_heads, config.head);
-    let context = request.context;
-    let cache = Desc::new(request.cache.format(), [context, key_heads, head]);
+    let cache = Desc::new(cache.format(), [context, key_heads, head]);
     let [keys, values] = ["keys", "values"].map(|part| b.state(name(part), cache.clone()));
     let window = config.windows[layer];
     let mut inputs = vec![made[0], turns(b, config, context, window.is_some()), cursor, keys, values];
@@ -169,31 +262,42 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     let rope = RopeStore { query_heads, key_heads, head, norm, apart: made.len() == 2 };
     let queries = b.apply(name("rope"), rope, &inputs)?;
     let (scale, softcap) = (config.score_factor, config.score_cap);
-    let attention = Attention { query_heads, key_heads, head, scale, window, softcap };
-    let attended = b.apply(name("attention"), attention, &[queries, keys, values, cursor])?;
-    let (after, bias) = (Part::AfterAttention, config.output_bias);
-    project(b, cut, &tensors.output(layer), (layer, after, bias), [attended, x])
+    let mut attention = Attention { query_heads, key_heads, head, scale, window, softcap, parts: 1 };
+    attention.parts = attention.parts_for(cut.caps, b.desc(queries).rows(), context);
+    let mut attended = b.apply_all(name("attention"), attention, &[queries, keys, values, cursor])?;
+    if attention.parts > 1 {
+        let join = AttentionJoin { attention, context };
+        attended = b.apply_all(name("attention.joined"), join, &[attended[0], attended[1], cursor])?;
+    }
+    Ok(attended[0])
+}
+
+/// What a layer's attention gives, projected and added to `x`.
+pub(super) fn after_attention(
+    b: &mut PlanBuilder,
+    cut: Cut<'_>,
+    layer: usize,
+    [attended, x]: [TensorId; 2],
+) -> Result<TensorId> {
+    let (after, bias) = (Part::AfterAttention, cut.tensors.config().output_bias);
+    project(b, cut, &cut.tensors.output(layer), (layer, after, bias), [attended, x])
 }
 
 /// A layer's gated units, added to `x`.
 fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let matrix = tensors.gate_up(layer);
-    let gain = tensors.gain(b, layer, Part::UnitsNorm);
-    let gated = Dense {
-        norm: Some(config.epsilon),
-        bias: config.mlp_bias,
-        gated: Some(config.intermediate),
-        unit: config.unit,
-        ..Dense::default()
-    };
-    let units = cut.dense(b, &matrix.name, &matrix, gated, (x, Some(gain), None))?;
+    let norm = Some((config.epsilon, tensors.gain(b, layer, Part::UnitsNorm)));
+    let (normed, norm) = cut.input(b, std::slice::from_ref(&matrix), (x, norm))?;
+    let gated =
+        Dense { bias: config.mlp_bias, gated: Some(config.intermediate), unit: config.unit, ..Dense::default() };
+    let units = cut.dense(b, &matrix.name, &matrix, gated, (normed, norm, None))?;
     project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
 /// A layer's experts, those that are chosen for a token added to its row of `x`. (Shazeer et al. 2017; Qwen3 technical report 2025.)
 fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x: TensorId) -> Result<TensorId> {
-    let Cut { tensors, limit } = cut;
+    let Cut { tensors, limit, .. } = cut;
     let config = tensors.config();
     let (epsilon, unit) = (config.epsilon, config.unit);
     let gain = tensors.gain(b, layer, Part::UnitsNorm);
@@ -225,11 +329,12 @@ fn project(
     let (tensors, config) = (cut.tensors, cut.tensors.config());
     let residual = (!config.post_norm).then_some(x);
     let dense = Dense { bias, residual: residual.is_some(), ..Dense::default() };
+    let (block, _) = cut.input(b, std::slice::from_ref(matrix), (block, None))?;
     let made = cut.dense(b, &matrix.name, matrix, dense, (block, None, residual))?;
     if !config.post_norm {
         return Ok(made);
     }
-    let norm = kernels::text::Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
+    let norm = Norm { epsilon: config.epsilon, centered: false, bias: false, residual: true };
     let gain = tensors.gain(b, layer, after);
     Ok(b.apply(format!("{}.norm", matrix.name), norm, &[made, gain, x])?)
 }
@@ -240,7 +345,7 @@ fn turns(builder: &mut PlanBuilder, config: &DecoderConfig, context: usize, loca
     let desc = Desc::f32([context, head]);
     let made = desc.clone();
     let make: Maker = Arc::new(move || Ok(HostTensor::from_values(made.clone(), &rope.turns(context, head))));
-    builder.constant(if local { "turns.local" } else { "turns" }, desc, make)
+    builder.constant(if local { "turns.local" } else { TURNS }, desc, make)
 }
 
 #[cfg(test)]
@@ -287,8 +392,14 @@ mod tests {
     fn experts_in_several_stacks_add_up_to_those_in_one() {
         let (tensors, gpu) = (noise(), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
-            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
+            let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let stacks = plan.steps.iter().filter(|step| step.kernel.name() == "experts").count() / 2;
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
             states.write(TOKENS, 0, &[3, 1, 4, 1, 5, 9]).unwrap();
@@ -328,8 +439,14 @@ mod tests {
         ];
         let (tensors, gpu) = (of_noise(MIXED, shapes), Gpu::cpu_executor());
         let run = |limit: u64| {
-            let request = PlanRequest { context: 6, cache: CacheFormat::F32, tokens: 6, head: Head::Logits };
-            let plan = Arc::new(plan(&tensors, request, limit).unwrap());
+            let request = PlanRequest {
+                context: 6,
+                cache: CacheFormat::F32,
+                tokens: 6,
+                head: Head::Logits,
+                products: Products::Exact,
+            };
+            let plan = Arc::new(plan(&tensors, request, limit, gpu.caps()).unwrap());
             let steps = plan.steps.len();
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
             states.write(TOKENS, 0, &[3, 96, 31, 32, 64, 0]).unwrap();

@@ -1,6 +1,7 @@
 //! What a session is made with: its room, and how its cache is stored.
 
 use lampyris_engine::kernels::Format;
+use std::time::Duration;
 
 /// How the keys and values of a session are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -40,8 +41,30 @@ impl CacheFormat {
     }
 }
 
+/// How a prompt's tokens are multiplied with the matrices. A token after it is always multiplied exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Products {
+    /// In 32-bit floats.
+    #[default]
+    Exact,
+    /// In whole numbers, where the weights are such: each 32 columns of a token are first rounded to signed bytes, a 127th of the
+    /// largest of them apart. Often faster; the project's `docs/numerics.md` says how far results move.
+    Packed,
+}
+
+impl Products {
+    /// The name in reports.
+    pub fn label(self) -> &'static str {
+        match self {
+            Products::Exact => "exact",
+            Products::Packed => "packed",
+        }
+    }
+}
+
 /// How to make a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionOptions {
     /// Tokens it has room for; when absent, as many as the model was made for, up to [`SessionOptions::USUAL_CONTEXT`].
@@ -52,9 +75,30 @@ pub struct SessionOptions {
     /// of the first tokens are kept, at most half of the context, when the session goes on with them and the newer half of the
     /// room that is left; their keys and values are computed anew (after Xiao et al. 2023, whose sinks these are).
     pub slide: Option<usize>,
+    /// How long a submit of a prompt may hold the device; a chunk that takes longer is cut between its steps. A single step is
+    /// not cut, and what a submit will take is known only from earlier ones, so the first of a session are shorter and one now and then is
+    /// longer.
+    pub submit_budget: Duration,
+    /// How prompts are multiplied with the matrices.
+    pub products: Products,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions {
+            context: None,
+            cache: CacheFormat::default(),
+            slide: None,
+            submit_budget: SessionOptions::USUAL_SUBMIT_BUDGET,
+            products: Products::default(),
+        }
+    }
 }
 
 impl SessionOptions {
+    /// How long a submit of a prompt may take unless asked otherwise.
+    pub const USUAL_SUBMIT_BUDGET: Duration = Duration::from_millis(50);
+
     /// Room that a session has unless asked otherwise, in tokens.
     pub const USUAL_CONTEXT: usize = 4096;
 
@@ -67,6 +111,18 @@ impl SessionOptions {
     /// Going on when the context is full, with the first `sinks` tokens and the newest.
     pub fn slide(mut self, sinks: usize) -> Self {
         self.slide = Some(sinks);
+        self
+    }
+
+    /// With submits of a prompt that hold the device for at most `budget`, or one step.
+    pub fn submit_budget(mut self, budget: Duration) -> Self {
+        self.submit_budget = budget;
+        self
+    }
+
+    /// With such products for prompts.
+    pub fn products(mut self, products: Products) -> Self {
+        self.products = products;
         self
     }
 

@@ -3,7 +3,7 @@
 use crate::json::Object;
 use crate::{Error, Result, json};
 use lampyris_engine::kernels::text::DrawSettings;
-use lampyris_engine::weights::gguf::{Gguf, Value};
+use lampyris_engine::weights::gguf::{Gguf, MetadataValue, Value};
 
 /// How the next token is chosen. The filters work in Hugging Face's order: penalties, temperature, top-k, top-p, min-p.
 ///
@@ -230,6 +230,20 @@ impl Sampling {
         })?;
         Ok(Some(sampling))
     }
+
+    /// The keys of a GGUF file that recommend this; [`Sampling::of_gguf`] reads them. They have no words for the seed, nor for
+    /// penalties other than that of repetition.
+    pub fn metadata(&self) -> Vec<(String, MetadataValue)> {
+        [
+            ("temp", MetadataValue::F32(self.temperature)),
+            ("top_k", MetadataValue::I32(i32::try_from(self.top_k).unwrap_or(0))),
+            ("top_p", MetadataValue::F32(self.top_p)),
+            ("min_p", MetadataValue::F32(self.min_p)),
+            ("penalty_repeat", MetadataValue::F32(self.repetition_penalty)),
+        ]
+        .map(|(key, value)| (format!("general.sampling.{key}"), value))
+        .to_vec()
+    }
 }
 
 const TEMPERATURE: &str = "0, or a number from 0.000001 to 1000";
@@ -294,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_gguf_file_recommends_by_its_sampling_keys() {
-        use lampyris_engine::weights::gguf::{MetadataValue, gguf_bytes};
+        use lampyris_engine::weights::gguf::gguf_bytes;
         let read = |keys: &[(&str, MetadataValue)]| {
             Sampling::of_gguf(&Gguf::from_bytes("made", gguf_bytes("made", keys, &[]).unwrap()).unwrap())
         };
@@ -306,6 +320,11 @@ mod tests {
         ];
         let expected = Sampling::at(1.0).top_k(20).top_p(0.8).repetition_penalty(1.05);
         assert_eq!(read(&keys).unwrap(), Some(expected));
+        for said in [Sampling::greedy().repetition_penalty(1.1), Sampling::at(0.6).top_k(20).top_p(0.95).min_p(0.1)] {
+            let keys = said.metadata();
+            let keys: Vec<(&str, MetadataValue)> = keys.iter().map(|(key, it)| (key.as_str(), it.clone())).collect();
+            assert_eq!(read(&keys).unwrap(), Some(said));
+        }
         let keys =
             [("general.sampling.temp", MetadataValue::F32(0.7)), ("general.sampling.top_k", MetadataValue::I32(-1))];
         assert_eq!(read(&keys).unwrap(), Some(Sampling::at(0.7)));

@@ -1,15 +1,17 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
-use super::{CacheFormat, Decoder, Sampling, SessionOptions, network};
+use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{InputData, Pending, States};
+use lampyris_engine::gpu::{InputData, Paced, Pending, States};
+use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
-const AHEAD: usize = 3;
+pub(super) const AHEAD: usize = 3;
 
 /// One conversation with a [`Decoder`].
 #[derive(Debug)]
@@ -17,11 +19,13 @@ pub struct Session {
     model: Decoder,
     context: usize,
     cache: CacheFormat,
+    products: Products,
     /// How many of the first tokens are kept when the context is full; `None` where it ends there.
     slide: Option<usize>,
     /// Tokens that made room for others.
     dropped: usize,
-    prefill: Executor,
+    submit_budget: Duration,
+    prefill: Chunks,
     decode: Executor,
     /// Made when tokens are drawn for the first time.
     draw: Option<Executor>,
@@ -39,15 +43,38 @@ impl Session {
         decode: Executor,
         states: States,
     ) -> Session {
-        let SessionOptions { cache, slide, .. } = options;
-        let slide = slide.map(|sinks| sinks.min(context / 2));
+        let SessionOptions { cache, slide, submit_budget, products, .. } = options;
+        let prefill = Chunks::new(prefill, submit_budget);
+        // At least two tokens take part in sliding, so that it always makes room.
+        let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
-        Session { model, context, cache, slide, dropped: 0, prefill, decode, draw, states, tokens, cached: 0 }
+        let (dropped, cached) = (0, 0);
+        Session {
+            model,
+            context,
+            cache,
+            products,
+            slide,
+            dropped,
+            submit_budget,
+            prefill,
+            decode,
+            draw,
+            states,
+            tokens,
+            cached,
+        }
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
     pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
         (self.tokens, self.cached) = (tokens, cached);
+    }
+
+    /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
+    pub(super) fn push(&mut self, token: u32) {
+        self.cached = self.tokens.len();
+        self.tokens.push(token);
     }
 
     pub(super) fn states(&self) -> &States {
@@ -63,6 +90,11 @@ impl Session {
         self.cache
     }
 
+    /// How prompts are multiplied with the matrices.
+    pub fn products(&self) -> Products {
+        self.products
+    }
+
     /// How many of the first tokens are kept when the context is full and the session goes on; `None` where it ends there.
     pub fn slides(&self) -> Option<usize> {
         self.slide
@@ -71,6 +103,11 @@ impl Session {
     /// Tokens that made room for others so far.
     pub fn dropped(&self) -> usize {
         self.dropped
+    }
+
+    /// How long a submit of a prompt may hold the device.
+    pub fn submit_budget(&self) -> Duration {
+        self.submit_budget
     }
 
     /// The model.
@@ -93,8 +130,10 @@ impl Session {
         self.states.bytes()
     }
 
-    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk. Where the session slides, tokens that do not
-    /// fit make older ones go.
+    /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk, in submits that hold the device for no longer
+    /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end
+    /// leaves the tokens in the session; what is missing is computed by the next one. Where the session slides, tokens that do not fit
+    /// make older ones go.
     ///
     /// # Errors
     /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
@@ -131,14 +170,21 @@ impl Session {
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
         self.states.write(TOKENS, self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
+        self.complete().await.map(|_| ())
+    }
+
+    /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, and says
+    /// whether any were.
+    pub(super) async fn complete(&mut self) -> Result<bool> {
         let last = self.tokens.len().saturating_sub(1);
+        let missing = self.cached < last;
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
             self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
-            self.prefill.run(&[]).await?;
+            self.prefill.run().await?;
             self.cached += count;
         }
-        Ok(())
+        Ok(missing)
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -165,13 +211,16 @@ impl Session {
     }
 
     /// Tells the device where the next token goes and how it is chosen.
-    fn begin(&mut self, sampling: &Sampling) -> Result<()> {
-        self.cached = self.tokens.len() - 1;
-        self.states.write(CURSOR, 0, &[self.cached as u32, 1])?;
+    pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
+        self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
         }
         Ok(())
+    }
+
+    fn request(&self, tokens: usize, head: Head) -> PlanRequest {
+        PlanRequest { context: self.context, cache: self.cache, tokens, head, products: self.products }
     }
 
     /// What draws tokens.
@@ -179,16 +228,28 @@ impl Session {
         if let Some(executor) = &self.draw {
             return Ok(executor.clone());
         }
-        let plan =
-            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens: 1, head: Head::Draw })?;
+        let plan = self.model.plan(self.request(1, Head::Draw))?;
         let executor = self.model.executor(plan, &self.states).await?;
         self.draw = Some(executor.clone());
         Ok(executor)
     }
 
-    /// Takes tokens away from the end, down to `length` of them.
+    /// Waits until the prompts that were fed are computed, and gives the longest time that a submit of theirs held the device since
+    /// this was last asked. `None` where nothing was measured: on the CPU executor, and where there is no clock.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn longest_submit(&mut self) -> Result<Option<Duration>> {
+        match &mut self.prefill {
+            Chunks::Paced(paced) => Ok(paced.longest().await?),
+            Chunks::Whole(_) => Ok(None),
+        }
+    }
+
+    /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
+        self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
         self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
     }
 
@@ -207,18 +268,46 @@ impl Session {
     pub async fn logits_from(&mut self, begin: usize) -> Result<Vec<f32>> {
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
-        let plan =
-            self.model.plan(PlanRequest { context: self.context, cache: self.cache, tokens, head: Head::Logits })?;
-        let executor = self.model.executor(plan, &self.states).await?;
+        let plan = self.model.plan(self.request(tokens, Head::Logits))?;
+        let mut chunks = Chunks::new(self.model.executor(plan, &self.states).await?, self.submit_budget);
         self.states.write(TOKENS, 0, &self.tokens)?;
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
-            let outputs = executor.run(&[]).await?;
-            let values = outputs.first().map(lampyris_engine::kernels::HostTensor::values).unwrap_or_default();
+            let outputs = chunks.run().await?;
+            let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
         }
         Ok(logits)
+    }
+}
+
+/// What computes a prompt chunk by chunk.
+#[derive(Debug)]
+enum Chunks {
+    /// In submits of bounded time.
+    Paced(Paced),
+    /// By the twins.
+    Whole(Executor),
+}
+
+impl Chunks {
+    fn new(executor: Executor, budget: Duration) -> Chunks {
+        match executor {
+            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
+            other => Chunks::Whole(other),
+        }
+    }
+
+    /// Submits a chunk, and gives its outputs once they have come where there are any.
+    async fn run(&mut self) -> Result<Vec<HostTensor>> {
+        match self {
+            Chunks::Paced(paced) => match paced.run().await? {
+                Some(pending) => Ok(pending.wait().await?),
+                None => Ok(Vec::new()),
+            },
+            Chunks::Whole(executor) => Ok(executor.run(&[]).await?),
+        }
     }
 }
 
@@ -238,12 +327,16 @@ impl Generation<'_> {
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        if self.session.complete().await? {
+            self.session.begin(&self.sampling)?;
+        }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
             && self.left > 0
         {
+            let before = self.session.dropped;
             self.session.slide(sinks, &[]).await?;
             // Draws are numbered by their place, which comes again.
-            self.sampling.seed = self.sampling.seed.wrapping_add(self.session.dropped as u64);
+            self.sampling.seed = self.sampling.seed.wrapping_add((self.session.dropped - before) as u64);
             self.session.begin(&self.sampling)?;
         }
         let room = self.session.context - self.session.tokens.len();
@@ -265,8 +358,7 @@ impl Generation<'_> {
         let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
         match token.filter(|token| *token != Sample::NONE) {
             Some(token) => {
-                self.session.cached = self.session.tokens.len();
-                self.session.tokens.push(token);
+                self.session.push(token);
                 Ok(Some(token))
             }
             None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),

@@ -25,6 +25,23 @@ pub(super) fn scheme_of(format: BlockFormat) -> Option<Scheme> {
     })
 }
 
+/// Whether the scales of a row of blocks are numbers; what is multiplied with them is small.
+pub(super) fn is_finite(format: BlockFormat, stored: &[u8]) -> bool {
+    let halves: &[usize] = match format {
+        BlockFormat::Q2K => &[80, 82],
+        BlockFormat::Q3K => &[108],
+        BlockFormat::Q6K => &[208],
+        BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
+        _ => &[0],
+    };
+    let finite = |block: &[u8]| match format {
+        // An exponent of which twelve halves are below 2^128.
+        BlockFormat::MXFP4 => block[0] <= 252,
+        _ => halves.iter().all(|at| half(block, *at) & 0x7c00 != 0x7c00),
+    };
+    stored.chunks_exact(format.block_bytes()).all(finite)
+}
+
 /// Puts a row of blocks into the panel of one of its scheme's codes.
 pub(super) fn unpack(format: BlockFormat, stored: &[u8], code: Code, tensor: &mut HostTensor, row: usize) {
     let columns = tensor.desc.last();

@@ -117,16 +117,39 @@ impl Tensors {
         all
     }
 
-    /// Every tensor of the network once: its name in the file, its name in a GGUF file, and its shape.
+    /// Every tensor of the network once: its names in the file, its name in a GGUF file, and its shape there. It has several names where a
+    /// GGUF file stacks what others have apart, the matrices of a layer's experts.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(super) fn names_for_gguf(&self) -> Vec<(String, String, Vec<usize>)> {
+    pub(super) fn names_for_gguf(&self) -> Vec<(Vec<String>, String, Vec<usize>)> {
         let gguf = Tensors { naming: Naming::Gguf, ..self.clone() };
-        let both = self.expected().zip(gguf.expected());
-        let mut all: Vec<_> = both.map(|((name, shape), (gguf, _))| (name, gguf, shape)).collect();
+        let alone = |tensors: &Tensors| {
+            let experts: Vec<String> = (0..self.config.layers).flat_map(|layer| tensors.experts(layer)).collect();
+            let experts: std::collections::BTreeSet<String> = experts.into_iter().collect();
+            tensors.expected().filter(move |(name, _)| !experts.contains(name)).collect::<Vec<_>>()
+        };
+        let both = alone(self).into_iter().zip(alone(&gguf));
+        let mut all: Vec<_> = both.map(|((name, shape), (gguf, _))| (vec![name], gguf, shape)).collect();
+        for layer in 0..self.config.layers {
+            let Some(mixture) = self.mixture(layer) else { continue };
+            let (gates, down) = ([mixture.width, self.config.hidden], [self.config.hidden, mixture.width]);
+            for (part, shape) in [(Part::Gate, gates), (Part::Up, gates), (Part::Down, down)] {
+                let names = (0..mixture.experts).map(|expert| self.naming.of_expert(layer, part, expert).0).collect();
+                let stack = Naming::Gguf.of_expert(layer, part, 0).0;
+                all.push((names, stack, [&[mixture.experts], &shape[..]].concat()));
+            }
+        }
         // A tied head is the table of embeddings.
         let mut seen = std::collections::BTreeSet::new();
         all.retain(|(_, gguf, _)| seen.insert(gguf.clone()));
         all
+    }
+
+    /// The names of the tensors of a layer's experts.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn experts(&self, layer: usize) -> Vec<String> {
+        let count = self.mixture(layer).map_or(0, |mixture| mixture.experts);
+        let name = |part: Part| move |expert: usize| self.naming.of_expert(layer, part, expert).0;
+        [Part::Gate, Part::Up, Part::Down].into_iter().flat_map(|part| (0..count).map(name(part))).collect()
     }
 
     /// What is wrong with the tensors, up to [`MOST_PROBLEMS`].
@@ -287,6 +310,11 @@ impl Tensors {
     /// [`Matrix::parts`].
     pub(super) fn parts(&self, matrix: &Matrix, limit: u64) -> Vec<Matrix> {
         matrix.parts(&self.file, limit)
+    }
+
+    /// Whether a matrix can be multiplied with inputs in bytes.
+    pub(super) fn is_bytes(&self, matrix: &Matrix) -> bool {
+        matrix.scheme(&self.file).is_bytes()
     }
 
     /// The tensors of a matrix, as constants of a plan.

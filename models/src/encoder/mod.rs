@@ -9,6 +9,7 @@ mod config_gguf;
 mod files;
 mod model;
 mod names;
+mod needs;
 mod network;
 mod pooling;
 #[cfg(feature = "text")]
@@ -18,6 +19,7 @@ mod weights;
 pub use config::EncoderConfig;
 pub use files::EncoderFiles;
 pub use model::{EncoderOptions, TokenEncoder};
+pub use needs::EncoderNeeds;
 pub use network::EncoderPlan;
 pub use pooling::Pooled;
 #[cfg(feature = "text")]

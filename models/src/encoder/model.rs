@@ -77,18 +77,18 @@ impl TokenEncoder {
         Ok(TokenEncoder { inner: Arc::new(Inner { gpu, tensors, pooled, store, kept }) })
     }
 
-    /// Brings the weights to the device and compiles the kernels, telling `progress` the share of the weights that has arrived,
-    /// from 0 to 1.
+    /// Brings the weights to the device and compiles the kernels, telling `progress` the bytes of weights that have arrived, and all of
+    /// them.
     ///
     /// # Errors
     /// [`Error::Engine`] when the device cannot take them.
-    pub async fn load(&self, mut progress: impl FnMut(f64)) -> Result<()> {
+    pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
         let request = request(1);
         let plan = Arc::new(self.plan(request)?);
-        let (total, mut arrived) = (plan.bytes().weights.max(1), 0);
+        let (total, mut arrived) = (plan.bytes().weights, 0);
         let executor = Executor::new(&self.inner.gpu, plan, &self.inner.store, |bytes| {
             arrived += bytes;
-            progress(arrived as f64 / total as f64);
+            progress(arrived, total);
         });
         let executor = executor.await?;
         self.keep(request, executor);
@@ -125,7 +125,9 @@ impl TokenEncoder {
     /// # Errors
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, request: EncoderPlan) -> Result<Plan> {
-        network::plan(&self.inner.tensors, self.inner.pooled, request)
+        let caps = self.inner.gpu.caps();
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        network::plan(&self.inner.tensors, self.inner.pooled, request, limit)
     }
 
     /// The embedding of each sequence, computed in as few runs as hold them. An empty sequence gives zeros.
@@ -250,7 +252,7 @@ fn bucket(rows: usize) -> usize {
 }
 
 /// The plan of a run of so many tokens.
-fn request(rows: usize) -> EncoderPlan {
+pub(super) fn request(rows: usize) -> EncoderPlan {
     let rows = bucket(rows);
     EncoderPlan { rows, sequences: Some(rows.min(RUN_SEQUENCES)) }
 }

@@ -91,11 +91,11 @@ impl Encoder {
     /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take it.
     #[cfg(not(target_arch = "wasm32"))]
     pub async fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<Encoder> {
-        Encoder::load_with(gpu, EncoderFiles::open(path)?, EncoderOptions::default(), |_| ()).await
+        Encoder::load_with(gpu, EncoderFiles::open(path)?, EncoderOptions::default(), |_, _| ()).await
     }
 
-    /// As [`Encoder::load`], from files in hand, with options, telling `progress` the share of the weights that has arrived, from 0
-    /// to 1.
+    /// As [`Encoder::load`], from files in hand, with options, telling `progress` the bytes of weights that have arrived, and all of
+    /// them.
     ///
     /// # Errors
     /// As [`Encoder::load`].
@@ -103,7 +103,7 @@ impl Encoder {
         gpu: &Gpu,
         files: EncoderFiles,
         options: EncoderOptions,
-        progress: impl FnMut(f64),
+        progress: impl FnMut(u64, u64),
     ) -> Result<Encoder> {
         let encoder = Encoder::new(gpu, files, options)?;
         encoder.inner.network.load(progress).await?;

@@ -11,6 +11,9 @@ use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
 use lampyris_engine::weights::{Feed, TensorFile};
 use std::sync::Arc;
 
+/// The most tensors that a refusal counts.
+const MOST_PROBLEMS: usize = 1000;
+
 /// An encoder's weights and what they are.
 #[derive(Debug, Clone)]
 pub(super) struct Tensors {
@@ -49,32 +52,39 @@ impl Tensors {
         self.file.file()
     }
 
-    /// Every tensor of the network with its shape.
-    fn expected(&self) -> Vec<(String, Vec<usize>)> {
+    /// Every tensor of the network with its shape. One after another: a configuration may speak of far more than a file holds.
+    fn expected(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         let c = &self.config;
-        let mut all = vec![
-            (self.naming.table(Table::Words), vec![c.vocabulary, c.hidden]),
-            (self.naming.table(Table::Places), vec![c.first_position + c.context, c.hidden]),
-        ];
-        all.extend((c.types > 0).then(|| (self.naming.table(Table::Types), vec![c.types, c.hidden])));
-        let mut part = |part: Part, rows: usize, columns: Option<usize>| {
-            let [weight, bias] = self.naming.of_part(part);
-            all.push((weight, [rows].into_iter().chain(columns).collect()));
-            all.push((bias, vec![rows]));
-        };
-        part(Part::FirstNorm, c.hidden, None);
-        for layer in 0..c.layers {
-            for matrix in [Part::Queries(layer), Part::Keys(layer), Part::Values(layer), Part::Output(layer)] {
-                part(matrix, c.hidden, Some(c.hidden));
-            }
-            part(Part::AttentionNorm(layer), c.hidden, None);
-            part(Part::Units(layer), c.intermediate, Some(c.hidden));
-            part(Part::Down(layer), c.hidden, Some(c.intermediate));
-            part(Part::UnitsNorm(layer), c.hidden, None);
-        }
-        all
+        let tables =
+            [(Table::Words, c.vocabulary), (Table::Places, c.first_position + c.context), (Table::Types, c.types)];
+        let there = tables.into_iter().filter(|(_, rows)| *rows > 0);
+        let tables = there.map(|(table, rows)| (self.naming.table(table), vec![rows, c.hidden]));
+        let layers = (0..c.layers).flat_map(|layer| self.expected_in(layer));
+        tables.chain(self.part(Part::FirstNorm, c.hidden, None)).chain(layers)
     }
 
+    /// The tensors of a layer with their shapes.
+    fn expected_in(&self, layer: usize) -> impl Iterator<Item = (String, Vec<usize>)> {
+        let c = &self.config;
+        let matrices = [Part::Queries(layer), Part::Keys(layer), Part::Values(layer), Part::Output(layer)];
+        let matrices = matrices.map(|matrix| (matrix, c.hidden, Some(c.hidden)));
+        let others = [
+            (Part::AttentionNorm(layer), c.hidden, None),
+            (Part::Units(layer), c.intermediate, Some(c.hidden)),
+            (Part::Down(layer), c.hidden, Some(c.intermediate)),
+            (Part::UnitsNorm(layer), c.hidden, None),
+        ];
+        let all = matrices.into_iter().chain(others);
+        all.flat_map(|(part, rows, columns)| self.part(part, rows, columns))
+    }
+
+    /// The weight and the bias of a part with their shapes.
+    fn part(&self, part: Part, rows: usize, columns: Option<usize>) -> [(String, Vec<usize>); 2] {
+        let [weight, bias] = self.naming.of_part(part);
+        [(weight, [rows].into_iter().chain(columns).collect()), (bias, vec![rows])]
+    }
+
+    /// What is wrong with the tensors, up to [`MOST_PROBLEMS`].
     fn problems(&self) -> Vec<Problem> {
         let problem = |(name, shape): (String, Vec<usize>)| {
             let expected = shape.iter().copied().map(Some).collect();
@@ -84,13 +94,14 @@ impl Tensors {
                 None => Some(Problem::Missing { name, expected, or_batch_norm: None }),
             }
         };
-        self.expected().into_iter().filter_map(problem).collect()
+        self.expected().filter_map(problem).take(MOST_PROBLEMS).collect()
     }
 
-    /// The table of tokens, as constants of a plan.
-    pub(super) fn words(&self, builder: &mut PlanBuilder) -> Vec<TensorId> {
+    /// The table of tokens in parts of consecutive rows, no tensor of which takes more than `limit` bytes.
+    pub(super) fn words(&self, limit: u64) -> Vec<Matrix> {
         let table = (self.naming.table(Table::Words), self.config.vocabulary);
-        self.constants(builder, Matrix::stacked("words", vec![table], self.config.hidden))
+        let table = Matrix::stacked("words", vec![table], self.config.hidden);
+        table.parts_in(self.scheme(&table), limit)
     }
 
     /// A matrix and its bias, as constants of a plan; those of several parts are joined, their rows one after another.
@@ -119,11 +130,17 @@ impl Tensors {
         self.naming.of_part(part).map(|name| self.vector(builder, vec![name], self.config.hidden))
     }
 
-    fn constants(&self, builder: &mut PlanBuilder, matrix: Matrix) -> Vec<TensorId> {
-        let scheme = match matrix.scheme(&self.file) {
+    /// How a matrix is held.
+    fn scheme(&self, matrix: &Matrix) -> Scheme {
+        match matrix.scheme(&self.file) {
             Scheme::F32 if self.half => Scheme::F16,
             scheme => scheme,
-        };
+        }
+    }
+
+    /// The tensors of a matrix, as constants of a plan.
+    pub(super) fn constants(&self, builder: &mut PlanBuilder, matrix: Matrix) -> Vec<TensorId> {
+        let scheme = self.scheme(&matrix);
         let constant = |desc: Desc| {
             let (file, matrix, made) = (self.file.clone(), matrix.clone(), desc.clone());
             let name = format!("{}.{}", matrix.name, desc.format.label());
@@ -179,5 +196,24 @@ impl Tensors {
         let desc = Desc::new(Format::Word, [CURSOR_WORDS]);
         let made = desc.clone();
         builder.constant("start", desc, Arc::new(move || Ok(HostTensor::zeros(made.clone()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::*;
+    use lampyris_engine::weights::Weights;
+
+    #[test]
+    fn a_configuration_of_millions_of_layers_is_refused_and_not_built() {
+        let config = r#"{"model_type": "bert", "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 16777216,
+            "num_attention_heads": 2, "vocab_size": 97, "max_position_embeddings": 9}"#;
+        let config = EncoderConfig::read("config.json", config.as_bytes()).unwrap();
+        let empty = [&2_u64.to_le_bytes()[..], b"{}"].concat();
+        let weights = TensorFile::from(Weights::from_bytes("empty", empty).unwrap());
+        let error = Tensors::new(weights, config, false).unwrap_err();
+        assert!(matches!(&error, Error::Incomplete { problems, .. } if problems.0.len() == MOST_PROBLEMS), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! What can be wrong with a tokenizer, a chat template or a conversation, as one type with the facts in it.
 
 /// Everything that the text front end refuses.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
     /// A `tokenizer.json` cannot be used.

@@ -16,11 +16,15 @@ use tokenizers::{AddedToken, DecoderWrapper};
 
 use super::TextError;
 use super::pre_tokenizer::Splitting;
+use super::spelling::SPACE;
 use super::tokenizer::{Settings, Tokenizer};
 use crate::error::shown;
 
-/// The mark that SentencePiece vocabularies write for a space.
-const SPACE: &str = "\u{2581}";
+/// Special tokens that end a turn or a text in the models that have them; many files name only one of their model's by its id.
+const ENDS: [&str; 5] = ["<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>"];
+
+/// The longest token that scores may join of others, in bytes. The longest of published vocabularies have less than half of it.
+const LONGEST: usize = 256;
 
 /// The metadata `tokenizer.ggml.*` of a GGUF file as plain values, in the file's own order and types; from a
 /// file by [`read`](Self::read).
@@ -42,6 +46,10 @@ pub struct GgufVocabulary {
     pub bos: Option<u32>,
     /// `eos_token_id`.
     pub eos: Option<u32>,
+    /// `eot_token_id`: what ends a turn.
+    pub eot: Option<u32>,
+    /// `eom_token_id`: what ends a message, after which the model waits for a tool's answer.
+    pub eom: Option<u32>,
     /// `unknown_token_id`.
     pub unknown: Option<u32>,
     /// `padding_token_id`.
@@ -83,6 +91,24 @@ impl TokenKind {
     pub fn from_number(number: i32) -> Option<Self> {
         let kinds = [Self::Normal, Self::Unknown, Self::Control, Self::UserDefined, Self::Unused, Self::Byte];
         kinds.into_iter().find(|kind| *kind as i32 == number)
+    }
+}
+
+impl GgufVocabulary {
+    /// The tokens that end an answer: `eos`, `eot` and `eom`, and special tokens that are spelled as some models' ends of a turn or of
+    /// a text are. In this order, each once; none that the vocabulary lacks.
+    pub fn ends(&self) -> Vec<u32> {
+        let named = [self.eos, self.eot, self.eom].into_iter().flatten();
+        let control = |kind: &i32| *kind == TokenKind::Control as i32;
+        let kinds = (0_u32..).zip(self.tokens.iter().zip(&self.token_types));
+        let spelled = kinds.filter(|(_, (token, kind))| control(kind) && ENDS.contains(&token.as_str()));
+        let mut ends = Vec::new();
+        for id in named.chain(spelled.map(|(id, _)| id)) {
+            if (id as usize) < self.tokens.len() && !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
+        ends
     }
 }
 
@@ -199,12 +225,17 @@ fn word_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokeni
     Ok(inner)
 }
 
-/// The merges that scores stand for: all that join two tokens to a third, those to tokens of high scores first.
-pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Merges {
+/// The merges that scores stand for: all that join two tokens to a third, those to tokens of high scores first. Tokens of more than
+/// [`LONGEST`] bytes are refused, because each of their bytes is looked at as often as they have bytes.
+pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<Merges, TextError> {
     let ids = ids(&vocabulary.tokens);
     let mut ranked = Vec::new();
     let tokens = vocabulary.tokens.iter().zip(&vocabulary.scores).zip(kinds);
     for ((token, score), _) in tokens.filter(|(_, kind)| **kind == TokenKind::Normal) {
+        if token.len() > LONGEST {
+            let problem = format!("`{}` has {} bytes, and {LONGEST} are the most", shown(token), token.len());
+            return Err(wrong("tokens", problem));
+        }
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {
@@ -213,13 +244,7 @@ pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Merges
         }
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-    ranked.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect()
-}
-
-/// Whether a token is written as one that stands for a byte, such as `<0x0A>`.
-pub(super) fn byte_like(token: &str) -> bool {
-    let digits = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
-    digits.is_some_and(|digits| digits.len() == 2 && u8::from_str_radix(digits, 16).is_ok())
+    Ok(ranked.into_iter().map(|(.., left, right)| (left.to_owned(), right.to_owned())).collect())
 }
 
 fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokenizers::Tokenizer, TextError> {
@@ -227,7 +252,7 @@ fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<to
     if vocabulary.scores.len() != tokens.len() {
         return Err(wrong("scores", format!("has {} entries for {} tokens", vocabulary.scores.len(), tokens.len())));
     }
-    let merges: Merges = ranked(vocabulary, kinds);
+    let merges = ranked(vocabulary, kinds)?;
     let ids = ids(tokens);
 
     let unknown = vocabulary.unknown.and_then(|id| tokens.get(usize::try_from(id).ok()?));
@@ -241,13 +266,16 @@ fn sentence_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<to
     let failed = |error: tokenizers::Error| wrong("model", error.to_string());
     let prefix = vocabulary.add_space_prefix.unwrap_or(true);
     let mut normalizers: Vec<NormalizerWrapper> = Vec::new();
-    let mut decoders: Vec<DecoderWrapper> =
-        vec![Replace::new(SPACE, " ").map_err(failed)?.into(), ByteFallback::default().into(), Fuse::default().into()];
+    let mut decoders: Vec<DecoderWrapper> = vec![
+        Replace::new(SPACE.to_string(), " ").map_err(failed)?.into(),
+        ByteFallback::default().into(),
+        Fuse::default().into(),
+    ];
     if prefix {
-        normalizers.push(Prepend::new(SPACE.to_owned()).into());
+        normalizers.push(Prepend::new(SPACE.to_string()).into());
         decoders.push(Strip::new(' ', 1, 0).into());
     }
-    normalizers.push(Replace::new(" ", SPACE).map_err(failed)?.into());
+    normalizers.push(Replace::new(" ", SPACE.to_string()).map_err(failed)?.into());
     inner.with_normalizer(Some(Normalizers::new(normalizers))).map_err(failed)?;
     inner.with_decoder(Some(Sequence::new(decoders)));
     Ok(inner)

@@ -20,6 +20,8 @@ impl GgufVocabulary {
             token_types: keys.list("token_type", |value| i32::try_from(value.integer()?).ok())?,
             bos: keys.one("bos_token_id", id)?,
             eos: keys.one("eos_token_id", id)?,
+            eot: keys.one("eot_token_id", id)?,
+            eom: keys.one("eom_token_id", id)?,
             unknown: keys.one("unknown_token_id", id)?,
             padding: keys.one("padding_token_id", id)?,
             begin: keys.one("cls_token_id", id)?,

@@ -1,28 +1,32 @@
 //! What Hugging Face's templates expect of their environment beyond Jinja itself.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
-use minijinja_contrib::pycompat::unknown_method_callback;
 
 use super::WallClock;
 use super::json_text::{display, dump};
+use super::work::{Work, count};
 
-/// An environment with the settings, functions, filters and tests that templates were written for.
-pub(super) fn environment(now: Option<WallClock>, fuel: u64) -> Environment<'static> {
+/// An environment with the settings, functions, filters and tests that templates were written for. What filters and methods do is
+/// added to `work`.
+pub(super) fn environment(now: Option<WallClock>, fuel: u64, work: &Arc<Work>) -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_trim_blocks(true);
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(unknown_method_callback);
     environment.set_formatter(|out, _, value| out.write_str(&display(value)).map_err(Error::from));
     environment.set_fuel(Some(fuel));
     environment.add_function("raise_exception", raise_exception);
-    environment.add_filter("tojson", tojson);
-    environment.add_filter("string", |value: &Value| display(value));
-    environment.add_filter("trim", |value: &Value, characters: Option<String>| trim(&display(value), characters));
+    let own = vec![
+        ("tojson", Value::from_function(tojson)),
+        ("string", Value::from_function(|value: &Value| display(value))),
+        ("trim", Value::from_function(|value: &Value, characters: Option<String>| trim(&display(value), characters))),
+    ];
+    count(&mut environment, own, work);
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_sequence);
     if let Some(now) = now {
@@ -78,12 +82,18 @@ fn trim(text: &str, characters: Option<String>) -> String {
     }
 }
 
+/// The widest indent of JSON.
+const MOST_INDENT: usize = 64;
+
 /// `tojson(indent=None, ensure_ascii=False, sort_keys=False)`.
 fn tojson(value: &Value, indent: Option<usize>, options: Kwargs) -> Result<Value, Error> {
     let indent = indent.or(options.get::<Option<usize>>("indent")?);
     let ascii = options.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false);
     let sorted = options.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     options.assert_all_used()?;
+    if indent.is_some_and(|indent| indent > MOST_INDENT) {
+        return Err(refused(format!("an indent of more than {MOST_INDENT} is too wide")));
+    }
     if value.is_undefined() {
         return Err(refused("an undefined value cannot be written as JSON"));
     }

@@ -28,6 +28,7 @@ mod thoughts;
 mod tokenizer;
 mod tokenizer_json;
 mod vocabulary_json;
+mod work;
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokenizers::DecoderWrapper;
 
 /// The mark that SentencePiece vocabularies write for a space.
-const SPACE: char = '\u{2581}';
+pub(super) const SPACE: char = '\u{2581}';
 
 /// The ways in which decoders turn tokens into bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn byte_of(character: char) -> Option<u8> {
 }
 
 /// The byte of a token such as `<0x0A>`.
-fn fallback_byte(token: &str) -> Option<u8> {
+pub(super) fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }

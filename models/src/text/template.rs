@@ -1,6 +1,7 @@
 //! Chat templates: the Jinja programs that models are published with, run on a conversation.
 
 use std::io;
+use std::sync::Arc;
 
 use minijinja::ErrorKind;
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use super::error::printable;
 use super::escape::{Escape, free_characters};
 use super::methods::{environment, without_generation_marks};
 use super::tags::check_tags;
+use super::work::Work;
 use super::{TextError, Tokenizer, WallClock};
 
 /// Steps that a template may take. The longest of the published ones takes some hundreds a message.
@@ -25,9 +27,10 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
 
 /// A chat template, and the special tokens it knows by name.
 ///
-/// A template is a program from somebody else's file. It sees nothing but the conversation; its steps, its recursion and its
-/// output are limited. Memory is limited by these only indirectly: a template that doubles a string over and over can use much
-/// of it, so a program that runs templates of unknown origin should limit its own memory.
+/// A template is a program from somebody else's file. It sees nothing but the conversation; its steps, its recursion, the bytes that
+/// its filters and methods work on and its output are limited. Operators are steps whatever the length of a text: with `~`, `+`, `*`,
+/// slices, comparisons, tests and `{% set %}` blocks a template can use much memory and time, so a program that runs templates of unknown
+/// origin should limit its own.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
@@ -42,7 +45,7 @@ impl ChatTemplate {
     pub fn new(source: &str) -> Result<Self, TextError> {
         check_tags(source)?;
         let source = without_generation_marks(source);
-        if let Err(error) = environment(None, STEPS).template_from_str(&source) {
+        if let Err(error) = environment(None, STEPS, &Arc::default()).template_from_str(&source) {
             return Err(TextError::TemplateSyntax { reason: printable(&error.to_string()) });
         }
         Ok(Self { source, tokens: Map::new() })
@@ -163,12 +166,16 @@ impl ChatTemplate {
     }
 
     fn execute(&self, variables: &Map<String, Value>, now: Option<WallClock>) -> Result<String, TextError> {
-        let environment = environment(now, STEPS);
+        let work = Arc::default();
+        let environment = environment(now, STEPS, &work);
         let failed = |error: minijinja::Error| TextError::Template { reason: printable(&error.to_string()) };
         let template = environment.template_from_str(&self.source).map_err(failed)?;
         let mut output = Limited::default();
         match template.render_captured_to(variables, &mut output) {
             Ok(_) => String::from_utf8(output.bytes).map_err(|error| TextError::Template { reason: error.to_string() }),
+            Err(_) if work.is_over() => {
+                Err(TextError::TemplateLimit { what: "bytes in filters and methods", limit: Work::MOST as u64 })
+            }
             Err(_) if output.full => Err(TextError::TemplateLimit { what: "bytes of output", limit: BYTES as u64 }),
             Err(error) if error.kind() == ErrorKind::OutOfFuel => {
                 Err(TextError::TemplateLimit { what: "steps", limit: STEPS })

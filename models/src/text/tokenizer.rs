@@ -12,6 +12,10 @@ use super::spelling::Spelling;
 use super::stream::TextStream;
 use crate::error::shown;
 
+/// How often a part of a text is cut where it looks like a special token, before it is cut between all of its characters. Vocabularies
+/// that were not made to be in the way need one or two.
+const CUTS: usize = 16;
+
 /// A vocabulary with everything around it: what is done to a text before, what is put around it, and the way back.
 ///
 /// Made by [`from_json`](Self::from_json) or [`from_gguf`](Self::from_gguf). A clone shares the vocabulary. The algorithms are
@@ -199,18 +203,41 @@ impl Tokenizer {
     }
 
     /// Some models (Unigram above all) hold the special tokens among their pieces and would take a text for one that merely
-    /// looks like it. Such a place is cut after its first character, and both sides are spelled on their own.
+    /// looks like it. Such places are cut after their first character, and what lies between the cuts is spelled on its own, until
+    /// no part looks like a special token.
     fn spelled(&self, piece: &str, tokens: Vec<Token>) -> tokenizers::Result<Vec<Token>> {
-        let typed =
-            tokens.iter().find(|it| self.is_special(it.id) && piece.get(it.offsets.0..it.offsets.1) == Some(&it.value));
-        let cut = typed.and_then(|it| Some(it.offsets.0 + it.value.chars().next()?.len_utf8()));
-        let Some((left, right)) = cut.and_then(|at| piece.split_at_checked(at)).filter(|(_, right)| !right.is_empty())
-        else {
-            return Ok(tokens);
-        };
         let model = self.0.inner.get_model();
-        let mut spelled = self.spelled(left, model.tokenize(left)?)?;
-        spelled.extend(self.spelled(right, model.tokenize(right)?)?);
+        let (mut spelled, mut known) = (Vec::new(), Some(tokens));
+        let mut waiting = vec![(piece, 0)];
+        while let Some((piece, times)) = waiting.pop() {
+            let tokens = known.take().map_or_else(|| model.tokenize(piece), Ok)?;
+            let mut cuts: Vec<usize> = tokens.iter().filter_map(|token| self.cut(piece, token)).collect();
+            if cuts.is_empty() {
+                spelled.extend(tokens);
+                continue;
+            }
+            if times == CUTS {
+                cuts = piece.char_indices().skip(1).map(|(at, _)| at).collect();
+            }
+            cuts.sort_unstable();
+            let (mut rest, mut parts) = (piece, Vec::with_capacity(cuts.len() + 1));
+            for at in cuts.into_iter().rev() {
+                if let Some((before, after)) = rest.split_at_checked(at) {
+                    parts.push((after, times + 1));
+                    rest = before;
+                }
+            }
+            waiting.extend(parts.into_iter().filter(|(part, _)| !part.is_empty()));
+            waiting.push((rest, times + 1));
+        }
         Ok(spelled)
+    }
+
+    /// Where a piece is to be cut because it holds the text of this special token; not at its end.
+    fn cut(&self, piece: &str, token: &Token) -> Option<usize> {
+        let (start, end) = token.offsets;
+        let typed = self.is_special(token.id) && piece.get(start..end) == Some(&token.value);
+        let at = start + token.value.chars().next().filter(|_| typed)?.len_utf8();
+        (at < piece.len()).then_some(at)
     }
 }

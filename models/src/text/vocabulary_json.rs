@@ -6,8 +6,9 @@ use lampyris_engine::weights::gguf::{MetadataValue, ValueType};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::gguf::{byte_like, ranked};
+use super::gguf::ranked;
 use super::pre_tokenizer::Splitting;
+use super::spelling::fallback_byte;
 use super::{GgufVocabulary, TextError, TokenKind, Tokenizer};
 use crate::error::shown;
 
@@ -101,7 +102,7 @@ impl GgufVocabulary {
                 _ if file.model.unk_token.as_deref() == Some(token) => TokenKind::Unknown,
                 Some((_, true)) => TokenKind::Control,
                 _ if whole.is_special(id) => TokenKind::Control,
-                _ if fallback && byte_like(token) => TokenKind::Byte,
+                _ if fallback && fallback_byte(token).is_some() => TokenKind::Byte,
                 Some((_, false)) => TokenKind::UserDefined,
                 None => TokenKind::Normal,
             };
@@ -167,6 +168,8 @@ impl GgufVocabulary {
         let ids = [
             ("bos_token_id", self.bos),
             ("eos_token_id", self.eos),
+            ("eot_token_id", self.eot),
+            ("eom_token_id", self.eom),
             ("unknown_token_id", self.unknown),
             ("padding_token_id", self.padding),
         ];
@@ -234,7 +237,7 @@ fn marked(
         add_space_prefix: Some(prefix),
         ..vocabulary
     };
-    let same = ranked(&made, kinds).into_iter().map(|(left, right)| left + &right);
+    let same = ranked(&made, kinds)?.into_iter().map(|(left, right)| left + &right);
     if same.ne(merges.iter().map(|(left, right)| format!("{left}{right}"))) {
         return Err(refused("its merges do not follow from scores of its tokens; run the folder as it is"));
     }

@@ -22,7 +22,8 @@ impl TextSession {
     /// offer options of about the same length. What the session held before is forgotten.
     ///
     /// # Errors
-    /// [`Error::NoChoice`] when nothing is offered, or a continuation that adds no token to the prompt;
+    /// [`Error::NoChoice`] when nothing is offered, or a continuation that adds no token to the prompt; [`Error::Context`] when the
+    /// prompt with one of them does not fit, even where the session slides;
     /// [`Error::NotFinite`] when a logit is no number; as [`TextSession::generate`].
     pub async fn choose(&mut self, prompt: &str, options: &[impl AsRef<str>]) -> Result<Vec<Choice>> {
         let tokenizer = self.model.tokenizer.clone();
@@ -37,8 +38,12 @@ impl TextSession {
         if let Some(at) = texts.iter().position(|text| text.len() == shared) {
             return Err(Error::NoChoice { option: Some(options[at].as_ref().to_owned()) });
         }
+        let context = self.session.context();
+        if let Some(long) = texts.iter().find(|text| text.len() > context) {
+            return Err(Error::Context { tokens: long.len(), context });
+        }
         if shared == 0 {
-            return Err(Error::Context { tokens: 0, context: self.session.context() });
+            return Err(Error::Context { tokens: 0, context });
         }
         let mut choices = Vec::with_capacity(texts.len());
         for (index, (text, option)) in texts.iter().zip(options).enumerate() {

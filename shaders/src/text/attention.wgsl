@@ -1,14 +1,26 @@
 // Attention of a run's queries to a session's cache, keys up to each query's own position, softmax as the keys go by.
 //
-// portable: a workgroup owns a head of a token; its invocations score 64 keys at a time, then sum up four columns each.
-// subgroupN: a subgroup owns a head of a token; a lane scores every SG-th key and sums up every SG-th four of columns.
-//@ axis path = portable(WG=64) | subgroup4(SG=4) | subgroup8(SG=8)
+// A row is a query: a token and one of the heads that share a head of keys. A workgroup owns R neighbouring rows of a head of
+// keys, and loads each key and value once for all of them. Where the keys are cut in parts it sees one part of them.
+// portable, tiled: keys and values go through workgroup memory; S invocations share a row, each scores every S-th key and then
+// sums up every S-th four of columns.
+// subgroupN, subgroupNx4: a lane scores every SG-th key for the rows, and sums up every SG-th four of their columns.
+// rows8: a lane owns a row; keys and values are loaded by all lanes together and broadcast.
+//@ axis path = portable(WG=128, R=4) | tiled(WG=128, R=16) | subgroup4(SG=4, R=1) | subgroup4x4(SG=4, R=4) | subgroup8(SG=8, R=1) | subgroup8x4(SG=8, R=4) | rows8(SG=8, R=8)
 //@ axis cache = f32 | f16 | q8
-//@ axis most = h64(D4=16) | h256(D4=64)
-//@ skip path=portable, most=h64
-# set subgroups = path != "portable"
+//@ axis most = h64(D4=16) | h128(D4=32) | h256(D4=64)
+//@ axis keys = whole | part
+//@ skip path=subgroup4, most=h128
+//@ skip path=subgroup4x4, most=h128
+//@ skip path=subgroup8, most=h128
+//@ skip path=subgroup8x4, most=h128
+# set tiles = path in ["portable", "tiled"]
+# set lane_rows = path == "rows8"
 # set stored = {"f32": "vec4<f32>", "f16": "vec2<u32>", "q8": "u32"}[cache]
-# set lanes = SG if subgroups else WG
+# set lanes = WG if tiles else SG
+# set part = keys == "part"
+# set many = lane_rows or R == 4 and not tiles
+# set V = "vec4<f32>" if many else "f32"
 
 struct Params {
     // tokens of a run
@@ -28,6 +40,10 @@ struct Params {
     scale: f32,
     // scores are bounded as cap * tanh(score / cap); none when 0
     cap: f32,
+    // parts that the keys are cut in
+    parts: u32,
+    // numbers in a row of masses
+    masses: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -38,8 +54,12 @@ struct Params {
 @group(0) @binding(3) var<storage, read> values: array<${ stored }>;
 // [2]: tokens in the cache, tokens that this run adds
 @group(0) @binding(4) var<storage, read> cursor: array<u32>;
-// [m, query_heads * head]
+// [m, query_heads * parts * head]
 @group(0) @binding(5) var<storage, read_write> y: array<vec4<f32>>;
+# if part
+// [m, query_heads * parts]: the logarithm of each part's sum of exponentials; 0 where it sees nothing
+@group(0) @binding(6) var<storage, read_write> masses: array<f32>;
+# endif
 
 # for name in ["keys", "values"]
 # if cache == "f16"
@@ -61,147 +81,370 @@ fn load_${ name }(i: u32) -> vec4<f32> {
 
 # endif
 # endfor
-// Where head `group` of position `position` begins in a cache${ ", after its scale" if cache == "q8" else "" }.
-fn place(position: u32, group: u32) -> u32 {
+// Where a head of position `position` begins in a cache${ ", after its scale" if cache == "q8" else "" }.
+fn place(position: u32, head: u32) -> u32 {
 # if cache == "q8"
-    return (position * params.key_heads + group) * (params.d4 + 1u) + 1u;
+    return (position * params.key_heads + head) * (params.d4 + 1u) + 1u;
 # else
-    return (position * params.key_heads + group) * params.d4;
+    return (position * params.key_heads + head) * params.d4;
 # endif
 }
 
 // Lower than every score.
 const LOWEST = -3.0e38;
 
-fn bounded(sum: f32) -> f32 {
+fn bounded(sum: ${ V }) -> ${ V } {
     let score = sum * params.scale;
     if params.cap > 0.0 {
-        return params.cap * tanh(clamp(score / params.cap, -20.0, 20.0));
+        return params.cap * tanh(clamp(score / params.cap, ${ V }(-20.0), ${ V }(20.0)));
     }
     return score;
 }
 
-# if not subgroups
-var<workgroup> weights: array<f32, ${ WG }>;
+// Keys from the first to before the last.
+struct Span {
+    first: u32,
+    last: u32,
+}
 
-fn largest(lane: u32, value: f32) -> f32 {
-    weights[lane] = value;
-    workgroupBarrier();
-    for (var half = ${ WG // 2 }u; half > 0u; half /= 2u) {
-        if lane < half {
-            weights[lane] = max(weights[lane], weights[lane + half]);
-        }
-        workgroupBarrier();
-    }
-    let result = weights[0];
-    workgroupBarrier();
-    return result;
+// Where a row's query begins, and the keys that it sees.
+struct Row {
+    query: u32,
+    seen: Span,
+}
+
+// The keys that a token sees. Those beyond the run's, and beyond the context, look at what there is; nobody reads what becomes of
+// them.
+fn seen_by(token: u32) -> Span {
+    let last = min(cursor[0] + token + 1u, params.context);
+    return Span(last - min(last, params.window), last);
+}
+
+// The keys that rows `first` to `last` see${ " in a part" if part else "" }.
+fn seen_by_rows(first: u32, last: u32${ ", part: u32" if part else "" }) -> Span {
+    let seen = Span(seen_by(first / params.group).first, seen_by(last / params.group).last);
+# if part
+    let all = Span(seen_by(0u).first, seen_by(params.m - 1u).last);
+    let size = max((all.last - all.first + params.parts - 1u) / params.parts, 64u);
+    let begin = all.first + part * size;
+    return Span(max(seen.first, begin), min(seen.last, begin + size));
+# else
+    return seen;
+# endif
+}
+
+fn row_of(number: u32, key_head: u32) -> Row {
+    let token = number / params.group;
+    let head = token * params.query_heads + key_head * params.group + number % params.group;
+    return Row(head * params.d4, seen_by(token));
+}
+
+# if part
+// Where a part's sums for a query begin.
+fn part_of(query: u32, part: u32) -> u32 {
+    return (query / params.d4 * params.parts + part) * params.d4;
+}
+
+fn store_mass(query: u32, part: u32, top: f32, total: f32) {
+    let head = query / params.d4;
+    let row = head / params.query_heads;
+    masses[row * params.masses + head % params.query_heads * params.parts + part] = select(0.0, top + log(total), total > 0.0);
 }
 
 # endif
-@compute @workgroup_size(${ lanes })
-# if subgroups
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+# if tiles
+# set S = WG // R
+# set BK = 512 // D4
+# set own = 1 if BK < S else BK // S
+# set fours = 1 if D4 < S else D4 // S
+// Keys, then values: a key's columns lie one four apart from the next key's, so that invocations reach into different banks.
+var<workgroup> tile: array<vec4<f32>, ${ BK * (D4 + 1) }>;
+var<workgroup> scores: array<f32, ${ R * BK }>;
+var<workgroup> weights: array<f32, ${ R * BK }>;
+
+# for name in ["keys", "values"]
+fn share_${ name }(lane: u32, base: u32, last: u32, key_head: u32) {
+    for (var i = lane; i < ${ BK }u * params.d4; i += ${ WG }u) {
+        let j = i / params.d4;
+        let row = place(min(base + j, last - 1u), key_head);
+# if cache == "q8"
+        tile[j * ${ D4 + 1 }u + i % params.d4] = bitcast<f32>(${ name }[row - 1u]) * load_${ name }(row + i % params.d4);
 # else
+        tile[j * ${ D4 + 1 }u + i % params.d4] = load_${ name }(row + i % params.d4);
+# endif
+    }
+}
+
+# endfor
+# endif
+@compute @workgroup_size(${ lanes })
+# if tiles
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+# else
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
 # endif
     let d4 = params.d4;
-    let query = (group.y * params.query_heads + group.x) * d4;
-    let key_head = group.x / params.group;
-    // Tokens beyond the run's, and beyond the context, look at what there is; nobody reads what becomes of them.
-    let end = min(cursor[0] + group.y + 1u, params.context);
-    let begin = end - min(end, params.window);
-
+    let key_head = group.x;
+    let rows = params.m * params.group;
+    let first = group.y * ${ R }u;
+    let span = seen_by_rows(first, min(first + ${ R }u, rows) - 1u${ ", group.z" if part else "" });
+# if tiles
+    let number = first + lane / ${ S }u;
+    let share = lane % ${ S }u;
+    let row = row_of(min(number, rows - 1u), key_head);
     var top = LOWEST;
     var total = 0.0;
-# set fours = D4 // SG if subgroups else 1
 # for c in range(fours)
     var sum${ c } = vec4<f32>();
 # endfor
-    for (var base = begin; base < end; base += ${ lanes }u) {
-        let key = min(base + lane, end - 1u);
-        let row = place(key, key_head);
-        var products = vec4<f32>();
-# if subgroups
-        for (var i = 0u; i < d4; i += ${ SG }u) {
-            let own = min(i + lane, d4 - 1u);
-            let part = select(vec4<f32>(), q[query + own], i + lane < d4);
-# for l in range(SG)
-            products += subgroupBroadcast(part, ${ l }u) * load_keys(row + min(i + ${ l }u, d4 - 1u));
+    for (var base = span.first; base < span.last; base += ${ BK }u) {
+        share_keys(lane, base, span.last, key_head);
+        workgroupBarrier();
+# for k in range(own)
+        var products${ k } = vec4<f32>();
+# endfor
+        for (var i = 0u; i < d4; i += 2u) {
+            let next = min(i + 1u, d4 - 1u);
+            let part = q[row.query + i];
+            let other = select(vec4<f32>(), q[row.query + next], i + 1u < d4);
+# for k in range(own)
+            let key${ k } = min(share + ${ k * S }u, ${ BK - 1 }u) * ${ D4 + 1 }u;
+            products${ k } += part * tile[key${ k } + i] + other * tile[key${ k } + next];
 # endfor
         }
-# else
-        for (var i = 0u; i < d4; i++) {
-            products += q[query + i] * load_keys(row + i);
+# for k in range(own)
+        let key${ k } = base + share + ${ k * S }u;
+        let sees${ k } = key${ k } >= row.seen.first && key${ k } < min(row.seen.last, span.last);
+        let score${ k } = bounded((products${ k }.x + products${ k }.y) + (products${ k }.z + products${ k }.w));
+        if share + ${ k * S }u < ${ BK }u {
+            scores[lane / ${ S }u * ${ BK }u + share + ${ k * S }u] = select(LOWEST, score${ k }, sees${ k });
+        }
+# endfor
+        workgroupBarrier();
+        var peak = top;
+        for (var j = lane / ${ S }u * ${ BK }u; j < (lane / ${ S }u + 1u) * ${ BK }u; j += 4u) {
+            peak = max(peak, max(max(scores[j], scores[j + 1u]), max(scores[j + 2u], scores[j + 3u])));
+        }
+        let shrink = exp(top - peak);
+        top = peak;
+# for k in range(own)
+        if share + ${ k * S }u < ${ BK }u {
+            let weight = select(0.0, exp(min(score${ k } - peak, 0.0)), sees${ k });
+            weights[lane / ${ S }u * ${ BK }u + share + ${ k * S }u] = weight;
+        }
+# endfor
+        share_values(lane, base, span.last, key_head);
+        workgroupBarrier();
+        total *= shrink;
+# for c in range(fours)
+        sum${ c } *= shrink;
+# endfor
+        for (var j = 0u; j < ${ BK }u; j += 2u) {
+# for k in range(2)
+            let weight${ k } = weights[lane / ${ S }u * ${ BK }u + j + ${ k }u];
+            total += weight${ k };
+# for c in range(fours)
+            sum${ c } += weight${ k } * tile[(j + ${ k }u) * ${ D4 + 1 }u + min(share + ${ c * S }u, d4 - 1u)];
+# endfor
+# endfor
+        }
+        workgroupBarrier();
+    }
+    if number < rows {
+        let to = ${ "part_of(row.query, group.z)" if part else "row.query" };
+# for c in range(fours)
+        if share + ${ c * S }u < d4 {
+            y[to + share + ${ c * S }u] = sum${ c } / max(total, 1.0e-30);
+        }
+# endfor
+# if part
+        if share == 0u {
+            store_mass(row.query, group.z, top, total);
         }
 # endif
+    }
+# elif lane_rows
+    let number = first + lane;
+    let row = row_of(min(number, rows - 1u), key_head);
+# for c in range(D4)
+    let q${ c } = select(vec4<f32>(), q[row.query + min(${ c }u, d4 - 1u)], ${ c }u < d4);
+# endfor
+    var top = LOWEST;
+    var total = 0.0;
+# for c in range(D4)
+    var sum${ c } = vec4<f32>();
+# endfor
+    const each = vec4<u32>(0u, 1u, 2u, 3u);
+    for (var base = span.first; base < span.last; base += 4u) {
+        // Not a constant, so that no driver writes the loops out.
+        let count = min(4u, span.last - base);
+        var sums = vec4<f32>();
+        for (var j = 0u; j < count; j++) {
+            let key = place(base + j, key_head);
+            var products = vec4<f32>();
+# for c in range(D4 // SG)
+            if ${ c * SG }u < d4 {
+                let part = load_keys(key + min(${ c * SG }u + lane, d4 - 1u));
+# for l in range(SG)
+                products += q${ c * SG + l } * subgroupBroadcast(part, ${ l }u);
+# endfor
+            }
+# endfor
+            let sum = (products.x + products.y) + (products.z + products.w);
+            sums = select(sums, vec4<f32>(sum), each == vec4<u32>(j));
+        }
 # if cache == "q8"
-        products *= bitcast<f32>(keys[row - 1u]);
+        let scale = place(base + min(lane % 4u, count - 1u), key_head) - 1u;
+        let key_scale = bitcast<f32>(keys[scale]);
+        let value_scale = bitcast<f32>(values[scale]);
+        sums *= vec4<f32>(
+# for l in range(4)
+            subgroupBroadcast(key_scale, ${ l }u),
+# endfor
+        );
 # endif
-        let score = bounded((products.x + products.y) + (products.z + products.w));
-        let inside = base + lane < end;
-# if subgroups
-        let peak = max(top, subgroupMax(select(LOWEST, score, inside)));
+        let scores = bounded(sums);
+        let seen = (vec4<u32>(base) + each >= vec4<u32>(row.seen.first))
+            & (vec4<u32>(base) + each < vec4<u32>(min(row.seen.last, span.last)));
+        let masked = select(vec4<f32>(LOWEST), scores, seen);
+        let peak = max(top, max(max(masked.x, masked.y), max(masked.z, masked.w)));
+        var weights = select(vec4<f32>(), exp(min(scores - peak, vec4<f32>())), seen);
+        let shrink = exp(top - peak);
+        top = peak;
+        total = total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
+# for c in range(D4)
+        sum${ c } *= shrink;
+# endfor
+# if cache == "q8"
+        weights *= vec4<f32>(
+# for l in range(4)
+            subgroupBroadcast(value_scale, ${ l }u),
+# endfor
+        );
+# endif
+        for (var j = 0u; j < count; j++) {
+            let value = place(base + j, key_head);
+            let picked = select(vec4<f32>(), weights, each == vec4<u32>(j));
+            let weight = (picked.x + picked.y) + (picked.z + picked.w);
+# for c in range(D4 // SG)
+            if ${ c * SG }u < d4 {
+                let part = load_values(value + min(${ c * SG }u + lane, d4 - 1u));
+# for l in range(SG)
+                sum${ c * SG + l } += weight * subgroupBroadcast(part, ${ l }u);
+# endfor
+            }
+# endfor
+        }
+    }
+    if number < rows {
+        let share = 1.0 / max(total, 1.0e-30);
+        let to = ${ "part_of(row.query, group.z)" if part else "row.query" };
+# for c in range(D4)
+        if ${ c }u < d4 {
+            y[to + ${ c }u] = sum${ c } * share;
+        }
+# endfor
+# if part
+        store_mass(row.query, group.z, top, total);
+# endif
+    }
 # else
-        let peak = max(top, largest(lane, select(LOWEST, score, inside)));
+# set of = ["", "", "", ""] if R == 1 else [".x", ".y", ".z", ".w"]
+# set fours = D4 // SG
+# for r in range(R)
+    let row${ r } = row_of(min(first + ${ r }u, rows - 1u), key_head);
+# endfor
+# if R == 1
+    let begins = row0.seen.first;
+    let ends = min(row0.seen.last, span.last);
+# else
+    let begins = vec4<u32>(row0.seen.first, row1.seen.first, row2.seen.first, row3.seen.first);
+    let ends = min(vec4<u32>(row0.seen.last, row1.seen.last, row2.seen.last, row3.seen.last), vec4<u32>(span.last));
 # endif
-        let weight = select(0.0, exp(score - peak), inside);
+    var top = ${ V }(LOWEST);
+    var total = ${ V }(0.0);
+# for c in range(fours)
+# for r in range(R)
+    var sum${ c }_${ r } = vec4<f32>();
+# endfor
+# endfor
+    for (var base = span.first; base < span.last; base += ${ SG }u) {
+        let key = min(base + lane, span.last - 1u);
+        let place_of_key = place(key, key_head);
+# for r in range(R)
+        var products${ r } = vec4<f32>();
+# endfor
+        for (var i = 0u; i < d4; i += ${ SG }u) {
+            let own = min(i + lane, d4 - 1u);
+# for r in range(R)
+            let part${ r } = select(vec4<f32>(), q[row${ r }.query + own], i + lane < d4);
+# endfor
+# for l in range(SG)
+            let key${ l } = load_keys(place_of_key + min(i + ${ l }u, d4 - 1u));
+# for r in range(R)
+            products${ r } += subgroupBroadcast(part${ r }, ${ l }u) * key${ l };
+# endfor
+# endfor
+        }
+        var sums = ${ V }(
+# for r in range(R)
+            (products${ r }.x + products${ r }.y) + (products${ r }.z + products${ r }.w),
+# endfor
+        );
+# if cache == "q8"
+        sums *= bitcast<f32>(keys[place_of_key - 1u]);
+# endif
+        let scores = bounded(sums);
+# if R == 1
+        let seen = key >= begins && key < ends && base + lane < span.last;
+# else
+        let seen = (vec4<u32>(key) >= begins) & (vec4<u32>(key) < ends) & vec4<bool>(base + lane < span.last);
+# endif
+        let peak = max(top, subgroupMax(select(${ V }(LOWEST), scores, seen)));
+        let weight = select(${ V }(0.0), exp(min(scores - peak, ${ V }(0.0))), seen);
         let shrink = exp(top - peak);
         top = peak;
         total = total * shrink + weight;
-# if subgroups
 # if cache == "q8"
-        let scaled = weight * bitcast<f32>(values[row - 1u]);
+        let scaled = weight * bitcast<f32>(values[place_of_key - 1u]);
 # else
         let scaled = weight;
 # endif
 # for l in range(SG)
         let weight${ l } = subgroupBroadcast(scaled, ${ l }u);
-        let row${ l } = place(min(base + ${ l }u, end - 1u), key_head);
+        let value${ l } = place(min(base + ${ l }u, span.last - 1u), key_head);
 # endfor
 # for c in range(fours)
         if ${ c * SG }u < d4 {
             let own = min(${ c * SG }u + lane, d4 - 1u);
-            sum${ c } *= shrink;
+# for r in range(R)
+            sum${ c }_${ r } *= shrink${ of[r] };
+# endfor
 # for l in range(SG)
-            sum${ c } += weight${ l } * load_values(row${ l } + own);
+            let part${ l } = load_values(value${ l } + own);
+# for r in range(R)
+            sum${ c }_${ r } += weight${ l }${ of[r] } * part${ l };
+# endfor
 # endfor
         }
 # endfor
-# else
-        weights[lane] = weight;
-        workgroupBarrier();
-        if lane < d4 {
-            sum0 *= shrink;
-            let rows = min(${ WG }u, end - base);
-            for (var l = 0u; l < rows; l++) {
-                let from_row = place(base + l, key_head);
-# if cache == "q8"
-                sum0 += weights[l] * bitcast<f32>(values[from_row - 1u]) * load_values(from_row + lane);
-# else
-                sum0 += weights[l] * load_values(from_row + lane);
-# endif
-            }
-        }
-        workgroupBarrier();
-# endif
     }
-# if subgroups
-    let share = 1.0 / subgroupAdd(total);
+    let totals = subgroupAdd(total);
+# for r in range(R)
+    if first + ${ r }u < rows {
+        let share = 1.0 / max(totals${ of[r] }, 1.0e-30);
+        let to = ${ "part_of(row" ~ r ~ ".query, group.z)" if part else "row" ~ r ~ ".query" };
 # for c in range(fours)
-    if ${ c * SG }u + lane < d4 {
-        y[query + ${ c * SG }u + lane] = sum${ c } * share;
+        if ${ c * SG }u + lane < d4 {
+            y[to + ${ c * SG }u + lane] = sum${ c }_${ r } * share;
+        }
+# endfor
+# if part
+        if lane == 0u {
+            store_mass(row${ r }.query, group.z, top${ of[r] }, totals${ of[r] });
+        }
+# endif
     }
 # endfor
-# else
-    weights[lane] = total;
-    workgroupBarrier();
-    var all = 0.0;
-    for (var l = 0u; l < ${ WG }u; l++) {
-        all += weights[l];
-    }
-    if lane < d4 {
-        y[query + lane] = sum0 / all;
-    }
 # endif
 }

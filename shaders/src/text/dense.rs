@@ -2,14 +2,17 @@
 
 use super::Scheme;
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance, Work,
-    fitting, panel::Code, parallel, traffic,
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
+    Work, fitting, panel::Code, parallel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
 
 /// The linked variants.
 pub(super) const SOURCES: &[Source] = crate::linked::DENSE;
+
+/// Tokens beyond which a GPU may write weights out in workgroup memory: fewer fill too little of a tile.
+const TILED: usize = 8;
 
 /// What a layer's units compute of their sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -48,7 +51,9 @@ impl Unit {
         match self {
             Unit::Linear => v,
             Unit::Silu => v / (1.0 + (-v).exp()),
-            Unit::GeluTanh => 0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh()),
+            Unit::GeluTanh => {
+                0.5 * v * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh())
+            }
             Unit::Gelu => 0.5 * v * (1.0 + erf(v / std::f64::consts::SQRT_2)),
             Unit::Relu => v.max(0.0),
         }
@@ -76,7 +81,8 @@ fn erf(v: f64) -> f64 {
 /// `y[t, n] = unit(sum_k norm(x)[t, k] * w[n, k] + bias[n]) + residual[t, n]`
 ///
 /// Inputs: `x [m, k]`, the tensors of `w [n, k]` ([`Scheme::descs`]), then those asked for: `gain [k]` of the norm, `bias [n]`,
-/// `residual [m, n]`. Output `[m, n]`, all in f32. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
+/// `residual [m, n]`. Output `[m, n]`, all in f32; `x` may also be bytes with scales ([`Format::BlockI8`], see [`super::Quantize`]) if
+/// there is no norm and [`Scheme::is_bytes`], and products are then those of whole numbers. With `gated` the rows of `w` come in panels of 16 gates and the 16 units
 /// they gate, `y[t, i] = unit(gate_i) * up_i` (Shazeer 2020), the bias in the same order, and the output has `gated` columns. The norm is
 /// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -143,22 +149,32 @@ impl Kernel for Dense {
         let kernel = self.name();
         let refuse = |position: usize, expected: String| match inputs.get(position) {
             Some(found) => ShapeError::Input { kernel, position, expected, found: found.clone() },
-            None => ShapeError::Count { kernel, expected: "x, w, and gain, bias and residual if it has them", found: inputs.len() },
+            None => ShapeError::Count {
+                kernel,
+                expected: "x, w, and gain, bias and residual if it has them",
+                found: inputs.len(),
+            },
         };
         let [m, k] = inputs.first().map_or(&[][..], |x| &x.shape[..]) else {
             return Err(refuse(0, "rows [tokens, columns]".into()));
         };
-        if inputs[0].format != Format::F32 || inputs[0].is_empty() {
-            return Err(refuse(0, "rows [tokens, columns] in f32, not empty".into()));
+        let packed = inputs[0].format == Format::BlockI8 && self.norm.is_none();
+        if !(packed || inputs[0].format == Format::F32) || inputs[0].is_empty() {
+            return Err(refuse(0, "rows [tokens, columns] in f32, or without a norm in block-i8, not empty".into()));
         }
         let Some((scheme, n, columns)) = Scheme::of(&inputs[1..]) else {
             return Err(refuse(1, "the tensors of a matrix in panels".into()));
         };
+        if packed && !scheme.is_bytes() {
+            return Err(refuse(1, "a matrix of whole numbers, because the input is".into()));
+        }
         if columns != *k {
             return Err(refuse(1, format!("a matrix of {k} columns")));
         }
         let width = self.gated.unwrap_or(n);
-        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n) || (self.gated.is_some() && (self.residual || self.softcap.is_some())) {
+        if self.gated.is_some_and(|width| Dense::gated_rows(width) != n)
+            || (self.gated.is_some() && (self.residual || self.softcap.is_some()))
+        {
             let reason = format!("{n} rows of weights are not {width} gated units without residual and cap");
             return Err(ShapeError::Parameter { kernel, reason });
         }
@@ -184,16 +200,21 @@ impl Kernel for Dense {
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
-        let tokens = if call.inputs[0].rows() == 1 { "one" } else { "few" };
-        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
-        let mut found: Vec<_> = paths
-            .iter()
-            .flat_map(|path| {
-                fitting(SOURCES, &[("path", path), ("tokens", tokens), ("scheme", scheme)], caps).collect::<Vec<_>>()
-            })
-            .collect();
-        found.truncate(1);
-        found
+        let packed = call.inputs[0].format == Format::BlockI8;
+        let tokens = if call.inputs[0].rows() == 1 && !packed { "one" } else { "few" };
+        let x = if packed { "i8" } else { "f32" };
+        let of = |path: &'static str, tokens: &'static str| {
+            let choices = [("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)];
+            fitting(SOURCES, &choices, caps).collect::<Vec<_>>()
+        };
+        if caps.software {
+            let mut found: Vec<_> =
+                ["subgroup8", "subgroup4", "portable"].iter().flat_map(|path| of(path, tokens)).collect();
+            found.truncate(1);
+            return found;
+        }
+        let tiles = if call.inputs[0].rows() > TILED { of("tiled", "many") } else { Vec::new() };
+        [tiles, of("portable", tokens)].concat()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
@@ -319,17 +340,27 @@ pub(super) fn matrix(scheme: Scheme, n: usize, k: usize) -> Vec<(Desc, Fill)> {
     scheme.descs(n, k).into_iter().map(fill).collect()
 }
 
-/// Every scheme with every ending, sizes round the panels, blocks and tiles, and the shapes of small language models.
+/// A case of `[m, k]` inputs in `format` and a matrix that gives `n` columns.
+fn case(tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3], format: Format) -> Case {
+    let rows = kernel.gated.map_or(n, Dense::gated_rows);
+    let mut inputs = vec![(Desc::new(format, [m, k]), Fill::Noise)];
+    inputs.extend(matrix(scheme, rows, k));
+    let extras = [
+        (kernel.norm.is_some(), Desc::f32([k])),
+        (kernel.bias, Desc::f32([rows])),
+        (kernel.residual, Desc::f32([m, n])),
+    ];
+    inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
+    let of = if format == Format::F32 { String::new() } else { format!(".of-{}", format.label()) };
+    let label = format!("{m}x{k}x{n}.{}{of}.{}", scheme.label(), kernel.summary().replace(' ', "."));
+    Case { label, kernel: Arc::new(kernel), inputs, tier }
+}
+
+/// Every scheme with every ending, sizes round the panels, blocks and tiles, inputs in bytes, and the shapes of small language models.
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3]| {
-        let rows = kernel.gated.map_or(n, Dense::gated_rows);
-        let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
-        inputs.extend(matrix(scheme, rows, k));
-        let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.bias, Desc::f32([rows])), (kernel.residual, Desc::f32([m, n]))];
-        inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
-        let label = format!("{m}x{k}x{n}.{}.{}", scheme.label(), kernel.summary().replace(' ', "."));
-        cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
+    let mut cases = bytes_cases();
+    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, shape: [usize; 3]| {
+        cases.push(case(tier, scheme, kernel, shape, Format::F32));
     };
     let plain = Dense::default();
     let normed = Dense { norm: Some(1e-5), ..plain };
@@ -338,7 +369,9 @@ pub(crate) fn cases() -> Vec<Case> {
         add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, k, 41]);
         add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
         add(Tier::Full, scheme, plain, [1, 32, 32]);
+        add(Tier::Short, scheme, Dense { norm: Some(1e-5), ..plain }, [9, k, 33]);
         add(Tier::Full, scheme, plain, [4, 256, 64]);
+        add(Tier::Full, scheme, Dense { gated: Some(20), unit: Unit::Silu, ..normed }, [70, 40, 20]);
         add(Tier::Full, scheme, Dense { bias: true, residual: true, ..normed }, [3, 516, 37]);
         add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, bias: true, ..normed }, [1, 64, 16]);
         add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
@@ -361,13 +394,36 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
+/// Inputs in bytes, and scales so small that 16-bit floats have few digits left.
+fn bytes_cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let (plain, bytes) = (Dense::default(), Format::BlockI8);
+    for scheme in Scheme::ALL.into_iter().filter(|scheme| scheme.is_bytes()) {
+        let k = if scheme.is_wide() { 292 } else { 68 };
+        let gated = Dense { gated: Some(37), unit: Unit::Silu, ..plain };
+        let ends = Dense { bias: true, residual: true, ..plain };
+        cases.push(case(Tier::Short, scheme, gated, [5, k, 37], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [1, 31, 41], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [9, 516, 70], bytes));
+        cases.push(case(Tier::Model, scheme, plain, [32, 576, 960], bytes));
+        let mut tiny = case(Tier::Short, scheme, plain, [2, k, 33], Format::F32);
+        let scales = tiny.inputs.iter_mut().filter(|(_, fill)| matches!(fill, Fill::Range(..)));
+        scales.for_each(|(_, fill)| *fill = Fill::Range(-4e-5, 4e-5));
+        tiny.label.push_str(".tiny");
+        cases.push(tiny);
+    }
+    cases
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_error_function_has_its_known_values() {
-        for (v, expected) in [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (3.5, 0.999_999_256_901_627_7)] {
+        for (v, expected) in
+            [(0.0, 0.0), (0.5, 0.520_499_877_813_046_5), (1.0, 0.842_700_792_949_714_9), (3.5, 0.999_999_256_901_627_7)]
+        {
             assert!((erf(v) - expected).abs() < 1e-14, "{v}");
             assert!((erf(-v) + expected).abs() < 1e-14, "{v}");
         }

@@ -5,15 +5,35 @@
 // panel gate: y = act(gate) * up, the gates being the lower 16.
 //
 // portable: 32 rows by 8 slices of the columns, added up in workgroup memory.
+// tiled: 32 rows by 32 tokens, the numbers of a block of columns written out in workgroup memory once for all of them.
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
-//@ axis path = portable(S=8) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
-//@ axis tokens = one(TM=1) | few(TM=4)
+//
+// x = i8: the input is bytes with a scale for each block of 32 columns, and products are those of four bytes at a time.
+//@ axis path = portable(S=8) | tiled | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
+//@ axis tokens = one(TM=1) | few(TM=4) | many(TM=32)
+//@ axis x = f32 | i8
+//@ skip path=tiled, tokens=one
+//@ skip path=tiled, tokens=few
+//@ skip path=portable, tokens=many
+//@ skip path=subgroup4, tokens=many
+//@ skip path=subgroup8, tokens=many
+//@ skip x=i8, tokens=many
+//@ skip x=i8, tokens=one
+//@ skip x=i8, scheme=f32
+//@ skip x=i8, scheme=f16
+//@ skip x=i8, scheme=bf16
+//@ skip x=i8, scheme=iq4_nl
+//@ skip x=i8, scheme=iq4_xs
+//@ skip x=i8, scheme=mxfp4
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
-# set subgroups = path != "portable"
+# set tiled = path == "tiled"
+# set subgroups = not tiled and path != "portable"
 # set quantized = scheme not in ["f32", "f16", "bf16"]
-# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]
+# set packed = x == "i8"
+# set spread = quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
+# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"] if packed else spread
 # set split = scheme in ["q2_k", "q3_k", "q6_k"]
 # set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 # set next = 2 + panel.tensors(scheme) | int
@@ -39,11 +59,19 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+# if packed
+// [m / 4, blocks, 9]: a word of each of four tokens for every four columns of a block, then the tokens' scales
+@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
+${ panel.bindings(scheme, 2, subgroups) }
+// x, word by word
+@group(0) @binding(${ next }) var<storage, read> factors: array<f32>;
+# else
 // [m, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-${ panel.bindings(scheme, 2) }
+${ panel.bindings(scheme, 2, subgroups) }
 // [k]; bound to x when there is none
 @group(0) @binding(${ next }) var<storage, read> gain: array<vec4<f32>>;
+# endif
 // [n]; bound to x when there is none
 @group(0) @binding(${ next + 1 }) var<storage, read> bias: array<f32>;
 // [m, n]; bound to x when there is none
@@ -82,18 +110,88 @@ fn finish_pair(token: u32, n: u32, row: u32, gate: f32, up: f32) {
     }
 }
 
+# if tiled
+# set R = 4
+# set own = 4
+// [8, 32]: four columns of each row of weights, and of each token
+var<workgroup> rows: array<vec4<f32>, 256>;
+var<workgroup> tokens: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let panel = group.x;
+    let row0 = local.x;
+    let token0 = group.y * ${ TM }u + local.y;
+    let at = local.y * 8u + local.x;
+    let row = at % 32u;
+    let half = at / 32u;
+    let k4 = params.k4;
+    let normalize = (params.flags & 1u) != 0u;
+# for t in range(own)
+    var square${ t } = 0.0;
+# for r in range(R)
+    var sum${ r }_${ t } = 0.0;
+# endfor
+# endfor
+    for (var b = 0u; b < params.blocks; b++) {
+        let block = panel * params.blocks + b;
+# if wide
+        let wide = panel * ((params.blocks + 7u) / 8u) + b / 8u;
+        let part = b % 8u;
+# endif
+${ panel.half_loads(scheme, "w", "block", "half", "row") }
+# if quantized
+${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
+        let pair = <% if split %>select(d, d_rest, half == 1u)<% else %>d<% endif %>;
+# endif
+# for q in range(4)
+        let four${ q } = min(b * 8u + half * 4u + ${ q }u, k4 - 1u);
+        var w${ q } = ${ panel.four(scheme, "w", q) }<% if spread or scheme == "q8_0" %> * ${ panel.spread(scheme) }<% endif %>;
+# if quantized
+        w${ q } = pair.x * w${ q } + pair.y;
+# endif
+        if normalize {
+            w${ q } *= gain[four${ q }];
+        }
+        rows[(half * 4u + ${ q }u) * 32u + row] = w${ q };
+        // Of the tokens as many, eight neighbouring invocations a token.
+        let own${ q } = min(group.y * ${ TM }u + ${ 8 * q }u + local.y, params.m - 1u);
+        let place${ q } = b * 8u + local.x;
+        tokens[local.x * 32u + ${ 8 * q }u + local.y] = select(vec4<f32>(), x[own${ q } * k4 + min(place${ q }, k4 - 1u)], place${ q } < k4);
+# endfor
+        workgroupBarrier();
+        for (var c = 0u; c < 8u; c++) {
+# for r in range(R)
+            let w_${ r } = rows[c * 32u + ${ 8 * r }u + local.x];
+# endfor
+# for t in range(own)
+            let v_${ t } = tokens[c * 32u + ${ 8 * t }u + local.y];
+            square${ t } += dot(v_${ t }, v_${ t });
+# for r in range(R)
+            sum${ r }_${ t } += dot(w_${ r }, v_${ t });
+# endfor
+# endfor
+        }
+        workgroupBarrier();
+    }
+# for t in range(own)
+    var scale${ t } = 1.0;
+    if normalize {
+        scale${ t } = inverseSqrt(square${ t } / f32(params.columns) + params.epsilon);
+    }
+# endfor
+# else
 # if subgroups
-# set spans = 16 // (R // 2 * SG)
+# set spans = 8 // SG
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let panel = group.x / ${ spans }u;
-    let span = group.x % ${ spans }u * ${ R // 2 * SG }u;
-# for r in range(R)
-    let row${ r } = ${ r // (R // 2) * 16 + r % (R // 2) * SG }u + span + lane;
-# endfor
+    let row0 = group.x % ${ spans }u * ${ SG }u + lane;
 # else
 var<workgroup> partial: array<f32, ${ S * 32 * TM }>;
+# if not packed
 var<workgroup> squares: array<f32, ${ S * TM }>;
+# endif
 
 @compute @workgroup_size(32, ${ S })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -101,15 +199,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let row0 = local.x;
 # endif
 # set rows = R if subgroups else 1
+# set sums = ["part", "rest"] if split else ["part"]
 # set own = 8 // SG if subgroups else 8
     let token0 = group.y * ${ TM }u;
+# if not packed
     let k4 = params.k4;
     let normalize = (params.flags & 1u) != 0u;
+# endif
 # for t in range(TM)
+# if not packed
     let x${ t } = min(token0 + ${ t }u, params.m - 1u) * k4;
     var square${ t } = 0.0;
+# endif
 # for r in range(rows)
-    var sum${ r }_${ t } = vec4<f32>();
+    var sum${ r }_${ t } = 0.0;
 # endfor
 # endfor
 # if subgroups
@@ -122,6 +225,37 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let wide = panel * ((params.blocks + 7u) / 8u) + b / 8u;
         let part = b % 8u;
 # endif
+# if packed
+        let start = (group.y * params.blocks + b) * 9u;
+# for p in range(own)
+        let a${ p } = x[start + <% if subgroups %>${ p * SG }u + lane<% else %>${ p }u<% endif %>];
+# endfor
+# if subgroups
+        let own = factors[start * 4u + 32u + (lane & 3u)] * ${ panel.fraction(scheme) };
+# endif
+# for t in range(TM)
+# if subgroups
+        let factor${ t } = subgroupBroadcast(own, ${ t }u);
+# else
+        let factor${ t } = factors[start * 4u + ${ 32 + t }u] * ${ panel.fraction(scheme) };
+# endif
+# for j in range(8)
+# if subgroups
+        let v${ t }_${ j } = subgroupBroadcast(a${ j // SG }.${ "xyzw"[t] }, ${ j % SG }u);
+# else
+        let v${ t }_${ j } = a${ j }.${ "xyzw"[t] };
+# endif
+# endfor
+# if offset
+# for (name, first, last) in [("total", 0, 4), ("rest", 4, 8)]
+        var ${ name }${ t } = 0;
+# for j in range(first, last)
+        ${ name }${ t } += dot4I8Packed(v${ t }_${ j }, 0x01010101u);
+# endfor
+# endfor
+# endif
+# endfor
+# else
 # for p in range(own)
 # if subgroups
         let at${ p } = b * 8u + ${ p * SG }u + lane;
@@ -144,87 +278,112 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 # endfor
         }
 # for t in range(TM)
+# for p in range(own)
+# if offset
+        let four${ t }_${ p } = (a${ t }_${ p }.x + a${ t }_${ p }.y) + (a${ t }_${ p }.z + a${ t }_${ p }.w);
+# endif
+# if spread or scheme == "q8_0"
+        a${ t }_${ p } *= ${ panel.spread(scheme) };
+# endif
+# endfor
 # for j in range(8)
 # if subgroups
         let v${ t }_${ j } = subgroupBroadcast(a${ t }_${ j // SG }, ${ j % SG }u);
 # else
         let v${ t }_${ j } = a${ t }_${ j };
 # endif
-# endfor
 # if offset
-        let total${ t } = (v${ t }_0 + v${ t }_1) + (v${ t }_2 + v${ t }_3);
-        let rest${ t } = (v${ t }_4 + v${ t }_5) + (v${ t }_6 + v${ t }_7);
+# if subgroups
+        let s${ t }_${ j } = subgroupBroadcast(four${ t }_${ j // SG }, ${ j % SG }u);
+# else
+        let s${ t }_${ j } = four${ t }_${ j };
+# endif
 # endif
 # endfor
+# if offset
+        let total${ t } = (s${ t }_0 + s${ t }_1) + (s${ t }_2 + s${ t }_3);
+        let rest${ t } = (s${ t }_4 + s${ t }_5) + (s${ t }_6 + s${ t }_7);
+# endif
+# endfor
+# endif
 # for r in range(rows)
-${ panel.loads(scheme, "w" ~ r, "block", "row" ~ r) }
+# for t in range(TM)
+# for name in sums
+        var ${ name }${ r }_${ t } = 0<% if not packed %>.0<% endif %>;
+# endfor
+# endfor
+# endfor
+<#- Floats are used row by row as they are loaded; of quantized weights all rows' are. -#>
+# set groups = [range(rows)] if quantized else range(rows) | batch(1)
+# for together in groups
+# for r in together
+${ panel.loads(scheme, "w" ~ r, "block", "(row0 + " ~ 8 * r ~ "u)") }
+# endfor
+# for j in range(8)
+# set name = "rest" if split and j >= 4 else "part"
+# for r in together
+# if packed
+        let w${ r }_${ j } = ${ panel.bytes(scheme, "w" ~ r, j) };
+# else
+        let w${ r }_${ j } = ${ panel.four(scheme, "w" ~ r, j) };
+# endif
+# endfor
+# for t in range(TM)
+# for r in together
+        ${ name }${ r }_${ t } += <% if packed %>dot4I8Packed<% else %>dot<% endif %>(w${ r }_${ j }, v${ t }_${ j });
+# endfor
+# endfor
+# endfor
+# endfor
 # if quantized
-${ panel.scale(scheme, "d" ~ r, "block", "wide", "part", "row" ~ r) }
+# if subgroups
+${ panel.scales(scheme, "d", "block", "wide", "part", "row0") }
+# else
+${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
+# endif
 # endif
 # for t in range(TM)
-# if quantized
-        var part${ r }_${ t } = w${ r }_0 * v${ t }_0;
-# for j in range(1, 4 if split else 8)
-        part${ r }_${ t } += w${ r }_${ j } * v${ t }_${ j };
-# endfor
-        sum${ r }_${ t } += d${ r }.x * part${ r }_${ t };
-# if split
-        var rest${ r }_${ t } = w${ r }_4 * v${ t }_4;
-# for j in range(5, 8)
-        rest${ r }_${ t } += w${ r }_${ j } * v${ t }_${ j };
-# endfor
-        sum${ r }_${ t } += d${ r }_rest.x * rest${ r }_${ t };
-# endif
-# if offset
-# if split
-        sum${ r }_${ t } += d${ r }.y * total${ t } + d${ r }_rest.y * rest${ t };
+# for r in range(rows)
+# if packed
+        sum${ r }_${ t } += factor${ t } * (d${ r }.x * f32(part${ r }_${ t })
+            <%- if split %> + d${ r }_rest.x * f32(rest${ r }_${ t })<% endif %>
+            <%- if offset and split %> + d${ r }.y * f32(total${ t }) + d${ r }_rest.y * f32(rest${ t })<% elif offset %> + d${ r }.y * f32(total${ t } + rest${ t })<% endif %>);
+# elif quantized
+        sum${ r }_${ t } += d${ r }.x * part${ r }_${ t }
+            <%- if split %> + d${ r }_rest.x * rest${ r }_${ t }<% endif %>
+            <%- if offset and split %> + (d${ r }.y * total${ t } + d${ r }_rest.y * rest${ t })<% elif offset %> + d${ r }.y * (total${ t } + rest${ t })<% endif %>;
 # else
-        sum${ r }_${ t } += d${ r }.y * (total${ t } + rest${ t });
-# endif
-# endif
-# else
-# for j in range(8)
-        sum${ r }_${ t } += w${ r }_${ j } * v${ t }_${ j };
-# endfor
+        sum${ r }_${ t } += part${ r }_${ t };
 # endif
 # endfor
 # endfor
     }
 # if subgroups
 # for t in range(TM)
-    var factor${ t } = 1.0;
+# if packed
+    let scale${ t } = 1.0;
+# else
+    var scale${ t } = 1.0;
     if normalize {
-        factor${ t } = inverseSqrt(subgroupAdd(square${ t }) / f32(params.columns) + params.epsilon);
+        scale${ t } = inverseSqrt(subgroupAdd(square${ t }) / f32(params.columns) + params.epsilon);
     }
-# for r in range(R)
-    let total${ r }_${ t } = factor${ t } * ((sum${ r }_${ t }.x + sum${ r }_${ t }.y) + (sum${ r }_${ t }.z + sum${ r }_${ t }.w));
+# endif
 # endfor
-# endfor
-    if (params.flags & 8u) != 0u {
-# for t in range(TM)
-# for r in range(R // 2)
-        finish_pair(token0 + ${ t }u, panel * 16u + row${ r }, panel * 32u + row${ r }, total${ r }_${ t }, total${ r + R // 2 }_${ t });
-# endfor
-# endfor
-    } else {
-# for t in range(TM)
-# for r in range(R)
-        finish(token0 + ${ t }u, panel * 32u + row${ r }, total${ r }_${ t });
-# endfor
-# endfor
-    }
 # else
 # for t in range(TM)
-    partial[(${ t }u * ${ S }u + local.y) * 32u + local.x] = (sum0_${ t }.x + sum0_${ t }.y) + (sum0_${ t }.z + sum0_${ t }.w);
+    partial[(${ t }u * ${ S }u + local.y) * 32u + local.x] = sum0_${ t };
+# if not packed
     if local.x == 0u {
         squares[${ t }u * ${ S }u + local.y] = square${ t };
     }
+# endif
 # endfor
     workgroupBarrier();
     // Token t is finished by the invocations (row, t).
     let t = local.y;
     if t < ${ TM }u {
         var factor = 1.0;
+# if not packed
         if normalize {
             var square = 0.0;
             for (var slice = 0u; slice < ${ S }u; slice++) {
@@ -232,6 +391,7 @@ ${ panel.scale(scheme, "d" ~ r, "block", "wide", "part", "row" ~ r) }
             }
             factor = inverseSqrt(square / f32(params.columns) + params.epsilon);
         }
+# endif
         var sum = 0.0;
         var other = 0.0;
         for (var slice = 0u; slice < ${ S }u; slice++) {
@@ -243,6 +403,24 @@ ${ panel.scale(scheme, "d" ~ r, "block", "wide", "part", "row" ~ r) }
         } else if local.x < 16u {
             finish_pair(token0 + t, panel * 16u + local.x, panel * 32u + local.x, factor * sum, factor * other);
         }
+    }
+# endif
+# endif
+<#- What an invocation of all paths but `portable` ends with: R rows 8 apart, of tokens that are 1 or 8 apart. -#>
+# if tiled or subgroups
+# set (own, apart) = (4, 8) if tiled else (TM, 1)
+    if (params.flags & 8u) != 0u {
+# for t in range(own)
+# for r in range(R // 2)
+        finish_pair(token0 + ${ apart * t }u, panel * 16u + row0 + ${ 8 * r }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t }, scale${ t } * sum${ r + R // 2 }_${ t });
+# endfor
+# endfor
+    } else {
+# for t in range(own)
+# for r in range(R)
+        finish(token0 + ${ apart * t }u, panel * 32u + row0 + ${ 8 * r }u, scale${ t } * sum${ r }_${ t });
+# endfor
+# endfor
     }
 # endif
 }

@@ -5,6 +5,7 @@
 # import "panel" as panel
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set split = scheme in ["q2_k", "q3_k", "q6_k"]
+# set spread = quantized and scheme not in ["iq4_nl", "iq4_xs", "mxfp4"]
 # set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 
 struct Params {
@@ -65,7 +66,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
 # endif
 # for j in range(8)
 # set d = "d_rest" if split and j >= 4 else "d"
-        store(id.y, id.x * 8u + ${ j }u, <% if quantized %>${ d }.x * w0_${ j } + ${ d }.y<% else %>w0_${ j }<% endif %>);
+        store(id.y, id.x * 8u + ${ j }u, <% if quantized %>${ d }.x * (${ panel.four(scheme, "w0", j) }<% if spread %> * ${ panel.spread(scheme) }<% endif %>) + ${ d }.y<% else %>${ panel.four(scheme, "w0", j) }<% endif %>);
 # endfor
     }
 }

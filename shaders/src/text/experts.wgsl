@@ -10,7 +10,7 @@
 # import "panel" as panel
 # import "unit" as unit
 # set quantized = scheme not in ["f32", "f16", "bf16"]
-# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"]
+# set offset = quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
 # set split = scheme in ["q2_k", "q3_k", "q6_k"]
 # set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 # set next = 2 + panel.tensors(scheme) | int
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let gated = params.gated != 0u;
     let terms = select(params.chosen, 1u, gated);
     var square = 0.0;
-    var total = vec4<f32>();
+    var total = 0.0;
     for (var term = 0u; term < terms; term++) {
         let choice = group.y * terms + term;
         // An expert below the first wraps to a large number.
@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         if expert < params.count {
             let home = expert * params.panels + group.x;
             let start = select(choice, choice / params.chosen, gated) * k4;
-            var sum0 = vec4<f32>();
+            var sum0 = 0.0;
             for (var b = local.y; b < params.blocks; b += 8u) {
                 let block = home * params.blocks + b;
 # if wide
@@ -90,35 +90,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 # endfor
                 }
 # if offset
-                let lower = (v_0 + v_1) + (v_2 + v_3);
-                let upper = (v_4 + v_5) + (v_6 + v_7);
+                let sum_lower = (v_0 + v_1) + (v_2 + v_3);
+                let sum_upper = (v_4 + v_5) + (v_6 + v_7);
+                let lower = (sum_lower.x + sum_lower.y) + (sum_lower.z + sum_lower.w);
+                let upper = (sum_upper.x + sum_upper.y) + (sum_upper.z + sum_upper.w);
+# endif
+# if offset or scheme == "q8_0"
+# for j in range(8)
+                v_${ j } *= ${ panel.spread(scheme) };
+# endfor
 # endif
 ${ panel.loads(scheme, "w", "block", "row0") }
+# for (name, first) in [("part0", 0), ("rest0", 4)]
+                var ${ name } = 0.0;
+# for j in range(first, first + 4)
+                ${ name } += dot(${ panel.four(scheme, "w", j) }, v_${ j });
+# endfor
+# endfor
 # if quantized
 ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
-                var part0 = w_0 * v_0;
-# for j in range(1, 4 if split else 8)
-                part0 += w_${ j } * v_${ j };
-# endfor
-                sum0 += d.x * part0;
 # if split
-                var rest0 = w_4 * v_4;
-# for j in range(5, 8)
-                rest0 += w_${ j } * v_${ j };
-# endfor
-                sum0 += d_rest.x * rest0;
-# endif
-# if offset
-# if split
-                sum0 += d.y * lower + d_rest.y * upper;
+                sum0 += (d.x * part0 + d_rest.x * rest0) + (d.y * lower + d_rest.y * upper);
+# elif offset
+                sum0 += d.x * (part0 + rest0) + d.y * (lower + upper);
 # else
-                sum0 += d.y * (lower + upper);
-# endif
+                sum0 += d.x * (part0 + rest0);
 # endif
 # else
-# for j in range(8)
-                sum0 += w_${ j } * v_${ j };
-# endfor
+                sum0 += part0 + rest0;
 # endif
             }
             if gated {
@@ -128,7 +127,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
             }
         }
     }
-    partial[local.y * 32u + local.x] = (total.x + total.y) + (total.z + total.w);
+    partial[local.y * 32u + local.x] = total;
     if local.x == 0u {
         squares[local.y] = square;
     }

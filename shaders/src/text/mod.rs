@@ -2,12 +2,14 @@
 
 crate::kernels! {
     attention,
+    attention_join,
     dense,
     draw,
     embed,
     experts,
     norm,
     place_norm,
+    quantize,
     rope_store,
     route,
     sample,

@@ -2,8 +2,8 @@
 
 use super::{CURSOR_WORDS, cache_choice};
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work, fitting,
-    traffic,
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
+    fitting, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -53,12 +53,17 @@ impl Kernel for RopeStore {
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let (true, Some([x, turns, ..])) = (inputs.len() == 5 + usize::from(self.norm.is_some()) + usize::from(self.apart), inputs.get(..5)) else {
+        let (true, Some([x, turns, ..])) =
+            (inputs.len() == 5 + usize::from(self.norm.is_some()) + usize::from(self.apart), inputs.get(..5))
+        else {
             let expected = "x, turns, cursor, keys, values, and gains and the run's values if it has them";
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
         if self.head == 0 || !self.head.is_multiple_of(4) || self.key_heads == 0 || self.query_heads == 0 {
-            let reason = format!("{} heads of {} columns cannot be turned; a head has a multiple of four", self.query_heads, self.head);
+            let reason = format!(
+                "{} heads of {} columns cannot be turned; a head has a multiple of four",
+                self.query_heads, self.head
+            );
             return Err(ShapeError::Parameter { kernel, reason });
         }
         let context = turns.shape.first().copied().unwrap_or_default();
@@ -69,7 +74,10 @@ impl Kernel for RopeStore {
             return Err(ShapeError::Input { kernel, position: 3, expected, found: inputs[3].clone() });
         };
         if choice == "q8" && !self.head.is_multiple_of(8) {
-            let reason = format!("heads of {} columns do not go into a cache of scaled bytes, which wants a multiple of eight; use f16", self.head);
+            let reason = format!(
+                "heads of {} columns do not go into a cache of scaled bytes, which wants a multiple of eight; use f16",
+                self.head
+            );
             return Err(ShapeError::Parameter { kernel, reason });
         }
         let cache = Desc::new(format, [context, self.key_heads, self.head]);
@@ -97,15 +105,18 @@ impl Kernel for RopeStore {
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[3].format).unwrap_or_default();
-        fitting(SOURCES, &[("cache", cache)], caps).collect()
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let of = |path: &&'static str| fitting(SOURCES, &[("path", *path), ("cache", cache)], caps).next();
+        paths.iter().find_map(of).into_iter().collect()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
         let (m, half) = (call.inputs[0].rows() as u32, self.head as u32 / 2 / source.number("W"));
         let [queries, keys] = [self.query_heads as u32, self.key_heads as u32];
         let (normalize, epsilon) = (u32::from(self.norm.is_some()), self.norm.unwrap_or_default().to_bits());
-        let params = vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon, self.heads() as u32];
-        let mut launch = Launch::new(call, params, [((queries + 2 * keys) * half).div_ceil(64), m, 1]);
+        let params =
+            vec![m, queries, keys, half, call.inputs[1].shape[0] as u32, normalize, epsilon, self.heads() as u32];
+        let mut launch = Launch::new(call, params, [queries + 2 * keys, m, 1]);
         use crate::Operand::{Input, Output};
         let gains = Input(if self.norm.is_some() { 5 } else { 1 });
         let apart = Input(if self.apart { call.inputs.len() - 1 } else { 0 });
@@ -140,7 +151,9 @@ impl Kernel for RopeStore {
                     let mean = head.iter().map(|v| f64::from(*v) * f64::from(*v)).sum::<f64>() / head.len() as f64;
                     let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
                     let gains = &gains[if at < self.query_heads { 0 } else { head.len() }..];
-                    head.iter_mut().zip(gains).for_each(|(v, gain)| *v = (f64::from(*v) * factor * f64::from(*gain)) as f32);
+                    head.iter_mut()
+                        .zip(gains)
+                        .for_each(|(v, gain)| *v = (f64::from(*v) * factor * f64::from(*gain)) as f32);
                 }
             }
             let turned = |from: usize| {
@@ -173,7 +186,10 @@ impl Kernel for RopeStore {
 
     fn work(&self, call: &Call<'_>) -> Work {
         let caches: f64 = call.inputs[3..5].iter().map(|d| d.bytes() as f64).sum();
-        Work { flops: 3.0 * call.inputs[0].len() as f64, bytes: traffic(call) - 2.0 * caches + call.inputs[0].bytes() as f64 }
+        Work {
+            flops: 3.0 * call.inputs[0].len() as f64,
+            bytes: traffic(call) - 2.0 * caches + call.inputs[0].bytes() as f64,
+        }
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -200,6 +216,7 @@ pub(crate) fn cases() -> Vec<Case> {
         (Tier::Model, F16, None, false, [9, 3, 64], [1, 100, 256]),
         (Tier::Model, ScaledI8, None, false, [9, 3, 64], [1, 100, 256]),
         (Tier::Model, F32, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
+        (Tier::Model, ScaledI8, Some(1e-6), false, [16, 8, 128], [32, 0, 128]),
         (Tier::Short, F32, Some(1e-6), true, [4, 2, 12], [3, 1, 6]),
         (Tier::Full, F32, None, true, [3, 3, 8], [2, 3, 9]),
         (Tier::Model, F32, None, true, [32, 8, 64], [32, 0, 128]),

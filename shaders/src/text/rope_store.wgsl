@@ -1,8 +1,10 @@
 // Queries and keys, normalized head by head where the model does so, turned by their positions; keys and values put into the cache.
 //
-// An invocation owns W neighbouring columns of one head of one token, and those half a head further on; value heads are copied.
-// A head of an 8-bit cache is preceded by its scale, for which each invocation goes over the whole head.
+// A workgroup owns a head of a token; an invocation owns every LANES-th group of W neighbouring columns of it, and those half a head
+// further on. Value heads are copied. A head of an 8-bit cache is preceded by its scale, for which its columns are computed twice.
+//@ axis path = portable(LANES=32) | subgroup4(LANES=4, SG=4) | subgroup8(LANES=8, SG=8)
 //@ axis cache = f32(W=2) | f16(W=2) | q8(W=4)
+# set subgroups = path != "portable"
 # set V = "vec" ~ W ~ "<f32>"
 # set stored = {"f32": V, "f16": "u32", "q8": "u32"}[cache]
 
@@ -78,21 +80,6 @@ fn turned(head: Head, i: u32) -> Pair {
 }
 
 # if cache == "q8"
-// The largest magnitude of a head that goes into the cache.
-fn peak_of(head: Head) -> f32 {
-    var peak = vec4<f32>();
-    for (var i = 0u; i < params.half; i++) {
-        var pair = Pair();
-        if head.is_value {
-            pair = value(head, i);
-        } else {
-            pair = turned(head, i);
-        }
-        peak = max(peak, max(abs(pair.low), abs(pair.high)));
-    }
-    return max(max(peak.x, peak.y), max(peak.z, peak.w));
-}
-
 // Four signed bytes, the first the lowest.
 fn bytes(v: vec4<f32>) -> u32 {
     let b = (bitcast<vec4<u32>>(vec4<i32>(round(v))) & vec4<u32>(255u)) << vec4<u32>(0u, 8u, 16u, 24u);
@@ -100,79 +87,116 @@ fn bytes(v: vec4<f32>) -> u32 {
 }
 
 # endif
-@compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let half = params.half;
-    let first_value = params.query_heads + params.key_heads;
-    let number = id.x / half;
-    let i = id.x % half;
-    let position = cursor[0] + id.y;
-    if number >= first_value + params.key_heads || id.y >= cursor[1] || position >= params.context {
-        return;
+# if not subgroups
+var<workgroup> gathered: array<f32, ${ LANES }>;
+
+# endif
+# for name, joined, of_lanes in [("sum", "gathered[lane] + gathered[lane + step]", "subgroupAdd"), ("largest", "max(gathered[lane], gathered[lane + step])", "subgroupMax")]
+# if name == "sum" or cache == "q8"
+fn ${ name }_of_all(lane: u32, value: f32) -> f32 {
+# if subgroups
+    return ${ of_lanes }(value);
+# else
+    gathered[lane] = value;
+    workgroupBarrier();
+    for (var step = ${ LANES // 2 }u; step > 0u; step /= 2u) {
+        if lane < step {
+            gathered[lane] = ${ joined };
+        }
+        workgroupBarrier();
     }
-    var head = Head((id.y * params.heads + number) * 2u * half, number >= first_value, 0u, position * 2u * half, 1.0);
+    let result = gathered[0];
+    workgroupBarrier();
+    return result;
+# endif
+}
+
+# endif
+# endfor
+fn pair_of(head: Head, i: u32) -> Pair {
+    if head.is_value {
+        return value(head, i);
+    }
+    return turned(head, i);
+}
+
+@compute @workgroup_size(${ LANES })
+# if subgroups
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+# else
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+# endif
+    let half = params.half;
+    let number = group.x;
+    let first_value = params.query_heads + params.key_heads;
+    let position = min(cursor[0] + group.y, params.context - 1u);
+    var head = Head((group.y * params.heads + number) * 2u * half, number >= first_value, 0u, position * 2u * half, 1.0);
     if number >= params.query_heads {
         head.gain = 2u * half;
     }
-    var pair = Pair();
-    if head.is_value {
-        if params.heads == first_value {
-            head.at = (id.y * params.key_heads + number - first_value) * 2u * half;
-        }
-        pair = value(head, i);
-    } else {
-        if params.normalize != 0u {
-            var square = 0.0;
-            for (var c = 0u; c < 2u * half; c++) {
-                let part = x[head.at + c];
-                square += dot(part, part);
-            }
-            head.factor = inverseSqrt(square / f32(${ 2 * W }u * half) + params.epsilon);
-        }
-        pair = turned(head, i);
+    if head.is_value && params.heads == first_value {
+        head.at = (group.y * params.key_heads + number - first_value) * 2u * half;
     }
-    if number < params.query_heads {
-        let to = (id.y * params.query_heads + number) * 2u * half + i;
-        q[to] = pair.low;
-        q[to + half] = pair.high;
-        return;
+    if params.normalize != 0u && !head.is_value {
+        var square = 0.0;
+        for (var i = lane; i < 2u * half; i += ${ LANES }u) {
+            let part = x[head.at + i];
+            square += dot(part, part);
+        }
+        head.factor = inverseSqrt(sum_of_all(lane, square) / f32(${ 2 * W }u * half) + params.epsilon);
     }
-    let of_keys = select(number - params.query_heads, number - first_value, head.is_value);
-    let row = position * params.key_heads + of_keys;
 # if cache == "q8"
-    let to = row * (2u * half + 1u) + 1u + i;
-    let peak = peak_of(head);
+    var peaks = vec4<f32>();
+    for (var i = lane; i < half; i += ${ LANES }u) {
+        let pair = pair_of(head, i);
+        peaks = max(peaks, max(abs(pair.low), abs(pair.high)));
+    }
+    let peak = largest_of_all(lane, max(max(peaks.x, peaks.y), max(peaks.z, peaks.w)));
     var inverse = 0.0;
     if peak > 0.0 {
         inverse = 127.0 / peak;
     }
-    let low = bytes(pair.low * inverse);
-    let high = bytes(pair.high * inverse);
-# else
-    let to = row * 2u * half + i;
-# if cache == "f16"
-    let low = pack2x16float(pair.low);
-    let high = pack2x16float(pair.high);
-# else
-    let low = pair.low;
-    let high = pair.high;
 # endif
-# endif
-    if head.is_value {
-        values[to] = low;
-        values[to + half] = high;
+    // What lies beyond the tokens of the run, or beyond the context, is not stored.
+    let end = select(0u, half, group.y < cursor[1] && cursor[0] + group.y < params.context);
+    let of_keys = select(number - params.query_heads, number - first_value, head.is_value);
+    let row = position * params.key_heads + of_keys;
 # if cache == "q8"
-        if i == 0u {
+    let to = row * (2u * half + 1u) + 1u;
+    if lane == 0u && end > 0u && number >= params.query_heads {
+        if head.is_value {
             values[to - 1u] = bitcast<u32>(peak / 127.0);
-        }
-# endif
-    } else {
-        keys[to] = low;
-        keys[to + half] = high;
-# if cache == "q8"
-        if i == 0u {
+        } else {
             keys[to - 1u] = bitcast<u32>(peak / 127.0);
         }
+    }
+# else
+    let to = row * 2u * half;
 # endif
+    for (var i = lane; i < end; i += ${ LANES }u) {
+        let pair = pair_of(head, i);
+        if number < params.query_heads {
+            let of_queries = (group.y * params.query_heads + number) * 2u * half + i;
+            q[of_queries] = pair.low;
+            q[of_queries + half] = pair.high;
+        } else {
+# if cache == "q8"
+            let low = bytes(pair.low * inverse);
+            let high = bytes(pair.high * inverse);
+# elif cache == "f16"
+            let low = pack2x16float(pair.low);
+            let high = pack2x16float(pair.high);
+# else
+            let low = pair.low;
+            let high = pair.high;
+# endif
+            if head.is_value {
+                values[to + i] = low;
+                values[to + i + half] = high;
+            } else {
+                keys[to + i] = low;
+                keys[to + i + half] = high;
+            }
+        }
     }
 }

@@ -121,6 +121,13 @@ impl Scheme {
         self.codes().iter().any(|code| matches!(code, Code::Scales16x6 | Code::Scales16x8 | Code::Scales8x6))
     }
 
+    /// Whether weights are whole numbers of at most eight bits times a scale, which can be multiplied with inputs in bytes
+    /// ([`Format::BlockI8`]).
+    pub fn is_bytes(self) -> bool {
+        use Scheme::{Bf16, F16, F32, Iq4Nl, Iq4Xs, Mxfp4};
+        !matches!(self, F32 | F16 | Bf16 | Iq4Nl | Iq4Xs | Mxfp4)
+    }
+
     /// The tensors of a matrix of `n` rows by `k` columns.
     pub fn descs(self, n: usize, k: usize) -> Vec<Desc> {
         self.codes().iter().map(|code| Desc::new(Format::Panel(*code), [n, code.columns(k)])).collect()

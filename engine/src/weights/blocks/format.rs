@@ -107,7 +107,7 @@ impl BlockFormat {
     ];
 
     /// The formats that [`quantize`](Self::quantize) knows.
-    pub const ENCODED: [Self; 14] = [
+    pub const ENCODED: [Self; 16] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -122,6 +122,8 @@ impl BlockFormat {
         Self::Q5K,
         Self::Q6K,
         Self::IQ4NL,
+        Self::IQ4XS,
+        Self::MXFP4,
     ];
 
     /// Name, number in a GGUF file, elements of a block, bytes of a block.

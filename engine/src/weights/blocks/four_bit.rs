@@ -6,7 +6,7 @@ use super::half_at;
 pub(super) const UNEVEN: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Twice the numbers of the 4-bit float of the OCP microscaling formats (E2M1), whose negative zero is plain zero.
-const FLOAT4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+pub(super) const FLOAT4: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// 32 elements from 16 bytes: the first half in the low bits, the second in the high ones.
 fn choose(levels: &[i8; 16], packed: &[u8], scale: f32, out: &mut [f32]) {

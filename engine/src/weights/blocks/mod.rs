@@ -73,7 +73,7 @@ impl BlockFormat {
 
     /// Encodes `values`, whole blocks of them.
     ///
-    /// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives. Q2_K to Q6_K and IQ4_NL search
+    /// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives. Q2_K to Q6_K, IQ4_NL and IQ4_XS search
     /// scales as it does, by weighted least squares over a fan of candidates, and need not agree with it in every byte.
     ///
     /// # Errors
@@ -103,6 +103,8 @@ impl BlockFormat {
             Self::Q5K => each_back(values, &mut bytes, quantize_k::q5),
             Self::Q6K => each_back(values, &mut bytes, quantize_k::q6),
             Self::IQ4NL => each_back(values, &mut bytes, quantize_low::iq4_nl),
+            Self::IQ4XS => each_back(values, &mut bytes, quantize_low::iq4_xs),
+            Self::MXFP4 => each_back(values, &mut bytes, quantize_low::mxfp4),
             _ => return Err(BlockError::NotEncoded { format: self }),
         }
         let relative_error = self.relative_error(values, &bytes)?;

@@ -1,6 +1,7 @@
-//! Encodes the formats of two and three bits, and the one of four bits with uneven levels: scales by weighted least squares.
+//! Encodes the formats of two and three bits, and those of four bits with uneven levels: scales by weighted least squares, or a power
+//! of two.
 
-use super::four_bit::UNEVEN;
+use super::four_bit::{FLOAT4, UNEVEN};
 use super::k::two_bits_at;
 use super::quantize_k::{FAN_Q5, NOTHING, fit_affine, fit_centred};
 use super::{half_at, put_half};
@@ -9,7 +10,7 @@ use super::{half_at, put_half};
 const N: usize = 256;
 /// The largest scale or minimum of Q2_K in four bits.
 const MOST_SCALE: f32 = 15.0;
-/// The scales that are tried for IQ4_NL, in levels from the one that maps the extreme value to the lowest level.
+/// The scales that are tried for IQ4_NL and IQ4_XS, in levels from the one that maps the extreme value to the lowest level.
 const FAN: std::ops::RangeInclusive<i32> = -7..=7;
 
 pub(super) fn q2(values: &[f32; N], block: &mut [u8; 84]) {
@@ -80,11 +81,11 @@ fn nearest(value: f32) -> u8 {
     if off(below) < off(above) { below as u8 } else { above as u8 }
 }
 
-pub(super) fn iq4_nl(values: &[f32; 32], block: &mut [u8; 18]) {
+/// The scale that loses the least of a run of uneven levels; `None` for a run of zeros.
+fn uneven_scale(values: &[f32]) -> Option<f32> {
     let extreme = values.iter().fold(0.0, |most: f32, &value| if value.abs() > most.abs() { value } else { most });
     if extreme.abs() < NOTHING {
-        // The level that is nearest to zero is not zero, and its scale is.
-        return;
+        return None;
     }
     let lowest = f32::from(UNEVEN[0]);
     let (mut most, mut best) = (f32::MIN, extreme / lowest);
@@ -102,10 +103,66 @@ pub(super) fn iq4_nl(values: &[f32; 32], block: &mut [u8; 18]) {
             (most, best) = (xl * xl / ll, xl / ll);
         }
     }
-    put_half(block, 0, best);
-    let scale = half_at(block, 0);
+    Some(best)
+}
+
+/// The numbers of the levels nearest to a run of 32 values in steps of `scale`, two in a byte.
+fn put_uneven(values: &[f32], scale: f32, out: &mut [u8]) {
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-    for (j, byte) in block[2..].iter_mut().enumerate() {
+    for (j, byte) in out.iter_mut().enumerate() {
         *byte = nearest(values[j] * inverse) | nearest(values[j + 16] * inverse) << 4;
+    }
+}
+
+pub(super) fn iq4_nl(values: &[f32; 32], block: &mut [u8; 18]) {
+    // The level that is nearest to zero is not zero, and the scale of a run of zeros is.
+    let Some(scale) = uneven_scale(values) else { return };
+    put_half(block, 0, scale);
+    let scale = half_at(block, 0);
+    put_uneven(values, scale, &mut block[2..]);
+}
+
+pub(super) fn iq4_xs(values: &[f32; N], block: &mut [u8; 136]) {
+    let mut scales = [0.0_f32; 8];
+    for (scale, values) in scales.iter_mut().zip(values.chunks_exact(32)) {
+        *scale = uneven_scale(values).unwrap_or(0.0);
+    }
+    let extreme = scales.iter().fold(0.0, |most: f32, &scale| if scale.abs() > most.abs() { scale } else { most });
+    if extreme == 0.0 {
+        return;
+    }
+    // The extreme scale is -32, since there is no 32.
+    put_half(block, 0, extreme / -32.0);
+    let common = half_at(block, 0);
+    let mut upper = 0_u16;
+    for (i, (scale, values)) in scales.iter().zip(values.chunks_exact(32)).enumerate() {
+        let small = if common == 0.0 { 0.0 } else { (scale / common).round_ties_even().clamp(-32.0, 31.0) };
+        let packed = (small + 32.0) as u8;
+        block[4 + i / 2] |= (packed & 15) << (4 * (i % 2));
+        upper |= u16::from(packed >> 4) << (2 * i);
+        put_uneven(values, common * small, &mut block[8 + 16 * i..][..16]);
+    }
+    block[2..4].copy_from_slice(&upper.to_le_bytes());
+}
+
+/// The exponent lets the largest value keep its own power of two, four times the smallest step of a level's (OCP Microscaling
+/// Formats 1.0, 2023, section 6.3).
+pub(super) fn mxfp4(values: &[f32; 32], block: &mut [u8; 17]) {
+    let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+    if largest == 0.0 {
+        return;
+    }
+    let exponent = (largest.to_bits() >> 23).saturating_sub(2);
+    block[0] = exponent as u8;
+    // Half of the power of two, as the levels are twice what they stand for; the smallest two are subnormal.
+    let step = f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 });
+    let level = |value: f32| {
+        let apart = |at: &usize| (f32::from(FLOAT4[*at]) * step - value.abs()).abs();
+        // The first of equals, so a value half way goes to the smaller one.
+        let nearest = (0..8).min_by(|a, b| apart(a).total_cmp(&apart(b))).unwrap_or(0) as u8;
+        if value < 0.0 && nearest > 0 { nearest | 8 } else { nearest }
+    };
+    for (j, byte) in block[1..].iter_mut().enumerate() {
+        *byte = level(values[j]) | level(values[j + 16]) << 4;
     }
 }

@@ -166,9 +166,34 @@ fn what_no_block_can_hold_is_refused_with_its_place() {
             }
         }
         let large = vec![3e38; 512];
-        let wide = matches!(format, BlockFormat::F32 | BlockFormat::BF16);
+        let wide = matches!(format, BlockFormat::F32 | BlockFormat::BF16 | BlockFormat::MXFP4);
         assert_eq!(format.quantize(&large).is_ok(), wide, "{format}");
     }
+}
+
+#[test]
+fn four_bit_floats_are_those_of_the_standard() {
+    let format = BlockFormat::MXFP4;
+    let levels = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    for scale in [1.0_f32, 2.0_f32.powi(-126), 2.0_f32.powi(-127), 1024.0, 2.0_f32.powi(125)] {
+        let mut values: Vec<f32> = levels.iter().flat_map(|level| [level * scale, -level * scale]).collect();
+        // Half way goes to the smaller, and nothing has a sign that is zero.
+        for (value, expected) in
+            [(0.25, 0.0), (-0.25, 0.0), (0.75, 0.5), (5.0, 4.0), (-5.1, -6.0), (7.9, 6.0), (2.4, 2.0)]
+        {
+            values.extend([value * scale, expected * scale]);
+        }
+        values.resize(32, 0.0);
+        let encoded = format.quantize(&values).unwrap();
+        let mut back = vec![0.0; 32];
+        format.dequantize(&encoded.bytes, &mut back).unwrap();
+        assert_eq!(back[..16], values[..16], "{scale:e}");
+        for pair in 8..15 {
+            assert_eq!(back[2 * pair], values[2 * pair + 1], "{scale:e}: {}", values[2 * pair]);
+        }
+    }
+    // 4 is two to the second, which the largest level has, so that the shared exponent is 127.
+    assert_eq!(format.quantize(&[4.0; 32]).unwrap().bytes[..2], [127, 0x66]);
 }
 
 proptest! {
@@ -195,6 +220,8 @@ proptest! {
                 BlockFormat::Q6K => 63.0,
                 BlockFormat::Q3K => 7.0,
                 BlockFormat::Q2K => 3.0,
+                // What lies above the largest level, 6 of 8, comes back as that.
+                BlockFormat::MXFP4 => 9.0,
                 BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K => 31.0,
                 _ => 15.0,
             };

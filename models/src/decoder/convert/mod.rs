@@ -1,8 +1,12 @@
 //! Writes a decoder as a GGUF file with its matrices in a block format, tensor by tensor: no model is in memory as a whole.
 
+mod recipe;
 mod settings;
 
+pub use recipe::Recipe;
+
 use super::DecoderConfig;
+use super::matrix::of_halves;
 use super::model::DecoderFiles;
 use super::weights::Tensors;
 use crate::{Error, Result};
@@ -17,8 +21,9 @@ const CHUNK: usize = 1 << 18;
 /// Where a tensor's numbers come from.
 #[derive(Debug, Clone, PartialEq)]
 enum Origin {
-    /// A tensor of the file; `head` is the size of heads whose halves are to be interleaved row by row, and `offset` is added.
-    Stored { name: String, head: Option<usize>, offset: f32 },
+    /// A tensor of the file, or several one after another; `head` is the size of heads whose halves are to be interleaved row by row, and
+    /// `offset` is added.
+    Stored { names: Vec<String>, head: Option<usize>, offset: f32 },
     /// The configuration.
     Made(Vec<f32>),
 }
@@ -50,7 +55,7 @@ impl Converted {
 
 /// What a GGUF file of a decoder will hold, known before anything is written.
 ///
-/// Matrices take the format that was asked for, or, where their rows are no whole blocks of it, the next that they are whole
+/// Matrices take the format that the recipe says, or, where their rows are no whole blocks of it, the next that they are whole
 /// blocks of: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for the others with blocks of 256, and at last F16. Norms, biases
 /// and a router's matrix stay in F32, and so does whatever else has one dimension only.
 #[derive(Debug, Clone)]
@@ -62,19 +67,23 @@ pub struct Conversion {
 
 impl Conversion {
     /// Plans the file: of a GGUF file the metadata is copied, of a folder it is made of `config.json`. `more` is added to it, or
-    /// takes the place of what is there: of a folder, its name and its vocabulary.
+    /// takes the place of what is there: of a folder, its name and its vocabulary. A [`BlockFormat`] alone is the format of all matrices.
     ///
     /// # Errors
     /// As [`Decoder::new`](super::Decoder::new) for the files; [`Error::NotGguf`] for what a GGUF file cannot say;
     /// [`WeightsError::Blocks`] for a format that is not encoded.
-    pub fn new(files: &DecoderFiles, format: BlockFormat, more: Vec<(String, MetadataValue)>) -> Result<Conversion> {
-        let file = files.weights.clone();
+    pub fn new(
+        files: &DecoderFiles,
+        recipe: impl Into<Recipe>,
+        more: Vec<(String, MetadataValue)>,
+    ) -> Result<Conversion> {
+        let (recipe, file) = (recipe.into(), files.weights.clone());
         let (mut metadata, tensors) = match &file {
-            TensorFile::Gguf(gguf) => (copied(gguf), copies(gguf, format)?),
-            _ => settings::of_folder(files, format)?,
+            TensorFile::Gguf(gguf) => (copied(gguf), copies(gguf, recipe)?),
+            _ => settings::of_folder(files, recipe)?,
         };
         let facts = [
-            ("general.file_type", MetadataValue::U32(file_type(format))),
+            ("general.file_type", MetadataValue::U32(recipe.file_type())),
             ("general.quantization_version", MetadataValue::U32(2)),
         ];
         for (key, value) in facts.map(|(key, value)| (key.to_owned(), value)).into_iter().chain(more) {
@@ -83,9 +92,9 @@ impl Conversion {
                 None => metadata.push((key, value)),
             }
         }
-        if !BlockFormat::ENCODED.contains(&format) {
-            let known: Vec<&str> = BlockFormat::ENCODED.iter().map(|known| known.name()).collect();
-            let reason = format!("{format} is not encoded here; choose one of {}", known.join(", "));
+        if !Recipe::known().any(|known| known == recipe) {
+            let known: Vec<&str> = Recipe::known().map(Recipe::name).collect();
+            let reason = format!("{recipe} is not encoded here; choose one of {}", known.join(", "));
             return Err(Error::NotGguf { file: file.file().to_owned(), reason });
         }
         Ok(Conversion { file, metadata, tensors })
@@ -126,17 +135,20 @@ impl Conversion {
     /// Writes one tensor; its error.
     fn put(&self, tensor: &Converted, sink: &mut TensorSink<'_>) -> Result<f64> {
         let mut sums = (0.0, 0.0);
-        let (name, head, offset) = match &tensor.origin {
+        let (names, head, offset) = match &tensor.origin {
             Origin::Made(values) => return self.encode(tensor, values, &mut sums, sink).map(|()| relative(sums)),
-            Origin::Stored { name, head, offset } => (name, *head, *offset),
+            Origin::Stored { names, head, offset } => (names, *head, *offset),
         };
         let columns = tensor.shape.last().copied().unwrap_or(1);
-        let rows = tensor.shape.split_last().map_or(1, |(_, outer)| outer.iter().product());
+        let rows =
+            tensor.shape.split_last().map_or(1, |(_, outer)| outer.iter().product::<usize>()) / names.len().max(1);
         // What is one row is as many numbers as heads have rows; what is a matrix comes in whole heads.
         let (unit, width) = if tensor.shape.len() < 2 { (rows, 1) } else { (head.unwrap_or(1), columns) };
         let step = (CHUNK / columns.max(1) / unit.max(1)).max(1) * unit.max(1);
-        let same = head.is_none() && offset == 0.0 && Storage::of(tensor.after) == tensor.before.0;
-        for first in (0..rows).step_by(step) {
+        let kept = |name: &String| self.file.get(name).is_some_and(|it| it.storage == Storage::of(tensor.after));
+        let same = head.is_none() && offset == 0.0 && names.iter().all(kept);
+        let parts = names.iter().flat_map(|name| (0..rows).step_by(step).map(move |first| (name, first)));
+        for (name, first) in parts {
             let range = first..(first + step).min(rows);
             if same {
                 sink.put(&self.file.rows(name, range)?)?;
@@ -177,8 +189,7 @@ fn relative((apart, whole): (f64, f64)) -> f64 {
 /// Rows of `width` numbers in heads of `head` rows: row `i` of a head's first half comes before row `i` of its second.
 fn interleaved(values: &[f32], head: usize, width: usize) -> Vec<f32> {
     let rows: Vec<&[f32]> = values.chunks(width.max(1)).collect();
-    let from = |row: usize| row / head * head + row % 2 * (head / 2) + row % head / 2;
-    (0..rows.len()).filter_map(|row| rows.get(from(row))).flat_map(|row| row.iter().copied()).collect()
+    (0..rows.len()).filter_map(|row| rows.get(of_halves(row, head))).flat_map(|row| row.iter().copied()).collect()
 }
 
 /// The metadata of a file, without what holds of that file alone.
@@ -189,13 +200,16 @@ fn copied(gguf: &Gguf) -> Vec<(String, MetadataValue)> {
 }
 
 /// The tensors of a GGUF file, in its order.
-fn copies(gguf: &Gguf, format: BlockFormat) -> Result<Vec<Converted>> {
-    Tensors::new(gguf.clone().into(), DecoderConfig::of_gguf(gguf)?)?;
+fn copies(gguf: &Gguf, recipe: Recipe) -> Result<Vec<Converted>> {
+    let config = DecoderConfig::of_gguf(gguf)?;
+    let (layers, tied) = (config.layers, config.tied);
+    Tensors::new(gguf.clone().into(), config)?;
     let mut order: Vec<_> = gguf.tensors().iter().collect();
     order.sort_by_key(|tensor| (tensor.part, tensor.range.start));
     let convert = |tensor: &&lampyris_engine::weights::gguf::GgufTensor| {
         let before = (Storage::of(tensor.format), tensor.range.end - tensor.range.start);
-        let origin = Origin::Stored { name: tensor.name.clone(), head: None, offset: 0.0 };
+        let origin = Origin::Stored { names: vec![tensor.name.clone()], head: None, offset: 0.0 };
+        let format = recipe.format(&tensor.name, layers, tied);
         converted(tensor.name.clone(), tensor.shape.clone(), before, format, origin)
     };
     Ok(order.iter().map(convert).collect())
@@ -225,29 +239,6 @@ fn converted(
         (if whole { smaller } else { BlockFormat::F16 }, true)
     };
     Converted { name, shape, before, after, divided, origin }
-}
-
-/// llama.cpp's number for a file most of whose tensors are of a format (`llama_ftype`).
-fn file_type(format: BlockFormat) -> u32 {
-    match format {
-        BlockFormat::F32 => 0,
-        BlockFormat::F16 => 1,
-        BlockFormat::Q4_0 => 2,
-        BlockFormat::Q4_1 => 3,
-        BlockFormat::Q8_0 => 7,
-        BlockFormat::Q5_0 => 8,
-        BlockFormat::Q5_1 => 9,
-        BlockFormat::Q2K => 10,
-        BlockFormat::Q3K => 11,
-        BlockFormat::Q4K => 14,
-        BlockFormat::Q5K => 16,
-        BlockFormat::Q6K => 18,
-        BlockFormat::IQ4NL => 25,
-        BlockFormat::IQ4XS => 30,
-        BlockFormat::BF16 => 32,
-        // "Guessed": a reader looks at the tensors.
-        _ => 1024,
-    }
 }
 
 #[cfg(test)]

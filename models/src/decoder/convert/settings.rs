@@ -3,7 +3,7 @@
 use super::super::model::DecoderFiles;
 use super::super::weights::Tensors;
 use super::super::{DecoderConfig, Rope};
-use super::{Converted, Origin, converted};
+use super::{Converted, Origin, Recipe, converted};
 use crate::{Error, Result};
 use lampyris_engine::weights::Storage;
 use lampyris_engine::weights::blocks::BlockFormat;
@@ -13,12 +13,13 @@ use lampyris_engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes}
 type Metadata = Vec<(String, MetadataValue)>;
 
 /// Metadata and tensors of a folder.
-pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Metadata, Vec<Converted>)> {
+pub(super) fn of_folder(files: &DecoderFiles, recipe: Recipe) -> Result<(Metadata, Vec<Converted>)> {
     let config = DecoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?;
     let file = files.weights.file().to_owned();
     let architecture = match config.model_type.as_str() {
         "llama" | "mistral" => "llama",
         "gemma3_text" => "gemma3",
+        "qwen3_moe" => "qwen3moe",
         same @ ("qwen2" | "qwen3" | "gemma2" | "phi3") => same,
         other => {
             let reason = format!("models of type {other} are written from GGUF files only");
@@ -27,18 +28,21 @@ pub(super) fn of_folder(files: &DecoderFiles, format: BlockFormat) -> Result<(Me
     };
     let tensors = Tensors::new(files.weights.clone(), config.clone())?;
     let mut made: Vec<Converted> = Vec::new();
-    for (name, gguf, shape) in tensors.names_for_gguf() {
+    for (names, gguf, shape) in tensors.names_for_gguf() {
         let turned = ["attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"];
         let turned = architecture == "llama" && turned.iter().any(|ending| gguf.ends_with(ending));
         let offset = if gguf.ends_with("norm.weight") { config.gain_offset } else { 0.0 };
-        let before = files.weights.get(&name).map_or((Storage::of(format), 0), |it| (it.storage, it.bytes));
-        let origin = Origin::Stored { name, head: turned.then_some(config.head), offset };
+        let format = recipe.format(&gguf, config.layers, config.tied);
+        let stored = names.iter().filter_map(|name| files.weights.get(name));
+        let bytes = stored.clone().map(|it| it.bytes).sum();
+        let before = stored.map(|it| it.storage).next().map_or((Storage::of(format), 0), |storage| (storage, bytes));
+        let origin = Origin::Stored { names, head: turned.then_some(config.head), offset };
         made.push(converted(gguf, shape, before, format, origin));
     }
     let (metadata, factors) = described(&config, architecture);
     for (name, values) in factors {
         let (shape, before) = (vec![values.len()], (Storage::of(BlockFormat::F32), 0));
-        made.push(converted(name, shape, before, format, Origin::Made(values)));
+        made.push(converted(name, shape, before, recipe.base(), Origin::Made(values)));
     }
     check(&file, &config, &metadata, &made)?;
     Ok((metadata, made))
@@ -61,6 +65,15 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
         ("rope.dimension_count", config.head),
     ] {
         put(key, MetadataValue::U32(value as u32));
+    }
+    if let Some(mixture) = &config.mixture {
+        for (key, value) in [
+            ("expert_count", mixture.experts),
+            ("expert_used_count", mixture.chosen),
+            ("expert_feed_forward_length", mixture.width),
+        ] {
+            put(key, MetadataValue::U32(value as u32));
+        }
     }
     put("attention.layer_norm_rms_epsilon", MetadataValue::F32(config.epsilon));
     if let Some(window) = config.windows.iter().flatten().next() {
@@ -136,6 +149,7 @@ fn check(file: &str, config: &DecoderConfig, metadata: &Metadata, tensors: &[Con
         ("rope_local_base_freq", !local || same_rope(&read.local_rope, &config.local_rope)),
         ("attention_bias", (read.qkv_bias, read.output_bias) == (config.qkv_bias, config.output_bias)),
         ("mlp_bias", read.mlp_bias == config.mlp_bias),
+        ("its experts (num_experts, norm_topk_prob and the like)", read.mixture == config.mixture),
         ("tie_word_embeddings", read.tied == config.tied),
         ("its norms", (read.head_norm, read.post_norm) == (config.head_norm, config.post_norm)),
         ("attn_logit_softcapping", read.score_cap == config.score_cap),

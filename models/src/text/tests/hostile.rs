@@ -48,6 +48,46 @@ fn a_template_that_writes_too_much_is_stopped() {
 }
 
 #[test]
+fn a_template_that_works_on_too_much_text_is_stopped() {
+    for source in [
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% set c = a.replace('x', 'y') %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% set c = a|upper %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{{ a|replace('', a)|length }}",
+        "{% set a = 'x' * 4000000 %}{{ a.replace('x', a)|length }}",
+        "{% set a = 'x' * 4000000 %}{{ range(99999)|join(a)|length }}",
+        "{% set a = 'x' * 4000000 %}{{ a.join(range(99999)|list)|length }}",
+        "{{ 'a'|indent(9000000000)|length }}",
+        "{{ 'a'|indent(width=9000000000)|length }}",
+        "{{ [1]|slice(9000000000)|length }}",
+        "{{ [1]|batch(9000000000)|length }}",
+        "{{ '%9000000000s'|format('a')|length }}",
+    ] {
+        let stopped = render(source).unwrap_err();
+        let right = matches!(stopped, TextError::TemplateLimit { what: "bytes in filters and methods", .. });
+        assert!(right, "{source}: {stopped}");
+    }
+    assert!(render("{{ x|tojson(indent=9000000000) }}").unwrap_err().to_string().contains("indent"));
+    assert_eq!(render("{{ x|indent(width=2, first=true)|upper|replace('Y', 'z') }}").unwrap(), "  z");
+}
+
+#[test]
+fn a_text_of_typed_special_tokens_is_spelled_one_after_another() {
+    let piece = |text: &str, score: f64| json!([text, score]);
+    let added = |id: u32, content: &str| {
+        json!({"id": id, "content": content, "special": true, "single_word": false,
+        "lstrip": false, "rstrip": false, "normalized": false})
+    };
+    let file = json!({"version": "1.0", "added_tokens": [added(0, "<unk>"), added(1, "<s>")], "model": {"type": "Unigram", "unk_id": 0,
+        "vocab": [piece("<unk>", 0.0), piece("<s>", 0.0), piece("<", -9.0), piece("s", -9.0), piece(">", -9.0), piece("s>", -12.0),
+        piece("a", -9.0)]}});
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes(), None).unwrap();
+    assert_eq!(tokenizer.encode("a<s>a", true).unwrap(), [6, 1, 6]);
+    assert_eq!(tokenizer.encode("a<s>a", false).unwrap(), [6, 2, 5, 6]);
+    let count = 200_000;
+    assert_eq!(tokenizer.encode(&"<s>".repeat(count), false).unwrap(), [2, 5].repeat(count));
+}
+
+#[test]
 fn templates_see_no_files_and_no_other_templates() {
     for source in ["{% include '/etc/hostname' %}", "{% extends 'a' %}", "{% import 'a' as b %}"] {
         assert!(

@@ -163,3 +163,21 @@ fn inconsistent_vocabularies_are_refused_with_the_list_that_is_wrong() {
         Err(TextError::VocabularyKind { .. })
     ));
 }
+
+#[test]
+fn a_token_of_a_megabyte_is_refused_at_once() {
+    let tokens: Vec<String> = ["<unk>", "a"].map(str::to_owned).into_iter().chain(["a".repeat(1 << 20)]).collect();
+    let (model, token_types, scores) = ("llama".to_owned(), vec![2, 1, 1], vec![0.0; 3]);
+    let vocabulary = GgufVocabulary { model, tokens, token_types, scores, ..GgufVocabulary::default() };
+    let said = Tokenizer::from_gguf(vocabulary).unwrap_err().to_string();
+    assert!(said.contains("1048576 bytes") && said.contains("256") && said.len() < 400, "{said}");
+}
+
+#[test]
+fn ends_survive_a_file() {
+    let vocabulary = GgufVocabulary { eot: Some(1), eom: Some(0), ..tiny() };
+    let file = lampyris_engine::weights::gguf::gguf_bytes("made", &vocabulary.clone().metadata(), &[]).unwrap();
+    let read = self::vocabulary(file);
+    assert_eq!((read.eos, read.eot, read.eom), (Some(3), Some(1), Some(0)));
+    assert_eq!(read.ends(), [3, 1, 0]);
+}

@@ -1,0 +1,55 @@
+//! The matrices of language models as cases of their kernel: every scheme at the shapes of Qwen3-0.6B and Llama-3.2-1B.
+
+use lampyris::engine::kernels::text::{Dense, Scheme, Unit};
+use lampyris::engine::kernels::{self, Case, Desc, Fill, Tier};
+use std::sync::Arc;
+
+/// A model's columns, columns of its attention, rows of its queries, keys and values, units, and vocabulary.
+const MODELS: [(&str, [usize; 5]); 2] =
+    [("qwen3-0.6b", [1024, 2048, 4096, 3072, 151_936]), ("llama-3.2-1b", [2048, 2048, 3072, 8192, 128_256])];
+
+/// Tokens of a run: one, as in generation, and a chunk of a prompt.
+const TOKENS: [usize; 2] = [1, 32];
+
+/// The largest tensor that WebGPU's default limits bind, in bytes; a larger matrix is cut by rows when it is used.
+const MOST: u64 = 128 << 20;
+
+/// Every matrix of the models in every scheme: of a layer for one token and for a prompt, and the head for one token.
+pub(crate) fn cases() -> Vec<Case> {
+    let entries = kernels::all();
+    let known: Vec<Case> =
+        entries.iter().find(|entry| entry.name == "dense").map_or(Vec::new(), |dense| (dense.cases)());
+    let mut cases = Vec::new();
+    for scheme in Scheme::ALL {
+        let same = |case: &&Case| Scheme::of(&case.descs()[1..]).is_some_and(|(its, ..)| its == scheme);
+        // What the kernel's own cases fill a matrix of the scheme with, so that sums stay small.
+        let filled: Vec<(Desc, Fill)> = known.iter().filter(same).flat_map(|case| case.inputs.clone()).collect();
+        for (model, [hidden, attended, qkv, units, vocabulary]) in MODELS {
+            let mut add = |part: &str, kernel: Dense, [m, k, n]: [usize; 3]| {
+                let rows = kernel.gated.map_or(n, Dense::gated_rows);
+                let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
+                for desc in scheme.descs(rows, k) {
+                    let of = filled.iter().find(|(known, _)| known.format == desc.format);
+                    inputs.push((desc, of.map_or(Fill::Noise, |(_, fill)| fill.clone())));
+                }
+                if inputs.iter().any(|(desc, _)| desc.bytes() > MOST) {
+                    return;
+                }
+                let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.residual, Desc::f32([m, n]))];
+                inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
+                let label = format!("{model}.{part}.{m}.{}", scheme.label());
+                cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier: Tier::Model });
+            };
+            let normed = Dense { norm: Some(1e-6), ..Dense::default() };
+            let added = Dense { residual: true, ..Dense::default() };
+            for m in TOKENS {
+                add("qkv", normed, [m, hidden, qkv]);
+                add("output", added, [m, attended, hidden]);
+                add("gate_up", Dense { gated: Some(units), unit: Unit::Silu, ..normed }, [m, hidden, units]);
+                add("down", added, [m, units, hidden]);
+            }
+            add("head", normed, [1, hidden, vocabulary]);
+        }
+    }
+    cases
+}

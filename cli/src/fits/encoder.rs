@@ -1,0 +1,121 @@
+//! `lampyris fits` of a sentence encoder: what its weights and a run of texts will take.
+
+use super::Tensor;
+use crate::args::{DeviceArguments, Fits};
+use crate::failure::Failure;
+use crate::{device, output};
+use lampyris::Gpu;
+use lampyris::models::encoder::{EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
+use serde::Serialize;
+use std::path::Path;
+
+/// Tokens of a run unless asked otherwise: as many as texts share one.
+const TOKENS: usize = 512;
+
+/// What an encoder takes, and what there is.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    adapter: String,
+    fits: bool,
+    /// Tokens and texts that a run has room for.
+    tokens: usize,
+    texts: usize,
+    weight_bytes: u64,
+    /// What a run computes.
+    work_bytes: u64,
+    total_bytes: u64,
+    largest_tensor: Tensor,
+    /// The largest tensor that the adapter can bind; a table that is larger is cut.
+    binding_limit: u64,
+    budget: Option<u64>,
+    /// What stands in the way.
+    reasons: Vec<String>,
+    /// The precision with which it fits, where it does not.
+    instead: Option<Instead>,
+}
+
+#[derive(Debug, Serialize)]
+struct Instead {
+    precision: &'static str,
+    total_bytes: u64,
+}
+
+/// Says what the model will take.
+pub(super) fn run(path: &Path, job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let files = EncoderFiles::open(path)?;
+    let gpu = device::open(arguments)?;
+    let needs = |half: bool| -> Result<EncoderNeeds, Failure> {
+        let encoder = TokenEncoder::new(&gpu, files.clone(), EncoderOptions::default().half(half))?;
+        Ok(encoder.needs(job.context.unwrap_or(TOKENS))?)
+    };
+    let whole = needs(false)?;
+    let reasons = reasons(&gpu, &whole);
+    let half = if reasons.is_empty() { None } else { Some(needs(true)?) };
+    let half = half.filter(|half| half.total() < whole.total() && self::reasons(&gpu, half).is_empty());
+    let report = Report {
+        model: job.model.display().to_string(),
+        adapter: gpu.summary().to_string(),
+        fits: reasons.is_empty(),
+        tokens: whole.rows,
+        texts: whole.sequences,
+        weight_bytes: whole.weights,
+        work_bytes: whole.work,
+        total_bytes: whole.total(),
+        largest_tensor: Tensor { name: whole.largest.0.clone(), bytes: whole.largest.1 },
+        binding_limit: limit(&gpu),
+        budget: gpu.options().budget,
+        reasons,
+        instead: half.map(|half| Instead { precision: "f16", total_bytes: half.total() }),
+    };
+    device::say_kind(&gpu);
+    output::print(&if job.json { output::json(&report)? } else { report.text() })
+}
+
+fn limit(gpu: &Gpu) -> u64 {
+    gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes)
+}
+
+/// What keeps an encoder from running.
+fn reasons(gpu: &Gpu, needs: &EncoderNeeds) -> Vec<String> {
+    let (name, bytes) = &needs.largest;
+    let bound = (*bytes > limit(gpu)).then(|| {
+        format!("{} takes {bytes} bytes, and the adapter binds at most {}", output::one_line(name), limit(gpu))
+    });
+    let over = gpu.options().budget.filter(|budget| needs.total() > *budget);
+    let over = over.map(|budget| format!("{} bytes are needed, and the budget is {budget}", needs.total()));
+    bound.into_iter().chain(over).collect()
+}
+
+impl Report {
+    /// For people.
+    fn text(&self) -> String {
+        let mut text = format!(
+            "{} on {}\n  weights   {:>14} bytes\n  work      {:>14} bytes, runs of {} tokens and at most {} texts\n  \
+             together  {:>14} bytes\n  largest   {:>14} bytes, {}; the adapter binds {}\n",
+            output::one_line(&self.model),
+            self.adapter,
+            self.weight_bytes,
+            self.work_bytes,
+            self.tokens,
+            self.texts,
+            self.total_bytes,
+            self.largest_tensor.bytes,
+            output::one_line(&self.largest_tensor.name),
+            self.binding_limit,
+        );
+        text += &super::budget_line(self.budget);
+        for reason in &self.reasons {
+            text += &format!("  {reason}\n");
+        }
+        text += match (self.fits, &self.instead) {
+            (true, _) => "it fits\n",
+            (false, None) => "it does not fit; take a smaller model\n",
+            (false, Some(_)) => "it does not fit\n",
+        };
+        if let Some(instead) = &self.instead {
+            text += &format!("with `--precision {}` it would, with {} bytes\n", instead.precision, instead.total_bytes);
+        }
+        text
+    }
+}

@@ -1,0 +1,352 @@
+//! A run in somebody else's encoder: recorded between a host's own passes, submitted by the host, its result some frames later.
+
+use super::memory::Held;
+use super::poll::Mailbox;
+use super::run::read_outputs;
+use super::scope::Refusal;
+use super::{Gpu, GpuPlan, InputData};
+use crate::plan::PlanBytes;
+use crate::{Error, Result};
+use lampyris_shaders::HostTensor;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Recorded runs of a plan that may be under way together; their results lie in as many buffers.
+const SLOTS: usize = 4;
+
+/// The places in which the inputs and results of recorded runs lie while the device has them.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    free: Vec<Slot>,
+    made: usize,
+    /// The number of the run recorded last.
+    stamp: u32,
+}
+
+/// The buffers of one recorded run. Both end in the run's stamp, which the device copies from the one to the other: a result that
+/// lacks it was mapped although its commands never ran.
+#[derive(Debug)]
+struct Slot {
+    inputs: wgpu::Buffer,
+    result: wgpu::Buffer,
+    _held: Held,
+}
+
+/// A slot that a run has taken, given back once neither the device nor the caller can reach it any more.
+#[derive(Debug)]
+struct Lease {
+    plan: GpuPlan,
+    slot: Option<Slot>,
+    mapped: AtomicBool,
+    stamp: u32,
+}
+
+impl Lease {
+    fn slot(&self) -> Result<&Slot> {
+        self.slot.as_ref().ok_or(Error::Taken)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            if self.mapped.load(Ordering::Acquire) {
+                slot.result.unmap();
+            }
+            lock(&self.plan.inner.ring).free.push(slot);
+        }
+    }
+}
+
+/// What became of a recorded run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    /// Its result can be read.
+    Mapped,
+    /// The device refused to give it.
+    Failed,
+    /// Its commands were dropped.
+    Dropped,
+}
+
+/// What the host's encoder holds of a run, whether it is submitted or not.
+struct Signal {
+    mailbox: Mailbox<Arrival>,
+    leases: Arc<Vec<Lease>>,
+    told: bool,
+}
+
+impl Signal {
+    fn tell(mut self, mapped: bool) {
+        if let Some(last) = self.leases.last().filter(|_| mapped) {
+            last.mapped.store(true, Ordering::Release);
+        }
+        self.told = true;
+        self.mailbox.put(if mapped { Arrival::Mapped } else { Arrival::Failed });
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        if !self.told {
+            self.mailbox.put(Arrival::Dropped);
+        }
+    }
+}
+
+/// A recorded run. Dropping it drops the result, not the commands.
+#[derive(Debug)]
+#[must_use = "the result is dropped with it"]
+pub struct Recorded {
+    gpu: Gpu,
+    leases: Option<Arc<Vec<Lease>>>,
+    arrived: Mailbox<Arrival>,
+    /// What the driver says of textures, where it says it late.
+    refusal: Option<Refusal>,
+}
+
+impl GpuPlan {
+    /// Records the plan into a host's encoder: copies of the inputs, one compute pass, a copy of the outputs. The plans of `before`, with
+    /// their inputs, run first in the same pass. Everything is checked before the first command, so that the host's `finish` cannot
+    /// fail because of it. The result can be had once the host has submitted the encoder and the device is done.
+    ///
+    /// Runs of one plan may be recorded several times a frame, and into several encoders; each has its own inputs and results.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's;
+    /// [`Error::Texture`] when one is a texture that cannot be read on this device; [`Error::Budget`], [`Error::OutOfMemory`] when
+    /// there is no room for a result; [`Error::DeviceLost`] when the device is gone.
+    pub fn record(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        inputs: &[InputData<'_>],
+        before: &[(&GpuPlan, &[InputData<'_>])],
+    ) -> Result<Recorded> {
+        let gpu = &self.inner.gpu;
+        gpu.check_alive()?;
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
+            return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
+        };
+        let chain = || before.iter().copied().chain([(self, inputs)]);
+        let mut textures = false;
+        for (plan, inputs) in chain() {
+            textures |= plan.check_inputs(inputs)?;
+        }
+        let bind = || chain().map(|(plan, inputs)| plan.bind_textures(device, inputs)).collect::<Result<Vec<_>>>();
+        let (bound, refusal) = if textures {
+            let (bound, refusal) = Refusal::of(device, bind);
+            (bound?, gpu.known_refusal(refusal)?)
+        } else {
+            (bind()?, None)
+        };
+        let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Vec<_>>>()?;
+
+        for ((plan, inputs), lease) in chain().zip(&leases) {
+            plan.stage(queue, inputs, lease)?;
+            plan.copy_inputs(encoder, inputs, lease)?;
+        }
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: Some("lampyris.recorded"),
+                timestamp_writes: None,
+            });
+            for ((plan, _), bound) in chain().zip(&bound) {
+                for at in 0..plan.inner.dispatches.len() {
+                    plan.encode_step(&mut pass, at, bound);
+                }
+            }
+        }
+        let arrived = Mailbox::new();
+        let leases = Arc::new(leases);
+        if let Some(lease) = leases.last() {
+            let slot = lease.slot()?;
+            self.encode_result(encoder, &slot.result);
+            let (from, to) = (self.staged_bytes(), self.inner.result_bytes);
+            encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, 4);
+            let signal = Signal { mailbox: arrived.clone(), leases: leases.clone(), told: false };
+            encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
+                signal.tell(mapped.is_ok());
+            });
+        }
+        Ok(Recorded { gpu: gpu.clone(), leases: Some(leases), arrived, refusal })
+    }
+
+    /// Where an output lies on the device, for a host's own shader to bind: the buffer, the offset and the length in bytes. What it holds
+    /// is the result of the run of this plan that was submitted last; it must be read only.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the plan has no output of that name.
+    pub fn output_buffer(&self, name: &str) -> Result<(&wgpu::Buffer, u64, u64)> {
+        let plan = &self.inner.plan;
+        let named = plan.outputs.iter().find(|(known, _)| known == name).map(|(_, id)| *id);
+        let region = named.and_then(|id| self.inner.regions[id.0].as_ref());
+        let unknown = || {
+            let names: Vec<&str> = plan.outputs.iter().map(|(name, _)| name.as_str()).collect();
+            Error::Input {
+                name: name.to_owned(),
+                expected: format!("one of {}", names.join(", ")),
+                found: "nothing".to_owned(),
+            }
+        };
+        region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(unknown)
+    }
+
+    /// Bytes of the inputs that come as words.
+    fn staged_bytes(&self) -> u64 {
+        let plan = &self.inner.plan;
+        let staged = plan.inputs.iter().filter(|id| self.inner.regions[id.0].is_some());
+        staged.map(|id| plan.tensor(*id).desc.bytes()).sum()
+    }
+
+    /// Takes a slot of the ring, which is made where there is none yet.
+    fn lease(&self, device: &wgpu::Device) -> Result<Lease> {
+        let gpu = &self.inner.gpu;
+        let (free, stamp) = {
+            let mut ring = lock(&self.inner.ring);
+            ring.stamp = ring.stamp.wrapping_add(1).max(1);
+            match ring.free.pop() {
+                None if ring.made == SLOTS => return Err(Error::Busy { runs: SLOTS }),
+                None => {
+                    ring.made += 1;
+                    (None, ring.stamp)
+                }
+                free => (free, ring.stamp),
+            }
+        };
+        let lease = |slot| Lease { plan: self.clone(), slot: Some(slot), mapped: AtomicBool::new(false), stamp };
+        match free {
+            Some(slot) => Ok(lease(slot)),
+            None => self
+                .slot(device)
+                .map(lease)
+                .inspect_err(|_| lock(&self.inner.ring).made -= 1)
+                .map_err(|error| gpu.check_alive().err().unwrap_or(error)),
+        }
+    }
+
+    fn slot(&self, device: &wgpu::Device) -> Result<Slot> {
+        let gpu = &self.inner.gpu;
+        let [inputs, result] = [self.staged_bytes() + 4, self.inner.result_bytes + 4];
+        let bytes = PlanBytes { weights: 0, activations: inputs + result, states: 0, params: 0 };
+        let held = gpu.account().take(bytes)?;
+        let buffer = |label: &str, size: u64, usage: wgpu::BufferUsages| {
+            let usage = usage | wgpu::BufferUsages::COPY_DST;
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        };
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let inputs = buffer("lampyris.recorded.inputs", inputs, wgpu::BufferUsages::COPY_SRC);
+        let result = buffer("lampyris.recorded.result", result, wgpu::BufferUsages::MAP_READ);
+        let mut refused = std::pin::pin!(memory.pop());
+        // A browser answers later; the commands are refused there if the buffers could not be had.
+        if let Poll::Ready(Some(_)) = refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            let adapter = gpu.summary().name.clone();
+            return Err(Error::OutOfMemory { adapter, doing: "making room for a recorded run".to_owned() });
+        }
+        Ok(Slot { inputs, result, _held: held })
+    }
+
+    /// Hands the words of the inputs and the stamp to the queue, which writes them before the host's next submit.
+    fn stage(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
+        let (slot, mut at) = (lease.slot()?, 0);
+        for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
+            if self.inner.regions[id.0].is_some() {
+                if let InputData::Words(words) = input {
+                    queue.write_buffer(&slot.inputs, at, bytemuck::cast_slice(words));
+                }
+                at += self.inner.plan.tensor(*id).desc.bytes();
+            }
+        }
+        queue.write_buffer(&slot.inputs, at, &lease.stamp.to_le_bytes());
+        Ok(())
+    }
+
+    /// Copies the inputs that are words to where the plan reads them.
+    fn copy_inputs(&self, encoder: &mut wgpu::CommandEncoder, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
+        let (slot, mut at) = (lease.slot()?, 0);
+        for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
+            let Some(region) = &self.inner.regions[id.0] else { continue };
+            let bytes = self.inner.plan.tensor(*id).desc.bytes();
+            if matches!(input, InputData::Words(_)) && bytes > 0 {
+                encoder.copy_buffer_to_buffer(&slot.inputs, at, &region.buffer, region.offset, bytes);
+            }
+            at += bytes;
+        }
+        Ok(())
+    }
+}
+
+impl Recorded {
+    /// The outputs, in the plan's order, if they have arrived; `None` while they have not. Never waits; [`Gpu::pump`] makes progress.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when the commands were dropped or never ran; [`Error::DeviceLost`] when the device is gone;
+    /// [`Error::Texture`] when the driver refused a texture; [`Error::Taken`] after the result was given, or an error.
+    pub fn try_take(&mut self) -> Result<Option<Vec<HostTensor>>> {
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    /// The outputs, in the plan's order, once they have arrived. Never blocks a thread.
+    ///
+    /// # Errors
+    /// As [`Recorded::try_take`].
+    pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
+        std::future::poll_fn(|context| {
+            self.gpu.pump();
+            let done = self.poll(context);
+            if done.is_pending() {
+                context.waker().wake_by_ref();
+            }
+            done
+        })
+        .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<HostTensor>>> {
+        let Some(leases) = &self.leases else { return Poll::Ready(Err(Error::Taken)) };
+        if let Some(refusal) = &self.refusal {
+            match refusal.poll(context) {
+                Poll::Ready(None) => self.refusal = None,
+                Poll::Ready(Some(words)) => {
+                    self.leases = None;
+                    return Poll::Ready(Err(self.gpu.foreign_texture(&words)));
+                }
+                Poll::Pending => {}
+            }
+        }
+        let done = match self.arrived.take() {
+            Some(Arrival::Mapped) => leases.last().map_or(Err(Error::Taken), Lease::read),
+            Some(Arrival::Failed) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
+            Some(Arrival::Dropped) => Err(Error::Cancelled),
+            None => match self.gpu.check_alive() {
+                Ok(()) => return Poll::Pending,
+                Err(lost) => Err(lost),
+            },
+        };
+        self.leases = None;
+        Poll::Ready(done)
+    }
+}
+
+impl Lease {
+    /// The outputs of a result that is mapped.
+    fn read(&self) -> Result<Vec<HostTensor>> {
+        let (inner, slot) = (&self.plan.inner, self.slot()?);
+        let lost = || inner.gpu.lost("a result could not be read back");
+        let view = slot.result.get_mapped_range(..).map_err(|_| lost())?;
+        let stamp = view.get(inner.result_bytes as usize..).ok_or_else(lost)?;
+        if stamp != self.stamp.to_le_bytes() {
+            return Err(Error::Cancelled);
+        }
+        let mut outputs = Vec::with_capacity(inner.plan.outputs.len());
+        read_outputs(&inner.plan, &view, &mut outputs).ok_or_else(lost)?;
+        Ok(outputs)
+    }
+}
+
+fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
+    ring.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,142 @@
+//! Counts the bytes that the filters and methods of a template work on, because a step of a template may be any number of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, filters};
+use minijinja_contrib::pycompat::unknown_method_callback;
+
+/// What the entry of a list counts beside its text, in bytes.
+const ENTRY: usize = 8;
+
+/// The bytes of text that one run of a template has given to filters and methods, and got from them.
+#[derive(Debug, Default)]
+pub(super) struct Work(AtomicUsize);
+
+impl Work {
+    /// Bytes in one run. Published templates work on each message some twenty times.
+    pub(super) const MOST: usize = 1 << 30;
+
+    /// Whether a run was refused for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > Work::MOST
+    }
+
+    fn add(&self, bytes: usize) -> Result<(), Error> {
+        let add = |before: usize| Some(before.saturating_add(bytes));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if self.is_over() {
+            let reason = "its filters and methods work on too much text";
+            return Err(Error::new(ErrorKind::InvalidOperation, reason));
+        }
+        Ok(())
+    }
+
+    /// Does `call` with the bytes counted that `name` takes and makes.
+    fn counted(
+        &self,
+        (name, arguments): (&str, &[Value]),
+        call: impl FnOnce() -> Result<Value, Error>,
+    ) -> Result<Value, Error> {
+        self.add(arguments.iter().map(size).sum())?;
+        self.add(added(name, arguments))?;
+        let made = call()?;
+        self.add(size(&made))?;
+        Ok(made)
+    }
+}
+
+/// Registers the methods of Python's texts, lists and mappings, and a filter under each of its names, all of them counted.
+pub(super) fn count(environment: &mut Environment<'static>, own: Vec<(&'static str, Value)>, work: &Arc<Work>) {
+    let methods = work.clone();
+    environment.set_unknown_method_callback(move |state, value, method, arguments| {
+        let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
+        methods.counted((method, &all), || unknown_method_callback(state, value, method, arguments))
+    });
+    let builtin = [
+        ("escape", Value::from_function(filters::escape)),
+        ("e", Value::from_function(filters::escape)),
+        ("lower", Value::from_function(filters::lower)),
+        ("upper", Value::from_function(filters::upper)),
+        ("title", Value::from_function(filters::title)),
+        ("capitalize", Value::from_function(filters::capitalize)),
+        ("replace", Value::from_function(filters::replace)),
+        ("length", Value::from_function(filters::length)),
+        ("count", Value::from_function(filters::length)),
+        ("dictsort", Value::from_function(filters::dictsort)),
+        ("reverse", Value::from_function(filters::reverse)),
+        ("join", Value::from_function(filters::join)),
+        ("split", Value::from_function(filters::split)),
+        ("lines", Value::from_function(filters::lines)),
+        ("first", Value::from_function(filters::first)),
+        ("last", Value::from_function(filters::last)),
+        ("min", Value::from_function(filters::min)),
+        ("max", Value::from_function(filters::max)),
+        ("sort", Value::from_function(filters::sort)),
+        ("list", Value::from_function(filters::list)),
+        ("batch", Value::from_function(filters::batch)),
+        ("slice", Value::from_function(filters::slice)),
+        ("sum", Value::from_function(filters::sum)),
+        ("indent", Value::from_function(filters::indent)),
+        ("groupby", Value::from_function(filters::groupby)),
+        ("unique", Value::from_function(filters::unique)),
+        ("pprint", Value::from_function(filters::pprint)),
+        ("format", Value::from_function(filters::format)),
+    ];
+    for (name, filter) in builtin.into_iter().chain(own) {
+        let work = work.clone();
+        environment.add_filter(name, move |state: &State<'_, '_>, arguments: Rest<Value>| {
+            work.counted((name, &arguments), || filter.call(state, &arguments))
+        });
+    }
+}
+
+/// The bytes of a value's text, or of the texts in a list.
+fn size(value: &Value) -> usize {
+    let entry = |value: &Value| value.as_str().map_or(ENTRY, |text| text.len().saturating_add(ENTRY));
+    match value.kind() {
+        ValueKind::Seq => value.try_iter().map_or(ENTRY, |all| all.map(|it| entry(&it)).sum()),
+        _ => entry(value),
+    }
+}
+
+/// The bytes that a filter or a method makes beyond those that it takes.
+fn added(name: &str, arguments: &[Value]) -> usize {
+    let texts = || arguments.iter().filter_map(Value::as_str);
+    let text = |at: usize| arguments.get(at).and_then(Value::as_str).unwrap_or_default();
+    match name {
+        "replace" => {
+            let places = if text(1).is_empty() { text(0).len() + 1 } else { text(0).matches(text(1)).count() };
+            places.saturating_mul(text(2).len())
+        }
+        // The text between the entries of a list.
+        "join" => {
+            let lists = arguments.iter().filter(|it| it.as_str().is_none()).filter_map(Value::len);
+            let longest = texts().map(str::len).max().unwrap_or_default();
+            lists.max().unwrap_or_default().saturating_mul(longest)
+        }
+        "indent" => numbers(arguments).saturating_mul(text(0).lines().count() + 1),
+        "batch" | "slice" => numbers(arguments).saturating_mul(ENTRY),
+        // Widths, in the text or among what is put in.
+        "format" => texts().map(widths).fold(numbers(arguments), usize::saturating_add),
+        _ => 0,
+    }
+}
+
+/// The sum of the whole numbers among arguments, named ones with them.
+fn numbers(arguments: &[Value]) -> usize {
+    let whole = |value: &Value| value.as_i64().map_or(0, |number| usize::try_from(number).unwrap_or(0));
+    let named = |value: &Value| -> usize {
+        let keys = (value.kind() == ValueKind::Map).then(|| value.try_iter().ok()).flatten();
+        let each = |key: Value| value.get_item(&key).map_or(0, |it| whole(&it));
+        keys.map_or(0, |keys| keys.map(each).fold(0, usize::saturating_add))
+    };
+    arguments.iter().map(|value| whole(value).saturating_add(named(value))).fold(0, usize::saturating_add)
+}
+
+/// The sum of the numbers that are written in a text.
+fn widths(text: &str) -> usize {
+    let number = |digits: &str| if digits.is_empty() { 0 } else { digits.parse().unwrap_or(usize::MAX) };
+    text.split(|it: char| !it.is_ascii_digit()).map(number).fold(0, usize::saturating_add)
+}

@@ -1,0 +1,125 @@
+//! Prompts that are cut into submits of bounded time, given up in the middle, or looked at in parts of a long context: what comes of
+//! them is what comes of the whole. Needs no file.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::engine::gpu::{VariantSet, adapters};
+use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest, Products, Session, SessionOptions};
+use lampyris::{AdapterChoice, Gpu, GpuOptions};
+use std::pin::pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+use support::decoders::noise;
+use support::{devices, relative};
+
+const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 61, "max_position_embeddings": 20000,
+    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true}"#;
+
+fn model(gpu: &Gpu) -> Decoder {
+    Decoder::new(gpu, noise(CONFIG, &[], &[])).unwrap()
+}
+
+fn text(tokens: u32) -> Vec<u32> {
+    (0..tokens).map(|i| (i * i + 3 * i) % 61).collect()
+}
+
+fn session(gpu: &Gpu, cache: CacheFormat, budget: Duration) -> Session {
+    let options = SessionOptions::from(200).cache(cache).submit_budget(budget);
+    gpu.block_on(model(gpu).session(options)).unwrap()
+}
+
+/// What follows the header of a saved session, whose entries may stand in any order.
+fn cache_of(saved: &[u8]) -> Vec<u8> {
+    let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
+    saved[8 + header..].to_vec()
+}
+
+/// Bit for bit on one adapter: the same variants on the same shapes, cut between dispatches.
+#[test]
+fn a_prompt_in_many_submits_is_the_prompt_in_few() {
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
+        for cache in [CacheFormat::F32, CacheFormat::Q8] {
+            let run = |budget: Duration| {
+                let mut session = session(&gpu, cache, budget);
+                let before = gpu.counts();
+                gpu.block_on(session.feed(&text(150))).unwrap();
+                let after = gpu.counts();
+                let saved = cache_of(&gpu.block_on(session.save()).unwrap());
+                let logits: Vec<u32> = gpu.block_on(session.logits()).unwrap().iter().map(|v| v.to_bits()).collect();
+                (after.submits - before.submits, after.dispatches - before.dispatches, saved, logits)
+            };
+            let (few, many) = (run(Duration::from_secs(1000)), run(Duration::from_nanos(1)));
+            let chunks = 149_u64.div_ceil(Decoder::CHUNK as u64);
+            let steps = few.1 / chunks;
+            assert_eq!((few.0, many.0), (chunks, chunks * steps), "{name}, {cache:?}: one a chunk, and one a step");
+            assert_eq!(few.1, many.1, "{name}, {cache:?}");
+            assert!(few.2 == many.2 && few.3 == many.3, "{name}, {cache:?}: a cut changes what comes out");
+        }
+    }
+}
+
+#[test]
+fn a_prompt_that_was_given_up_is_made_good_by_the_next() {
+    for (name, gpu) in devices() {
+        let answer = |session: &mut Session| {
+            let mut generation = session.generate(12).unwrap();
+            std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect::<Vec<u32>>()
+        };
+        let mut whole = session(&gpu, CacheFormat::F32, Duration::from_millis(50));
+        gpu.block_on(whole.feed(&text(150))).unwrap();
+        let expected = answer(&mut whole);
+        let mut given_up = session(&gpu, CacheFormat::F32, Duration::from_nanos(1));
+        let text = text(150);
+        // The device is asked once, and has not done all of it by then.
+        let pending = pin!(given_up.feed(&text)).poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(pending || gpu.is_cpu_executor() || name.contains("(gl,"), "{name}");
+        assert_eq!(given_up.tokens(), text, "{name}");
+        assert_eq!(answer(&mut given_up), expected, "{name}");
+    }
+}
+
+#[test]
+fn what_a_submit_took_is_known_afterwards() {
+    for (name, gpu) in devices() {
+        let mut session = session(&gpu, CacheFormat::F32, Duration::from_millis(50));
+        gpu.block_on(session.feed(&text(100))).unwrap();
+        let longest = gpu.block_on(session.longest_submit()).unwrap();
+        assert_eq!(longest.is_some(), !gpu.is_cpu_executor(), "{name}");
+        assert_eq!(gpu.block_on(session.longest_submit()).unwrap(), None, "{name}: asked again");
+    }
+}
+
+/// The forms for real GPUs cut a long context in parts. Within the tolerances: they are other variants than the twins.
+#[test]
+fn a_context_in_parts_gives_the_logits_of_the_whole() {
+    let text = text(400);
+    let logits = |gpu: &Gpu| {
+        let mut session = gpu.block_on(model(gpu).session(1000)).unwrap();
+        gpu.block_on(session.feed(&text)).unwrap();
+        let mut generation = session.generate(3).unwrap();
+        let tokens: Vec<u32> = std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect();
+        (gpu.block_on(session.logits_from(380)).unwrap(), tokens)
+    };
+    let expected = logits(&Gpu::cpu_executor());
+    for (index, name) in pollster::block_on(adapters()).iter().enumerate() {
+        let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
+        let gpu = pollster::block_on(Gpu::with(options)).unwrap();
+        let request = PlanRequest {
+            context: 1000,
+            cache: CacheFormat::F32,
+            tokens: 1,
+            head: Head::Sample,
+            products: Products::Exact,
+        };
+        let plan = model(&gpu).plan(request).unwrap();
+        let joins = plan.steps.iter().filter(|step| step.kernel.name() == "attention_join").count();
+        assert_eq!(joins, 2, "{name}: one a layer");
+        let found = logits(&gpu);
+        let error = relative(&found.0, &expected.0);
+        assert!(error < 1e-4, "{name}: {error:e}");
+        assert_eq!(found.1, expected.1, "{name}");
+    }
+}

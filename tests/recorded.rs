@@ -1,0 +1,263 @@
+//! Runs in a host's encoders: they give what submitted runs give, bit for bit, and leave the host its frame whatever becomes of them.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::engine::Error as EngineError;
+use lampyris::models::record::Seen;
+use lampyris::wgpu::{self, TextureFormat};
+use lampyris::{Answer, Classifier, Error, Gpu, Input};
+use support::fixture;
+use support::host::{Host, hosts};
+
+const NETWORK: &str = "mobilenet_v3_small_w025";
+const SIDE: u32 = 120;
+
+/// A picture with no smooth place, another for each seed.
+fn picture(seed: u32) -> Vec<u8> {
+    (0..SIDE * SIDE)
+        .flat_map(|p| [p * 7 + seed, p * (13 + seed), p / 3 + p * seed, 255].map(|value| value as u8))
+        .collect()
+}
+
+fn load(host: &Host) -> (Gpu, Classifier) {
+    let gpu = host.guest();
+    let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+    (gpu, classifier)
+}
+
+fn encoder(host: &Host) -> wgpu::CommandEncoder {
+    host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("the host's frame") })
+}
+
+/// Draws empty frames until the answer is there; `pump` alone makes it arrive.
+fn frames(host: &Host, gpu: &Gpu, seen: &mut Seen) -> Result<Answer, Error> {
+    for _ in 0..100_000 {
+        host.queue.submit([encoder(host).finish()]);
+        gpu.pump();
+        if let Some(answer) = seen.try_take()? {
+            return Ok(answer);
+        }
+    }
+    panic!("no answer in 100,000 frames on {}", host.name);
+}
+
+fn same(found: &Answer, expected: &Answer) -> bool {
+    found.logits == expected.logits
+        && found.probabilities == expected.probabilities
+        && found.features == expected.features
+}
+
+#[test]
+fn recorded_runs_give_what_submitted_ones_give() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let pictures: Vec<Vec<u8>> = (0..3).map(picture).collect();
+        let input = |at: usize| Input::rgba8(pictures[at].as_slice(), SIDE, SIDE);
+        let expected: Vec<Answer> = (0..3).map(|at| gpu.block_on(classifier.classify(input(at))).unwrap()).collect();
+        assert!(!same(&expected[0], &expected[1]), "the pictures must differ in what is seen");
+
+        let submits = gpu.counts().submits;
+        let mut first = encoder(&host);
+        let mut one = classifier.record(&mut first, input(0)).unwrap();
+        let mut two = classifier.record(&mut first, input(1)).unwrap();
+        let mut second = encoder(&host);
+        let mut three = classifier.record(&mut second, input(2)).unwrap();
+        gpu.pump();
+        assert!(one.try_take().unwrap().is_none(), "nothing is submitted yet");
+        // In another order than they were recorded in.
+        host.queue.submit([second.finish(), first.finish()]);
+        assert_eq!(gpu.counts().submits, submits, "the host alone submits");
+        for (seen, expected) in [&mut one, &mut two, &mut three].into_iter().zip(&expected) {
+            let found = frames(&host, &gpu, seen).unwrap();
+            assert!(same(&found, expected), "another answer on {}", host.name);
+            let taken = seen.try_take().unwrap_err();
+            assert!(matches!(taken, Error::Engine(EngineError::Taken)), "{taken:?}");
+        }
+
+        let view = host.texture(TextureFormat::Rgba8Unorm, &pictures[1], [SIDE, SIDE]);
+        let mut frame = encoder(&host);
+        let mut seen = classifier.record(&mut frame, Input::texture(&view)).unwrap();
+        host.queue.submit([frame.finish()]);
+        assert!(same(&frames(&host, &gpu, &mut seen).unwrap(), &expected[1]), "another answer on {}", host.name);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn a_dropped_encoder_cancels_and_a_full_ring_is_busy() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let pixels = picture(5);
+        let input = || Input::rgba8(pixels.as_slice(), SIDE, SIDE);
+        let expected = gpu.block_on(classifier.classify(input())).unwrap();
+
+        let mut dropped = encoder(&host);
+        let mut cancelled = classifier.record(&mut dropped, input()).unwrap();
+        drop(dropped);
+        let error = cancelled.try_take().unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Cancelled)), "{error:?}");
+
+        let mut finished = encoder(&host);
+        let mut cancelled = classifier.record(&mut finished, input()).unwrap();
+        drop(finished.finish());
+        assert!(matches!(cancelled.try_take(), Err(Error::Engine(EngineError::Cancelled))));
+
+        let mut frame = encoder(&host);
+        let mut under_way: Vec<Seen> = (0..4).map(|_| classifier.record(&mut frame, input()).unwrap()).collect();
+        let error = classifier.record(&mut frame, input()).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Busy { runs: 4 })), "{error:?}");
+        // The refusal has recorded nothing that could spoil the frame.
+        host.queue.submit([frame.finish()]);
+        for seen in &mut under_way {
+            assert!(same(&frames(&host, &gpu, seen).unwrap(), &expected), "another answer on {}", host.name);
+        }
+        // Places are free again, also those whose results nobody wanted.
+        for _ in 0..3 {
+            let mut frame = encoder(&host);
+            let unwanted: Vec<Seen> = (0..4).map(|_| classifier.record(&mut frame, input()).unwrap()).collect();
+            host.queue.submit([frame.finish()]);
+            drop(unwanted);
+            gpu.block_on(gpu.idle()).unwrap();
+            gpu.pump();
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn a_submit_that_is_refused_cancels() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let pixels = picture(9);
+        let mut frame = encoder(&host);
+        let mut seen = classifier.record(&mut frame, Input::rgba8(pixels.as_slice(), SIDE, SIDE)).unwrap();
+        // The host spoils its own frame: a buffer that it writes is gone at the submit.
+        let gone = host.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("gone"),
+            size: 16,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        frame.clear_buffer(&gone, 0, None);
+        gone.destroy();
+        host.queue.submit([frame.finish()]);
+        assert_eq!(host.told().0, 1, "the host of {} hears of its own mistake", host.name);
+        let error = frames(&host, &gpu, &mut seen).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Cancelled)), "{error:?}");
+        let answer = gpu.block_on(classifier.classify(Input::rgba8(pixels.as_slice(), SIDE, SIDE))).unwrap();
+        assert!(answer.logits.iter().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn probabilities_stay_on_the_device_for_a_hosts_own_shader() {
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let pixels = picture(2);
+        let mut frame = encoder(&host);
+        let mut seen = classifier.record(&mut frame, Input::rgba8(pixels.as_slice(), SIDE, SIDE)).unwrap();
+        let (buffer, offset, size) = classifier.probabilities_buffer().unwrap();
+        let doubled = double(&host, &mut frame, (&buffer, offset, size));
+        host.queue.submit([frame.finish()]);
+        let answer = frames(&host, &gpu, &mut seen).unwrap();
+        let found = read(&host, &doubled);
+        let expected: Vec<f32> = answer.probabilities.iter().map(|p| 2.0 * p).collect();
+        assert_eq!(found[..expected.len()], expected, "on {}", host.name);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn nothing_is_recorded_on_the_cpu_executor_nor_for_what_is_wrong() {
+    let cpu = Gpu::cpu_executor();
+    let without = pollster::block_on(Classifier::load(&cpu, &fixture(NETWORK))).unwrap();
+    for host in hosts() {
+        let (_, classifier) = load(&host);
+        let pixels = picture(1);
+        let mut frame = encoder(&host);
+        let error = without.record(&mut frame, Input::rgba8(pixels.as_slice(), SIDE, SIDE)).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::NoCommands { .. })), "{error:?}");
+        classifier.record(&mut frame, Input::rgba8(pixels.as_slice(), SIDE, SIDE + 1)).map(|_| ()).unwrap_err();
+        let foreign = host.another().texture(TextureFormat::Rgba8Unorm, &pixels, [SIDE, SIDE]);
+        let error = classifier.record(&mut frame, Input::texture(&foreign)).map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::Texture { .. })), "{error:?}");
+        host.queue.submit([frame.finish()]);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+#[test]
+fn handles_go_where_the_host_wants_them() {
+    fn anywhere<T: Send + Sync + 'static>() {}
+    anywhere::<Gpu>();
+    anywhere::<Classifier>();
+    anywhere::<Seen>();
+    anywhere::<Answer>();
+}
+
+/// A host's own shader, which doubles what it reads.
+const DOUBLE: &str = "
+    @group(0) @binding(0) var<storage, read> from: array<f32>;
+    @group(0) @binding(1) var<storage, read_write> into: array<f32>;
+    @compute @workgroup_size(64)
+    fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+        if id.x < arrayLength(&into) { into[id.x] = 2.0 * from[id.x]; }
+    }";
+
+/// Records the host's shader over a piece of a buffer, and gives the buffer that it writes.
+fn double(
+    host: &Host,
+    frame: &mut wgpu::CommandEncoder,
+    (buffer, offset, size): (&wgpu::Buffer, u64, u64),
+) -> wgpu::Buffer {
+    let source = wgpu::ShaderSource::Wgsl(DOUBLE.into());
+    let module = host.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("double"), source });
+    let pipeline = host.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("double"),
+        layout: None,
+        module: &module,
+        entry_point: None,
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    });
+    let into = host.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("doubled"),
+        size,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let from = wgpu::BufferBinding { buffer, offset, size: std::num::NonZeroU64::new(size) };
+    let group = host.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("double"),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(from) },
+            wgpu::BindGroupEntry { binding: 1, resource: into.as_entire_binding() },
+        ],
+    });
+    let mut pass = frame.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+    pass.set_pipeline(&pipeline);
+    pass.set_bind_group(0, &group, &[]);
+    pass.dispatch_workgroups((size as u32 / 4).div_ceil(64), 1, 1);
+    drop(pass);
+    into
+}
+
+/// What a buffer holds.
+fn read(host: &Host, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let staging = host.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("staging"),
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut copy = encoder(host);
+    copy.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    host.queue.submit([copy.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+    host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let view = staging.get_mapped_range(..).unwrap();
+    view.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
