@@ -99,6 +99,7 @@ fn glue(wasm: &std::path::Path) -> Result<(), Error> {
         .input_path(wasm)
         .out_name("lampyris")
         .typescript(true)
+        .omit_default_module_path(false)
         .web(true)
         .and_then(|bindgen| bindgen.generate(folder().join("glue")));
     written.map_err(|error| Error::Check { findings: vec![format!("the glue of {}: {error:#}", wasm.display())] })

@@ -107,6 +107,8 @@ impl Gpu {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     #[test]
     fn what_a_lost_device_never_delivers_is_not_waited_for() {
@@ -116,5 +118,26 @@ mod tests {
         assert_eq!(gpu.block_on(mailbox.receive(&gpu)), None);
         mailbox.put(7);
         assert_eq!(gpu.block_on(mailbox.receive(&gpu)), Some(7));
+    }
+
+    #[test]
+    fn a_delivery_wakes_who_waits_for_it() {
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (gpu, count) = (Gpu::cpu_executor(), Arc::new(Count::default()));
+        let waker = Waker::from(count.clone());
+        let mut context = Context::from_waker(&waker);
+        let mailbox: Mailbox<u32> = Mailbox::new();
+        let mut receiving = pin!(mailbox.receive(&gpu));
+        assert_eq!(receiving.as_mut().poll(&mut context), Poll::Pending);
+        let before = count.0.load(Ordering::Relaxed);
+        mailbox.put(7);
+        assert_eq!(count.0.load(Ordering::Relaxed), before + 1);
+        assert_eq!(receiving.as_mut().poll(&mut context), Poll::Ready(Some(7)));
     }
 }
