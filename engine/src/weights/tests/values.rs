@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::{bf16, f16};
 
@@ -150,21 +151,21 @@ fn clones_share_the_bytes_across_threads() {
     assert_eq!(Arc::strong_count(&bytes), 1);
 }
 
-/// Bytes whose owner later gives out fewer of them.
-struct Shrinking(Vec<u8>, std::sync::atomic::AtomicBool);
+/// Bytes whose owner gives out fewer of them once it is told to.
+struct Shrinking(Vec<u8>, Arc<AtomicBool>);
 
 impl AsRef<[u8]> for Shrinking {
     fn as_ref(&self) -> &[u8] {
-        match self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            false => &self.0,
-            true => &self.0[..9],
-        }
+        if self.1.load(Ordering::Relaxed) { &self.0[..9] } else { &self.0 }
     }
 }
 
 #[test]
 fn an_owner_that_takes_bytes_back_is_an_error_and_no_panic() {
     let bytes = file(&format!("{{{}}}", entry("t", "U8", &[1], 0, 1)), &[7]);
-    let weights = Weights::from_bytes("shrinking", Shrinking(bytes, false.into())).unwrap();
+    let shrunk = Arc::new(AtomicBool::new(false));
+    let weights = Weights::from_bytes("shrinking", Shrinking(bytes, shrunk.clone())).unwrap();
+    assert_eq!(weights.bytes("t").unwrap(), [7].as_slice());
+    shrunk.store(true, Ordering::Relaxed);
     assert!(matches!(weights.bytes("t"), Err(WeightsError::Truncated { size: 9, .. })));
 }
