@@ -1,4 +1,4 @@
-//! Classifiers for JavaScript.
+//! Classifiers as JavaScript uses them: pictures in, classes and their probabilities out.
 
 use crate::device::Device;
 use crate::failure::{self, Outcome};
