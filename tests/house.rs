@@ -11,20 +11,21 @@ use std::process::Command;
 const LONGEST: usize = 600;
 
 /// What each package of the workspace may depend on, besides packages from outside.
-const MAY_DEPEND_ON: [(&str, &[&str]); 6] = [
+const MAY_DEPEND_ON: [(&str, &[&str]); 7] = [
     ("lampyris-shaders", &[]),
     ("lampyris-engine", &["lampyris-shaders"]),
     ("lampyris-models", &["lampyris-engine"]),
     ("lampyris", &["lampyris-shaders", "lampyris-engine", "lampyris-models"]),
     ("lampyris-cli", &["lampyris"]),
+    ("lampyris-web", &["lampyris"]),
     ("xtask", &["lampyris-shaders", "lampyris"]),
 ];
 
 /// The libraries: what compiles for browsers too, and what a program links.
-const LIBRARIES: [&str; 4] = ["shaders/src", "engine/src", "models/src", "src"];
+const LIBRARIES: [&str; 5] = ["shaders/src", "engine/src", "models/src", "src", "web/src"];
 
 /// The features that code may ask for, with the only crate that has each; none chooses a kernel.
-const FEATURES: [(&str, &str); 10] = [
+const FEATURES: [(&str, &str); 11] = [
     ("shaders/", "parallel"),
     ("cli/", "bundled"),
     ("cli/", "pull"),
@@ -32,6 +33,7 @@ const FEATURES: [(&str, &str); 10] = [
     ("models/", "image"),
     ("models/", "text"),
     ("xtask/", "browser"),
+    ("xtask/", "web"),
     ("src/", "bundled"),
     ("src/", "image"),
     ("src/", "text"),
@@ -63,14 +65,16 @@ impl File {
 /// Every file with one of these endings in the folders that hold what the project is made of; this file, which names what it
 /// forbids, is left out.
 fn files(endings: &[&str]) -> Vec<File> {
-    let tops = ["shaders", "engine", "models", "cli", "xtask", "src", "tests", "examples", "benches", "docs"];
+    let tops = ["shaders", "engine", "models", "cli", "web", "xtask", "src", "tests", "examples", "benches", "docs"];
+    // What is made or fetched, not written.
+    let others = ["target", "node_modules", "glue", "pkg", "dist"];
     let mut folders: Vec<PathBuf> = tops.iter().map(|top| root().join(top)).filter(|path| path.is_dir()).collect();
     let mut found = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let ends = path.extension().is_some_and(|e| endings.iter().any(|ending| e == *ending));
-            if path.is_dir() && !path.ends_with("target") {
+            if path.is_dir() && !others.iter().any(|other| path.ends_with(other)) {
                 folders.push(path);
             } else if ends {
                 let shown = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
@@ -251,7 +255,7 @@ fn opening(text: &str) -> String {
 #[test]
 fn every_file_begins_with_why_it_exists() {
     let mut wrong = Vec::new();
-    for file in files(&["rs", "wgsl", "py"]) {
+    for file in files(&["rs", "wgsl", "py", "ts", "mjs"]) {
         let comment = match file.path.rsplit('.').next() {
             Some("rs") => file.text.starts_with("//! "),
             Some("py") => file.text.starts_with("\"\"\"") || file.text.starts_with('#'),
@@ -268,7 +272,7 @@ fn every_file_begins_with_why_it_exists() {
 
 #[test]
 fn no_file_is_too_long_to_read() {
-    let long = files(&["rs", "wgsl", "py"]).into_iter().filter_map(|file| {
+    let long = files(&["rs", "wgsl", "py", "ts", "mjs", "css"]).into_iter().filter_map(|file| {
         let lines = file.text.lines().count();
         (lines > LONGEST).then(|| format!("{}: {lines} lines", file.path))
     });
@@ -279,7 +283,7 @@ fn no_file_is_too_long_to_read() {
 fn nothing_is_left_over() {
     let marks = ["todo!", "TODO", "FIXME", "XXX", "HACK", "dbg!(", "unimplemented!", "<<<<<<<", ">>>>>>>"];
     let mut wrong = Vec::new();
-    for file in files(&["rs", "wgsl", "md", "toml", "py", "html"]) {
+    for file in files(&["rs", "wgsl", "md", "toml", "py", "html", "ts", "mjs", "css"]) {
         for (at, line) in file.text.lines().enumerate() {
             if let Some(mark) = marks.iter().find(|mark| line.contains(*mark)) {
                 wrong.push(format!("{}:{}: {mark}", file.path, at + 1));

@@ -97,13 +97,14 @@ impl Classifier {
         if let Some(side) = options.side {
             preprocess = resized(preprocess, side)?;
         }
+        let feed = network.weights().feed().cloned();
         let inner = Inner {
             gpu: gpu.clone(),
             labels: Mutex::new(Arc::new(network.settings().labels.clone())),
             network,
             preprocess,
             precision: options.precision,
-            store: ConstantStore::new(),
+            store: ConstantStore::fed_by(feed),
             kept: Kept::default(),
         };
         let classifier = Classifier { inner: Arc::new(inner) };

@@ -128,6 +128,13 @@ impl TextModel {
         Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops), sampling })
     }
 
+    /// The same model on another device, such as the one that is opened after a loss; the tokenizer is shared, and the weights go there
+    /// with the first session.
+    #[must_use]
+    pub fn on(&self, gpu: &Gpu) -> TextModel {
+        TextModel { decoder: self.decoder.on(gpu), ..self.clone() }
+    }
+
     /// The network.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder

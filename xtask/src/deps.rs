@@ -14,7 +14,7 @@ const NOT_BY_DEFAULT: [&str; 3] = ["clap", "image", "indicatif"];
 const NOT_ON_WASM: [&str; 2] = ["rayon", "memmap2"];
 
 /// The libraries' own sources, where the standard library's sockets would need no crate at all.
-const LIBRARIES: [&str; 4] = ["shaders/src", "engine/src", "models/src", "src"];
+const LIBRARIES: [&str; 5] = ["shaders/src", "engine/src", "models/src", "src", "web/src"];
 
 /// The one file that may name what opens connections.
 const CLIENT: &str = "cli/src/hub/client.rs";
@@ -26,7 +26,7 @@ pub(crate) fn check() -> Result<(), Error> {
     let listed: Vec<&str> = banned.iter().map(String::as_str).collect();
     let all = ["--target", "all"];
     let edges = ["-e", "normal,build"];
-    let libraries = crates(&edges, &[&["-p", "lampyris", "--all-features"][..], &all].concat())?;
+    let libraries = crates(&edges, &[&["-p", "lampyris", "-p", "lampyris-web", "--all-features"][..], &all].concat())?;
     let without = ["-p", "lampyris-cli", "--no-default-features", "--features", "bundled"];
     let without = crates(&edges, &[&without[..], &all].concat())?;
     let command = crates(&edges, &[&["-p", "lampyris-cli", "--all-features"][..], &all].concat())?;

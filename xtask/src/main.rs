@@ -1,6 +1,6 @@
 //! What a developer runs: one command that tests on every adapter of the machine, and the few that stand beside it.
 //!
-//! Only the standard library is used (but for `browser`), so that `cargo xtask` answers seconds after a clean checkout.
+//! Only the standard library is used (but for `browser` and `web`), so that `cargo xtask` answers seconds after a clean checkout.
 
 mod adapters;
 mod browser;
@@ -9,6 +9,7 @@ mod install;
 mod process;
 mod test;
 mod wasm;
+mod web;
 
 use process::Error;
 use std::process::ExitCode;
@@ -23,6 +24,9 @@ usage: cargo xtask COMMAND
   adapters   say which adapters and tools the tests will find here, and what is missing
   browser    compile every kernel in headless Chromium, whose WebGPU shares no code with wgpu
   wasm       build the libraries for wasm32-unknown-unknown
+  web [--test] [--no-build | --quick]
+             build the npm package in web/pkg and say how large it is; --test drives it in headless Chromium,
+             --no-build takes the package that was built before, --quick builds a large one fast
   deps       prove that the libraries' dependencies are small and cannot reach the network";
 
 /// Runs the command named by the arguments.
@@ -49,6 +53,7 @@ fn dispatch(arguments: &[String]) -> Result<(), Error> {
         "adapters" => no_arguments(rest).and_then(|()| adapters::report()),
         "browser" => no_arguments(rest).and_then(|()| browser::check()),
         "wasm" => no_arguments(rest).and_then(|()| wasm::build()),
+        "web" => web::run(&web::Options::parse(rest)?),
         "deps" => no_arguments(rest).and_then(|()| deps::check()),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

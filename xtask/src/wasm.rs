@@ -27,9 +27,18 @@ struct Distribution {
 
 /// Builds the facade, and with it every library, in release mode.
 pub(crate) fn build() -> Result<(), Error> {
+    let built = build_package("lampyris", "release", &[])?.join("liblampyris.rlib");
+    eprintln!("xtask: built {}", built.display());
+    Ok(())
+}
+
+/// Builds a package with a profile and `more` arguments of cargo's, and gives the folder that holds what came of it.
+pub(crate) fn build_package(package: &str, profile: &str, more: &[&str]) -> Result<PathBuf, Error> {
     let mut command = if rustup_has_target() {
         eprintln!("xtask: building with this toolchain's own {TARGET}");
-        cargo()
+        let mut command = cargo();
+        command.arg("build");
+        command
     } else {
         if distribution().is_none() && is_root() {
             match privileged(&["apt-get"]) {
@@ -48,15 +57,13 @@ pub(crate) fn build() -> Result<(), Error> {
         found.command()?
     };
     let target_folder = workspace().join("target").join("wasm");
-    command.args(["build", "--release", "--package", "lampyris", "--target", TARGET, "--target-dir"]);
-    run(command.arg(&target_folder))?;
-    let library = target_folder.join(TARGET).join("release/liblampyris.rlib");
-    eprintln!("xtask: built {}", library.display());
-    Ok(())
+    command.args(["--profile", profile, "--package", package, "--target", TARGET, "--target-dir"]);
+    run(command.arg(&target_folder).args(more))?;
+    Ok(target_folder.join(TARGET).join(profile))
 }
 
 impl Distribution {
-    /// A cargo command that builds the standard library as well and knows nothing of the toolchain we run under.
+    /// A `cargo build` that builds the standard library as well and knows nothing of the toolchain we run under.
     fn command(&self) -> Result<Command, Error> {
         let mut command = Command::new(&self.cargo);
         command.current_dir(workspace()).env("RUSTC", &self.rustc);
@@ -64,7 +71,7 @@ impl Distribution {
             command.env_remove(inherited);
         }
         // Building the standard library is not a stable feature of cargo; this says that it is wanted all the same.
-        command.env("RUSTC_BOOTSTRAP", "1").arg("-Zbuild-std=std,panic_abort");
+        command.env("RUSTC_BOOTSTRAP", "1").args(["-Zbuild-std=std,panic_abort", "build"]);
         if let Some(linker) = &self.linker {
             command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }

@@ -120,7 +120,10 @@ impl Gpu {
         }));
         let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
         summary.caps.software &= options.variants == VariantSet::Adapter;
-        Ok(Gpu::assemble(device, queue, summary, options, lost, true))
+        // A browser has no threads for it, rounds its timestamps to a tenth of a millisecond and keeps nothing: there the best guess is
+        // taken, as on a host's device.
+        let own = !cfg!(target_arch = "wasm32");
+        Ok(Gpu::assemble(device, queue, summary, options, lost, own))
     }
 
     /// Works on a device that a host owns: installs no handler, owns no thread, never waits.

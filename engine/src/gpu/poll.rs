@@ -4,14 +4,21 @@ use super::Gpu;
 use std::future::Future;
 #[cfg(not(target_arch = "wasm32"))]
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[cfg(not(target_arch = "wasm32"))]
-use std::task::{Context, Waker};
+use std::task::Context;
+use std::task::{Poll, Waker};
 
 /// A value that a driver's callback delivers.
 #[derive(Debug)]
-pub(super) struct Mailbox<T>(Arc<Mutex<Option<T>>>);
+pub(super) struct Mailbox<T>(Arc<Mutex<Slot<T>>>);
+
+/// What has been delivered, and who waits for it.
+#[derive(Debug)]
+struct Slot<T> {
+    value: Option<T>,
+    waiting: Option<Waker>,
+}
 
 impl<T> Clone for Mailbox<T> {
     fn clone(&self) -> Self {
@@ -21,15 +28,25 @@ impl<T> Clone for Mailbox<T> {
 
 impl<T> Mailbox<T> {
     pub(super) fn new() -> Mailbox<T> {
-        Mailbox(Arc::new(Mutex::new(None)))
+        Mailbox(Arc::new(Mutex::new(Slot { value: None, waiting: None })))
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Slot<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn put(&self, value: T) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        let mut slot = self.slot();
+        slot.value = Some(value);
+        let waiting = slot.waiting.take();
+        drop(slot);
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
     }
 
     pub(super) fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.slot().value.take()
     }
 
     /// Waits for the delivery, polling the device each time it is asked; `None` when the device is lost, for then a
@@ -37,10 +54,15 @@ impl<T> Mailbox<T> {
     pub(super) async fn receive(&self, gpu: &Gpu) -> Option<T> {
         std::future::poll_fn(|context| {
             gpu.pump();
-            match self.take() {
+            let mut slot = self.slot();
+            match slot.value.take() {
                 Some(value) => Poll::Ready(Some(value)),
                 None if gpu.check_alive().is_err() => Poll::Ready(None),
                 None => {
+                    slot.waiting = Some(context.waker().clone());
+                    // A browser delivers between two turns of its event loop, which a task that wakes itself at once would never
+                    // let come; it tells of a lost device by delivering too. Elsewhere nobody but this future may ask the device.
+                    #[cfg(not(target_arch = "wasm32"))]
                     context.waker().wake_by_ref();
                     Poll::Pending
                 }
@@ -85,6 +107,8 @@ impl Gpu {
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     #[test]
     fn what_a_lost_device_never_delivers_is_not_waited_for() {
@@ -94,5 +118,26 @@ mod tests {
         assert_eq!(gpu.block_on(mailbox.receive(&gpu)), None);
         mailbox.put(7);
         assert_eq!(gpu.block_on(mailbox.receive(&gpu)), Some(7));
+    }
+
+    #[test]
+    fn a_delivery_wakes_who_waits_for_it() {
+        #[derive(Default)]
+        struct Count(AtomicUsize);
+        impl Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let (gpu, count) = (Gpu::cpu_executor(), Arc::new(Count::default()));
+        let waker = Waker::from(count.clone());
+        let mut context = Context::from_waker(&waker);
+        let mailbox: Mailbox<u32> = Mailbox::new();
+        let mut receiving = pin!(mailbox.receive(&gpu));
+        assert_eq!(receiving.as_mut().poll(&mut context), Poll::Pending);
+        let before = count.0.load(Ordering::Relaxed);
+        mailbox.put(7);
+        assert_eq!(count.0.load(Ordering::Relaxed), before + 1);
+        assert_eq!(receiving.as_mut().poll(&mut context), Poll::Ready(Some(7)));
     }
 }

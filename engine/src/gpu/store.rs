@@ -4,6 +4,7 @@
 use super::Gpu;
 use super::memory::Held;
 use crate::plan::{Constant, PlanBytes};
+use crate::weights::Feed;
 use crate::{Error, Result};
 use lampyris_shaders::{Desc, HostTensor};
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ type ByName<T> = HashMap<(String, Desc), T>;
 pub struct ConstantStore {
     buffers: Arc<Mutex<ByName<Shared>>>,
     hosts: Arc<Mutex<ByName<Arc<HostTensor>>>>,
+    /// What fetches the files that constants are made of, if they are not here.
+    feed: Option<Feed>,
 }
 
 /// A constant's buffer, which lives and counts as long as the store or a plan has it.
@@ -33,6 +36,11 @@ impl ConstantStore {
     /// An empty store.
     pub fn new() -> ConstantStore {
         ConstantStore::default()
+    }
+
+    /// An empty store for constants made of files that `feed` fetches.
+    pub fn fed_by(feed: Option<Feed>) -> ConstantStore {
+        ConstantStore { feed, ..ConstantStore::default() }
     }
 
     /// Bytes of all constants, on the device or in memory for the twins.
@@ -112,7 +120,10 @@ impl ConstantStore {
     }
 
     async fn make(&self, gpu: &Gpu, constant: &Constant, waiting: &mut u64) -> Result<wgpu::Buffer> {
-        let tensor = constant.tensor()?;
+        let tensor = match &self.feed {
+            Some(feed) => feed.until_there(|| constant.tensor()).await?,
+            None => constant.tensor()?,
+        };
         let label = format!("lampyris.{}", constant.name);
         let buffer = gpu
             .guarded(&format!("allocating {}", constant.name), |device| {

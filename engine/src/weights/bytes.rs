@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
 
+use super::Feed;
+
 /// The bytes of one file, by range.
 ///
 /// Everything that is bytes already (`Vec<u8>`, `Arc<[u8]>`, `&'static [u8]`, a memory map) is one. A source that fetches
@@ -20,6 +22,19 @@ pub trait ByteSource: Send + Sync {
 
     /// The whole file, if it lies in memory.
     fn whole(&self) -> Option<&[u8]> {
+        None
+    }
+
+    /// Says that `range` is about to be read in parts, so that a source that fetches it does so at once.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), where that would fail.
+    fn expect(&self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What fetches the bytes that [`read`](Self::read) lacks, if they come later.
+    fn feed(&self) -> Option<&Feed> {
         None
     }
 }

@@ -17,7 +17,7 @@ impl Weights {
     /// large for single precision, [`OutOfMemory`](WeightsError::OutOfMemory) if there is no room for the result.
     pub fn f32(&self, name: &str) -> Result<Vec<f32>, WeightsError> {
         let (info, bytes) = self.find(name)?;
-        self.floats(info, 0, bytes)
+        self.floats(info, 0, &bytes)
     }
 
     /// Some rows of `name`, as [`Weights::rows`] counts them, as single precision.
@@ -27,9 +27,9 @@ impl Weights {
     pub fn f32_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
         let start = rows.start;
         let bytes = self.rows(name, rows)?;
-        let (info, _) = self.find(name)?;
+        let info = self.info(name)?;
         let first = start * info.shape.last().copied().unwrap_or(1);
-        self.floats(info, first, bytes)
+        self.floats(info, first, &bytes)
     }
 
     /// The elements of `info` in `bytes`, of which the first is its element `first`.
@@ -54,7 +54,7 @@ impl Weights {
             return Err(self.wrong_dtype(info, "I8"));
         }
         let mut values = room(self.file_of(info), &info.name, info.elements())?;
-        values.extend_from_slice(bytemuck::cast_slice(bytes));
+        values.extend_from_slice(bytemuck::cast_slice(&bytes));
         Ok(values)
     }
 

@@ -7,7 +7,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::shown::shortened;
-use super::{Dtype, TensorInfo, WeightsError};
+use super::{ByteSource, Dtype, TensorInfo, WeightsError};
 
 /// Bytes of the length in front of the header.
 pub(super) const LENGTH_BYTES: usize = 8;
@@ -24,9 +24,25 @@ pub(super) struct Header {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
-/// Reads the header of the file `bytes`; no tensor's data is touched.
-pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Header, WeightsError> {
-    let text = text(file, bytes)?;
+/// Reads the header of a file from its source; no tensor's data is touched.
+pub(super) fn of_source(file: &str, source: &dyn ByteSource) -> Result<Header, WeightsError> {
+    let failed = |source| WeightsError::Io { file: file.to_owned(), action: "read the header", source };
+    let size = source.size();
+    let whole = usize::try_from(size).map_err(|_| failed(std::io::ErrorKind::FileTooLarge.into()))?;
+    if let Some(bytes) = source.whole() {
+        return read(file, bytes, bytes.len());
+    }
+    let first = source.read(0..size.min(LENGTH_BYTES as u64)).map_err(failed)?;
+    let declared = first.first_chunk::<LENGTH_BYTES>().map_or(0, |length| u64::from_le_bytes(*length));
+    // Of a length that cannot be right a little more is read, to say what the file is instead.
+    let end = if declared > HEADER_LIMIT { 64 } else { LENGTH_BYTES as u64 + declared };
+    let front = source.read(0..size.min(end)).map_err(failed)?;
+    read(file, &front, whole)
+}
+
+/// Reads the header at the front of a file of `size` bytes, `front` being all of the file or all of the header.
+fn read(file: &str, front: &[u8], size: usize) -> Result<Header, WeightsError> {
+    let text = text(file, front)?;
     let RawHeader { metadata, mut entries } = parse(file, text)?;
     entries.sort_by(|(a, _), (b, _)| a.cmp(b));
     if let Some(twice) = entries.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -39,7 +55,7 @@ pub(super) fn read(file: &str, bytes: &[u8]) -> Result<Header, WeightsError> {
         tensors.push(tensor);
         spans.push(span);
     }
-    lay_out(file, bytes.len(), LENGTH_BYTES + text.len(), &mut tensors, &spans)?;
+    lay_out(file, size, LENGTH_BYTES + text.len(), &mut tensors, &spans)?;
     Ok(Header { tensors, metadata: metadata.unwrap_or_default() })
 }
 

@@ -44,6 +44,7 @@ mod bytes;
 mod decode;
 mod dtype;
 mod error;
+mod feed;
 pub mod gguf;
 mod header;
 mod rows;
@@ -58,8 +59,10 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -68,6 +71,7 @@ use rows::Rows;
 pub use bytes::ByteSource;
 pub use dtype::Dtype;
 pub use error::WeightsError;
+pub use feed::{FedFile, Feed, Wanted};
 pub use shards::{OwnedBytes, ShardError};
 pub use tensor_file::{Storage, Stored, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
@@ -117,7 +121,7 @@ struct Inner {
 /// One file of a model, or the only one.
 struct Shard {
     name: String,
-    bytes: OwnedBytes,
+    source: Box<dyn ByteSource>,
 }
 
 impl Weights {
@@ -127,15 +131,29 @@ impl Weights {
     /// # Errors
     /// Whatever is wrong with the header, each with its own variant of [`WeightsError`].
     pub fn from_bytes(name: &str, bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Result<Self, WeightsError> {
-        let header = header::read(name, bytes.as_ref())?;
+        Self::from_source(name, Box::new(bytes))
+    }
+
+    /// Takes a whole safetensors file from any source, of which only the header is read. `name` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::from_bytes`]; [`WeightsError::Io`] if the source cannot be read.
+    pub fn from_source(name: &str, source: Box<dyn ByteSource>) -> Result<Self, WeightsError> {
+        let header = header::of_source(name, &*source)?;
         Ok(Self {
             file: Arc::new(Inner {
                 name: name.to_owned(),
                 tensors: header.tensors,
                 metadata: header.metadata,
-                shards: vec![Shard { name: name.to_owned(), bytes: Box::new(bytes) }],
+                shards: vec![Shard { name: name.to_owned(), source }],
             }),
         })
+    }
+
+    /// What fetches the bytes that a read lacks, if they come later.
+    #[must_use]
+    pub fn feed(&self) -> Option<&Feed> {
+        self.file.shards.iter().find_map(|shard| shard.source.feed())
     }
 
     /// The path or name given when opening; of shards, their index's.
@@ -179,7 +197,7 @@ impl Weights {
     ///
     /// # Errors
     /// [`WeightsError::Missing`] if there is no such tensor.
-    pub fn bytes(&self, name: &str) -> Result<&[u8], WeightsError> {
+    pub fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, WeightsError> {
         self.find(name).map(|(_, bytes)| bytes)
     }
 
@@ -189,10 +207,26 @@ impl Weights {
     /// # Errors
     /// [`WeightsError::Missing`] if there is no such tensor, [`RowsOutside`](WeightsError::RowsOutside) if it has fewer rows
     /// or its packed elements do not end with a byte there.
-    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<&[u8], WeightsError> {
-        let (info, bytes) = self.find(name)?;
-        let within = Rows::of(&info.shape, bytes.len() as u64).bytes(self.file_of(info), name, rows)?;
-        Ok(&bytes[within.start as usize..within.end as usize])
+    pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Cow<'_, [u8]>, WeightsError> {
+        let info = self.info(name)?;
+        self.read(info, self.place(info, rows)?)
+    }
+
+    /// Says that these rows of `name` are about to be read one after another.
+    ///
+    /// # Errors
+    /// As [`Weights::rows`].
+    pub fn expect_rows(&self, name: &str, rows: Range<usize>) -> Result<(), WeightsError> {
+        let info = self.info(name)?;
+        let place = self.place(info, rows)?;
+        self.file.shards[info.shard].source.expect(place).map_err(|error| self.unread(info, error))
+    }
+
+    /// Where rows of `info` are, from the start of its file.
+    fn place(&self, info: &TensorInfo, rows: Range<usize>) -> Result<Range<u64>, WeightsError> {
+        let within = Rows::of(&info.shape, info.range.len() as u64).bytes(self.file_of(info), &info.name, rows)?;
+        let start = info.range.start as u64;
+        Ok(start + within.start..start + within.end)
     }
 
     /// The file that has `info`.
@@ -200,22 +234,44 @@ impl Weights {
         self.file.shards.get(info.shard).map_or(self.file(), |shard| &shard.name)
     }
 
-    /// The tensor called `name` and its bytes.
-    fn find(&self, name: &str) -> Result<(&TensorInfo, &[u8]), WeightsError> {
-        let info = self.get(name).ok_or_else(|| WeightsError::Missing {
+    /// The tensor called `name`.
+    fn info(&self, name: &str) -> Result<&TensorInfo, WeightsError> {
+        self.get(name).ok_or_else(|| WeightsError::Missing {
             file: self.file.name.clone(),
             tensor: name.to_owned(),
             count: self.file.tensors.len(),
-        })?;
-        let all = (*self.file.shards[info.shard].bytes).as_ref();
-        // Only an owner of bytes that gives out fewer than when it was handed over fails here.
-        let bytes = all.get(info.range.clone()).ok_or_else(|| WeightsError::Truncated {
-            file: self.file_of(info).to_owned(),
-            size: all.len() as u64,
-            needed: info.range.end as u64,
-            tensor: info.name.clone(),
-        })?;
+        })
+    }
+
+    /// The tensor called `name` and its bytes.
+    fn find(&self, name: &str) -> Result<(&TensorInfo, Cow<'_, [u8]>), WeightsError> {
+        let info = self.info(name)?;
+        let bytes = self.read(info, info.range.start as u64..info.range.end as u64)?;
         Ok((info, bytes))
+    }
+
+    /// Bytes of the file that has `info`.
+    fn read(&self, info: &TensorInfo, range: Range<u64>) -> Result<Cow<'_, [u8]>, WeightsError> {
+        let needed = range.end - range.start;
+        let bytes = self.file.shards[info.shard].source.read(range).map_err(|error| self.unread(info, error))?;
+        if bytes.len() as u64 != needed {
+            return Err(self.unread(info, io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(bytes)
+    }
+
+    /// The error of a read that failed: of an owner of bytes that gives out fewer than when it was handed over, or of a source.
+    fn unread(&self, info: &TensorInfo, source: io::Error) -> WeightsError {
+        let file = self.file_of(info).to_owned();
+        match source.kind() {
+            io::ErrorKind::UnexpectedEof => WeightsError::Truncated {
+                file,
+                size: self.file.shards[info.shard].source.size(),
+                needed: info.range.end as u64,
+                tensor: info.name.clone(),
+            },
+            _ => WeightsError::Io { file, action: "read a tensor", source },
+        }
     }
 }
 

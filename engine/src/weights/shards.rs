@@ -12,6 +12,15 @@ use super::{Inner, Shard, TensorInfo, Weights, WeightsError};
 /// Bytes in memory, whoever owns them.
 pub type OwnedBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
 
+/// As a source.
+struct Owned(OwnedBytes);
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
 /// Why an index and its shards are not one model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -121,12 +130,13 @@ impl Weights {
                 .into(),
                 other => other,
             })?;
-            let header = header::read(&shown, (*bytes).as_ref())?;
+            let source = Box::new(Owned(bytes));
+            let header = header::of_source(&shown, &*source)?;
             tensors.extend(header.tensors.into_iter().map(|tensor| TensorInfo { shard: number, ..tensor }));
             if number == 0 {
                 metadata = header.metadata;
             }
-            shards.push(Shard { name: shown, bytes });
+            shards.push(Shard { name: shown, source });
         }
         // Sorting keeps the order of shards among tensors of one name.
         tensors.sort_by(|a, b| a.name.cmp(&b.name));

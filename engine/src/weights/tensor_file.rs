@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::blocks::BlockFormat;
 use super::gguf::Gguf;
-use super::{Dtype, Weights, WeightsError};
+use super::{ByteSource, Dtype, Feed, Weights, WeightsError};
 
 /// What the elements of a tensor are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,6 +84,28 @@ impl TensorFile {
         }
     }
 
+    /// Takes a whole file of either kind from a source of ranges, of which only the header is read. `name` stands for it in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::from_source`] and [`Gguf::from_bytes`].
+    pub fn from_source(name: &str, source: impl ByteSource + 'static) -> Result<Self, WeightsError> {
+        let failed = |source| WeightsError::Io { file: name.to_owned(), action: "read the file", source };
+        let gguf = is_gguf(&source.read(0..source.size().min(4)).map_err(failed)?);
+        match gguf {
+            true => Gguf::from_bytes(name, source).map(Self::Gguf),
+            false => Weights::from_source(name, Box::new(source)).map(Self::Safetensors),
+        }
+    }
+
+    /// What fetches the bytes that a read lacks, if they come later.
+    #[must_use]
+    pub fn feed(&self) -> Option<&Feed> {
+        match self {
+            Self::Safetensors(weights) => weights.feed(),
+            Self::Gguf(gguf) => gguf.feed(),
+        }
+    }
+
     /// All tensors, sorted by name.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = Stored<'_>> {
         let count = match self {
@@ -129,7 +151,7 @@ impl TensorFile {
     /// As [`Weights::bytes`] and [`Gguf::bytes`].
     pub fn bytes(&self, name: &str) -> Result<Cow<'_, [u8]>, WeightsError> {
         match self {
-            Self::Safetensors(weights) => weights.bytes(name).map(Cow::Borrowed),
+            Self::Safetensors(weights) => weights.bytes(name),
             Self::Gguf(gguf) => gguf.bytes(name),
         }
     }
@@ -141,8 +163,19 @@ impl TensorFile {
     /// As [`Weights::rows`] and [`Gguf::rows`].
     pub fn rows(&self, name: &str, rows: Range<usize>) -> Result<Cow<'_, [u8]>, WeightsError> {
         match self {
-            Self::Safetensors(weights) => weights.rows(name, rows).map(Cow::Borrowed),
+            Self::Safetensors(weights) => weights.rows(name, rows),
             Self::Gguf(gguf) => gguf.rows(name, rows),
+        }
+    }
+
+    /// Says that these rows of `name` are about to be read one after another, so that a source that fetches them does so at once.
+    ///
+    /// # Errors
+    /// As [`TensorFile::rows`].
+    pub fn expect_rows(&self, name: &str, rows: Range<usize>) -> Result<(), WeightsError> {
+        match self {
+            Self::Safetensors(weights) => weights.expect_rows(name, rows),
+            Self::Gguf(gguf) => gguf.expect_rows(name, rows),
         }
     }
 

@@ -178,6 +178,8 @@ impl Matrix {
                 Some(Storage::Blocks(format)) if unpack::scheme_of(format) == Some(scheme) => Some(format),
                 _ => None,
             };
+            let read = piece.first..piece.first + piece.rows;
+            file.expect_rows(&piece.tensor, read).map_err(|error| error.to_string())?;
             for row in 0..piece.rows {
                 let (place, row) = (self.place(at, row), piece.first + row);
                 let fail = |error: lampyris_engine::weights::WeightsError| error.to_string();

@@ -11,6 +11,9 @@ use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Most bytes of a constant where the file is not here but fetched by range.
+const FED_BYTES: u64 = 16 << 20;
+
 /// A decoder's files.
 #[derive(Debug, Clone)]
 pub struct DecoderFiles {
@@ -69,8 +72,18 @@ impl Decoder {
             _ => DecoderConfig::read("config.json", files.config.as_deref().unwrap_or_default())?,
         };
         let tensors = Tensors::new(files.weights, config)?;
-        let inner = Inner { gpu: gpu.clone(), tensors, store: ConstantStore::new(), plans: Mutex::default() };
+        let store = ConstantStore::fed_by(tensors.feed());
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
         Ok(Decoder { inner: Arc::new(inner) })
+    }
+
+    /// The same model on another device; the weights go there with the first session.
+    #[must_use]
+    pub fn on(&self, gpu: &Gpu) -> Decoder {
+        let tensors = self.inner.tensors.clone();
+        let store = ConstantStore::fed_by(tensors.feed());
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
+        Decoder { inner: Arc::new(inner) }
     }
 
     /// The description.
@@ -109,10 +122,11 @@ impl Decoder {
         batch::plan((&self.inner.tensors, self.inner.gpu.caps()), sequences, room, head, self.limit())
     }
 
-    /// The most bytes of a tensor.
+    /// The most bytes of a constant. Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
     fn limit(&self) -> u64 {
         let caps = self.inner.gpu.caps();
-        caps.max_binding_bytes.min(caps.max_buffer_bytes)
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit }
     }
 
     /// Whether both share their weights.

@@ -7,7 +7,7 @@ use crate::error::{Problem, Problems};
 use crate::{Error, Result};
 use lampyris_engine::kernels::{Desc, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
-use lampyris_engine::weights::TensorFile;
+use lampyris_engine::weights::{Feed, TensorFile};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -67,6 +67,11 @@ impl Tensors {
             return Err(Error::Incomplete { file, model, problems: Problems(problems) });
         }
         Ok(tensors)
+    }
+
+    /// What fetches the file, if it is not here.
+    pub(super) fn feed(&self) -> Option<Feed> {
+        self.file.feed().cloned()
     }
 
     pub(super) fn config(&self) -> &DecoderConfig {

@@ -73,7 +73,7 @@ impl TokenEncoder {
             }
         };
         let tensors = Tensors::new(files.weights, config, options.half)?;
-        let (gpu, store, kept) = (gpu.clone(), ConstantStore::new(), Mutex::default());
+        let (gpu, store, kept) = (gpu.clone(), ConstantStore::fed_by(tensors.feed()), Mutex::default());
         Ok(TokenEncoder { inner: Arc::new(Inner { gpu, tensors, pooled, store, kept }) })
     }
 

@@ -8,7 +8,7 @@ use crate::{Error, Result};
 use lampyris_engine::kernels::text::{CURSOR_WORDS, Scheme};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
-use lampyris_engine::weights::TensorFile;
+use lampyris_engine::weights::{Feed, TensorFile};
 use std::sync::Arc;
 
 /// The most tensors that a refusal counts.
@@ -24,6 +24,11 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
+    /// What fetches the file, if it is not here.
+    pub(super) fn feed(&self) -> Option<Feed> {
+        self.file.feed().cloned()
+    }
+
     /// Joins the configuration with the weights it describes. With `half` matrices of 32-bit floats are held in 16 bits.
     ///
     /// # Errors

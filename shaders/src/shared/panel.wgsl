@@ -104,7 +104,7 @@ fn levels(q: vec4<u32>) -> vec4<f32> {
 <% macro word(scheme, into, c, clean) -%>
 <#- Four whole numbers as the bytes of a word: columns `4 c` to `4 c + 3`. What a byte holds above them is not zero unless `clean`. -#>
 <%- if scheme == "q2_k" -%>
-${ into }_p.${ "xy"[c // 4] } >> ${ c % 4 * 2 }u
+(${ into }_p.${ "xy"[c // 4] } >> ${ c % 4 * 2 }u)
 <%- elif scheme == "q3_k" -%>
 ((${ into }_p.${ "xy"[c // 4] } >> ${ c % 4 * 2 }u) & 0x03030303u) | (((((${ into }_high >> ${ 4 * c }u) & 15u) * 0x00204081u) & 0x01010101u) << 2u)
 <%- elif scheme in ["q5_0", "q5_1", "q5_k"] -%>
@@ -112,7 +112,7 @@ ${ into }_p.${ "xy"[c // 4] } >> ${ c % 4 * 2 }u
 <%- elif scheme == "q6_k" -%>
 ((${ into }_p.${ "xyzw"[c // 2] } >> ${ c % 2 * 4 }u) & 0x0f0f0f0fu) | (((${ into }_high.${ "xy"[c // 4] } >> ${ c % 4 * 2 }u) & 0x03030303u) << 4u)
 <%- else -%>
-${ into }_p.${ "xyzw"[c // 2] } >> ${ c % 2 * 4 }u
+(${ into }_p.${ "xyzw"[c // 2] } >> ${ c % 2 * 4 }u)
 <%- endif -%>
 <%- if clean and scheme in ["q2_k", "q4_0", "q4_1", "q4_k"] %> & 0x0${ "3" if scheme == "q2_k" else "f" }0${ "3" if scheme == "q2_k" else "f" }0${ "3" if scheme == "q2_k" else "f" }0${ "3" if scheme == "q2_k" else "f" }u<% endif -%>
 <%- endmacro %>

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::super::WeightsError;
 use super::super::rows::{Rows, finite, room};
+use super::super::{Feed, WeightsError};
 use super::{Gguf, GgufTensor};
 
 impl GgufTensor {
@@ -41,6 +41,26 @@ impl Gguf {
         let tensor = self.find(name)?;
         let within = tensor.rows().bytes(self.file_of(tensor), name, rows)?;
         self.read(tensor, tensor.range.start + within.start..tensor.range.start + within.end)
+    }
+
+    /// Says that these rows of `name` are about to be read one after another.
+    ///
+    /// # Errors
+    /// As [`Gguf::rows`].
+    pub fn expect_rows(&self, name: &str, rows: Range<usize>) -> Result<(), WeightsError> {
+        let tensor = self.find(name)?;
+        let within = tensor.rows().bytes(self.file_of(tensor), name, rows)?;
+        let expected = self.inner.parts[tensor.part]
+            .source
+            .expect(tensor.range.start + within.start..tensor.range.start + within.end);
+        let file = || self.file_of(tensor).to_owned();
+        expected.map_err(|source| WeightsError::Io { file: file(), action: "read a tensor", source })
+    }
+
+    /// What fetches the bytes that a read lacks, if they come later.
+    #[must_use]
+    pub fn feed(&self) -> Option<&Feed> {
+        self.inner.parts.iter().find_map(|part| part.source.feed())
     }
 
     /// The elements of `name` as single precision, row after row.

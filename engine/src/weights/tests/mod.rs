@@ -4,6 +4,7 @@
 
 mod agreement;
 mod blocks;
+mod fed;
 mod gguf_mutated;
 mod gguf_refused;
 mod gguf_streamed;

@@ -1,6 +1,8 @@
 //! What is read is what was stored: conversions bit by bit, and the numbers that are refused.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use half::{bf16, f16};
 
@@ -141,7 +143,7 @@ fn clones_share_the_bytes_across_threads() {
     let held = Arc::strong_count(&bytes);
     let clone = weights.clone();
     assert_eq!(Arc::strong_count(&bytes), held);
-    let read = std::thread::spawn(move || clone.bytes("t").map(<[u8]>::to_vec));
+    let read = std::thread::spawn(move || clone.bytes("t").map(Cow::into_owned));
     assert_eq!(read.join().unwrap().unwrap(), [7]);
     let inside = weights.bytes("t").unwrap().as_ptr();
     assert!(bytes.as_ptr_range().contains(&inside));
@@ -149,21 +151,21 @@ fn clones_share_the_bytes_across_threads() {
     assert_eq!(Arc::strong_count(&bytes), 1);
 }
 
-/// Bytes whose owner later gives out fewer of them.
-struct Shrinking(Vec<u8>, std::sync::atomic::AtomicBool);
+/// Bytes whose owner gives out fewer of them once it is told to.
+struct Shrinking(Vec<u8>, Arc<AtomicBool>);
 
 impl AsRef<[u8]> for Shrinking {
     fn as_ref(&self) -> &[u8] {
-        match self.1.swap(true, std::sync::atomic::Ordering::Relaxed) {
-            false => &self.0,
-            true => &self.0[..9],
-        }
+        if self.1.load(Ordering::Relaxed) { &self.0[..9] } else { &self.0 }
     }
 }
 
 #[test]
 fn an_owner_that_takes_bytes_back_is_an_error_and_no_panic() {
     let bytes = file(&format!("{{{}}}", entry("t", "U8", &[1], 0, 1)), &[7]);
-    let weights = Weights::from_bytes("shrinking", Shrinking(bytes, false.into())).unwrap();
+    let shrunk = Arc::new(AtomicBool::new(false));
+    let weights = Weights::from_bytes("shrinking", Shrinking(bytes, shrunk.clone())).unwrap();
+    assert_eq!(weights.bytes("t").unwrap(), [7].as_slice());
+    shrunk.store(true, Ordering::Relaxed);
     assert!(matches!(weights.bytes("t"), Err(WeightsError::Truncated { size: 9, .. })));
 }

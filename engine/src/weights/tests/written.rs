@@ -98,9 +98,9 @@ fn a_mapped_file_survives_being_replaced() {
     let old = Weights::open(&path).unwrap();
     if cfg!(unix) {
         write(2).unwrap();
-        assert_eq!(Weights::open(&path).unwrap().bytes("t").unwrap(), [2; 5000]);
+        assert_eq!(Weights::open(&path).unwrap().bytes("t").unwrap(), [2; 5000].as_slice());
     }
-    assert_eq!(old.bytes("t").unwrap(), [1; 5000]);
+    assert_eq!(old.bytes("t").unwrap(), [1; 5000].as_slice());
 }
 
 #[cfg(unix)]

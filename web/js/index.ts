@@ -1,0 +1,322 @@
+// The package as a page uses it: a device, models on it, and nothing that leaves them.
+
+import start, { Device, Embedder as EmbedderOfModule, Files, Text as TextOfModule, Vision as VisionOfModule, heapBytes } from "../glue/lampyris.js";
+import { LampyrisError, aborted, guarded } from "./errors.js";
+import { type Picture, pixels } from "./pixels.js";
+import { pieces } from "./pieces.js";
+import type { RangedFile } from "./ranged.js";
+import { forget } from "./kept.js";
+import { type Source, folder } from "./source.js";
+
+export { LampyrisError, type ErrorCode } from "./errors.js";
+export type { Picture } from "./pixels.js";
+export { LampyrisWorker, WorkerEmbedder, WorkerText, WorkerVision } from "./outside.js";
+export type { NamedBytes, Source } from "./source.js";
+
+/** Told the share that has arrived, from 0 to 1. */
+export type Progress = (share: number) => void;
+
+/** How to open the device. */
+export interface CreateOptions {
+  /** Where the wasm module lies, if not beside this script: its address, bytes or compiled form. */
+  module?: string | URL | BufferSource | WebAssembly.Module;
+}
+
+/** How to load a model. */
+export interface LoadOptions {
+  /** Told the share of the weights that has arrived. */
+  onProgress?: Progress;
+  /** Gives up fetching when it says so. */
+  signal?: AbortSignal;
+  /** Keep what is fetched from an address in the browser, for the next time; true when absent. */
+  cache?: boolean;
+}
+
+/** How to load a language model. */
+export interface LoadTextOptions extends LoadOptions {
+  /** Tokens that a text may have, prompt and continuation together; what the model usually gets when absent. */
+  context?: number;
+}
+
+/** One class that a picture may show. */
+export interface Prediction {
+  /** Position among the network's outputs. */
+  index: number;
+  /** What it is called. */
+  label: string;
+  /** From 0 to 1. */
+  probability: number;
+}
+
+/** How a text is continued. Without a temperature the likeliest token is taken each time. */
+export interface GenerateOptions {
+  /** Most tokens; 128 when absent. */
+  maxTokens?: number;
+  /** What logits are divided by before a draw. */
+  temperature?: number;
+  /** Only so many of the likeliest tokens. */
+  topK?: number;
+  /** Only the likeliest tokens that together reach this probability. */
+  topP?: number;
+  /** Only tokens at least this times as likely as the likeliest. */
+  minP?: number;
+  /** Holds repetitions back; 1 for not. */
+  repetitionPenalty?: number;
+  /** Which of the possible texts: the same seed gives the same one. */
+  seed?: number;
+  /** Texts that end it. */
+  stop?: string[];
+  /** Stops it. */
+  signal?: AbortSignal;
+}
+
+/** What one kernel variant gave on one case. */
+export interface Check {
+  kernel: string;
+  variant: string;
+  case: string;
+  passed: boolean;
+  /** Largest difference relative to the twin's largest value; null for one that is no number. */
+  worstError: number | null;
+  tolerance: number;
+  /** What the browser said, when there was an error instead of a result. */
+  failure: string | null;
+}
+
+/** How the kernels are checked. */
+export interface DoctorOptions {
+  /** Every case and every variant that the adapter can run, instead of small cases and the variants in use. */
+  full?: boolean;
+  /** Only kernels with this in their name. */
+  only?: string;
+  /** Told the cases done and those there are. */
+  onProgress?: (done: number, all: number) => void;
+}
+
+/** The adapter, as the browser and the device tell it. */
+export interface Adapter {
+  name: string;
+  kind: string;
+  /** A program on the CPU: right, and slow. */
+  software: boolean;
+  f16: boolean;
+  subgroups: boolean;
+  timestamps: boolean;
+  maxBindingBytes: number;
+  maxBufferBytes: number;
+  maxStorageBuffers: number;
+  maxWorkgroupBytes: number;
+  maxInvocations: number;
+  /** How often a lost device was replaced. */
+  timesReopened: number;
+}
+
+/** Lets the page draw and answer before the next piece of work. */
+function breath(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
+/** Something of the module's that can be given back. */
+abstract class Held<T extends { free(): void }> {
+  #inner: T | undefined;
+
+  constructor(inner: T) {
+    this.#inner = inner;
+  }
+
+  /** @internal */
+  protected get inner(): T {
+    if (this.#inner === undefined) throw new LampyrisError("disposed", "this was disposed of; load it again");
+    return this.#inner;
+  }
+
+  /** Gives its memory back. It cannot be used afterwards. */
+  dispose(): void {
+    try {
+      this.#inner?.free();
+    } catch (thrown) {
+      throw new LampyrisError("bad-input", "a call is under way; wait for it or stop it, then dispose", { cause: thrown });
+    }
+    this.#inner = undefined;
+  }
+}
+
+/** A model that names what is in a picture. */
+export class Vision extends Held<VisionOfModule> {
+  /** The likeliest classes of a picture, likeliest first. */
+  classify(picture: Picture, options: { top?: number } = {}): Promise<Prediction[]> {
+    return guarded(async () => {
+      const { data, width, height } = pixels(picture);
+      return JSON.parse(await this.inner.classify(data, width, height, options.top ?? 5)) as Prediction[];
+    });
+  }
+
+  /** The network's outputs before the softmax, one a class. */
+  logits(picture: Picture): Promise<Float32Array> {
+    return guarded(() => {
+      const { data, width, height } = pixels(picture);
+      return this.inner.logits(data, width, height);
+    });
+  }
+
+  /** Names the classes, one name for each, or one for each after the background. */
+  setLabels(labels: string[]): Promise<void> {
+    return guarded(() => this.inner.setLabels(labels));
+  }
+}
+
+/** A model that continues texts. */
+export class Text extends Held<TextOfModule> {
+  /** Continues a text, piece by piece. Leave the loop to stop it, or use a signal. */
+  generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
+    const { signal, ...others } = options;
+    return pieces((emit) => this.inner.generate(prompt, JSON.stringify(others), emit), signal);
+  }
+
+  /** The tokens of a text as a document. */
+  encode(text: string): Promise<Uint32Array> {
+    return guarded(() => this.inner.encode(text));
+  }
+}
+
+/** A model that makes a vector of each text, such that texts of like meaning have like vectors. */
+export class Embedder extends Held<EmbedderOfModule> {
+  /** Values of a vector. */
+  get dimension(): number {
+    return this.inner.dimension();
+  }
+
+  /** A vector for each text. */
+  embed(texts: string[]): Promise<Float32Array[]> {
+    return guarded(async () => {
+      const [all, each] = [await this.inner.embed(texts), this.dimension];
+      return texts.map((_, at) => all.subarray(at * each, (at + 1) * each));
+    });
+  }
+}
+
+let started: Promise<unknown> | undefined;
+
+/** The visitor's GPU, ready for models. */
+export class Lampyris {
+  #device: Device;
+
+  private constructor(device: Device) {
+    this.#device = device;
+  }
+
+  /** Starts the module and opens the device. Throws `no-webgpu` where there is none. */
+  static create(options: CreateOptions = {}): Promise<Lampyris> {
+    return guarded(async () => {
+      started ??= options.module === undefined ? start() : start({ module_or_path: options.module });
+      try {
+        await started;
+      } catch (thrown) {
+        started = undefined;
+        throw thrown;
+      }
+      return new Lampyris(await Device.open());
+    });
+  }
+
+  /** The adapter and its limits. */
+  adapter(): Adapter {
+    return JSON.parse(this.#device.summary()) as Adapter;
+  }
+
+  /** Loads a classifier: a MobileNet in a safetensors file. */
+  loadVision(source: Source, options: LoadOptions = {}): Promise<Vision> {
+    const names = ["config.json", "preprocessor_config.json"];
+    return load(source, names, options, async (files) => new Vision(await VisionOfModule.load(this.#device, files, () => {})));
+  }
+
+  /** Loads a language model: a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors. */
+  loadText(source: Source, options: LoadTextOptions = {}): Promise<Text> {
+    const names = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"];
+    return load(source, names, options, async (files) => new Text(await TextOfModule.load(this.#device, files, options.context)));
+  }
+
+  /** Loads a sentence encoder of the BERT family: a folder as sentence-transformers writes it, or a GGUF file. */
+  loadEmbedder(source: Source, options: LoadOptions = {}): Promise<Embedder> {
+    const names = ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"];
+    names.push("config_sentence_transformers.json", "tokenizer.json", "tokenizer_config.json");
+    return load(source, names, options, async (files) => new Embedder(await EmbedderOfModule.load(this.#device, files, () => {})));
+  }
+
+  /** Holds every kernel against its CPU twin on this very adapter. */
+  doctor(options: DoctorOptions = {}): Promise<Check[]> {
+    return guarded(async () => {
+      const progress = (done: number, all: number): Promise<void> => {
+        options.onProgress?.(done, all);
+        return breath();
+      };
+      return JSON.parse(await this.#device.doctor(options.full ?? false, options.only, progress)) as Check[];
+    });
+  }
+
+  /** Bytes in use: of the GPU by models and sessions, and of the module's heap, which never shrinks. */
+  memory(): { gpu: number; heap: number } {
+    return { gpu: this.#device.heldBytes(), heap: heapBytes() };
+  }
+
+  /** Throws away what this package keeps in the browser for this site. */
+  static forget(): Promise<void> {
+    return forget();
+  }
+
+  /** Gives the device back. Models on it are disposed of by themselves. */
+  dispose(): void {
+    this.#device.free();
+  }
+}
+
+/** Hands a model's files to the module and lets it load them. */
+function load<T>(source: Source, names: string[], options: LoadOptions, make: (files: Files) => Promise<T>): Promise<T> {
+  return guarded(async () => {
+    const { signal, cache = true } = options;
+    const from = folder(source, { cache, ...(signal && { signal }) });
+    const weights = await from.weights();
+    const telling = told(weights, options);
+    const files = await Files.open(telling.file);
+    try {
+      // A GGUF file is all there is.
+      for (const name of /\.gguf$/i.test(weights.name) ? [] : names) {
+        const bytes = await from.small(name);
+        if (bytes !== undefined) files.put(name, bytes);
+      }
+      const made = await make(files);
+      await weights.finish?.();
+      telling.end();
+      options.onProgress?.(1);
+      return made;
+    } finally {
+      files.free();
+    }
+  });
+}
+
+/** A file that, until it is loaded, tells how much of it was read and stops at a signal. Later reads are after a lost device. */
+function told(file: RangedFile, { onProgress, signal }: LoadOptions): { file: RangedFile; end(): void } {
+  let [most, loading] = [0, true];
+  return {
+    file: {
+      name: file.name,
+      size: file.size,
+      async read(start, end) {
+        if (loading && signal?.aborted) throw aborted(signal);
+        const bytes = await file.read(start, end);
+        most = Math.max(most, end);
+        if (loading) onProgress?.(Math.min(0.99, most / file.size));
+        return bytes;
+      },
+    },
+    end: () => void (loading = false),
+  };
+}

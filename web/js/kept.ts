@@ -1,0 +1,156 @@
+// Files kept in the browser's private file system, a window at a time, each with its hash: what was kept is what was fetched, or it is gone.
+
+import { LampyrisError } from "./errors.js";
+import { WINDOW } from "./remote.js";
+
+/** What is written beside the bytes, once all of them are there. */
+interface Manifest {
+  address: string;
+  /** Bytes; -1 for a file that the server does not have. */
+  size: number;
+  /** SHA-256 of each window. */
+  hashes: string[];
+}
+
+const FOLDER = "lampyris";
+
+const hash = async (bytes: Uint8Array<ArrayBuffer>): Promise<string> =>
+  Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+
+const nameOf = (address: string): Promise<string> => hash(new TextEncoder().encode(address));
+
+/** The folder; undefined where the browser has none to give, as on a page that is not secure. */
+async function root(): Promise<FileSystemDirectoryHandle | undefined> {
+  try {
+    return await (await navigator.storage.getDirectory()).getDirectoryHandle(FOLDER, { create: true });
+  } catch {
+    return undefined;
+  }
+}
+
+async function remove(folder: FileSystemDirectoryHandle, name: string): Promise<void> {
+  for (const ending of ["json", "bytes"]) await folder.removeEntry(`${name}.${ending}`).catch(() => {});
+}
+
+/** A file that is kept whole; undefined where there is none. */
+export async function kept(address: string): Promise<{ size: number; read(start: number, end: number): Promise<Uint8Array> } | undefined> {
+  const folder = await root();
+  if (folder === undefined) return undefined;
+  const name = await nameOf(address);
+  let manifest: Manifest;
+  let file: File;
+  try {
+    manifest = JSON.parse(await (await (await folder.getFileHandle(`${name}.json`)).getFile()).text()) as Manifest;
+    file = await (await folder.getFileHandle(`${name}.bytes`)).getFile();
+  } catch {
+    return undefined;
+  }
+  const { size, hashes } = manifest;
+  if (manifest.address !== address || file.size !== Math.max(size, 0) || hashes.length !== Math.ceil(file.size / WINDOW)) {
+    await remove(folder, name);
+    return undefined;
+  }
+  let last: { at: number; bytes: Uint8Array } | undefined;
+  const window = async (at: number): Promise<Uint8Array> => {
+    if (last?.at === at) return last.bytes;
+    const bytes = new Uint8Array(await file.slice(at, at + WINDOW).arrayBuffer());
+    if ((await hash(bytes)) !== hashes[at / WINDOW]) {
+      await remove(folder, name);
+      throw new LampyrisError("bad-file", `what the browser kept of ${address} is damaged and was thrown away; load it again`);
+    }
+    last = { at, bytes };
+    return bytes;
+  };
+  return {
+    size,
+    async read(start, end) {
+      const bytes = new Uint8Array(end - start);
+      for (let at = start - (start % WINDOW); at < end; at += WINDOW) {
+        const from = Math.max(start, at);
+        bytes.set((await window(at)).subarray(from - at, Math.min(end, at + WINDOW) - at), from - start);
+      }
+      return bytes;
+    },
+  };
+}
+
+/** A file on its way into the folder. Where the disk is full it is given up, and the page goes on without. */
+export class Kept {
+  #writing: FileSystemWritableFileStream | undefined;
+  readonly #hashes: string[] = [];
+
+  constructor(
+    readonly folder: FileSystemDirectoryHandle,
+    readonly name: string,
+    readonly address: string,
+    readonly size: number,
+    writing: FileSystemWritableFileStream,
+  ) {
+    this.#writing = writing;
+  }
+
+  /** Takes the window that begins at `at`. */
+  async window(at: number, bytes: Uint8Array): Promise<void> {
+    if (this.#writing === undefined) return;
+    try {
+      const own = new Uint8Array(bytes);
+      this.#hashes[at / WINDOW] = await hash(own);
+      await this.#writing.write({ type: "write", position: at, data: own });
+    } catch {
+      await this.discard();
+    }
+  }
+
+  /** Says that all windows are there. Until then nothing is kept. */
+  async finish(): Promise<void> {
+    const writing = this.#writing;
+    if (writing === undefined) return;
+    this.#writing = undefined;
+    try {
+      await writing.close();
+      const manifest: Manifest = { address: this.address, size: this.size, hashes: this.#hashes };
+      const beside = await (await this.folder.getFileHandle(`${this.name}.json`, { create: true })).createWritable();
+      await beside.write(JSON.stringify(manifest));
+      await beside.close();
+    } catch {
+      await remove(this.folder, this.name);
+    }
+  }
+
+  /** Takes a file of one window or none. */
+  async whole(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length; at += WINDOW) await this.window(at, bytes.subarray(at, at + WINDOW));
+    await this.finish();
+  }
+
+  /** Throws away what is there. */
+  async discard(): Promise<void> {
+    const writing = this.#writing;
+    this.#writing = undefined;
+    await writing?.abort().catch(() => {});
+    await remove(this.folder, this.name);
+  }
+}
+
+/** Begins to keep a file; undefined where that cannot be. */
+export async function keep(address: string, size: number): Promise<Kept | undefined> {
+  const folder = await root();
+  if (folder === undefined) return undefined;
+  const name = await nameOf(address);
+  await remove(folder, name);
+  try {
+    const writing = await (await folder.getFileHandle(`${name}.bytes`, { create: true })).createWritable();
+    return new Kept(folder, name, address, size, writing);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Throws away all that is kept. */
+export async function forget(): Promise<void> {
+  try {
+    await (await navigator.storage.getDirectory()).removeEntry(FOLDER, { recursive: true });
+  } catch {
+    // There was none.
+  }
+}

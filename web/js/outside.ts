@@ -1,0 +1,170 @@
+// The package in a worker, used from outside as if it were here: for large tokenizers, and for pages that must never wait.
+
+import { type ErrorCode, LampyrisError, aborted, guarded } from "./errors.js";
+import type { Adapter, Check, CreateOptions, DoctorOptions, GenerateOptions, LoadOptions, LoadTextOptions, Prediction } from "./index.js";
+import type { Picture } from "./pixels.js";
+import type { Source } from "./source.js";
+import type { Answer, Ask } from "./worker.js";
+
+/** Questions on their way to a worker. */
+class Line {
+  readonly #waiting = new Map<number, { done: (value: any) => void; failed: (error: Error) => void; progress: (...progress: number[]) => void }>();
+  #last = 0;
+
+  constructor(readonly worker: Worker) {
+    worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
+      const waiting = this.#waiting.get(data.id);
+      if (waiting === undefined) return;
+      if ("progress" in data) return waiting.progress(...data.progress);
+      this.#waiting.delete(data.id);
+      if ("error" in data) waiting.failed(new LampyrisError(data.error.code as ErrorCode, data.error.message));
+      else waiting.done(data.value);
+    });
+    worker.addEventListener("error", ({ message }) => this.end(new LampyrisError("internal", `the worker failed: ${message}`)));
+  }
+
+  /** Asks, with what can be handed over instead of copied. */
+  ask<T>(ask: Omit<Ask, "id">, more: { transfer?: Transferable[]; signal?: AbortSignal | undefined; progress?: ((...progress: number[]) => void) | undefined } = {}): Promise<T> {
+    const { signal } = more;
+    if (signal?.aborted) return Promise.reject(aborted(signal));
+    const id = (this.#last += 1);
+    const stop = (): void => this.worker.postMessage({ abort: id });
+    signal?.addEventListener("abort", stop, { once: true });
+    return new Promise<T>((done, failed) => {
+      this.#waiting.set(id, { done, failed, progress: more.progress ?? (() => {}) });
+      this.worker.postMessage({ ...ask, id }, more.transfer ?? []);
+    }).finally(() => signal?.removeEventListener("abort", stop));
+  }
+
+  /** Ends everything that waits. */
+  end(error: LampyrisError): void {
+    for (const { failed } of this.#waiting.values()) failed(error);
+    this.#waiting.clear();
+  }
+}
+
+abstract class There {
+  constructor(
+    /** @internal */
+    protected readonly line: Line,
+    /** @internal */
+    protected readonly on: number,
+  ) {}
+
+  /** Gives its memory back. It cannot be used afterwards. */
+  dispose(): Promise<void> {
+    return this.line.ask({ what: "dispose", on: this.on, with: [] });
+  }
+}
+
+/** As `Vision`. */
+export class WorkerVision extends There {
+  /** The likeliest classes of a picture, likeliest first. */
+  classify(picture: Picture, options: { top?: number } = {}): Promise<Prediction[]> {
+    return guarded(async () => {
+      const handed = picture instanceof ImageData ? picture : await createImageBitmap(picture);
+      const transfer = handed instanceof ImageBitmap ? [handed] : [];
+      return this.line.ask<Prediction[]>({ what: "classify", on: this.on, with: [handed, options] }, { transfer });
+    });
+  }
+
+  /** Names the classes. */
+  setLabels(labels: string[]): Promise<void> {
+    return this.line.ask({ what: "setLabels", on: this.on, with: [labels] });
+  }
+}
+
+/** As `Text`. */
+export class WorkerText extends There {
+  /** Continues a text, piece by piece. Leave the loop to stop it, or use a signal. */
+  async *generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
+    const { signal, ...others } = options;
+    const on = await this.line.ask<number>({ what: "generate", on: this.on, with: [prompt, others] }, { signal });
+    const stopped = new Promise<never>((_, failed) => signal?.addEventListener("abort", () => failed(aborted(signal)), { once: true }));
+    // Nobody may be listening when the signal comes late.
+    stopped.catch(() => {});
+    try {
+      for (;;) {
+        const next = this.line.ask<IteratorResult<string, void>>({ what: "next", on, with: [] });
+        const { done, value } = await Promise.race([next, stopped]);
+        if (done) return;
+        yield value;
+      }
+    } finally {
+      await this.line.ask({ what: "leave", on, with: [] });
+    }
+  }
+}
+
+/** As `Embedder`. */
+export class WorkerEmbedder extends There {
+  /** A vector for each text. */
+  embed(texts: string[]): Promise<Float32Array[]> {
+    return this.line.ask({ what: "embed", on: this.on, with: [texts] });
+  }
+}
+
+/** The package in a worker of its own: the same methods, each with a promise. */
+export class LampyrisWorker {
+  readonly #line: Line;
+
+  private constructor(line: Line) {
+    this.#line = line;
+  }
+
+  /** Starts the worker and opens the device there. A module must be given as an address or compiled. */
+  static async create(options: CreateOptions = {}): Promise<LampyrisWorker> {
+    const line = new Line(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+    try {
+      await line.ask({ what: "create", with: [options] });
+    } catch (thrown) {
+      line.worker.terminate();
+      throw thrown;
+    }
+    return new LampyrisWorker(line);
+  }
+
+  /** The adapter and its limits. */
+  adapter(): Promise<Adapter> {
+    return this.#line.ask({ what: "adapter", with: [] });
+  }
+
+  /** Bytes in use. */
+  memory(): Promise<{ gpu: number; heap: number }> {
+    return this.#line.ask({ what: "memory", with: [] });
+  }
+
+  /** Loads a classifier. */
+  async loadVision(source: Source, options: LoadOptions = {}): Promise<WorkerVision> {
+    return new WorkerVision(this.#line, await this.#load("loadVision", source, options));
+  }
+
+  /** Loads a language model. */
+  async loadText(source: Source, options: LoadTextOptions = {}): Promise<WorkerText> {
+    return new WorkerText(this.#line, await this.#load("loadText", source, options));
+  }
+
+  /** Loads a sentence encoder. */
+  async loadEmbedder(source: Source, options: LoadOptions = {}): Promise<WorkerEmbedder> {
+    return new WorkerEmbedder(this.#line, await this.#load("loadEmbedder", source, options));
+  }
+
+  /** Holds every kernel against its CPU twin. */
+  doctor(options: DoctorOptions = {}): Promise<Check[]> {
+    const { onProgress, ...others } = options;
+    return this.#line.ask({ what: "doctor", with: [others] }, { progress: onProgress && ((done, all) => onProgress(done ?? 0, all ?? 0)) });
+  }
+
+  /** Ends the worker, and with it all that it holds. */
+  dispose(): void {
+    this.#line.worker.terminate();
+    this.#line.end(new LampyrisError("disposed", "the worker was disposed of; create it again"));
+  }
+
+  #load(what: string, source: Source, options: LoadTextOptions): Promise<number> {
+    const { signal, onProgress, ...others } = options;
+    // An address means the same there as here.
+    const from = typeof source === "string" || source instanceof URL ? new URL(source, globalThis.location?.href).href : source;
+    return this.#line.ask({ what, with: [from, others] }, { signal, progress: onProgress && ((share) => onProgress(share ?? 0)) });
+  }
+}

@@ -1,0 +1,174 @@
+// Files at an address, by range: a window at a time from the server, and kept in the browser's private file system for the next visit.
+
+import { LampyrisError, asError } from "./errors.js";
+import { type Kept, keep, kept } from "./kept.js";
+import { type RangedFile, ofBlob } from "./ranged.js";
+
+/** Bytes of a window: what is asked of a server at once, kept as one piece, and checked as one. */
+export const WINDOW = 4 << 20;
+
+/** How often a window is asked for before it is given up. */
+const TRIES = 3;
+
+/** How to fetch. */
+export interface Fetching {
+  /** Keep files in the browser, and take those that are kept. */
+  cache: boolean;
+  /** Gives up when it says so. */
+  signal?: AbortSignal;
+}
+
+const isAbort = (thrown: unknown): boolean => thrown instanceof DOMException && thrown.name === "AbortError";
+
+async function ask(address: URL, how: Fetching, range?: [number, number]): Promise<Response> {
+  const headers: HeadersInit = range === undefined ? {} : { Range: `bytes=${range[0]}-${range[1] - 1}` };
+  let answer: Response;
+  try {
+    // The browser's own cache would hold the weights a second time.
+    answer = await fetch(address, { headers, signal: how.signal ?? null, cache: how.cache ? "no-store" : "default" });
+  } catch (thrown) {
+    throw asError(thrown, "network");
+  }
+  if (answer.ok || answer.status === 404) return answer;
+  throw new LampyrisError("network", `${address.href} was answered with ${answer.status}`);
+}
+
+/** A small file, whole; undefined where there is none. */
+export async function small(address: URL, how: Fetching): Promise<Uint8Array | undefined> {
+  const before = how.cache ? await kept(address.href) : undefined;
+  if (before !== undefined) return before.size < 0 ? undefined : before.read(0, before.size);
+  const answer = await ask(address, how);
+  const bytes = answer.status === 404 ? undefined : await body(answer, address);
+  if (how.cache) await (await keep(address.href, bytes?.length ?? -1))?.whole(bytes ?? new Uint8Array());
+  return bytes;
+}
+
+/** A body, which must be as long as was said. */
+async function body(answer: Response, address: URL): Promise<Uint8Array> {
+  try {
+    return new Uint8Array(await answer.arrayBuffer());
+  } catch (thrown) {
+    if (isAbort(thrown)) throw asError(thrown);
+    throw new LampyrisError("network", `${address.href} broke off; load it again`, { cause: thrown });
+  }
+}
+
+/** A file of any size, by range; undefined where there is none. */
+export async function ranged(address: URL, how: Fetching): Promise<RangedFile | undefined> {
+  const name = address.pathname.split("/").pop() ?? "";
+  const before = how.cache ? await kept(address.href) : undefined;
+  if (before !== undefined) return { name, size: before.size, read: (start, end) => before.read(start, end) };
+  const answer = await ask(address, how, [0, WINDOW]);
+  if (answer.status === 404) return undefined;
+  if (answer.status === 200) return whole(name, address, answer, how);
+  const first = await body(answer, address);
+  const size = await total(answer, address, how);
+  const entry = how.cache ? await keep(address.href, size) : undefined;
+  return new Windows(name, size, address, how, first, answer.headers.get("etag"), entry);
+}
+
+/** The size of a file of which a part was sent. */
+async function total(answer: Response, address: URL, how: Fetching): Promise<number> {
+  // Another origin's server must allow this header to be seen.
+  const seen = /\/(\d+)$/.exec(answer.headers.get("content-range") ?? "");
+  if (seen !== null) return Number(seen[1]);
+  const head = await fetch(address, { method: "HEAD", signal: how.signal ?? null });
+  const length = Number(head.headers.get("content-length"));
+  if (head.ok && length > 0) return length;
+  throw new LampyrisError("network", `${address.href} does not tell its size; let its server expose Content-Range`);
+}
+
+/** A file of a server that knows no ranges: the browser keeps the whole where it sees fit, outside of the module. */
+async function whole(name: string, address: URL, answer: Response, how: Fetching): Promise<RangedFile> {
+  let blob: Blob;
+  try {
+    blob = await answer.blob();
+  } catch (thrown) {
+    if (isAbort(thrown)) throw asError(thrown);
+    throw new LampyrisError("network", `${address.href} broke off; load it again`, { cause: thrown });
+  }
+  const file = ofBlob(blob, name);
+  const entry = how.cache ? await keep(address.href, blob.size) : undefined;
+  if (entry === undefined) return file;
+  return { ...file, async finish() {
+    for (let start = 0; start < blob.size; start += WINDOW) await entry.window(start, await file.read(start, Math.min(start + WINDOW, blob.size)));
+    await entry.finish();
+  } };
+}
+
+/** A file of a server that knows ranges. */
+class Windows implements RangedFile {
+  /** Windows that may be asked for again: the last ones. */
+  readonly #recent = new Map<number, Uint8Array>();
+  readonly #fetched = new Set<number>();
+  /** What the browser has kept of it, once all of it is there. */
+  #kept: { read(start: number, end: number): Promise<Uint8Array> } | undefined;
+
+  constructor(
+    readonly name: string,
+    readonly size: number,
+    readonly address: URL,
+    readonly how: Fetching,
+    first: Uint8Array,
+    readonly etag: string | null,
+    readonly entry: Kept | undefined,
+  ) {
+    if (first.length === Math.min(WINDOW, size)) this.#recent.set(0, first);
+  }
+
+  async read(start: number, end: number): Promise<Uint8Array> {
+    if (this.#kept !== undefined) return this.#kept.read(start, end);
+    const bytes = new Uint8Array(end - start);
+    for (let at = start - (start % WINDOW); at < end; at += WINDOW) {
+      const window = await this.#window(at);
+      const from = Math.max(start, at);
+      bytes.set(window.subarray(from - at, Math.min(end, at + WINDOW) - at), from - start);
+    }
+    return bytes;
+  }
+
+  async #window(at: number): Promise<Uint8Array> {
+    const bytes = this.#recent.get(at) ?? (await this.#fetch(at));
+    this.#recent.delete(at);
+    this.#recent.set(at, bytes);
+    for (const oldest of this.#recent.keys()) {
+      if (this.#recent.size <= 2) break;
+      this.#recent.delete(oldest);
+    }
+    if (!this.#fetched.has(at)) {
+      this.#fetched.add(at);
+      await this.entry?.window(at, bytes);
+    }
+    return bytes;
+  }
+
+  async #fetch(at: number): Promise<Uint8Array> {
+    const end = Math.min(at + WINDOW, this.size);
+    for (let tried = 1; ; tried += 1) {
+      try {
+        const answer = await ask(this.address, this.how, [at, end]);
+        const bytes = answer.status === 206 ? await body(answer, this.address) : undefined;
+        if (answer.headers.get("etag") !== this.etag) {
+          throw new LampyrisError("bad-file", `${this.address.href} was changed while it was loaded; load it again`);
+        }
+        if (bytes?.length === end - at) return bytes;
+        throw new LampyrisError("network", `${this.address.href} gave ${bytes?.length ?? 0} bytes for the ${end - at} from byte ${at} on`);
+      } catch (thrown) {
+        const error = asError(thrown);
+        if (error.code !== "network" || tried === TRIES) {
+          await this.entry?.discard();
+          throw error;
+        }
+      }
+    }
+  }
+
+  async finish(): Promise<void> {
+    if (this.entry !== undefined) {
+      for (let at = 0; at < this.size; at += WINDOW) if (!this.#fetched.has(at)) await this.#window(at);
+      await this.entry.finish();
+      this.#kept = await kept(this.address.href);
+    }
+    this.#recent.clear();
+  }
+}

@@ -1,0 +1,158 @@
+//! A model's files as JavaScript hands them over: the small ones whole, and the weights by range, whenever a piece of them is wanted.
+
+use crate::failure::{self, Outcome};
+use js_sys::{Promise, Uint8Array};
+use lampyris::Source;
+use lampyris::engine::weights::{Feed, TensorFile, Wanted, Weights};
+use lampyris::models::decoder::DecoderFiles;
+use lampyris::models::encoder::EncoderFiles;
+use lampyris::text_model::TextFiles;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen]
+extern "C" {
+    /// A file of the page's, wherever its bytes are.
+    pub type RangedFile;
+
+    #[wasm_bindgen(method, getter)]
+    fn name(this: &RangedFile) -> String;
+
+    #[wasm_bindgen(method, getter)]
+    fn size(this: &RangedFile) -> f64;
+
+    /// Promises a `Uint8Array` of the bytes from `start` to `end`.
+    #[wasm_bindgen(method, catch)]
+    fn read(this: &RangedFile, start: f64, end: f64) -> Result<Promise, JsValue>;
+}
+
+/// The files of one model.
+#[wasm_bindgen]
+#[derive(Clone)]
+pub struct Files {
+    held: Rc<Held>,
+}
+
+struct Held {
+    feed: Feed,
+    file: RangedFile,
+    small: RefCell<BTreeMap<String, Vec<u8>>>,
+    weights: RefCell<Option<TensorFile>>,
+}
+
+#[wasm_bindgen]
+impl Files {
+    /// Opens a safetensors or GGUF file, of which only the header is read now.
+    pub async fn open(file: RangedFile) -> Outcome<Files> {
+        let (feed, name, size) = (Feed::new(), file.name(), file.size() as u64);
+        let held = Held { feed: feed.clone(), file, small: RefCell::default(), weights: RefCell::default() };
+        let files = Files { held: Rc::new(held) };
+        let fed = feed.file(size);
+        let weights = files.fed(feed.until_there(|| TensorFile::from_source(&name, fed.clone()))).await?;
+        let weights = weights.map_err(|error| failure::model(&error.into()))?;
+        files.held.weights.replace(Some(weights));
+        Ok(files)
+    }
+
+    /// Adds a small file, such as `config.json`.
+    pub fn put(&self, name: String, bytes: Vec<u8>) {
+        self.held.small.borrow_mut().insert(name, bytes);
+    }
+}
+
+impl Files {
+    /// Drives work that reads these files, fetching what it lacks. A failure to fetch is the result, whatever the work makes of it.
+    pub(crate) async fn fed<T>(&self, work: impl Future<Output = T>) -> Outcome<T> {
+        let feed = &self.held.feed;
+        feed.reset();
+        let mut work = pin!(work);
+        let (mut fetching, mut cause) = (None, None);
+        let done = std::future::poll_fn(|context| {
+            loop {
+                if let Poll::Ready(done) = work.as_mut().poll(context) {
+                    return Poll::Ready(done);
+                }
+                if fetching.is_none() {
+                    let Some(wanted) = feed.take_wanted() else { return Poll::Pending };
+                    fetching = Some((wanted.clone(), Box::pin(self.fetch(wanted))));
+                }
+                let Some((wanted, bytes)) = &mut fetching else { return Poll::Pending };
+                match bytes.as_mut().poll(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(bytes)) => feed.supply(wanted, bytes),
+                    Poll::Ready(Err(thrown)) => {
+                        feed.fail("the page could not fetch it".to_owned());
+                        cause = Some(thrown);
+                    }
+                }
+                fetching = None;
+            }
+        })
+        .await;
+        match cause {
+            None => Ok(done),
+            Some(thrown) => Err(thrown),
+        }
+    }
+
+    async fn fetch(&self, wanted: Wanted) -> Outcome<Vec<u8>> {
+        let promise = self.held.file.read(wanted.range.start as f64, wanted.range.end as f64)?;
+        let bytes = JsFuture::from(promise).await?;
+        bytes.dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec())
+    }
+
+    /// Lets go of what was read ahead.
+    pub(crate) fn forget(&self) {
+        self.held.feed.forget();
+    }
+
+    fn small(&self, name: &str) -> Option<Vec<u8>> {
+        self.held.small.borrow().get(name).cloned()
+    }
+
+    pub(crate) fn weights(&self) -> Outcome<TensorFile> {
+        let weights = self.held.weights.borrow().clone();
+        weights.ok_or_else(|| failure::error("bad-file", "the weights were not opened"))
+    }
+
+    /// As a classifier takes them.
+    pub(crate) fn vision(&self) -> Outcome<Source> {
+        let weights: Weights = match self.weights()? {
+            TensorFile::Safetensors(weights) => weights,
+            other => {
+                let message = format!("{} is no safetensors file, which a classifier's weights are", other.file());
+                return Err(failure::error("bad-file", &message));
+            }
+        };
+        let [config, preprocessor] = ["config.json", "preprocessor_config.json"].map(|name| self.small(name));
+        Ok(Source::Files { weights, config, preprocessor })
+    }
+
+    /// As a language model takes them; the small ones are needed once.
+    pub(crate) fn text(&self) -> Outcome<TextFiles> {
+        let mut small = std::mem::take(&mut *self.held.small.borrow_mut());
+        Ok(TextFiles {
+            decoder: DecoderFiles { weights: self.weights()?, config: small.remove("config.json") },
+            tokenizer: small.remove("tokenizer.json"),
+            tokenizer_config: small.remove("tokenizer_config.json"),
+            generation: small.remove("generation_config.json"),
+        })
+    }
+
+    /// As a sentence encoder takes them.
+    pub(crate) fn encoder(&self) -> Outcome<EncoderFiles> {
+        let mut files = EncoderFiles::new(self.weights()?, self.small("config.json"));
+        files.modules = self.small("modules.json");
+        files.pooling = self.small("1_Pooling/config.json");
+        files.sentence = self.small("sentence_bert_config.json");
+        files.prompts = self.small("config_sentence_transformers.json");
+        files.tokenizer = self.small("tokenizer.json");
+        files.tokenizer_config = self.small("tokenizer_config.json");
+        Ok(files)
+    }
+}

@@ -1,0 +1,63 @@
+// Starts and ends what a test of the package needs: headless Chromium on the software adapter, with a profile of its own, and a server.
+
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { chromium } from "playwright-core";
+import { serve } from "./server.mjs";
+
+const here = import.meta.dirname;
+
+/** The folder with trained models and photos; undefined where it is not and need not be. */
+export const material = (() => {
+  const folder = resolve(here, process.env.LAMPYRIS_MATERIAL ?? "../../../shared/material");
+  if (existsSync(folder)) return folder;
+  if ((process.env.LAMPYRIS_REQUIRE ?? "").includes("material")) throw new Error(`there is no ${folder}`);
+  return undefined;
+})();
+
+/** As the adapter of any machine: software, with everything off that would look for a network. */
+const FLAGS = [
+  "--no-sandbox",
+  "--disable-gpu-sandbox",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--enable-unsafe-webgpu",
+  "--use-webgpu-adapter=swiftshader",
+];
+
+/** A browser, a server, and a way to end both. */
+export async function open(folders = {}) {
+  const profile = mkdtempSync(join(tmpdir(), "lampyris-web-"));
+  const server = await serve({ pkg: resolve(here, "../pkg"), test: here, ...(material && { material }), ...folders });
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium",
+    headless: true,
+    args: FLAGS,
+    ignoreDefaultArgs: ["--disable-gpu"],
+  });
+  return {
+    server,
+    context,
+    /** A fresh page with the package on it. What goes wrong on it is printed. */
+    async page(path = "/test/page.html") {
+      const page = await context.newPage();
+      page.on("pageerror", (error) => console.error("page:", error.message));
+      // What a server refuses is what many tests are about.
+      const told = (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource");
+      page.on("console", (message) => told(message) && console.error("page:", message.text()));
+      page.setDefaultTimeout(120_000);
+      await page.goto(server.at + path);
+      if (path === "/test/page.html") await page.waitForFunction(() => document.title === "ready");
+      return page;
+    },
+    async close() {
+      await context.close();
+      await server.close();
+      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+    },
+  };
+}

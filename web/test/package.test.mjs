@@ -1,0 +1,83 @@
+// The package in a real browser: pictures named and texts continued as the reference does, every kernel as its twin.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { material, open } from "./browser.mjs";
+
+let browser;
+let page;
+before(async () => {
+  browser = await open();
+  page = await browser.page();
+  await page.evaluate(async () => {
+    window.gpu = await window.lampyris.Lampyris.create();
+  });
+});
+after(() => browser?.close());
+
+const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
+const json = (...path) => JSON.parse(readFileSync(join(material, ...path), "utf8"));
+
+test("the adapter is the software one, and says so", async () => {
+  const adapter = await page.evaluate(() => window.gpu.adapter());
+  console.log(JSON.stringify(adapter));
+  assert.equal(adapter.software, true, JSON.stringify(adapter));
+  assert.equal(adapter.f16, false);
+});
+
+test("a MobileNetV2 names photos as the reference does", withMaterial, async () => {
+  const { images } = json("mobilenet_v2", "reference.json");
+  const sure = images.filter((image) => image.margin > 1).slice(0, 3);
+  const found = await page.evaluate(async (files) => {
+    const shares = [];
+    const model = await window.gpu.loadVision("/material/mobilenet_v2/", { onProgress: (share) => shares.push(share) });
+    const answers = [];
+    for (const file of files) answers.push(await model.classify(await window.picture(`/material/images/${file}`)));
+    const begun = performance.now();
+    await model.classify(await window.picture(`/material/images/${files[0]}`));
+    const ms = performance.now() - begun;
+    model.dispose();
+    return { answers, shares, ms };
+  }, sure.map(({ file }) => file));
+  console.log(`a picture takes ${found.ms.toFixed(0)} ms`);
+  assert.deepEqual(found.answers.map(([top]) => top.index), sure.map(({ top5 }) => top5[0].index));
+  for (const [at, [top]] of found.answers.entries()) assert.ok(Math.abs(top.probability - sure[at].top5[0].prob) < 0.05);
+  assert.equal(found.shares.at(-1), 1);
+});
+
+test("stories260K continues as the reference does, token for token", withMaterial, async () => {
+  const { prompts, models } = json("stories260k", "reference.json");
+  for (const [name, source] of [["hf", "/material/stories260k/hf/"], ["Q8_0", "/material/stories260k/gguf/stories260K-Q8_0.gguf"]]) {
+    const { greedy } = models[name];
+    const found = await page.evaluate(
+      async ([source, prompts]) => {
+        const model = await window.gpu.loadText(source, { context: 256 });
+        const told = [];
+        for (const prompt of prompts) {
+          let text = "";
+          for await (const piece of model.generate(prompt, { maxTokens: 100 })) text += piece;
+          told.push(text);
+        }
+        model.dispose();
+        return told;
+      },
+      [source, prompts.slice(0, 3).map(({ text }) => text)],
+    );
+    for (const [at, text] of found.entries()) {
+      // The reference's text is that of the whole sequence, prompt included.
+      const whole = greedy[at].text;
+      assert.equal(`${prompts[at].text}${text}`.trim(), whole.trim(), `${name}, prompt ${at}`);
+    }
+  }
+});
+
+test("every kernel agrees with its twin in the browser", async () => {
+  const checks = await page.evaluate(() => window.gpu.doctor());
+  const failed = checks.filter(({ passed }) => !passed);
+  const kernels = new Set(checks.map(({ kernel }) => kernel));
+  console.log(`${checks.length} checks of ${kernels.size} kernels`);
+  assert.deepEqual(failed, []);
+  assert.ok(kernels.size > 30, `${kernels.size} kernels`);
+});

@@ -1,0 +1,123 @@
+// What happens to a text under way: it streams, stops, is given back, and outlives its device; and the page stays awake meanwhile.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { material, open } from "./browser.mjs";
+
+const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
+const MODEL = "/material/stories260k/hf/";
+
+let browser;
+let page;
+before(async () => {
+  browser = await open();
+  page = await browser.page();
+  await page.evaluate(async () => {
+    window.gpu = await window.lampyris.Lampyris.create();
+    window.code = async (work) => work().then(() => "none", (error) => error.code);
+  });
+});
+after(() => browser?.close());
+
+test("pieces come one by one, and leaving the loop or a signal stops them", withMaterial, async () => {
+  const found = await page.evaluate(async (source) => {
+    const model = await window.gpu.loadText(source, { context: 256 });
+    const all = [];
+    for await (const piece of model.generate("Lily and Tom", { maxTokens: 60 })) all.push(piece);
+    const few = [];
+    for await (const piece of model.generate("Lily and Tom", { maxTokens: 60 })) {
+      few.push(piece);
+      if (few.length === 5) break;
+    }
+    const control = new AbortController();
+    const cut = [];
+    const code = await window.code(async () => {
+      for await (const piece of model.generate("Lily and Tom", { maxTokens: 60, signal: control.signal })) {
+        cut.push(piece);
+        if (cut.length === 5) control.abort();
+      }
+    });
+    const early = await window.code(async () => {
+      for await (const piece of model.generate("a", { signal: AbortSignal.abort() })) cut.push(piece);
+    });
+    const again = [];
+    for await (const piece of model.generate("Lily and Tom", { maxTokens: 60 })) again.push(piece);
+    const drawn = [];
+    for (const seed of [1, 1, 2]) {
+      let text = "";
+      for await (const piece of model.generate("Lily and Tom", { maxTokens: 30, temperature: 1, seed })) text += piece;
+      drawn.push(text);
+    }
+    const senseless = await window.code(() => model.generate("a", { temperature: -1 }).next());
+    const long = await window.code(() => model.generate("word ".repeat(300)).next());
+    model.dispose();
+    const gone = await window.code(() => model.generate("a").next());
+    const held = window.gpu.memory().gpu;
+    return { all, few, cut, code, early, again, drawn, senseless, long, gone, held };
+  }, MODEL);
+  assert.ok(found.all.length > 30, JSON.stringify(found.all));
+  assert.deepEqual(found.few, found.all.slice(0, 5));
+  assert.deepEqual(found.cut, found.all.slice(0, 5));
+  assert.deepEqual([found.code, found.early, found.senseless, found.long, found.gone], ["aborted", "aborted", "bad-input", "bad-input", "disposed"]);
+  assert.deepEqual(found.again, found.all);
+  assert.equal(found.drawn[0], found.drawn[1]);
+  assert.notEqual(found.drawn[0], found.drawn[2]);
+  assert.equal(found.held, 0, "what was disposed of holds no GPU memory");
+});
+
+test("a device destroyed in the middle of a text is survived with the same tokens", withMaterial, async () => {
+  const found = await page.evaluate(async (source) => {
+    const model = await window.gpu.loadText(source, { context: 256 });
+    const eyes = await window.gpu.loadVision("/material/mobilenet_tiny/mobilenet_v2_w025/").catch(() => undefined);
+    const tell = async (destroyAt) => {
+      const pieces = [];
+      for await (const piece of model.generate("The little dog", { maxTokens: 60 })) {
+        pieces.push(piece);
+        if (pieces.length === destroyAt) window.devices.at(-1).destroy();
+      }
+      return pieces.join("");
+    };
+    const whole = await tell(0);
+    const before = window.devices.length;
+    const broken = [await tell(1), await tell(20)];
+    window.devices.at(-1).destroy();
+    const after = await tell(0);
+    eyes?.dispose();
+    model.dispose();
+    return { whole, broken, after, opened: window.devices.length - before, times: window.gpu.adapter().timesReopened };
+  }, MODEL);
+  assert.ok(found.whole.length > 50);
+  assert.deepEqual(found.broken, [found.whole, found.whole]);
+  assert.equal(found.after, found.whole);
+  assert.deepEqual([found.opened, found.times], [3, 3]);
+});
+
+test("a worker gives what the page gives", withMaterial, async () => {
+  const found = await page.evaluate(async (source) => {
+    const { LampyrisWorker } = window.lampyris;
+    const there = await LampyrisWorker.create();
+    const shares = [];
+    const [a, b] = [await window.gpu.loadText(source, { context: 128 }), await there.loadText(source, { context: 128, onProgress: (share) => shares.push(share) })];
+    const told = [];
+    for (const model of [a, b]) {
+      let text = "";
+      for await (const piece of model.generate("Once upon a time", { maxTokens: 40 })) text += piece;
+      told.push(text);
+    }
+    let few = 0;
+    for await (const _ of b.generate("Once upon a time", { maxTokens: 40 })) if ((few += 1) === 3) break;
+    const control = new AbortController();
+    const code = await window.code(async () => {
+      for await (const _ of b.generate("Once upon a time", { signal: control.signal })) control.abort();
+    });
+    const bad = await window.code(() => there.loadText("/material/none/"));
+    await b.dispose();
+    const adapter = await there.adapter();
+    there.dispose();
+    a.dispose();
+    return { told, few, code, bad, software: adapter.software, last: shares.at(-1) };
+  }, MODEL);
+  assert.equal(found.told[0], found.told[1]);
+  assert.ok(found.told[0].length > 20);
+  assert.deepEqual([found.few, found.code, found.bad, found.software, found.last], [3, "aborted", "bad-file", true, 1]);
+});

@@ -1,0 +1,125 @@
+//! The browser package: the libraries as one wasm module, the glue that JavaScript calls it by, and the TypeScript in front of it.
+//!
+//! Rust's side is done here, the rest by `web/build.mjs` with what `web/package-lock.json` names. The writer of the glue is a library
+//! of the very version that the lock file has, so that no program has to be installed for it.
+
+use crate::process::{Error, run as run_command, which, workspace};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Drive the package in a browser.
+    test: bool,
+    /// Take the package that is there.
+    no_build: bool,
+    /// Build fast rather than small.
+    quick: bool,
+}
+
+impl Options {
+    /// Reads the arguments after `web`.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self, Error> {
+        let mut options = Self::default();
+        for argument in arguments {
+            match argument.as_str() {
+                "--test" => options.test = true,
+                "--no-build" => options.no_build = true,
+                "--quick" => options.quick = true,
+                other => return Err(Error::usage(format!("`web` does not know '{other}'"))),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The arguments again, for the program that is started in our place.
+    #[cfg(not(feature = "web"))]
+    fn arguments(&self) -> impl Iterator<Item = &'static str> {
+        let given = [(self.test, "--test"), (self.no_build, "--no-build"), (self.quick, "--quick")];
+        given.into_iter().filter_map(|(is, argument)| is.then_some(argument))
+    }
+}
+
+/// What makes a build fast and the module large. The twins, which judge every kernel, would take minutes without optimization.
+#[cfg(feature = "web")]
+const QUICK: [&str; 8] = [
+    "--config",
+    "profile.web.opt-level=0",
+    "--config",
+    "profile.web.lto='off'",
+    "--config",
+    "profile.web.codegen-units=16",
+    "--config",
+    "profile.web.package.lampyris-shaders.opt-level=2",
+];
+
+/// Starts this program again with the writer of the glue.
+#[cfg(not(feature = "web"))]
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    let mut command = crate::process::cargo();
+    command.args(["run", "--quiet", "--package", "xtask", "--features", "web", "--", "web"]);
+    run_command(command.args(options.arguments()))
+}
+
+/// Builds the package, and drives it.
+#[cfg(feature = "web")]
+pub(crate) fn run(options: &Options) -> Result<(), Error> {
+    if which("node").is_none() || which("npm").is_none() {
+        return Err(Error::Missing {
+            what: "Node.js with npm".to_owned(),
+            remedy: "install it (Debian: apt-get install nodejs npm)".to_owned(),
+        });
+    }
+    run_command(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(folder()))?;
+    if !options.no_build {
+        let more: &[&str] = if options.quick { &QUICK } else { &[] };
+        let wasm = crate::wasm::build_package("lampyris-web", "web", more)?.join("lampyris_web.wasm");
+        glue(&wasm)?;
+        let quick = options.quick.then_some("--quick");
+        run_command(Command::new("node").arg("build.mjs").args(quick).current_dir(folder()))?;
+    }
+    if options.test {
+        let browser = crate::adapters::browser().ok_or_else(|| Error::Missing {
+            what: "Chromium".to_owned(),
+            remedy: "install it (Debian: apt-get install chromium)".to_owned(),
+        })?;
+        let mut tests = Command::new("node");
+        // One after another: each starts a browser, and a software adapter takes every core.
+        tests.args(["--test", "--test-concurrency=1", "test/"]);
+        run_command(tests.env("LAMPYRIS_BROWSER", browser).current_dir(folder()))?;
+    }
+    Ok(())
+}
+
+/// Writes the glue of a module, and the module as the glue wants it.
+#[cfg(feature = "web")]
+fn glue(wasm: &std::path::Path) -> Result<(), Error> {
+    let written = wasm_bindgen_cli_support::Bindgen::new()
+        .input_path(wasm)
+        .out_name("lampyris")
+        .typescript(true)
+        .omit_default_module_path(false)
+        .web(true)
+        .and_then(|bindgen| bindgen.generate(folder().join("glue")));
+    written.map_err(|error| Error::Check { findings: vec![format!("the glue of {}: {error:#}", wasm.display())] })
+}
+
+/// The folder of the package.
+#[cfg(feature = "web")]
+fn folder() -> PathBuf {
+    workspace().join("web")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_and_unknown_ones_refused() {
+        let parse = |words: &[&str]| Options::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
+        assert_eq!(parse(&[]).unwrap(), Options::default());
+        assert_eq!(parse(&["--test", "--no-build"]).unwrap(), Options { test: true, no_build: true, quick: false });
+        assert!(matches!(parse(&["--tests"]), Err(Error::Usage { .. })));
+    }
+}
