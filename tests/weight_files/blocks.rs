@@ -27,7 +27,7 @@ fn every_decoded_format_has_the_recorded_values_to_the_bit() {
         assert_eq!(recorded.get("blocks").unwrap().shape, [SHAPE[0], format.row_bytes(SHAPE[1]).unwrap()]);
         let values = recorded.f32("values").unwrap();
         let mut decoded = vec![f32::NAN; values.len()];
-        format.dequantize(recorded.bytes("blocks").unwrap(), &mut decoded).unwrap();
+        format.dequantize(&recorded.bytes("blocks").unwrap(), &mut decoded).unwrap();
         for (i, (found, value)) in decoded.iter().zip(&values).enumerate() {
             assert_eq!(found.to_bits(), value.to_bits(), "{format}, element {i}: {found} for {value}");
         }
@@ -45,7 +45,7 @@ fn other_formats_have_the_recorded_sizes_and_are_refused() {
         assert_eq!(recorded.metadata()["ggml_type"], format.ggml_type().to_string());
         assert_eq!(recorded.get("blocks").unwrap().shape, [SHAPE[0], format.row_bytes(SHAPE[1]).unwrap()]);
         let mut values = vec![0.0; SHAPE[0] * SHAPE[1]];
-        let refused = format.dequantize(recorded.bytes("blocks").unwrap(), &mut values).unwrap_err();
+        let refused = format.dequantize(&recorded.bytes("blocks").unwrap(), &mut values).unwrap_err();
         assert_eq!(refused, BlockError::NotDecoded { format });
     }
 }
@@ -59,7 +59,7 @@ fn plain_formats_encode_to_the_recorded_bytes() {
         let recorded = open(&folder, name);
         let bytes = recorded.bytes("blocks").unwrap();
         let encoded = format.quantize(&source).unwrap();
-        let first = encoded.bytes.iter().zip(bytes).position(|(ours, theirs)| ours != theirs);
+        let first = encoded.bytes.iter().zip(bytes.iter()).position(|(ours, theirs)| ours != theirs);
         assert_eq!((first, encoded.bytes.len()), (None, bytes.len()), "{name}");
     }
 }
