@@ -3,8 +3,12 @@
 //! Rust's side is done here, the rest by `web/build.mjs` with what `web/package-lock.json` names. The writer of the glue is a library
 //! of the very version that the lock file has, so that no program has to be installed for it.
 
-use crate::process::{Error, run as run_command, which, workspace};
+use crate::process::{Error, run as run_command};
+#[cfg(feature = "web")]
+use crate::process::{which, workspace};
+#[cfg(feature = "web")]
 use std::path::PathBuf;
+#[cfg(feature = "web")]
 use std::process::Command;
 
 /// What is asked for.
