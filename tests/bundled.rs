@@ -42,13 +42,13 @@ fn drawings_are_named_alike_everywhere() {
     }
 }
 
-/// What is asked for: the first whose story has no place where two tokens are about as likely as each other.
-const REQUESTS: [&str; 5] = [
-    "Write a story about Mia and a lantern.",
-    "Tell me a story about Ben.",
-    "Tell me a story about a fox.",
-    "Tell me a story, please.",
-    "Write a story about Ida and a key.",
+/// What is asked for: its story has no place where two tokens are about as likely as each other.
+const REQUEST: &str = "Write a story about Ida and a key.";
+/// The story, as the network of `models/training/text` tells it in PyTorch with the file's numbers.
+const STORY: [u32; TOKENS] = [
+    548, 368, 398, 267, 897, 413, 14, 293, 549, 766, 282, 714, 16, 401, 360, 350, 1231, 714, 485, 267, 886, 938, 350,
+    264, 1149, 16, 1087, 991, 475, 805, 403, 543, 439, 489, 312, 926, 604, 1159, 349, 323, 310, 735, 264, 421, 16, 714,
+    1309, 1480,
 ];
 
 /// The tokens of a request for a story.
@@ -88,20 +88,14 @@ fn a_story_is_told_token_for_token_alike_everywhere() {
     let cpu = Gpu::cpu_executor();
     let model = TextModel::bundled(&cpu).unwrap();
     let vocabulary = model.decoder().config().vocabulary;
+    let prompt = request(&model, REQUEST);
+    let story = told(&cpu, &model, &prompt);
+    assert_eq!(story, STORY, "{:?}", model.tokenizer().decode(&story, false));
+    let text = [&prompt[..], &story[..TOKENS - 1]].concat();
+    let reference = logits(&cpu, &model, &text, prompt.len() - 1);
     // Where two tokens are as likely as each other within the tolerance, no adapter need choose the same.
-    let clear = REQUESTS.iter().find_map(|asked| {
-        let prompt = request(&model, asked);
-        let story = told(&cpu, &model, &prompt);
-        assert_eq!(story.len(), TOKENS);
-        let text = [&prompt[..], &story[..TOKENS - 1]].concat();
-        let reference = logits(&cpu, &model, &text, prompt.len() - 1);
-        let least = reference.chunks(vocabulary).map(margin).fold(f32::MAX, f32::min);
-        let words = model.tokenizer().decode(&story, false).unwrap();
-        eprintln!("{asked} margin {least:e}: {words}");
-        assert!(words.split_whitespace().count() > 20, "{words}");
-        (least > 2.0 * TOLERANCE).then_some((prompt, story, text, reference))
-    });
-    let (prompt, story, text, reference) = clear.unwrap();
+    let least = reference.chunks(vocabulary).map(margin).fold(f32::MAX, f32::min);
+    assert!(least > 2.0 * TOLERANCE, "{least:e}");
     for (name, gpu) in devices() {
         let model = TextModel::bundled(&gpu).unwrap();
         let worst = relative(&logits(&gpu, &model, &text, prompt.len() - 1), &reference);
