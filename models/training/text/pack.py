@@ -1,13 +1,11 @@
-"""Makes the file that is shipped of the folder that train.py wrote: `lampyris quantize` to Q8_0, and how to choose tokens beside it.
+"""Makes the file that is shipped of the folder that train.py wrote: `lampyris quantize` to Q8_0, and the licence beside it.
 
     python models/training/text/pack.py [--lampyris target/release/lampyris] [--out FILE.gguf]
 
-`lampyris quantize` takes the vocabulary, the chat template and the end of a text over, but not what generation_config.json
-recommends; those keys (`general.sampling.*`) and the licence are added here.
+`lampyris quantize` takes over the vocabulary, the chat template, the ends of a text and what generation_config.json recommends.
 """
 
 import argparse
-import json
 import pathlib
 import subprocess
 import tempfile
@@ -17,28 +15,15 @@ import gguf
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
 
-def more(folder):
-    """Keys, values and types that the converter leaves out."""
-    said = json.loads((folder / "generation_config.json").read_text())
-    kinds = gguf.GGUFValueType
-    return [
-        ("general.license", "MIT OR Apache-2.0", kinds.STRING),
-        ("general.sampling.temp", said["temperature"], kinds.FLOAT32),
-        ("general.sampling.top_k", said["top_k"], kinds.INT32),
-        ("general.sampling.top_p", said["top_p"], kinds.FLOAT32),
-    ]
-
-
-def rewrite(source, out, added):
-    """The same file with more metadata."""
+def rewrite(source, out):
+    """The same file with its licence."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(out, reader.fields["general.architecture"].contents())
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             inner = field.types[-1] if len(field.types) > 1 else None
             writer.add_key_value(name, field.contents(), field.types[0], sub_type=inner)
-    for name, value, kind in added:
-        writer.add_key_value(name, value, kind)
+    writer.add_license("MIT OR Apache-2.0")
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()
@@ -58,7 +43,7 @@ def main():
         small = pathlib.Path(folder) / "small.gguf"
         command = [options.lampyris, "quantize", options.folder, small, "--format", "Q8_0"]
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
-        rewrite(small, options.out, more(options.folder))
+        rewrite(small, options.out)
     print(f"wrote {options.out.stat().st_size} bytes")
 
 
