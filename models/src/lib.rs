@@ -33,7 +33,9 @@ mod text_answer;
 #[cfg(feature = "text")]
 pub mod text_model;
 
+mod schedule;
 pub mod tick;
+mod watching;
 
 #[cfg(test)]
 mod test_material;
@@ -44,7 +46,9 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use input::Input;
+pub use schedule::{Priority, Scheduler};
 pub use source::Source;
 #[cfg(feature = "text")]
 pub use text_model::TextModel;
 pub use tick::{Driven, Progress, Summary, Tick};
+pub use watching::Watching;
