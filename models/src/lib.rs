@@ -22,6 +22,7 @@ pub mod input;
 mod json;
 mod kept;
 pub mod labels;
+mod loading;
 pub mod mobilenet;
 mod prepare;
 pub mod record;
@@ -46,6 +47,7 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use input::Input;
+pub use loading::Loading;
 pub use schedule::{Priority, Scheduler};
 pub use source::Source;
 #[cfg(feature = "text")]
