@@ -140,6 +140,10 @@ impl Classifier {
         &self.inner.preprocess
     }
 
+    pub(crate) fn store(&self) -> &ConstantStore {
+        &self.inner.store
+    }
+
     /// The device.
     pub fn gpu(&self) -> &Gpu {
         &self.inner.gpu

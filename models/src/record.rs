@@ -83,18 +83,18 @@ impl Classifier {
         Ok((buffer.clone(), offset, bytes))
     }
 
-    fn answer(&self, outputs: &[lampyris_engine::kernels::HostTensor]) -> Result<Answer> {
+    pub(crate) fn answer(&self, outputs: &[lampyris_engine::kernels::HostTensor]) -> Result<Answer> {
         self.answers(outputs, 1)?.pop().ok_or_else(|| self.no_answer(1, 0))
     }
 
-    fn device_plan<'a>(&self, executor: &'a lampyris_engine::Executor) -> Result<&'a GpuPlan> {
+    pub(crate) fn device_plan<'a>(&self, executor: &'a lampyris_engine::Executor) -> Result<&'a GpuPlan> {
         let adapter = self.gpu().summary().name.clone();
         executor.gpu_plan().map_err(|_| Error::Engine(lampyris_engine::Error::NoCommands { adapter }))
     }
 }
 
 /// What a future gives that has nothing to wait for, which is so wherever the driver answers at once: everywhere but in browsers.
-fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(made) => made,
         Poll::Pending => Err(Error::NotReady),

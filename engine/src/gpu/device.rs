@@ -1,6 +1,7 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
+use super::loading::Pace;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
@@ -32,6 +33,8 @@ struct Inner {
     submits: AtomicU64,
     /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
     submitting: Mutex<()>,
+    /// How fast loading may go.
+    pace: Pace,
 }
 
 /// What a device has been given to do since it was opened.
@@ -91,6 +94,7 @@ impl Gpu {
             dispatches: AtomicU64::default(),
             submits: AtomicU64::default(),
             submitting: Mutex::default(),
+            pace: Pace::default(),
         };
         Gpu { inner: Arc::new(inner) }
     }
@@ -173,7 +177,9 @@ impl Gpu {
         let (dispatches, submits) = Default::default();
         let submitting = Mutex::default();
         let account = Account::new(options.budget);
-        Gpu { inner: Arc::new(Inner { summary, opened, options, account, lost, own, dispatches, submits, submitting }) }
+        let pace = Pace::default();
+        let inner = Inner { summary, opened, options, account, lost, own, dispatches, submits, submitting, pace };
+        Gpu { inner: Arc::new(inner) }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -251,6 +257,10 @@ impl Gpu {
     /// Keeps other runs out between writing inputs and submitting.
     pub(super) fn submitting(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.submitting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        &self.inner.pace
     }
 
     pub(super) fn tuning(&self) -> Option<&Tuning> {
@@ -343,6 +353,19 @@ impl Gpu {
 
     /// Compiles variants, and gives those that the driver refuses with its words.
     pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
+        let mut refused = Vec::new();
+        for source in sources {
+            if self.pace().is_set() && self.pipelines().is_some_and(|pipelines| !pipelines.has(source)) {
+                self.pace().pipeline().await;
+                refused.extend(self.compile_together(std::slice::from_ref(source), done).await?);
+            }
+        }
+        // Those that a host waits for one by one are there by now.
+        refused.extend(self.compile_together(sources, done).await?);
+        Ok(refused)
+    }
+
+    async fn compile_together(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
         self.guarded("compiling the kernels", |device| match self.pipelines() {
             Some(pipelines) => pipelines.warm(device, sources, self.is_own(), done),
             None => Vec::new(),

@@ -2,6 +2,7 @@
 //! every plan of a model.
 
 use super::Gpu;
+use super::loading::Pace;
 use super::memory::Held;
 use crate::plan::{Constant, PlanBytes};
 use crate::weights::Feed;
@@ -139,13 +140,15 @@ impl ConstantStore {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let bytes: &[u8] = bytemuck::cast_slice(&tensor.words);
-        for (i, piece) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
+        let most = if gpu.pace().is_set() { Pace::PIECE } else { STAGING_BYTES };
+        for (i, piece) in bytes.chunks(most as usize).enumerate() {
+            gpu.pace().bytes(piece.len() as u64).await;
             if *waiting + piece.len() as u64 > STAGING_BYTES {
                 queue.submit([]);
                 gpu.idle().await?;
                 *waiting = 0;
             }
-            queue.write_buffer(&buffer, i as u64 * STAGING_BYTES, piece);
+            queue.write_buffer(&buffer, i as u64 * most, piece);
             *waiting += piece.len() as u64;
         }
         Ok(buffer)

@@ -4,7 +4,7 @@ use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
 use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
-use lampyris_engine::gpu::{ConstantStore, States};
+use lampyris_engine::gpu::{ConstantStore, States, WarmJob};
 use lampyris_engine::plan::{Constant, PlanBytes};
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
@@ -151,6 +151,16 @@ impl Decoder {
             progress(arrived, total);
         };
         Ok(self.inner.store.load(&self.inner.gpu, &weights, told).await?)
+    }
+
+    /// What compiles the kernels of sessions with `options`, one variant each, for threads of the host's own.
+    ///
+    /// # Errors
+    /// As [`Decoder::needs`].
+    pub fn warm_jobs(&self, options: impl Into<SessionOptions>) -> Result<Vec<WarmJob>> {
+        let options = options.into();
+        let plans = self.plans(self.room(&options)?, &options)?;
+        Ok(self.inner.gpu.warm_jobs(plans.iter().map(|plan| &**plan)))
     }
 
     /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget

@@ -1,0 +1,145 @@
+//! A classifier that runs only when a host ticks it: one picture at a time, cut into what the budgets of frames pay for.
+
+use crate::mobilenet::Pixels;
+use crate::prepare;
+use crate::record::at_once;
+use crate::tick::{Driven, FINEST, Progress, Tick};
+use crate::{Answer, Classifier, Error, Input, Result};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, Job, VariantChoice};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+/// Kinds of pictures whose preparation is kept.
+const KINDS: usize = 4;
+
+/// A [`Classifier`] that runs only when it is ticked, in temporaries of its own: what the classifier does beside it does not matter.
+#[derive(Debug)]
+pub struct Watching {
+    classifier: Classifier,
+    plan: GpuPlan,
+    course: Course,
+    /// What prepares the kinds of pictures seen last.
+    preparing: VecDeque<(prepare::PictureKind, GpuPlan)>,
+    going: bool,
+    run: u64,
+}
+
+impl Classifier {
+    /// The classifier as something that runs only when it is ticked. It shares the weights, and takes temporaries of its own.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `NoCommands` on the CPU executor, and when the device has no room.
+    pub async fn driven(&self) -> Result<Watching> {
+        let numbered = self.numbered(1, Pixels::Rgba8).await?;
+        let plan = Arc::new(self.device_plan(&numbered.executor)?.plan().clone());
+        let plan = GpuPlan::new(self.gpu(), plan, self.store(), VariantChoice::Best).await?;
+        let course = Course::new(self.gpu(), std::slice::from_ref(&plan), FINEST, 0).await?;
+        let preparing = VecDeque::with_capacity(KINDS);
+        Ok(Watching { classifier: self.clone(), plan, course, preparing, going: false, run: 0 })
+    }
+}
+
+impl Watching {
+    /// The classifier.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
+    /// for of the rest. The ticks that follow do what is left. Everything is checked before the first command, and nothing waits.
+    ///
+    /// # Errors
+    /// As [`Classifier::record`]; [`Error::Engine`] with `Busy` while another picture is under way.
+    pub fn look<'a>(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        budget: &mut Budget,
+        input: impl Into<Input<'a>>,
+    ) -> Result<()> {
+        self.settle()?;
+        if self.going || !self.course.is_idle() {
+            return Err(Error::Engine(lampyris_engine::Error::Busy { runs: 1 }));
+        }
+        let input = input.into();
+        let classifier = self.classifier.clone();
+        let picture = classifier.picture(&input)?;
+        let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
+        let preparing = match self.preparing.iter().find(|(known, _)| *known == kind) {
+            Some((_, plan)) => plan.clone(),
+            None => {
+                let made = Arc::new(kind.plan(&preprocess)?);
+                let made = async { Ok(GpuPlan::feeding(classifier.gpu(), made, &self.plan, 0).await?) };
+                let plan: GpuPlan = at_once(made)?;
+                self.preparing.truncate(KINDS - 1);
+                self.preparing.push_front((kind, plan.clone()));
+                plan
+            }
+        };
+        let words = bytes.map(|bytes| prepare::words(&bytes));
+        let data = [picture.data(words.as_deref())];
+        self.run += 1;
+        let mut job = Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true });
+        self.course.record_after(encoder, budget, Some((&preparing, &data)), &mut || job.take())?;
+        self.going = true;
+        Ok(())
+    }
+
+    /// Takes what is left of a run that nobody waits for any more.
+    fn settle(&mut self) -> Result<()> {
+        while !self.going {
+            if self.course.event()?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the picture that is under way.
+    pub fn cancel(&mut self) {
+        if self.going {
+            self.course.give_up();
+        }
+        self.going = false;
+    }
+
+    /// Records into the host's encoder what the budget pays for, and gives the answer once it has arrived. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `Cancelled` when an encoder with a part of it was dropped or came in another order: look again; what else
+    /// the device says. It is idle afterwards.
+    pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
+        if self.classifier.gpu().check_alive().is_err() {
+            return Ok(Tick::Lost);
+        }
+        if !self.going {
+            return Ok(Tick::Idle);
+        }
+        match self.course.event()? {
+            Some(Event::Ran { outputs, .. }) => {
+                self.going = false;
+                return self.classifier.answer(&outputs).map(Tick::Done);
+            }
+            Some(_) => {
+                self.going = false;
+                return Err(Error::Engine(lampyris_engine::Error::Cancelled));
+            }
+            None => {}
+        }
+        let steps = self.course.record(encoder, budget, &mut || None)?;
+        Ok(Tick::Working(Progress { steps, ..Progress::default() }))
+    }
+}
+
+impl Driven for Watching {
+    type Piece = Infallible;
+    type Done = Answer;
+
+    fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
+        Watching::tick(self, encoder, budget)
+    }
+
+    fn has_work(&self) -> bool {
+        self.going
+    }
+}
