@@ -18,6 +18,7 @@ mod record;
 mod roofline;
 mod run;
 mod scope;
+mod seat;
 mod states;
 mod store;
 mod texture;
