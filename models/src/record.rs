@@ -60,6 +60,8 @@ impl Classifier {
     /// As [`Classifier::classify`]; [`Error::Engine`] with `Busy` when four recorded pictures are under way, `NoCommands` on the CPU
     /// executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen.
     pub fn record<'a>(&self, encoder: &mut CommandEncoder, input: impl Into<Input<'a>>) -> Result<Seen> {
+        // Whose encoder it is nobody can ask; one of a lost device is not answered with commands for another.
+        self.gpu().current().check_alive()?;
         let input = input.into();
         let picture = self.picture(&input)?;
         let (kind, preprocess, bytes) = self.fitted(&picture)?;

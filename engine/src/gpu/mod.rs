@@ -24,6 +24,7 @@ mod record;
 mod roofline;
 mod run;
 mod scope;
+mod seat;
 mod states;
 mod step_times;
 mod store;

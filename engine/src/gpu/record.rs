@@ -324,8 +324,7 @@ impl Recorded {
         }
         let done = match self.arrived.take() {
             Some(Arrival::Mapped) => leases.last().map_or(Err(Error::Taken), Lease::read),
-            Some(Arrival::Failed) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
-            Some(Arrival::Dropped) => Err(Error::Cancelled),
+            Some(Arrival::Failed | Arrival::Dropped) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
             None => match self.gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),
