@@ -56,6 +56,34 @@ impl Log {
     }
 }
 
+/// What it takes to make a session again on another device.
+#[derive(Debug)]
+pub(super) struct Past {
+    model: Decoder,
+    options: SessionOptions,
+    tokens: Vec<u32>,
+    cached: usize,
+    log: Log,
+}
+
+impl Past {
+    /// A session on the device that is there now, which holds the same.
+    pub(super) async fn remade(self) -> Result<Session> {
+        let mut fresh = self.model.session(self.options).await?;
+        fresh.states().write(TOKENS, 0, &self.tokens)?;
+        for steps in &self.log.0 {
+            match steps.single {
+                false => fresh.compute(steps.first, steps.count).await?,
+                true => fresh.compute_singly(&self.tokens, *steps).await?,
+            }
+        }
+        // The runs over single tokens have put their own choices behind them.
+        fresh.states().write(TOKENS, 0, &self.tokens)?;
+        fresh.set(self.tokens, self.cached, self.log);
+        Ok(fresh)
+    }
+}
+
 impl Session {
     /// Whether the work that ended in `error` can go on at once: the device is lost, and the engine opens another.
     pub(super) fn outlives(&self, error: &Error) -> bool {
@@ -86,18 +114,13 @@ impl Session {
 
     /// A session on the device that is there now, which holds the same.
     pub(super) async fn remade(&self) -> Result<Session> {
-        let mut fresh = self.model().session(self.options()).await?;
-        fresh.states().write(TOKENS, 0, self.tokens())?;
-        for steps in &self.log.0 {
-            match steps.single {
-                false => fresh.compute(steps.first, steps.count).await?,
-                true => fresh.compute_singly(self.tokens(), *steps).await?,
-            }
-        }
-        // The runs over single tokens have put their own choices behind them.
-        fresh.states().write(TOKENS, 0, self.tokens())?;
-        fresh.set(self.tokens().to_vec(), self.cached(), self.log.clone());
-        Ok(fresh)
+        self.past().remade().await
+    }
+
+    /// What it takes to make the session again.
+    pub(super) fn past(&self) -> Past {
+        let (model, options, log) = (self.model().clone(), self.options(), self.log.clone());
+        Past { model, options, tokens: self.tokens().to_vec(), cached: self.cached(), log }
     }
 
     /// The runs over one token each. What they choose is passed over.
