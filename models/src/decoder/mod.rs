@@ -15,6 +15,7 @@ mod names;
 mod needs;
 mod network;
 mod options;
+mod perplexity;
 mod rope;
 mod sampling;
 mod session;

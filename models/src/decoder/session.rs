@@ -8,6 +8,7 @@ use lampyris_engine::gpu::{InputData, Paced, Pending, States};
 use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
 use std::collections::VecDeque;
+use std::task::Poll;
 use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
@@ -90,7 +91,7 @@ impl Session {
         self.cache
     }
 
-    /// How prompts are multiplied with the matrices.
+    /// How tokens are multiplied with the matrices.
     pub fn products(&self) -> Products {
         self.products
     }
@@ -151,20 +152,18 @@ impl Session {
         }
     }
 
-    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them.
+    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them. The
+    /// session is as it was where the device does not take the tokens.
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
-        let mut all = std::mem::take(&mut self.tokens);
-        all.extend_from_slice(new);
+        let all = [&self.tokens, new].concat();
         let newest = (self.context - sinks).div_ceil(2);
         let from = all.len().saturating_sub(newest).max(sinks);
-        let tail = all.split_off(from);
-        all.truncate(sinks);
+        let kept = [&all[..sinks], &all[from..]].concat();
+        self.states.write(TOKENS, 0, &kept)?;
+        self.tokens = kept;
         self.dropped += from - sinks;
         self.cached = self.cached.min(sinks);
-        // Those that were new are not in the device's tokens yet.
-        self.states.write(TOKENS, 0, &all)?;
-        self.tokens = all;
-        self.append(&tail).await
+        self.complete().await.map(|_| ())
     }
 
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
@@ -220,7 +219,8 @@ impl Session {
     }
 
     fn request(&self, tokens: usize, head: Head) -> PlanRequest {
-        PlanRequest { context: self.context, cache: self.cache, tokens, head, products: self.products }
+        let products = self.model.products(tokens, self.products);
+        PlanRequest { context: self.context, cache: self.cache, tokens, head, products }
     }
 
     /// What draws tokens.
@@ -306,9 +306,26 @@ impl Chunks {
                 Some(pending) => Ok(pending.wait().await?),
                 None => Ok(Vec::new()),
             },
-            Chunks::Whole(executor) => Ok(executor.run(&[]).await?),
+            Chunks::Whole(executor) => {
+                let outputs = executor.run(&[]).await?;
+                breathe().await;
+                Ok(outputs)
+            }
         }
     }
+}
+
+/// Hands control back once, so that whoever drives the future can give it up: the twins never wait for anything.
+async fn breathe() {
+    let mut handed = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut handed, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Tokens under way. Dropping it stops: tokens that were not taken are forgotten.
