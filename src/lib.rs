@@ -26,8 +26,8 @@ pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
 pub use lampyris_models::{
-    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Progress, Result, Source,
-    Summary, Tick,
+    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority, Progress, Result,
+    Scheduler, Source, Summary, Tick, Watching,
 };
 #[cfg(feature = "text")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};

@@ -325,3 +325,75 @@ fn every_kernel_of_the_shaders_crate_is_in_the_list() {
     }
     assert_eq!(implemented.len(), listed.len(), "{implemented:?} and {listed:?}");
 }
+
+/// What makes an object of wgpu that can have a label.
+const MADE: [&str; 13] = [
+    "create_buffer(",
+    "create_bind_group(",
+    "create_bind_group_layout(",
+    "create_pipeline_layout(",
+    "create_shader_module",
+    "create_compute_pipeline(",
+    "create_pipeline_cache(",
+    "create_query_set(",
+    "create_command_encoder(",
+    "create_texture(",
+    "create_view(",
+    "create_sampler(",
+    "begin_compute_pass(",
+];
+
+/// A host that looks at its frame in a debugger sees whose each object is.
+#[test]
+fn whatever_we_make_on_a_device_says_that_it_is_ours() {
+    let mut unnamed = Vec::new();
+    for file in files(&["rs"]).into_iter().filter(|file| file.is_under(&["engine/src"])) {
+        let code: Vec<(usize, &str)> = file.code().collect();
+        let tests = code.iter().position(|(_, line)| line.contains("#[cfg(test)]") || line.contains("#[cfg(all(test"));
+        for (at, (number, line)) in code.iter().enumerate().take(tests.unwrap_or(code.len())) {
+            if line.contains("fn ") || !MADE.iter().any(|made| line.contains(&format!(".{made}"))) {
+                continue;
+            }
+            // The label is given here, by a caller of a closure a few lines away, or is made just before.
+            let (from, to) = (at.saturating_sub(30), (at + 8).min(code.len()));
+            let here: String = code[at..to].iter().map(|(_, line)| *line).collect();
+            let around: String = code[from..(at + 30).min(code.len())].iter().map(|(_, line)| *line).collect();
+            let own = here.contains("label: Some(\"lampyris.") || here.contains("label: Some(&format!(\"lampyris.");
+            let named = here.contains("label: Some(label)") || here.contains("label: Some(&label)");
+            let descriptor = here.contains("(descriptor");
+            let given =
+                named && around.contains("\"lampyris.") || descriptor && file.text.contains("label: Some(&label)");
+            if !own && !given {
+                unnamed.push(format!("{}:{number}: {}", file.path, line.trim()));
+            }
+        }
+        // A closure that passes a label on is given ours only.
+        for (number, line) in &code {
+            let given = line.split("buffer(\"").skip(1).filter(|rest| !rest.starts_with("lampyris."));
+            let passes = file.text.contains("label: Some(label)");
+            unnamed.extend(given.filter(|_| passes).map(|_| format!("{}:{number}: {}", file.path, line.trim())));
+        }
+    }
+    assert!(unnamed.is_empty(), "a label that does not begin with `lampyris.`:\n{}", unnamed.join("\n"));
+}
+
+/// Nobody but a program that blocks on purpose waits for a device.
+#[test]
+fn the_device_is_waited_for_in_one_place() {
+    let libraries = files(&["rs"])
+        .into_iter()
+        .filter(|file| file.is_under(&["engine/src", "models/src", "src"]) && !file.path.ends_with("tests.rs"));
+    let mut waits = Vec::new();
+    for file in libraries {
+        let code: Vec<&str> = file.code().map(|(_, line)| line).collect();
+        let end = code.iter().position(|line| line.contains("#[cfg(test)]") || line.contains("#[cfg(all(test"));
+        for line in &code[..end.unwrap_or(code.len())] {
+            let waits_here = ["PollType::Wait", "wait_indefinitely", "park(", "sleep(", ".block_on("];
+            if waits_here.iter().any(|word| line.contains(word)) {
+                waits.push(format!("{}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    assert_eq!(waits.len(), 1, "{waits:#?}");
+    assert!(waits[0].starts_with("engine/src/gpu/poll.rs"), "{waits:?}");
+}

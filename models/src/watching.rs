@@ -5,10 +5,13 @@ use crate::prepare;
 use crate::record::at_once;
 use crate::tick::{Coming, Driven, FINEST, Progress, Tick, arrived};
 use crate::{Answer, Classifier, Error, Input, Result};
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, Job, VariantChoice};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, VariantChoice};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+
+/// Runs that steps are measured in.
+const MEASURED: usize = 3;
 
 /// Kinds of pictures whose preparation is kept.
 const KINDS: usize = 4;
@@ -46,13 +49,25 @@ impl Classifier {
         let plan = Arc::new(self.device_plan(&numbered.executor)?.plan().clone());
         let gpu = self.gpu().alive().await?;
         let plan = GpuPlan::new(&gpu, plan, self.store(), VariantChoice::Best).await?;
-        let course = Course::new(&gpu, std::slice::from_ref(&plan), FINEST, 0).await?;
+        let mut course = Course::new(&gpu, std::slice::from_ref(&plan), FINEST, 0).await?;
+        if gpu.owns_device() {
+            course.measure_part(0, &[InputData::Bound], MEASURED).await?;
+        }
         let preparing = VecDeque::with_capacity(KINDS);
         Ok(Watching { classifier: self.clone(), plan, course, preparing, going: false, run: 0, moving: None })
     }
 }
 
 impl Watching {
+    /// Measures its steps alone, unless that is known, so that its ticks know from the first what they can afford. Submits runs of its
+    /// own: for the time of loading, on a host's device; on an own one it is done already.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `Busy` while a picture is under way, and from the device.
+    pub async fn measure(&mut self) -> Result<()> {
+        Ok(self.course.measure_part(0, &[InputData::Bound], MEASURED).await?)
+    }
+
     /// The classifier.
     pub fn classifier(&self) -> &Classifier {
         &self.classifier

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A host's device, with handlers that count.
 pub struct Host {
     pub name: String,
+    pub instance: wgpu::Instance,
     pub adapter: wgpu::Adapter,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
@@ -19,11 +20,13 @@ pub struct Host {
 pub fn hosts() -> Vec<Host> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.flags = wgpu::InstanceFlags::empty();
-    let adapters = pollster::block_on(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::all()));
+    let instance = wgpu::Instance::new(descriptor);
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
     let computes = |adapter: &wgpu::Adapter| {
         adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS)
     };
-    let hosts: Vec<Host> = adapters.into_iter().filter(computes).map(Host::new).collect();
+    let hosts: Vec<Host> =
+        adapters.into_iter().filter(computes).map(|adapter| Host::new(instance.clone(), adapter)).collect();
     assert!(!hosts.is_empty() || !required("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
     if hosts.is_empty() {
         eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
@@ -32,7 +35,7 @@ pub fn hosts() -> Vec<Host> {
 }
 
 impl Host {
-    fn new(adapter: wgpu::Adapter) -> Host {
+    fn new(instance: wgpu::Instance, adapter: wgpu::Adapter) -> Host {
         let wanted = Gpu::requirements(&adapter);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("the host's"),
@@ -50,7 +53,8 @@ impl Host {
             on_loss.fetch_add(1, Ordering::SeqCst);
         });
         let info = adapter.get_info();
-        Host { name: format!("{} ({})", info.name, info.backend), adapter, device, queue, errors, losses }
+        let name = format!("{} ({})", info.name, info.backend);
+        Host { name, instance, adapter, device, queue, errors, losses }
     }
 
     /// The engine on this device.
@@ -75,7 +79,7 @@ impl Host {
 
     /// Another device of the same adapter and instance, with handlers of its own.
     pub fn another(&self) -> Host {
-        Host::new(self.adapter.clone())
+        Host::new(self.instance.clone(), self.adapter.clone())
     }
 
     /// A texture with these rows of texels.

@@ -150,6 +150,27 @@ impl Course {
         }
     }
 
+    /// Measures each step of a plan alone, with `inputs`, unless it is known: by the device's timestamps, or the host's clock where it has
+    /// none. It submits runs of its own, so it is for the time of loading; what the plan keeps is written over. What was measured
+    /// goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
+    ///
+    /// # Errors
+    /// [`Error::Busy`] unless the course is idle; as [`GpuPlan::profile`].
+    pub async fn measure_part(&mut self, part: usize, inputs: &[InputData<'_>], runs: usize) -> Result<()> {
+        if !self.is_idle() {
+            return Err(Error::Busy { runs: self.flights.len() });
+        }
+        let Some(part) = self.parts.get_mut(part).filter(|part| !StepTimes::known(&part.plan).is_measured()) else {
+            return Ok(());
+        };
+        let profile = part.plan.profile(inputs, runs).await?;
+        let times = StepTimes::measured(profile.steps.iter().map(|step| step.micros * 1e-6).collect());
+        times.remember(&part.plan);
+        part.times = times.cut(part.pieces.counts());
+        self.gpu.save_measurements();
+        Ok(())
+    }
+
     /// What has become of what was recorded, in its order. Never waits; [`Gpu::pump`] makes progress.
     ///
     /// # Errors
@@ -348,6 +369,14 @@ impl Course {
             self.events.push_back(Event::Ran { tag, outputs });
         }
         true
+    }
+}
+
+impl Drop for Course {
+    fn drop(&mut self) {
+        for part in &self.parts {
+            part.times.joined(part.pieces.counts()).remember(&part.plan);
+        }
     }
 }
 

@@ -300,6 +300,11 @@ impl Gpu {
         self.inner.opened.as_ref().map(|opened| &*opened.tuning)
     }
 
+    /// Whether the engine opened the device itself; otherwise it is a host's.
+    pub fn owns_device(&self) -> bool {
+        self.is_own()
+    }
+
     /// Whether the engine opened the device itself.
     pub(super) fn is_own(&self) -> bool {
         self.inner.own

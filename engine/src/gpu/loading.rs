@@ -191,7 +191,7 @@ mod tests {
             paced.pace().pipeline().await;
             Ok(7)
         });
-        // Three pieces a tick, and a pipeline.
+        // Three pieces a tick, and a pipeline: the second one waits for a fifth.
         let time = Duration::from_secs_f64(3.5 * Pace::PIECE as f64 / COPIED);
         let (mut ticks, mut used) = (0, Duration::ZERO);
         let found = loop {
@@ -203,7 +203,7 @@ mod tests {
             }
         };
         let expected = 10.0 * Pace::PIECE as f64 / COPIED;
-        assert_eq!((found, ticks, loading.has_work()), (7, 4, false));
+        assert_eq!((found, ticks, loading.has_work()), (7, 5, false));
         assert!((used.as_secs_f64() - expected).abs() < 1e-8, "{used:?} for {expected}");
         assert_eq!(loading.tick(&mut Budget::gpu(time)).unwrap(), None);
         // Nobody else is held back.

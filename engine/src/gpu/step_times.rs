@@ -1,8 +1,10 @@
 //! How long the steps of a plan take: guessed from their work, measured alone, or learnt from runs.
 
 use super::GpuPlan;
+use super::disk::checksum;
 use crate::plan::Plan;
 use lampyris_shaders::Caps;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// How long the steps of a plan take, as far as is known.
@@ -23,9 +25,33 @@ impl StepTimes {
         StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false }
     }
 
-    /// What is known of a plan's steps on its device.
+    /// What is known of a plan's steps on its device: what was measured of them, by this process or an earlier one that left it in the
+    /// cache of [`GpuOptions::cache`](super::GpuOptions::cache), or else a guess.
     pub fn known(plan: &GpuPlan) -> StepTimes {
-        StepTimes::guess(plan.plan(), plan.gpu().caps())
+        let text = plan.gpu().tuning().and_then(|tuning| tuning.get(&key(plan)));
+        let seconds: Option<Vec<f64>> = text.map(|text| text.split(' ').filter_map(micros).collect());
+        match seconds.filter(|seconds| seconds.len() == plan.plan().steps.len()) {
+            Some(seconds) => StepTimes::measured(seconds),
+            None => StepTimes::guess(plan.plan(), plan.gpu().caps()),
+        }
+    }
+
+    /// Lets other plans like `plan` on its device know, and, once they are saved, later processes.
+    pub(super) fn remember(&self, plan: &GpuPlan) {
+        if let Some(tuning) = plan.gpu().tuning().filter(|_| self.measured && !self.is_empty()) {
+            let micros: Vec<String> = self.seconds.iter().map(|seconds| format!("{:.2}", seconds * 1e6)).collect();
+            tuning.put(key(plan), &micros.join(" "));
+        }
+    }
+
+    /// The opposite of [`StepTimes::cut`].
+    pub(super) fn joined(&self, pieces: &[usize]) -> StepTimes {
+        let mut at = 0;
+        let sum = |pieces: &usize| {
+            at += pieces;
+            self.of(at - pieces..at)
+        };
+        StepTimes { seconds: pieces.iter().map(sum).collect(), measured: self.measured }
     }
 
     /// What was measured of each step, in seconds.
@@ -105,6 +131,21 @@ impl StepTimes {
     }
 }
 
+/// What times hold for: the steps of a plan, and the very text of the shaders that run them.
+fn key(plan: &GpuPlan) -> String {
+    let shaders = plan.sources().fold(0, |sum: u64, source| {
+        sum.rotate_left(1) ^ checksum(source.label.as_bytes()) ^ u64::from(source.params_bytes)
+    });
+    let texts: BTreeSet<&str> = plan.sources().map(|source| source.wgsl).collect();
+    let texts = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
+    format!("times {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
+}
+
+/// Seconds of a number of microseconds in a cache.
+fn micros(text: &str) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|micros| micros.is_finite() && *micros >= 0.0).map(|micros| micros * 1e-6)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,6 +166,15 @@ mod tests {
         // Nothing is known yet.
         let unknown = StepTimes { measured: false, ..times };
         assert_eq!(unknown.fitting(0, 24.0), 0..2);
+    }
+
+    #[test]
+    fn pieces_of_steps_take_what_the_steps_take() {
+        let times = times(&[1.0, 2.0, 3.0], true);
+        let cut = times.cut(&[1, 4, 2]);
+        assert_eq!(cut.seconds(), [1.0, 0.5, 0.5, 0.5, 0.5, 1.5, 1.5]);
+        assert_eq!(cut.joined(&[1, 4, 2]), times);
+        assert_eq!((micros("1.5"), micros("-1"), micros("x")), (Some(1.5e-6), None, None));
     }
 
     #[test]

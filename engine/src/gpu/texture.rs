@@ -75,7 +75,7 @@ impl Gpu {
                 rows_per_image: Some(size.height),
             };
             queue.write_texture(texture.as_image_copy(), bytemuck::cast_slice(&tensor.words), layout, size);
-            texture.create_view(&wgpu::TextureViewDescriptor::default())
+            texture.create_view(&wgpu::TextureViewDescriptor { label: Some("lampyris.picture"), ..Default::default() })
         })
         .await
     }

@@ -80,6 +80,17 @@ impl Tuning {
     }
 }
 
+impl super::Gpu {
+    /// Writes what was measured on this device to the folder of [`GpuOptions::cache`], so that the next start knows it: variants and
+    /// the times of steps. Loading does so by itself; what ticks have learnt since is written here, at a time of the host's choosing.
+    /// Does nothing without such a folder.
+    pub fn save_measurements(&self) {
+        if let Some(tuning) = self.tuning() {
+            tuning.save();
+        }
+    }
+}
+
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Words for the positions of the runs of one tick, beside the tokens and settings that the first brings.
 const CURSORS: usize = 1024;
 
+/// Runs that steps are measured in.
+const MEASURED: usize = 3;
+
 /// The tag of a run that gives a token; those of a prompt are tagged with the number of their tokens.
 const TOKEN: u64 = u64::MAX;
 
@@ -122,6 +125,34 @@ impl DrivenSession {
     /// The session. What it holds is what has been given.
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Makes what runs need and measures their steps alone, unless that is known, so that ticks know from the first what they can afford.
+    /// Submits runs of its own: for the time of loading. Measures nothing where the session has tokens already; ticks learn instead.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `NoCommands` on the CPU executor, `Busy` when something is under way, and from the device.
+    pub async fn measured(mut self, sampling: &Sampling) -> Result<DrivenSession> {
+        if let (Stage::None, Task::Idle) = (&self.stage, &self.task) {
+            let draws = !sampling.is_plain();
+            let (mut course, drawing) = self.preparing(draws)?.await?;
+            if let Some(drawing) = drawing {
+                self.session.keep_drawing(drawing);
+            }
+            let runs = MEASURED.min(self.session.context() / 2);
+            if self.session.tokens().is_empty() && runs > 0 {
+                let states = self.session.states();
+                states.write(CURSOR, 0, &[0, self.session.context().min(Decoder::CHUNK) as u32])?;
+                course.measure_part(0, &[], runs).await?;
+                states.write(CURSOR, 0, &[0, 1])?;
+                if draws {
+                    states.write(SAMPLING, 0, &sampling.settings().words())?;
+                }
+                course.measure_part(1, &[], runs).await?;
+            }
+            self.stage = Stage::Ready(Box::new(course), draws);
+        }
+        Ok(self)
     }
 
     /// Begins anew with `tokens` and continues them; whatever was under way is given up. What an earlier answer has computed of the same

@@ -49,6 +49,16 @@ impl DrivenText {
         self
     }
 
+    /// Makes what runs need and measures their steps alone, as [`DrivenSession::measured`], for answers that are chosen like those of
+    /// `sampling`: by the likeliest token, or drawn.
+    ///
+    /// # Errors
+    /// As [`DrivenSession::measured`].
+    pub async fn measured(mut self, sampling: &Sampling) -> Result<DrivenText> {
+        self.driven = self.driven.measured(sampling).await?;
+        Ok(self)
+    }
+
     /// The model.
     pub fn model(&self) -> &TextModel {
         &self.model
