@@ -1,6 +1,7 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
+use super::allocate::Allocations;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     opened: Option<Opened>,
     options: GpuOptions,
     account: Account,
+    pub(super) allocations: Allocations,
     /// The reason once the device is lost.
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
@@ -96,6 +98,7 @@ impl Gpu {
             opened: None,
             // It has no GPU memory that a budget could be of.
             account: Account::new(None),
+            allocations: Allocations::default(),
             options,
             lost: Arc::default(),
             own: true,
@@ -201,6 +204,7 @@ impl Gpu {
             opened,
             options,
             account,
+            allocations: Allocations::default(),
             lost: Arc::default(),
             own: false,
             opened_here: false,

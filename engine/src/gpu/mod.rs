@@ -1,6 +1,7 @@
 //! The only room that names wgpu: adapters, devices, buffers, pipelines and the GPU executor.
 
 mod adapter;
+mod allocate;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;
