@@ -1,5 +1,6 @@
 //! The GPU executor: a plan with its pipelines, buffers and bind groups made once, ready to run.
 
+use super::allocate::Wanted;
 use super::fit::{check_memory, launch};
 use super::memory::Held;
 use super::pipeline::Pipeline;
@@ -223,39 +224,34 @@ fn assemble(
     given: &[(TensorId, Region)],
     result_bytes: u64,
 ) -> Result<Inner> {
+    let doing = "allocating a plan";
     let buffer = |label: &str, bytes: u64| {
-        device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some(&format!("lampyris.{label}")),
-            size: bytes.max(4),
-            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        })
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let label = format!("lampyris.{label}");
+        gpu.buffer(device, doing, Wanted { label: &label, size: bytes.max(4), usage })
     };
-    let slots: Vec<wgpu::Buffer> =
-        plan.slots.iter().enumerate().map(|(i, bytes)| buffer(&format!("slot{i}"), *bytes)).collect();
+    let slots = plan.slots.iter().enumerate().map(|(i, bytes)| buffer(&format!("slot{i}"), *bytes));
+    let slots: Vec<wgpu::Buffer> = slots.collect::<Result<_>>()?;
     let region_of = |(at, tensor): (usize, &crate::plan::PlanTensor)| {
         if let Some((_, region)) = given.iter().find(|(id, _)| id.0 == at) {
-            return Some(region.clone());
+            return Ok(Some(region.clone()));
         }
         if tensor.desc.format.is_texture() {
-            return None;
+            return Ok(None);
         }
         let bytes = tensor.desc.bytes().max(4);
         let buffer = match tensor.place {
-            Place::Input(_) => buffer(&tensor.name, bytes),
-            Place::Constant(at) => constants.get(at)?.buffer.clone(),
-            Place::Slot(at) => slots.get(at)?.clone(),
-            Place::State(_) => return None,
+            Place::Input(_) => Some(buffer(&tensor.name, bytes)?),
+            Place::Constant(at) => constants.get(at).map(|constant| constant.buffer.clone()),
+            Place::Slot(at) => slots.get(at).cloned(),
+            Place::State(_) => None,
         };
-        Some(Region { buffer, offset: 0, bytes })
+        Ok(buffer.map(|buffer| Region { buffer, offset: 0, bytes }))
     };
-    let regions: Vec<Option<Region>> = plan.tensors.iter().enumerate().map(region_of).collect();
-    let params = device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("lampyris.params"),
-        size: (launches.len() as u64).max(1) * PARAMS_STRIDE,
-        usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
+    let regions: Vec<Option<Region>> = plan.tensors.iter().enumerate().map(region_of).collect::<Result<_>>()?;
+    let size = (launches.len() as u64).max(1) * PARAMS_STRIDE;
+    let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    let params = gpu.buffer(device, doing, Wanted { label: "lampyris.params", size, usage })?;
     let mut blocks = vec![0u32; launches.len().max(1) * PARAMS_STRIDE as usize / 4];
     let mut dispatches = Vec::with_capacity(launches.len());
     for (at, (source, launch)) in launches.into_iter().enumerate() {
@@ -267,6 +263,7 @@ fn assemble(
         };
         let mut dispatch =
             Dispatch { pipeline, bind_group: None, operands: launch.operands, grid: launch.grid, source };
+        gpu.allocating(doing)?;
         dispatch.bind_group = bind(device, &plan.steps[at], &plan, &dispatch, &regions, (&params, at), &[]);
         dispatches.push(dispatch);
     }

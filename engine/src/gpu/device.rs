@@ -2,6 +2,8 @@
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
 use super::loading::Pace;
+
+use super::allocate::Allocations;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
@@ -33,6 +35,7 @@ pub(super) struct Inner {
     opened: Option<Opened>,
     options: GpuOptions,
     account: Account,
+    pub(super) allocations: Allocations,
     /// The reason once the device is lost.
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
@@ -99,6 +102,7 @@ impl Gpu {
             opened: None,
             // It has no GPU memory that a budget could be of.
             account: Account::new(None),
+            allocations: Allocations::default(),
             options,
             lost: Arc::default(),
             own: true,
@@ -205,6 +209,7 @@ impl Gpu {
             opened,
             options,
             account,
+            allocations: Allocations::default(),
             lost: Arc::default(),
             own: false,
             opened_here: false,

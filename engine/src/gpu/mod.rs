@@ -2,6 +2,8 @@
 
 mod adapter;
 mod budget;
+
+mod allocate;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;

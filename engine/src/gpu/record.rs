@@ -1,5 +1,6 @@
 //! A run in somebody else's encoder: recorded between a host's own passes, submitted by the host, its result some frames later.
 
+use super::allocate::Wanted;
 use super::memory::Held;
 use super::poll::Mailbox;
 use super::run::read_outputs;
@@ -232,17 +233,10 @@ impl GpuPlan {
         let held = gpu.account().take(bytes)?;
         let buffer = |label: &str, size: u64, usage: wgpu::BufferUsages| {
             let usage = usage | wgpu::BufferUsages::COPY_DST;
-            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+            gpu.buffer_at_once(device, "making room for a recorded run", Wanted { label, size, usage })
         };
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let inputs = buffer("lampyris.recorded.inputs", inputs, wgpu::BufferUsages::COPY_SRC);
-        let result = buffer("lampyris.recorded.result", result, wgpu::BufferUsages::MAP_READ);
-        let mut refused = std::pin::pin!(memory.pop());
-        // A browser answers later; the commands are refused there if the buffers could not be had.
-        if let Poll::Ready(Some(_)) = refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            let adapter = gpu.summary().name.clone();
-            return Err(Error::OutOfMemory { adapter, doing: "making room for a recorded run".to_owned() });
-        }
+        let inputs = buffer("lampyris.recorded.inputs", inputs, wgpu::BufferUsages::COPY_SRC)?;
+        let result = buffer("lampyris.recorded.result", result, wgpu::BufferUsages::MAP_READ)?;
         Ok(Slot { inputs, result, _held: held })
     }
 

@@ -1,5 +1,6 @@
 //! A run of a plan on a device: one encoder, one pass, one submit, and a result that arrives without anybody waiting.
 
+use super::allocate::Wanted;
 use super::compiled::bind;
 use super::poll::Mailbox;
 use super::scope::Refusal;
@@ -53,7 +54,7 @@ impl GpuPlan {
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
             textures |= plan.write_inputs(queue, inputs)?;
         }
-        let (staging, arrived) = self.staging(device);
+        let (staging, arrived) = self.staging(device)?;
         let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
         // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
         let refusal = if textures {
@@ -84,7 +85,7 @@ impl GpuPlan {
         let _alone = gpu.submitting();
         self.write_inputs(queue, &[])?;
         let ends = steps.end >= self.inner.dispatches.len() && !self.inner.plan.outputs.is_empty();
-        let result = ends.then(|| self.staging(device));
+        let result = ends.then(|| self.staging(device)).transpose()?;
         let mut encoder =
             device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.steps") });
         {
@@ -208,6 +209,7 @@ impl GpuPlan {
         let mut bound = Vec::new();
         for (at, dispatch) in inner.dispatches.iter().enumerate().filter(|(_, d)| d.bind_group.is_none()) {
             let params = (&inner.params, at);
+            inner.gpu.allocating("binding a texture")?;
             let make = || bind(device, &inner.plan.steps[at], &inner.plan, dispatch, &inner.regions, params, inputs);
             // wgpu unwinds when it is given a view of another instance, which it cannot look up.
             match catch_unwind(AssertUnwindSafe(make)) {
@@ -229,17 +231,14 @@ impl GpuPlan {
         self.inner.gpu.count_dispatch();
     }
 
-    fn staging(&self, device: &wgpu::Device) -> (wgpu::Buffer, Mailbox<bool>) {
+    fn staging(&self, device: &wgpu::Device) -> Result<(wgpu::Buffer, Mailbox<bool>)> {
         let free = self.inner.staging.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        free.unwrap_or_else(|| {
-            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("lampyris.result"),
-                size: self.inner.result_bytes.max(4),
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            (buffer, Mailbox::new())
-        })
+        if let Some(free) = free {
+            return Ok(free);
+        }
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let wanted = Wanted { label: "lampyris.result", size: self.inner.result_bytes.max(4), usage };
+        Ok((self.inner.gpu.buffer_at_once(device, "making room for a result", wanted)?, Mailbox::new()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tensors that outlive a run, such as caches and positions: held on the device, or on the host for the CPU executor.
 
 use super::Gpu;
+use super::allocate::Wanted;
 use super::compiled::Region;
 use super::memory::Held;
 use super::poll::Mailbox;
@@ -81,20 +82,16 @@ impl States {
             wanted.into_iter().map(host).collect()
         } else {
             gpu.guarded("allocating states", |device| {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
                 let on_device = |(name, desc): (String, Desc)| {
-                    let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                        label: Some(&format!("lampyris.{name}")),
-                        size: desc.bytes().max(4),
-                        usage: wgpu::BufferUsages::STORAGE
-                            | wgpu::BufferUsages::COPY_DST
-                            | wgpu::BufferUsages::COPY_SRC,
-                        mapped_at_creation: false,
-                    });
-                    (name, Arc::new(Kept { desc, holder: Holder::Device(buffer) }))
+                    let label = format!("lampyris.{name}");
+                    let wanted = Wanted { label: &label, size: desc.bytes().max(4), usage };
+                    let buffer = gpu.buffer(device, "allocating states", wanted)?;
+                    Ok((name, Arc::new(Kept { desc, holder: Holder::Device(buffer) })))
                 };
-                wanted.into_iter().map(on_device).collect()
+                wanted.into_iter().map(on_device).collect::<Result<_>>()
             })
-            .await?
+            .await??
         };
         Ok(States { inner: Arc::new(Inner { gpu: gpu.clone(), kept, held: vec![Arc::new(held)] }) })
     }
@@ -165,14 +162,11 @@ impl States {
         let gpu = &self.inner.gpu;
         let staging = gpu
             .guarded("reading a state", |device| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("lampyris.state"),
-                    size: buffer.size(),
-                    usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
+                let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+                let wanted = Wanted { label: "lampyris.state", size: buffer.size(), usage };
+                gpu.buffer(device, "reading a state", wanted)
             })
-            .await?;
+            .await??;
         self.copy_all(&[(buffer, &staging)])?;
         let arrived = Mailbox::new();
         let signal = arrived.clone();

@@ -3,6 +3,8 @@
 
 use super::Gpu;
 use super::loading::Pace;
+
+use super::allocate::Wanted;
 use super::memory::Held;
 use crate::plan::{Constant, PlanBytes};
 use crate::weights::Feed;
@@ -146,17 +148,13 @@ impl ConstantStore {
             Some(feed) => feed.until_there(|| constant.tensor()).await?,
             None => constant.tensor()?,
         };
-        let label = format!("lampyris.{}", constant.name);
+        let [label, doing] = ["lampyris.", "allocating "].map(|before| format!("{before}{}", constant.name));
         let buffer = gpu
-            .guarded(&format!("allocating {}", constant.name), |device| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(&label),
-                    size: constant.desc.bytes().max(4),
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
-                    mapped_at_creation: false,
-                })
+            .guarded(&doing, |device| {
+                let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+                gpu.buffer(device, &doing, Wanted { label: &label, size: constant.desc.bytes().max(4), usage })
             })
-            .await?;
+            .await??;
         let Some(queue) = gpu.queue() else {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };

@@ -59,6 +59,7 @@ impl Gpu {
             _ => wgpu::TextureFormat::Rgba8Unorm,
         };
         self.guarded("making a texture", |device| {
+            self.allocating("making a texture")?;
             let texture = device.create_texture(&wgpu::TextureDescriptor {
                 label: Some("lampyris.texture"),
                 size,
@@ -75,9 +76,10 @@ impl Gpu {
                 rows_per_image: Some(size.height),
             };
             queue.write_texture(texture.as_image_copy(), bytemuck::cast_slice(&tensor.words), layout, size);
-            texture.create_view(&wgpu::TextureViewDescriptor { label: Some("lampyris.picture"), ..Default::default() })
+            let label = Some("lampyris.picture");
+            Ok(texture.create_view(&wgpu::TextureViewDescriptor { label, ..Default::default() }))
         })
-        .await
+        .await?
     }
 
     /// The textures among `inputs`, in their order.

@@ -1,5 +1,6 @@
 //! Clocks: the device's own at both ends of each pass, where it has one, and the host's where there is one.
 
+use super::allocate::Wanted;
 use super::poll::Mailbox;
 use super::scope::Refusal;
 use super::{Gpu, GpuPlan, InputData};
@@ -25,31 +26,25 @@ impl Timer {
     pub(super) async fn new(gpu: &Gpu, passes: usize) -> Result<Option<Timer>> {
         let (true, Some(queue)) = (gpu.caps().timestamps, gpu.queue()) else { return Ok(None) };
         let period = f64::from(queue.get_timestamp_period()) / 1e3;
-        let timer = gpu.guarded("making timestamp queries", |device| {
-            let buffer = |label, usage| {
-                let size = passes as u64 * 16;
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size,
-                    usage,
-                    mapped_at_creation: false,
-                })
-            };
+        let doing = "making timestamp queries";
+        let timer = gpu.guarded(doing, |device| {
+            let buffer = |label, usage| gpu.buffer(device, doing, Wanted { label, size: passes as u64 * 16, usage });
             let resolve = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
             let read = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
-            Timer {
+            gpu.allocating(doing)?;
+            Ok(Timer {
                 queries: device.create_query_set(&wgpu::QuerySetDescriptor {
                     label: Some("lampyris.timer"),
                     ty: wgpu::QueryType::Timestamp,
                     count: passes as u32 * 2,
                 }),
-                resolved: buffer("lampyris.timer.resolved", resolve),
-                staging: buffer("lampyris.timer.read", read),
+                resolved: buffer("lampyris.timer.resolved", resolve)?,
+                staging: buffer("lampyris.timer.read", read)?,
                 passes,
                 period,
-            }
+            })
         });
-        timer.await.map(Some)
+        timer.await?.map(Some)
     }
 
     pub(super) fn writes(&self, pass: usize) -> wgpu::ComputePassTimestampWrites<'_> {

@@ -1,0 +1,77 @@
+//! The one place where the engine takes memory of a device: what a driver refuses is an error of the call that wanted it, and so is what a
+//! test refuses in its place.
+
+use super::Gpu;
+use crate::{Error, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+/// How often memory was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Allocations {
+    asked: AtomicU64,
+    /// The number of the one to refuse; 0 for none.
+    refused: AtomicU64,
+}
+
+/// What a buffer is to be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) label: &'a str,
+    pub(super) size: u64,
+    pub(super) usage: wgpu::BufferUsages,
+}
+
+impl Gpu {
+    /// Refuses an allocation, once: the one that comes after `more` others that are not refused. As if the driver had no memory left; for
+    /// tests of what then becomes of everything else.
+    #[doc(hidden)]
+    pub fn refuse_allocation(&self, more: u64) {
+        let allocations = &self.inner.allocations;
+        allocations.refused.store(allocations.asked.load(Ordering::SeqCst) + more + 1, Ordering::SeqCst);
+    }
+
+    /// Allocations that this device was asked for so far: buffers, textures, query sets and bind groups.
+    #[doc(hidden)]
+    pub fn allocations(&self) -> u64 {
+        self.inner.allocations.asked.load(Ordering::SeqCst)
+    }
+
+    /// Stands before everything that takes memory of the device.
+    pub(super) fn allocating(&self, doing: &str) -> Result<()> {
+        let allocations = &self.inner.allocations;
+        let number = allocations.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        match allocations.refused.load(Ordering::SeqCst) == number {
+            true => Err(self.no_memory(doing)),
+            false => Ok(()),
+        }
+    }
+
+    fn no_memory(&self, doing: &str) -> Error {
+        Error::OutOfMemory { adapter: self.summary().name.clone(), doing: doing.to_owned() }
+    }
+
+    /// A buffer, within [`Gpu::guarded`], which hears what the driver says of it.
+    pub(super) fn buffer(&self, device: &wgpu::Device, doing: &str, wanted: Wanted<'_>) -> Result<wgpu::Buffer> {
+        self.allocating(doing)?;
+        let Wanted { label, size, usage } = wanted;
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        Ok(device.create_buffer(&descriptor))
+    }
+
+    /// A buffer for what cannot wait. A browser answers later; there the commands are refused if the buffer could not be had.
+    pub(super) fn buffer_at_once(
+        &self,
+        device: &wgpu::Device,
+        doing: &str,
+        wanted: Wanted<'_>,
+    ) -> Result<wgpu::Buffer> {
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.buffer(device, doing, wanted);
+        let mut refused = std::pin::pin!(memory.pop());
+        match refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(_)) => Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing))),
+            _ => buffer,
+        }
+    }
+}
