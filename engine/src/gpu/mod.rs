@@ -1,9 +1,8 @@
 //! The only room that names wgpu: adapters, devices, buffers, pipelines and the GPU executor.
 
 mod adapter;
-mod budget;
-
 mod allocate;
+mod budget;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;
