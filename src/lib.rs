@@ -19,13 +19,13 @@
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
 pub use lampyris_engine::gpu::{
-    AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
+    AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, Power, VariantSet, adapters,
 };
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
 
 /// The README's example, compiled with the tests of the documentation.

@@ -1,7 +1,7 @@
 //! A device that outlives its loss: what models are loaded onto, opened anew when the browser takes it away.
 
 use crate::failure::{self, Outcome};
-use lampyris::{AdapterKind, Gpu, GpuOptions};
+use lampyris::{AdapterKind, Gpu, GpuOptions, Power};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -23,9 +23,18 @@ struct Shared {
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the browser's adapter. Refused with `no-webgpu` where there is none.
-    pub async fn open() -> Outcome<Device> {
-        let options = GpuOptions::default();
+    /// Opens the browser's adapter, `low-power` or `high-performance` where that is said. Refused with `no-webgpu` where there is none.
+    pub async fn open(power: Option<String>) -> Outcome<Device> {
+        let power = match power.as_deref() {
+            None => Power::Unsaid,
+            Some("low-power") => Power::Low,
+            Some("high-performance") => Power::High,
+            Some(_) => {
+                let message = "powerPreference is 'low-power' or 'high-performance'; leave it out for what the browser takes";
+                return Err(failure::error("bad-input", message));
+            }
+        };
+        let options = GpuOptions::default().power(power);
         let gpu = reach(&options).await?;
         let shared = Shared { gpu: RefCell::new(gpu), times: Cell::new(0), options };
         Ok(Device { shared: Rc::new(shared) })

@@ -28,7 +28,7 @@ mod tuning;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, VariantChoice};
 pub use device::{Counts, Gpu};
-pub use options::{GpuOptions, LimitTier, VariantSet};
+pub use options::{GpuOptions, LimitTier, Power, VariantSet};
 pub use paced::{Paced, StepTimes};
 pub use profile::{Profile, ProfileMethod, StepProfile};
 pub use record::Recorded;
