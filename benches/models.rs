@@ -209,7 +209,7 @@ mod by_hand {
             };
             let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: None,
-                source: wgpu::ShaderSource::Wgsl(linked::COPY[0].wgsl.into()),
+                source: wgpu::ShaderSource::Wgsl(linked::COPY[0].wgsl.text()),
             });
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: None,

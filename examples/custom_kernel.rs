@@ -8,8 +8,8 @@ use lampyris::engine::certify::{Prepared, Verdict};
 use lampyris::engine::gpu::ConstantStore;
 use lampyris::engine::kernels::elementwise::{Function, Unary};
 use lampyris::engine::kernels::{
-    Activation, Binding, Call, Caps, Case, Desc, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
-    fitting, traffic,
+    Activation, Binding, Call, Caps, Case, Desc, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Wgsl,
+    Work, fitting, traffic,
 };
 use lampyris::engine::{Executor, PlanBuilder};
 use std::any::Any;
@@ -37,7 +37,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 static SOURCES: [Source; 1] = [Source {
     kernel: "soft_threshold",
     label: "portable",
-    wgsl: WGSL,
+    wgsl: Wgsl::new(WGSL),
     choices: &[],
     numbers: &[],
     workgroup: [64, 1, 1],

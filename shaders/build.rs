@@ -10,6 +10,10 @@
 //! //@ skip path=portable, storage=f16
 //! ```
 //!
+//! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
+//! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
+//! than half of all text.
+//!
 //! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
 //! 16-bit floats.
 
@@ -17,7 +21,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -74,10 +78,22 @@ fn build() -> Result<()> {
         }
     }
 
-    let mut table = String::from("use crate::{Binding, Source};\n");
+    let mut table = String::from("use crate::{Binding, Source, Wgsl};\n");
+    let mut texts = Vec::new();
     for path in templates.iter().filter(|p| !p.parent().is_some_and(|p| p.ends_with("shared"))) {
-        link(path, &environment, &out, &mut table).map_err(|error| format!("{}: {error}", path.display()))?;
+        link(path, &environment, &out, (&mut table, &mut texts))
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    let lines: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).collect();
+    // Sorted, so that lines that are alike lie together and compress well.
+    let lines: Vec<&str> = lines.into_iter().collect();
+    u16::try_from(lines.len()).map_err(|_| "more lines than 16 bits can number")?;
+    for (text, number) in texts.iter().zip(0..) {
+        let places: std::result::Result<Vec<usize>, _> = text.lines().map(|line| lines.binary_search(&line)).collect();
+        let places = places.map_err(|_| "a line that is in no text")?;
+        writeln!(table, "static TEXT_{number}: [u16; {}] = {places:?};", places.len())?;
+    }
+    fs::write(out.join("lines.txt"), lines.join("\n"))?;
     fs::write(out.join("linked.rs"), table)?;
     Ok(())
 }
@@ -98,17 +114,25 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Expands, validates and tabulates every variant of one template.
-fn link(path: &Path, environment: &Environment<'_>, out: &Path, table: &mut String) -> Result<()> {
+/// Expands, validates and tabulates every variant of one template, and adds its text to `texts`.
+fn link(
+    path: &Path,
+    environment: &Environment<'_>,
+    out: &Path,
+    (table, texts): (&mut String, &mut Vec<String>),
+) -> Result<()> {
     let name = stem(path);
     let template = parse(&fs::read_to_string(path)?)?;
+    let for_browsers = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
     writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
     for variant in product(&template.axes) {
         let skipped = template
             .skips
             .iter()
             .any(|skip| skip.iter().all(|(axis, option)| variant.iter().any(|(a, c)| a == axis && c.name == *option)));
-        if skipped {
+        let subgroup =
+            variant.iter().flat_map(|(_, choice)| &choice.numbers).find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
+        if skipped || (subgroup != 0 && for_browsers) {
             continue;
         }
         let label = match variant.iter().map(|(_, c)| c.name.as_str()).collect::<Vec<_>>().join(".") {
@@ -127,22 +151,27 @@ fn link(path: &Path, environment: &Environment<'_>, out: &Path, table: &mut Stri
         let wgsl = environment
             .render_str(&template.text, Value::from(context))
             .map_err(|error| format!("variant {label}: {error:#}"))?;
-        let wgsl = tidy(&wgsl);
+        let wgsl = tidy(&wgsl, for_browsers);
         let file = out.join(format!("{name}.{label}.wgsl"));
         fs::write(&file, &wgsl)?;
         let facts = reflect(&wgsl).map_err(|error| format!("variant {label} ({}): {error}", file.display()))?;
-        let subgroup = numbers.iter().find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
         if facts.uses_subgroups != (subgroup != 0) {
             return Err(format!("variant {label}: subgroup operations and the number SG go together").into());
         }
         let choices: Vec<_> = variant.iter().map(|(a, c)| (a.as_str(), c.name.as_str())).collect();
         writeln!(
             table,
-            "    Source {{ kernel: {name:?}, label: {label:?}, wgsl: include_str!({file:?}), choices: &{choices:?}, \
+            "    Source {{ kernel: {name:?}, label: {label:?}, wgsl: Wgsl::linked(&TEXT_{}), choices: &{choices:?}, \
              numbers: &{numbers:?}, workgroup: {:?}, workgroup_bytes: {}, subgroup: {subgroup}, f16: {}, params_bytes: {}, \
              bindings: &[{}] }},",
-            facts.workgroup, facts.workgroup_bytes, facts.f16, facts.params_bytes, facts.bindings
+            texts.len(),
+            facts.workgroup,
+            facts.workgroup_bytes,
+            facts.f16,
+            facts.params_bytes,
+            facts.bindings
         )?;
+        texts.push(wgsl);
     }
     table.push_str("];\n");
     Ok(())
@@ -205,8 +234,12 @@ fn product(axes: &[(String, Vec<Choice>)]) -> Vec<Vec<(String, Choice)>> {
     })
 }
 
-/// Drops the blank lines that line statements leave behind.
-fn tidy(wgsl: &str) -> String {
+/// Drops the blank lines that line statements leave behind; for browsers, what only people read.
+fn tidy(wgsl: &str, for_browsers: bool) -> String {
+    if for_browsers {
+        let lines = wgsl.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+        return lines.flat_map(|line| [line, "\n"]).collect();
+    }
     let mut text = String::with_capacity(wgsl.len());
     let mut blank = true;
     for line in wgsl.lines().map(str::trim_end) {

@@ -19,8 +19,8 @@
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
 pub use lampyris_engine::gpu::{
-    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, MemoryPlan, VariantSet, WarmJob,
-    adapters,
+    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, MemoryPlan, Power, VariantSet,
+    WarmJob, adapters,
 };
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
@@ -29,7 +29,7 @@ pub use lampyris_models::{
     Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority, Progress, Result,
     Scheduler, Source, Summary, Tick, Watching,
 };
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
 
 /// The README's example, compiled with the tests of the documentation.

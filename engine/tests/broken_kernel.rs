@@ -8,7 +8,7 @@ use lampyris_engine::gpu::{AdapterChoice, ConstantStore, GpuOptions, GpuPlan, In
 use lampyris_engine::kernels::elementwise::{Function, Unary};
 use lampyris_engine::kernels::{
     Activation, Binding, Call, Caps, Case, Desc, Entry, HostTensor, Kernel, Launch, ShapeError, Source, Tier,
-    Tolerance, Work, difference, fitting,
+    Tolerance, Wgsl, Work, difference, fitting,
 };
 use lampyris_engine::{CpuPlan, Gpu, Plan, PlanBuilder};
 use std::any::Any;
@@ -43,7 +43,7 @@ const fn source(label: &'static str, wgsl: &'static str, bindings: &'static [Bin
     Source {
         kernel: "shrink",
         label,
-        wgsl,
+        wgsl: Wgsl::new(wgsl),
         choices: &[],
         numbers: &[],
         workgroup: [64, 1, 1],

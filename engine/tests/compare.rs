@@ -6,7 +6,7 @@ mod support;
 
 use lampyris_engine::gpu::ConstantStore;
 use lampyris_engine::kernels::{
-    Binding, Call, Caps, Desc, HostTensor, Kernel, Launch, ShapeError, Source, Tolerance, Work, traffic,
+    Binding, Call, Caps, Desc, HostTensor, Kernel, Launch, ShapeError, Source, Tolerance, Wgsl, Work, traffic,
 };
 use lampyris_engine::run::{Worst, compare};
 use lampyris_engine::{CpuPlan, Error, Gpu};
@@ -23,13 +23,15 @@ const AT: usize = 37;
 const BROKEN: &[Source] = &[Source {
     kernel: "broken",
     label: "portable",
-    wgsl: "struct Params { count: u32, at: u32 }
+    wgsl: Wgsl::new(
+        "struct Params { count: u32, at: u32 }
         @group(0) @binding(0) var<uniform> params: Params;
         @group(0) @binding(1) var<storage, read> x: array<f32>;
         @group(0) @binding(2) var<storage, read_write> y: array<f32>;
         @compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             if id.x < params.count { y[id.x] = x[id.x] + select(0.0, 0.01, id.x == params.at); }
         }",
+    ),
     choices: &[],
     numbers: &[],
     workgroup: [64, 1, 1],

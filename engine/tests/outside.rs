@@ -6,7 +6,7 @@ mod support;
 
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
 use lampyris_engine::kernels::{
-    Binding, Call, Caps, Desc, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tolerance, Work,
+    Binding, Call, Caps, Desc, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tolerance, Wgsl, Work,
     fitting,
 };
 use lampyris_engine::{CpuPlan, Error, Gpu, Plan, PlanBuilder};
@@ -41,7 +41,7 @@ const fn source(label: &'static str, wgsl: &'static str, bindings: &'static [Bin
     Source {
         kernel: "scale",
         label,
-        wgsl,
+        wgsl: Wgsl::new(wgsl),
         choices: &[],
         numbers: &[],
         workgroup: [64, 1, 1],

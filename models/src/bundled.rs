@@ -7,11 +7,11 @@ use crate::{Classifier, Result, Source};
 use lampyris_engine::Gpu;
 use lampyris_engine::weights::Weights;
 
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 use crate::decoder::DecoderFiles;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 use crate::text_model::{TextFiles, TextModel};
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 use lampyris_engine::weights::TensorFile;
 
 /// What the classifier of drawings is called, in errors and reports.
@@ -22,7 +22,7 @@ pub const STORYTELLER: &str = "bundled storyteller";
 static SKETCHES_WEIGHTS: &[u8] = include_bytes!("../bundled/sketches/model.safetensors");
 static SKETCHES_CONFIG: &[u8] = include_bytes!("../bundled/sketches/config.json");
 static SKETCHES_PREPROCESSOR: &[u8] = include_bytes!("../bundled/sketches/preprocessor_config.json");
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 static STORYTELLER_GGUF: &[u8] = include_bytes!("../bundled/storyteller/storyteller.gguf");
 
 /// A drawing that the classifier was not trained on, as a PNG file.
@@ -58,7 +58,7 @@ pub fn sketches() -> Result<Source> {
 ///
 /// # Errors
 /// As [`sketches`].
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub fn storyteller() -> Result<TextFiles> {
     let weights = TensorFile::from_bytes(STORYTELLER, STORYTELLER_GGUF)?;
     let decoder = DecoderFiles { weights, config: None };
@@ -75,7 +75,7 @@ impl Classifier {
     }
 }
 
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 impl TextModel {
     /// Loads the teller of stories that is part of this crate; its weights go to the device with the first session.
     ///

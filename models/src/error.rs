@@ -42,7 +42,7 @@ pub enum Error {
     Weights(#[from] lampyris_engine::weights::WeightsError),
 
     /// A tokenizer or a chat template cannot be used.
-    #[cfg(feature = "text")]
+    #[cfg(feature = "tokens")]
     #[error(transparent)]
     Text(#[from] crate::text::TextError),
 

@@ -27,11 +27,11 @@ pub mod mobilenet;
 mod prepare;
 pub mod record;
 pub mod source;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub mod text;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 mod text_answer;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub mod text_model;
 
 mod schedule;
@@ -43,14 +43,14 @@ mod test_material;
 
 pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
 pub use decoder::Decoder;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use input::Input;
 pub use loading::Loading;
 pub use schedule::{Priority, Scheduler};
 pub use source::Source;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub use text_model::TextModel;
 pub use tick::{Driven, Progress, Summary, Tick};
 pub use watching::Watching;

@@ -1,6 +1,8 @@
 //! A language model as a person meets it: text in, text out piece by piece, conversations.
 
 mod batch;
+#[cfg(feature = "text")]
+mod chat;
 mod choose;
 mod driven;
 mod files;
@@ -10,7 +12,7 @@ pub use choose::Choice;
 pub use driven::DrivenText;
 
 use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
-use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Tokenizer};
+use crate::text::{GgufVocabulary, Tokenizer};
 use crate::text_answer::Writing;
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
@@ -76,7 +78,8 @@ impl TextFiles {
 pub struct TextModel {
     decoder: Decoder,
     tokenizer: Tokenizer,
-    template: Arc<Result<ChatTemplate, crate::text::TextError>>,
+    #[cfg(feature = "text")]
+    template: Arc<Result<crate::text::ChatTemplate, crate::text::TextError>>,
     stops: Arc<Vec<u32>>,
     sampling: Option<Sampling>,
 }
@@ -126,8 +129,14 @@ impl TextModel {
         };
         let decoder = Decoder::new(gpu, files.decoder)?;
         tokenizer.check_vocabulary(decoder.config().vocabulary)?;
-        let template = Arc::new(ChatTemplate::of(&tokenizer));
-        Ok(TextModel { decoder, tokenizer, template, stops: Arc::new(stops), sampling })
+        Ok(TextModel {
+            decoder,
+            #[cfg(feature = "text")]
+            template: Arc::new(crate::text::ChatTemplate::of(&tokenizer)),
+            tokenizer,
+            stops: Arc::new(stops),
+            sampling,
+        })
     }
 
     /// The same model on another device, such as the one that is opened after a loss; the tokenizer is shared, and the weights go there
@@ -145,23 +154,6 @@ impl TextModel {
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
-    }
-
-    /// The chat template, if the model has one that can be used or its vocabulary has ChatML's tokens.
-    pub fn template(&self) -> Option<&ChatTemplate> {
-        self.chat_template().ok()
-    }
-
-    /// The chat template, or why there is none.
-    ///
-    /// # Errors
-    /// [`Error::NoTemplate`] where the files have none and ChatML cannot stand in; [`Error::Text`] for one that is damaged.
-    pub fn chat_template(&self) -> Result<&ChatTemplate> {
-        match &*self.template {
-            Ok(template) => Ok(template),
-            Err(crate::text::TextError::NoTemplate { .. }) => Err(Error::NoTemplate),
-            Err(damaged) => Err(damaged.clone().into()),
-        }
     }
 
     /// The tokens that end an answer.
@@ -255,24 +247,6 @@ impl TextSession {
     pub async fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) -> Result<TextGeneration<'_>> {
         let ids = self.model.tokenizer.encode_document(prompt)?;
         self.continue_from(&ids, options.into(), Sampling::greedy(), false).await
-    }
-
-    /// Answers the last message of a conversation. What an earlier turn has computed of the same conversation is not computed again.
-    /// Unless `options` say otherwise, tokens are chosen as the model's files recommend, or else as [`Sampling::usual`] does.
-    ///
-    /// # Errors
-    /// As [`TextModel::chat_template`] for a model that knows no conversations; [`Error::Sampling`] for an option without meaning;
-    /// [`Error::Text`] from its template; as [`Session::feed`].
-    pub async fn chat(
-        &mut self,
-        conversation: &Conversation,
-        options: impl Into<AnswerOptions>,
-    ) -> Result<TextGeneration<'_>> {
-        let template = self.model.chat_template()?;
-        let ids = template.encode(conversation, &self.model.tokenizer)?;
-        let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
-        let opens_thought = template.opens_thought(conversation)?;
-        self.continue_from(&ids, options.into(), sampling, opens_thought).await
     }
 
     async fn continue_from(

@@ -69,11 +69,14 @@ pub trait Driven {
     fn has_work(&self) -> bool;
 }
 
-/// Something that ticks wait for without waiting.
+/// A future that a host's threads may pass on where there are threads.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) type Coming<T> = Mutex<Pin<Box<dyn Future<Output = T> + Send>>>;
+pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[cfg(target_arch = "wasm32")]
-pub(crate) type Coming<T> = Mutex<Pin<Box<dyn Future<Output = T>>>>;
+pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
+
+/// Something that ticks look for without waiting.
+pub(crate) type Coming<T> = Mutex<Boxed<T>>;
 
 /// What has come, if it has.
 pub(crate) fn arrived<T>(coming: &mut Coming<T>) -> Option<T> {

@@ -1,6 +1,7 @@
 //! What a kernel declares: everything that validation, device tests, doctor, benches and plans derive from.
 
 use crate::tensor::{Desc, HostTensor};
+use crate::wgsl::Wgsl;
 use std::any::Any;
 use std::fmt;
 
@@ -26,7 +27,7 @@ pub struct Source {
     /// The variant's name: its choices joined by dots, such as `subgroup8.f16`.
     pub label: &'static str,
     /// The linked WGSL; its entry point is `main`.
-    pub wgsl: &'static str,
+    pub wgsl: Wgsl,
     /// The named choices that made it, such as `("path", "subgroup8")`.
     pub choices: &'static [(&'static str, &'static str)],
     /// The numbers its template was expanded with, such as `("TM", 28)`.

@@ -17,11 +17,13 @@ pub mod parallel;
 pub mod roofline;
 mod tensor;
 pub mod text;
+mod wgsl;
 
 pub use activation::Activation;
 pub use case::{Case, Difference, Entry, Fill, Noise, Tier, difference};
 pub use kernel::{Binding, Call, Caps, Kernel, Launch, Operand, ShapeError, Source, Tolerance, Work, fitting, traffic};
 pub use tensor::{Desc, Format, HostTensor, pad4};
+pub use wgsl::Wgsl;
 
 /// The variants that the build linked, one slice a kernel.
 pub mod linked {
@@ -50,6 +52,5 @@ pub fn all() -> Vec<Entry> {
 /// Whether `source` is a variant that this crate linked, and that its build therefore validated and its tests ran; anybody
 /// may make a [`Source`] of their own.
 pub fn is_linked(source: &Source) -> bool {
-    let own = |linked: &Source| std::ptr::eq(linked.wgsl, source.wgsl);
-    all().iter().any(|entry| entry.sources.iter().any(own))
+    source.wgsl.is_linked()
 }

@@ -74,7 +74,7 @@ fn id(source: &Source) -> String {
 
 /// Parses and validates with no more than the shader says it needs.
 fn validated(source: &Source) -> (Module, ModuleInfo) {
-    let module = naga::front::wgsl::parse_str(source.wgsl).unwrap_or_else(|e| panic!("{}: {e}", id(source)));
+    let module = naga::front::wgsl::parse_str(&source.wgsl.text()).unwrap_or_else(|e| panic!("{}: {e}", id(source)));
     let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     if source.subgroup != 0 {
         allowed |= Capabilities::SUBGROUP;
@@ -83,8 +83,9 @@ fn validated(source: &Source) -> (Module, ModuleInfo) {
         allowed |= Capabilities::SHADER_FLOAT16;
     }
     let mut validator = Validator::new(ValidationFlags::all(), allowed);
-    let info =
-        validator.validate(&module).unwrap_or_else(|e| panic!("{}: {}", id(source), e.emit_to_string(source.wgsl)));
+    let info = validator
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{}: {}", id(source), e.emit_to_string(&source.wgsl.text())));
     (module, info)
 }
 

@@ -18,6 +18,10 @@ export type Progress = (share: number) => void;
 
 /** How to open the device. */
 export interface CreateOptions {
+  /** Which GPU of several, as `navigator.gpu.requestAdapter` takes it; the browser may do otherwise. */
+  powerPreference?: "low-power" | "high-performance";
+  /** Refused: wgpu makes its devices itself and has no public way to take one that is there. */
+  device?: never;
   /** Where the wasm module lies, if not beside this script: its address, bytes or compiled form. */
   module?: string | URL | BufferSource | WebAssembly.Module;
 }
@@ -215,6 +219,10 @@ export class Lampyris {
   /** Starts the module and opens the device. Throws `no-webgpu` where there is none. */
   static create(options: CreateOptions = {}): Promise<Lampyris> {
     return guarded(async () => {
+      if (options.device !== undefined) {
+        const why = "wgpu 30 makes its devices itself and cannot take one that is there; leave `device` out, and Lampyris opens one beside yours";
+        throw new LampyrisError("bad-input", why);
+      }
       started ??= options.module === undefined ? start() : start({ module_or_path: options.module });
       try {
         await started;
@@ -222,7 +230,7 @@ export class Lampyris {
         started = undefined;
         throw thrown;
       }
-      return new Lampyris(await Device.open());
+      return new Lampyris(await Device.open(options.powerPreference));
     });
   }
 
@@ -283,16 +291,16 @@ function load<T>(source: Source, names: string[], options: LoadOptions, make: (f
     const { signal, cache = true } = options;
     const from = folder(source, { cache, ...(signal && { signal }) });
     const weights = await from.weights();
-    const telling = told(weights, options);
-    const files = await Files.open(telling.file);
+    const telling = told(weights.files, options);
+    const files = await Files.open(telling.files, weights.index);
     try {
       // A GGUF file is all there is.
-      for (const name of /\.gguf$/i.test(weights.name) ? [] : names) {
+      for (const name of weights.files.some((file) => /\.gguf$/i.test(file.name)) ? [] : names) {
         const bytes = await from.small(name);
         if (bytes !== undefined) files.put(name, bytes);
       }
       const made = await make(files);
-      await weights.finish?.();
+      for (const file of weights.files) await file.finish?.();
       telling.end();
       options.onProgress?.(1);
       return made;
@@ -302,21 +310,26 @@ function load<T>(source: Source, names: string[], options: LoadOptions, make: (f
   });
 }
 
-/** A file that, until it is loaded, tells how much of it was read and stops at a signal. Later reads are after a lost device. */
-function told(file: RangedFile, { onProgress, signal }: LoadOptions): { file: RangedFile; end(): void } {
-  let [most, loading] = [0, true];
+/** Files that, until they are loaded, tell how much of them was read and stop at a signal. Later reads are after a lost device. */
+function told(files: RangedFile[], { onProgress, signal }: LoadOptions): { files: RangedFile[]; end(): void } {
+  let [far, loading] = [0, true];
+  const all = files.reduce((sum, file) => sum + file.size, 0);
   return {
-    file: {
-      name: file.name,
-      size: file.size,
-      async read(start, end) {
-        if (loading && signal?.aborted) throw aborted(signal);
-        const bytes = await file.read(start, end);
-        most = Math.max(most, end);
-        if (loading) onProgress?.(Math.min(0.99, most / file.size));
-        return bytes;
-      },
-    },
+    files: files.map((file) => {
+      let most = 0;
+      return {
+        name: file.name,
+        size: file.size,
+        async read(start, end) {
+          if (loading && signal?.aborted) throw aborted(signal);
+          const bytes = await file.read(start, end);
+          far += Math.max(0, end - most);
+          most = Math.max(most, end);
+          if (loading) onProgress?.(Math.min(0.99, far / all));
+          return bytes;
+        },
+      };
+    }),
     end: () => void (loading = false),
   };
 }

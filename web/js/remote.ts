@@ -53,9 +53,8 @@ async function body(answer: Response, address: URL): Promise<Uint8Array> {
   }
 }
 
-/** A file of any size, by range; undefined where there is none. */
-export async function ranged(address: URL, how: Fetching): Promise<RangedFile | undefined> {
-  const name = address.pathname.split("/").pop() ?? "";
+/** A file of any size, by range, that is to be called `name`; undefined where there is none. */
+export async function ranged(address: URL, name: string, how: Fetching): Promise<RangedFile | undefined> {
   const before = how.cache ? await kept(address.href) : undefined;
   if (before !== undefined) return { name, size: before.size, read: (start, end) => before.read(start, end) };
   const answer = await ask(address, how, [0, WINDOW]);

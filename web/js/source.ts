@@ -2,6 +2,7 @@
 
 import { LampyrisError, asError } from "./errors.js";
 import { type RangedFile, ofBlob, ofBytes } from "./ranged.js";
+import { kept } from "./kept.js";
 import { type Fetching, ranged, small } from "./remote.js";
 
 /** One file that the page has in memory, by name. */
@@ -12,7 +13,9 @@ export interface NamedBytes {
 
 /**
  * A model: the address of a folder or of a `.safetensors` or `.gguf` file, a `File` or several, a handle of a file or a folder, or
- * bytes. Of an address ending in a file name, the other files of the model are looked for beside it.
+ * bytes. Of an address ending in a file name, the other files of the model are looked for beside it, with the other parts of a GGUF
+ * file that is split. Of a folder, its `model.safetensors` is taken, or else the shards of its `model.safetensors.index.json`, or else,
+ * where the folder's files can be listed, what it has of weights.
  */
 export type Source =
   | string
@@ -25,15 +28,74 @@ export type Source =
   | Uint8Array
   | ArrayBuffer;
 
+/** The weights of a model: one file, the parts of a GGUF file in their order, or shards with the index that names them. */
+export interface WeightFiles {
+  files: RangedFile[];
+  index?: Uint8Array;
+}
+
 /** The files of a model. */
 export interface Folder {
-  /** The file with the weights. */
-  weights(): Promise<RangedFile>;
+  /** What the weights are in. */
+  weights(): Promise<WeightFiles>;
   /** Another file, whole, if it is there. */
   small(name: string): Promise<Uint8Array | undefined>;
 }
 
+const WHOLE = "model.safetensors";
+const INDEX = `${WHOLE}.index.json`;
+
 const isWeights = (name: string): boolean => /\.(safetensors|gguf)$/i.test(name);
+
+/** The names of all parts of the GGUF file that `name` is one of, in their order. */
+function parts(name: string): string[] {
+  const [, stem, , count] = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/i.exec(name) ?? [];
+  if (stem === undefined || count === undefined) return [name];
+  // No set has more parts than its format can number.
+  const length = Math.min(Number(count), 0xffff);
+  return Array.from({ length }, (_, at) => `${stem}-${String(at + 1).padStart(5, "0")}-of-${count}.gguf`);
+}
+
+/** The names of the shards of an index; none for one that is damaged, which the module refuses with its reason. */
+function shards(index: Uint8Array): string[] {
+  try {
+    const { weight_map } = JSON.parse(new TextDecoder().decode(index)) as { weight_map?: unknown };
+    const names = Object.values(weight_map ?? {}).filter((name) => typeof name === "string" && !/[/\\:]/.test(name));
+    return [...new Set(names as string[])].sort();
+  } catch {
+    return [];
+  }
+}
+
+/** How a folder is looked into: a file by name, the same whole, and the names of all files where they are known. */
+interface Inside {
+  open(name: string): Promise<RangedFile | undefined>;
+  small(name: string): Promise<Uint8Array | undefined>;
+  names(): AsyncIterable<string> | Iterable<string>;
+}
+
+/** Those of some files that are there. What is missing is told by the module, which knows how much of the model that is. */
+async function all(names: string[], open: Inside["open"]): Promise<RangedFile[]> {
+  const files: RangedFile[] = [];
+  for (const name of names) {
+    const file = await open(name);
+    if (file !== undefined) files.push(file);
+  }
+  return files;
+}
+
+/** The weights among what a folder has; of one that is `sharded`, a whole file is not asked for. */
+async function weightsOf(where: string, { open, small, names }: Inside, sharded = false): Promise<WeightFiles> {
+  const whole = sharded ? undefined : await open(WHOLE);
+  if (whole !== undefined) return { files: [whole] };
+  const index = await small(INDEX);
+  if (index !== undefined) return { files: await all(shards(index), open), index };
+  const found: string[] = [];
+  for await (const name of names()) if (isWeights(name)) found.push(name);
+  const [first] = found.sort();
+  if (first === undefined) throw none(where);
+  return { files: await all(parts(first), open) };
+}
 
 const none = (where: string): LampyrisError =>
   new LampyrisError("bad-file", `${where} has no weights; a model is a .safetensors or .gguf file, or a folder with one`);
@@ -58,21 +120,20 @@ function ofAny(file: Blob | NamedBytes): RangedFile {
 }
 
 function ofFiles(files: RangedFile[]): Folder {
+  const open = async (name: string): Promise<RangedFile | undefined> => files.find((file) => file.name === name);
+  const small = async (name: string): Promise<Uint8Array | undefined> => {
+    const file = await open(name);
+    return file?.read(0, file.size);
+  };
+  const names = (): string[] => files.map(({ name }) => name);
   return {
-    async weights() {
-      const found = files.length === 1 ? files[0] : files.find((file) => isWeights(file.name));
-      if (found === undefined) throw none("the list of files");
-      return found;
-    },
-    async small(name) {
-      const file = files.find((file) => file.name === name);
-      return file?.read(0, file.size);
-    },
+    weights: async () => (files.length === 1 ? { files } : weightsOf("the list of files", { open, small, names })),
+    small,
   };
 }
 
 const ofHandle = (handle: FileSystemFileHandle): Folder => ({
-  weights: async () => ofAny(await handle.getFile()),
+  weights: async () => ({ files: [ofAny(await handle.getFile())] }),
   small: async () => undefined,
 });
 
@@ -85,19 +146,16 @@ function ofDirectory(directory: FileSystemDirectoryHandle): Folder {
       throw asError(thrown, "bad-file");
     }
   };
-  return {
-    async weights() {
-      for await (const name of (directory as unknown as { keys(): AsyncIterable<string> }).keys()) {
-        const file = isWeights(name) ? await open(name) : undefined;
-        if (file !== undefined) return ofAny(file);
-      }
-      throw none(`the folder ${directory.name}`);
-    },
-    async small(name) {
-      const file = await open(name);
-      return file === undefined ? undefined : new Uint8Array(await file.arrayBuffer());
-    },
+  const small = async (name: string): Promise<Uint8Array | undefined> => {
+    const file = await open(name);
+    return file && new Uint8Array(await file.arrayBuffer());
   };
+  const ranged = async (name: string): Promise<RangedFile | undefined> => {
+    const file = await open(name);
+    return file && ofAny(file);
+  };
+  const names = (): AsyncIterable<string> => (directory as unknown as { keys(): AsyncIterable<string> }).keys();
+  return { weights: () => weightsOf(`the folder ${directory.name}`, { open: ranged, small, names }), small };
 }
 
 function atAddress(source: string | URL, how: Fetching): Folder {
@@ -112,16 +170,19 @@ function atAddress(source: string | URL, how: Fetching): Folder {
   if (isFile) home.pathname = home.pathname.slice(0, home.pathname.lastIndexOf("/") + 1);
   else if (!home.pathname.endsWith("/")) home.pathname += "/";
   const at = (name: string): URL => {
-    const file = new URL(name, home);
+    const file = new URL(name.split("/").map(encodeURIComponent).join("/"), home);
     file.search = address.search;
     return file;
   };
+  const open = (name: string): Promise<RangedFile | undefined> => ranged(at(name), name, how);
+  const inside: Inside = { open, small: (name) => small(at(name), how), names: () => [] };
   return {
     async weights() {
-      const file = await ranged(isFile ? address : at("model.safetensors"), how);
-      if (file === undefined) throw none(address.href);
-      return file;
+      if (!isFile) return weightsOf(address.href, inside, how.cache && ((await kept(at(INDEX).href))?.size ?? 0) > 0);
+      const files = await all(parts(decodeURIComponent(address.pathname.slice(home.pathname.length))), open);
+      if (files.length === 0) throw none(address.href);
+      return { files };
     },
-    small: (name) => small(at(name), how),
+    small: inside.small,
   };
 }

@@ -1,7 +1,7 @@
 //! What models are loaded onto: a device that the engine opens anew when the browser takes it away.
 
 use crate::failure::{self, Outcome};
-use lampyris::{AdapterKind, Gpu, GpuOptions};
+use lampyris::{AdapterKind, Gpu, GpuOptions, Power};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,15 +22,27 @@ struct Shared {
 
 #[wasm_bindgen]
 impl Device {
-    /// Opens the browser's adapter. Refused with `no-webgpu` where there is none.
-    pub async fn open() -> Outcome<Device> {
-        let gpu = Gpu::with(GpuOptions::default()).await.map_err(|error| failure::engine(&error))?;
+    /// Opens the browser's adapter, `low-power` or `high-performance` where that is said. Refused with `no-webgpu` where there is none.
+    pub async fn open(power: Option<String>) -> Outcome<Device> {
+        let power = match power.as_deref() {
+            None => Power::Unsaid,
+            Some("low-power") => Power::Low,
+            Some("high-performance") => Power::High,
+            Some(_) => {
+                let message =
+                    "powerPreference is 'low-power' or 'high-performance'; leave it out for what the browser takes";
+                return Err(failure::error("bad-input", message));
+            }
+        };
+        let options = GpuOptions::default().power(power);
+        let gpu = Gpu::with(options).await.map_err(|error| failure::engine(&error))?;
         if gpu.is_cpu_executor() {
             // It is not worth its slowness here.
             let message = "this browser gives no WebGPU adapter; use one with WebGPU, or turn hardware acceleration on";
             return Err(failure::error("no-webgpu", message));
         }
-        Ok(Device { shared: Rc::new(Shared { gpu: RefCell::new(gpu), times: Cell::new(0) }) })
+        let shared = Shared { gpu: RefCell::new(gpu), times: Cell::new(0) };
+        Ok(Device { shared: Rc::new(shared) })
     }
 
     /// The adapter and what it can do, as JSON.

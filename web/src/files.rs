@@ -3,7 +3,8 @@
 use crate::failure::{self, Outcome};
 use js_sys::{Promise, Uint8Array};
 use lampyris::Source;
-use lampyris::engine::weights::{Feed, TensorFile, Wanted, Weights};
+use lampyris::engine::weights::gguf::Gguf;
+use lampyris::engine::weights::{FedFile, Feed, TensorFile, Wanted, Weights, WeightsError};
 use lampyris::models::decoder::DecoderFiles;
 use lampyris::models::encoder::EncoderFiles;
 use lampyris::text_model::TextFiles;
@@ -40,20 +41,20 @@ pub struct Files {
 
 struct Held {
     feed: Feed,
-    file: RangedFile,
+    files: Vec<RangedFile>,
     small: RefCell<BTreeMap<String, Vec<u8>>>,
     weights: RefCell<Option<TensorFile>>,
 }
 
 #[wasm_bindgen]
 impl Files {
-    /// Opens a safetensors or GGUF file, of which only the header is read now.
-    pub async fn open(file: RangedFile) -> Outcome<Files> {
-        let (feed, name, size) = (Feed::new(), file.name(), file.size() as u64);
-        let held = Held { feed: feed.clone(), file, small: RefCell::default(), weights: RefCell::default() };
+    /// Opens a safetensors or GGUF file, all parts of a GGUF file in their order, or the shards of an `index`. Only headers are read now.
+    pub async fn open(files: Vec<RangedFile>, index: Option<Vec<u8>>) -> Outcome<Files> {
+        let feed = Feed::new();
+        let parts: Vec<_> = files.iter().map(|file| (file.name(), feed.file(file.size() as u64))).collect();
+        let held = Held { feed: feed.clone(), files, small: RefCell::default(), weights: RefCell::default() };
         let files = Files { held: Rc::new(held) };
-        let fed = feed.file(size);
-        let weights = files.fed(feed.until_there(|| TensorFile::from_source(&name, fed.clone()))).await?;
+        let weights = files.fed(feed.until_there(|| join(&parts, index.as_deref()))).await?;
         let weights = weights.map_err(|error| failure::model(&error.into()))?;
         files.held.weights.replace(Some(weights));
         Ok(files)
@@ -62,6 +63,22 @@ impl Files {
     /// Adds a small file, such as `config.json`.
     pub fn put(&self, name: String, bytes: Vec<u8>) {
         self.held.small.borrow_mut().insert(name, bytes);
+    }
+}
+
+/// One model of its files.
+fn join(parts: &[(String, FedFile)], index: Option<&[u8]>) -> Result<TensorFile, WeightsError> {
+    let shard = |wanted: &str| match parts.iter().find(|(name, _)| name == wanted) {
+        Some((name, file)) => Ok((name.clone(), Box::new(file.clone()) as _)),
+        None => Err(WeightsError::NotFound { file: wanted.to_owned() }),
+    };
+    match (parts, index) {
+        (_, Some(index)) => Weights::from_shards("model.safetensors.index.json", index, shard).map(TensorFile::from),
+        ([(name, file)], None) => TensorFile::from_source(name, file.clone()),
+        (parts, None) => {
+            let sources = parts.iter().map(|(name, file)| (name.clone(), Box::new(file.clone()) as _));
+            Gguf::from_parts(sources.collect()).map(TensorFile::from)
+        }
     }
 }
 
@@ -101,7 +118,8 @@ impl Files {
     }
 
     async fn fetch(&self, wanted: Wanted) -> Outcome<Vec<u8>> {
-        let promise = self.held.file.read(wanted.range.start as f64, wanted.range.end as f64)?;
+        // The feed numbers files in the order in which they were handed over.
+        let promise = self.held.files[wanted.file].read(wanted.range.start as f64, wanted.range.end as f64)?;
         let bytes = JsFuture::from(promise).await?;
         bytes.dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec())
     }

@@ -43,7 +43,6 @@ impl Text {
             "vocabulary": config.vocabulary,
             "context": self.context.unwrap_or(config.context),
             "weightBytes": model.decoder().weight_bytes(),
-            "chats": model.template().is_some(),
         })
         .to_string()
     }

@@ -44,7 +44,7 @@ before(async () => {
     window.take = async (source, how) => {
       try {
         const from = window.files.folder(source, how);
-        const file = await from.weights();
+        const [file] = (await from.weights()).files;
         const all = new Uint8Array(file.size);
         const step = 3_000_001;
         const starts = Array.from({ length: Math.ceil(file.size / step) }, (_, at) => at * step).reverse();

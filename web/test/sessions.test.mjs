@@ -14,7 +14,6 @@ before(async () => {
   page = await browser.page();
   await page.evaluate(async () => {
     window.gpu = await window.lampyris.Lampyris.create();
-    window.code = async (work) => work().then(() => "none", (error) => error.code);
   });
 });
 after(() => browser?.close());

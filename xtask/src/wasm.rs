@@ -12,6 +12,13 @@ use std::process::Command;
 /// The platform of every browser.
 const TARGET: &str = "wasm32-unknown-unknown";
 
+/// What makes the standard library small with the rest: a panic ends the module without composing a message, which in a browser nobody
+/// would read, and what has a small and a fast form is small. Stable compilers do this when they are told that it is wanted all the same.
+const SMALL: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
+/// The compiler's part of it.
+const SMALL_FLAGS: &str = "-Zunstable-options -Cpanic=immediate-abort";
+
 /// Debian's compiler, cargo, standard library source and linker.
 const DEBIAN: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
 
@@ -27,16 +34,31 @@ struct Distribution {
 
 /// Builds the facade, and with it every library, in release mode.
 pub(crate) fn build() -> Result<(), Error> {
-    let built = build_package("lampyris", "release", &[])?.join("liblampyris.rlib");
+    let built = build_package("lampyris", "release", &[], false)?.folder.join("liblampyris.rlib");
     eprintln!("xtask: built {}", built.display());
     Ok(())
 }
 
-/// Builds a package with a profile and `more` arguments of cargo's, and gives the folder that holds what came of it.
-pub(crate) fn build_package(package: &str, profile: &str, more: &[&str]) -> Result<PathBuf, Error> {
-    let mut command = if rustup_has_target() {
+/// What came of a build.
+pub(crate) struct Built {
+    /// Where it is.
+    pub(crate) folder: PathBuf,
+    /// Whether the standard library was built with it, and made small.
+    #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "only the package has a size to be held"))]
+    pub(crate) small: bool,
+}
+
+/// Builds a package with a profile and `more` arguments of cargo's; `small` where the compiler has the standard library's source.
+pub(crate) fn build_package(package: &str, profile: &str, more: &[&str], small: bool) -> Result<Built, Error> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let own = sysroot(Path::new(&rustc)).filter(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir());
+    let small = small && own.as_deref().is_none_or(has_source);
+    let mut command = if own.is_some() {
         eprintln!("xtask: building with this toolchain's own {TARGET}");
         let mut command = cargo();
+        if small {
+            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", SMALL_FLAGS).args(SMALL);
+        }
         command.arg("build");
         command
     } else {
@@ -54,24 +76,30 @@ pub(crate) fn build_package(package: &str, profile: &str, more: &[&str]) -> Resu
             ),
         })?;
         eprintln!("xtask: this toolchain lacks {TARGET}; building with {}", found.rustc.display());
-        found.command()?
+        found.command(small)?
     };
     let target_folder = workspace().join("target").join("wasm");
     command.args(["--profile", profile, "--package", package, "--target", TARGET, "--target-dir"]);
     run(command.arg(&target_folder).args(more))?;
-    Ok(target_folder.join(TARGET).join(profile))
+    Ok(Built { folder: target_folder.join(TARGET).join(profile), small })
 }
 
 impl Distribution {
     /// A `cargo build` that builds the standard library as well and knows nothing of the toolchain we run under.
-    fn command(&self) -> Result<Command, Error> {
+    fn command(&self, small: bool) -> Result<Command, Error> {
         let mut command = Command::new(&self.cargo);
         command.current_dir(workspace()).env("RUSTC", &self.rustc);
         for inherited in ["CARGO", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "RUSTDOC", "RUSTFLAGS"] {
             command.env_remove(inherited);
         }
         // Building the standard library is not a stable feature of cargo; this says that it is wanted all the same.
-        command.env("RUSTC_BOOTSTRAP", "1").args(["-Zbuild-std=std,panic_abort", "build"]);
+        command.env("RUSTC_BOOTSTRAP", "1");
+        if small {
+            command.env("RUSTFLAGS", SMALL_FLAGS).args(SMALL);
+        } else {
+            command.arg("-Zbuild-std=std,panic_abort");
+        }
+        command.arg("build");
         if let Some(linker) = &self.linker {
             command.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
@@ -86,10 +114,9 @@ impl Distribution {
     }
 }
 
-/// Whether the compiler that cargo uses has the target's standard library.
-fn rustup_has_target() -> bool {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    sysroot(Path::new(&rustc)).is_some_and(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir())
+/// Whether a compiler's folder has the standard library's source.
+fn has_source(root: &Path) -> bool {
+    root.join("lib/rustlib/src/rust/library/std/Cargo.toml").is_file()
 }
 
 /// A compiler's own folder.
@@ -104,8 +131,7 @@ fn distribution() -> Option<Distribution> {
         let (rustc, cargo) = (folder.join("rustc"), folder.join("cargo"));
         // rustup's stand-ins are one program under many names, beside `rustup` itself.
         let real = rustc.is_file() && cargo.is_file() && !folder.join("rustup").exists();
-        let source = || sysroot(&rustc).map(|root| root.join("lib/rustlib/src/rust/library/std/Cargo.toml"));
-        (real && source().is_some_and(|file| file.is_file())).then(|| Distribution {
+        (real && sysroot(&rustc).is_some_and(|root| has_source(&root))).then(|| Distribution {
             linker: ["wasm-ld", "wasm-ld-19", "rust-lld"].into_iter().find_map(which),
             rustc,
             cargo,

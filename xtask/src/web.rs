@@ -78,10 +78,19 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     run_command(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(folder()))?;
     if !options.no_build {
         let more: &[&str] = if options.quick { &QUICK } else { &[] };
-        let wasm = crate::wasm::build_package("lampyris-web", "web", more)?.join("lampyris_web.wasm");
-        glue(&wasm)?;
-        let quick = options.quick.then_some("--quick");
-        run_command(Command::new("node").arg("build.mjs").args(quick).current_dir(folder()))?;
+        let built = crate::wasm::build_package("lampyris-web", "web", more, true)?;
+        glue(&built.folder.join("lampyris_web.wasm"))?;
+        let how = match (options.quick, built.small) {
+            (true, _) => Some("--quick"),
+            (false, true) => None,
+            (false, false) => {
+                eprintln!(
+                    "xtask: without the standard library's source the module is larger than its limit, which is not held; get it with `rustup component add rust-src`"
+                );
+                Some("--no-limit")
+            }
+        };
+        run_command(Command::new("node").arg("build.mjs").args(how).current_dir(folder()))?;
     }
     if options.test {
         let browser = crate::adapters::browser().ok_or_else(|| Error::Missing {

@@ -107,7 +107,7 @@ pub(super) fn certify(gpu: &Gpu, reopen: Reopen<'_>, entries: &[Entry], extent: 
         }
     }
     // Every kernel is reached with one variant before any with two; long shaders compile slowly, so short ones come first.
-    groups.sort_by_key(|group| (group.rank, group.source.wgsl.len()));
+    groups.sort_by_cached_key(|group| (group.rank, group.source.wgsl.text().len()));
     let mut seen: HashMap<&str, usize> = HashMap::new();
     groups.sort_by_cached_key(|group| {
         let nth = seen.entry(group.source.kernel).or_default();

@@ -7,8 +7,8 @@ use super::certificate::{self, Checked, Extent, verdict};
 use super::open;
 use crate::failure::Failure;
 use lampyris::engine::kernels::{
-    Binding, Call, Caps, Case, Desc, Entry, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
-    traffic,
+    Binding, Call, Caps, Case, Desc, Entry, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Wgsl,
+    Work, traffic,
 };
 use lampyris::{AdapterChoice, AdapterSummary, Gpu, GpuOptions, adapters, engine};
 use std::any::Any;
@@ -38,7 +38,7 @@ const fn source(label: &'static str, wgsl: &'static str) -> Source {
     Source {
         kernel: "twice",
         label,
-        wgsl,
+        wgsl: Wgsl::new(wgsl),
         choices: &[],
         numbers: &[],
         workgroup: [64, 1, 1],

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use lampyris::engine::kernels::{Source, all};
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// A kernel and those of its variants that were asked for.
 #[derive(Debug, Serialize)]
@@ -18,7 +19,7 @@ struct Variant {
     workgroup_bytes: u32,
     /// The subgroup size that it needs; 0 for any.
     subgroup: u32,
-    wgsl: &'static str,
+    wgsl: Cow<'static, str>,
 }
 
 /// The kernel called `name`, with one variant or all.
@@ -47,7 +48,7 @@ impl Variant {
             workgroup: source.workgroup,
             workgroup_bytes: source.workgroup_bytes,
             subgroup: source.subgroup,
-            wgsl: source.wgsl,
+            wgsl: source.wgsl.text(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Which adapters a machine has, which one to use, and what to ask of it.
 
+use super::options::Power;
 use crate::{Error, Result};
 use lampyris_shaders::Caps;
 use std::fmt;
@@ -95,6 +96,15 @@ impl AdapterKind {
             AdapterKind::Unknown => "unknown kind",
             AdapterKind::Software => "software adapter",
             AdapterKind::CpuExecutor => "CPU executor",
+        }
+    }
+
+    /// Where it comes among the kinds, best first.
+    fn rank(self, power: Power) -> usize {
+        match (self, power) {
+            (AdapterKind::Discrete, Power::Low) => AdapterKind::Integrated as usize,
+            (AdapterKind::Integrated, Power::Low) => AdapterKind::Discrete as usize,
+            (kind, _) => kind as usize,
         }
     }
 
@@ -224,10 +234,22 @@ pub(super) fn instance() -> wgpu::Instance {
 }
 
 /// All adapters of `instance`, best first.
-pub(super) async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    let mut adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+pub(super) async fn enumerate(instance: &wgpu::Instance, power: Power) -> Vec<wgpu::Adapter> {
+    let asked = wgpu::RequestAdapterOptions {
+        power_preference: match power {
+            Power::Unsaid => wgpu::PowerPreference::None,
+            Power::Low => wgpu::PowerPreference::LowPower,
+            Power::High => wgpu::PowerPreference::HighPerformance,
+        },
+        ..Default::default()
+    };
+    // A browser shows one adapter, and chooses it by what it is asked.
+    let mut adapters = match cfg!(target_arch = "wasm32") {
+        true => Vec::new(),
+        false => instance.enumerate_adapters(wgpu::Backends::all()).await,
+    };
     if adapters.is_empty()
-        && let Ok(adapter) = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await
+        && let Ok(adapter) = instance.request_adapter(&asked).await
     {
         adapters.push(adapter);
     }
@@ -237,14 +259,14 @@ pub(super) async fn enumerate(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     });
     adapters.sort_by_key(|adapter| {
         let info = adapter.get_info();
-        (AdapterKind::of(&info), info.backend == wgpu::Backend::Gl)
+        (AdapterKind::of(&info).rank(power), info.backend == wgpu::Backend::Gl)
     });
     adapters
 }
 
 /// The adapters of this machine, best first; positions are what `--adapter` takes.
 pub async fn adapters() -> Vec<AdapterSummary> {
-    enumerate(&instance()).await.iter().map(summary).collect()
+    enumerate(&instance(), Power::Unsaid).await.iter().map(summary).collect()
 }
 
 pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
@@ -253,13 +275,18 @@ pub(super) fn summary(adapter: &wgpu::Adapter) -> AdapterSummary {
 }
 
 /// The adapters that `choice` means, to be tried in this order; none for the CPU executor.
-pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) -> Result<Vec<wgpu::Adapter>> {
+pub(super) async fn choose(
+    instance: &wgpu::Instance,
+    (choice, power): (&AdapterChoice, Power),
+) -> Result<Vec<wgpu::Adapter>> {
     match choice {
         AdapterChoice::Cpu => return Ok(Vec::new()),
         AdapterChoice::Name(name) if name.trim().is_empty() => return Err(Error::BlankAdapter),
         _ => {}
     }
-    let mut adapters = enumerate(instance).await;
+    // Positions are counted in the order that `adapters` gives.
+    let power = if *choice == AdapterChoice::Best { power } else { Power::Unsaid };
+    let mut adapters = enumerate(instance, power).await;
     if *choice == AdapterChoice::Best {
         return Ok(adapters);
     }
@@ -275,6 +302,19 @@ pub(super) async fn choose(instance: &wgpu::Instance, choice: &AdapterChoice) ->
 mod tests {
     use super::*;
     use crate::gpu::{Gpu, GpuOptions};
+
+    #[test]
+    fn a_sparing_choice_takes_the_integrated_gpu_first_and_no_software_before_it() {
+        use AdapterKind::{Discrete, Integrated, Software, Unknown};
+        let sorted = |power| {
+            let mut kinds = [Software, Unknown, Integrated, Discrete];
+            kinds.sort_by_key(|kind| kind.rank(power));
+            kinds
+        };
+        assert_eq!(sorted(Power::Low), [Integrated, Discrete, Unknown, Software]);
+        assert_eq!(sorted(Power::Unsaid), [Discrete, Integrated, Unknown, Software]);
+        assert_eq!(sorted(Power::High), sorted(Power::Unsaid));
+    }
 
     #[test]
     fn a_blank_name_is_no_adapter() {

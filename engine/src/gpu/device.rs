@@ -85,7 +85,7 @@ impl Gpu {
     /// [`Error::NoDevice`] when the driver refuses, or all of them do.
     pub async fn with(options: GpuOptions) -> Result<Gpu> {
         let instance = adapter::instance();
-        let adapters = adapter::choose(&instance, &options.adapter).await?;
+        let adapters = adapter::choose(&instance, (&options.adapter, options.power)).await?;
         let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone(), None).await).await?;
         Ok(Gpu::seated(opened.unwrap_or_else(|| Gpu::on_cpu(options))))
     }

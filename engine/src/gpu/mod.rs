@@ -41,7 +41,7 @@ pub use course::{Course, Event, Job, Written};
 pub use device::{Counts, Gpu};
 pub use loading::{Loading, WarmJob};
 pub use memory_plan::MemoryPlan;
-pub use options::{GpuOptions, LimitTier, VariantSet};
+pub use options::{GpuOptions, LimitTier, Power, VariantSet};
 pub use paced::Paced;
 pub use profile::{Profile, ProfileMethod, StepProfile};
 pub use record::Recorded;

@@ -26,12 +26,27 @@ pub enum VariantSet {
     RealGpu,
 }
 
+/// Which adapter to take where there are several and none is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Power {
+    /// The fastest kind; in a browser, whichever the browser takes.
+    #[default]
+    Unsaid,
+    /// One that spares the battery: an integrated GPU before a discrete one.
+    Low,
+    /// The fastest kind, in a browser too.
+    High,
+}
+
 /// How to open a device.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct GpuOptions {
     /// Which adapter.
     pub adapter: AdapterChoice,
+    /// Which of several, where none is named; a browser may do otherwise.
+    pub power: Power,
     /// Which limits.
     pub limits: LimitTier,
     /// Which kernel variants to choose from.
@@ -50,6 +65,12 @@ impl GpuOptions {
     /// With this adapter.
     pub fn adapter(mut self, adapter: AdapterChoice) -> Self {
         self.adapter = adapter;
+        self
+    }
+
+    /// With a preference among several adapters.
+    pub fn power(mut self, power: Power) -> Self {
+        self.power = power;
         self
     }
 

@@ -137,7 +137,7 @@ impl Pipelines {
             immediate_size: 0,
         });
         let descriptor =
-            wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(source.wgsl.into()) };
+            wgpu::ShaderModuleDescriptor { label: Some(&label), source: wgpu::ShaderSource::Wgsl(source.wgsl.text()) };
         // What did not come from our build is nobody's promise: it keeps the checks that WebGPU asks for.
         let checked = self.checked || !lampyris_shaders::is_linked(source);
         let module = if checked { device.create_shader_module(descriptor) } else { trusted(device, descriptor) };

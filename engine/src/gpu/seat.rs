@@ -60,7 +60,7 @@ impl Gpu {
         let options = current.options().clone();
         let instance = adapter::instance();
         let mut refused = lost;
-        for adapter in adapter::choose(&instance, &options.adapter).await? {
+        for adapter in adapter::choose(&instance, (&options.adapter, options.power)).await? {
             match Gpu::open(&adapter, options.clone(), Some(&current)).await {
                 Ok(opened) => {
                     self.take_place(&current, opened);

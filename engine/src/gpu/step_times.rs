@@ -136,7 +136,7 @@ fn key(plan: &GpuPlan) -> String {
     let shaders = plan.sources().fold(0, |sum: u64, source| {
         sum.rotate_left(1) ^ checksum(source.label.as_bytes()) ^ u64::from(source.params_bytes)
     });
-    let texts: BTreeSet<&str> = plan.sources().map(|source| source.wgsl).collect();
+    let texts: BTreeSet<_> = plan.sources().map(|source| source.wgsl.text()).collect();
     let texts = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
     format!("times {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
 }

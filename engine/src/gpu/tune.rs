@@ -5,6 +5,7 @@ use super::{ConstantStore, Gpu, GpuPlan, InputData, VariantChoice, texture};
 use crate::plan::{Plan, PlanBuilder, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Case, HostTensor, Source, Tier, difference};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -19,17 +20,17 @@ const MOST_REPEATS: u32 = 1 << 12;
 
 /// What a measurement holds for: the kernel, its parameters, its shapes, and the very text of the shaders.
 fn key(step: &Step, call: &Call<'_>, candidates: &[&'static Source]) -> String {
-    let shaders = candidates.iter().fold(0, |sum, source| sum ^ checksum(source.wgsl.as_bytes()));
+    let shaders = candidates.iter().fold(0, |sum, source| sum ^ checksum(source.wgsl.text().as_bytes()));
     format!("{} {} {:?} {shaders:016x}", step.kernel.name(), step.kernel.summary(), call.inputs)
 }
 
 /// What a measurement of whole networks holds for: their steps, and the very text of the shaders that these may run.
 fn key_of_plans(plans: &[Arc<Plan>]) -> String {
-    let mut texts: BTreeSet<&'static str> = BTreeSet::new();
+    let mut texts: BTreeSet<Cow<'static, str>> = BTreeSet::new();
     let mut sum = 0;
     for (at, plan) in plans.iter().enumerate() {
         sum ^= checksum(format!("{at} {plan}").as_bytes());
-        texts.extend(plan.steps.iter().flat_map(|step| step.kernel.sources()).map(|source| source.wgsl));
+        texts.extend(plan.steps.iter().flat_map(|step| step.kernel.sources()).map(|source| source.wgsl.text()));
     }
     let shaders = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
     format!("plans {sum:016x} {shaders:016x}")
@@ -49,6 +50,20 @@ pub(super) fn known_or_first(gpu: &Gpu, step: &Step, call: &Call<'_>) -> Option<
 /// # Errors
 /// [`Error::DeviceLost`] when the device is gone.
 pub(super) async fn fastest(
+    gpu: &Gpu,
+    step: &Step,
+    call: &Call<'_>,
+    candidates: &[&'static Source],
+) -> Result<(Option<&'static Source>, bool)> {
+    // Nothing is measured or kept in a browser, and what cannot be reached is left out of the module.
+    if cfg!(target_arch = "wasm32") {
+        return Ok((candidates.first().copied(), false));
+    }
+    measured(gpu, step, call, candidates).await
+}
+
+/// As [`fastest`], where there is a clock.
+async fn measured(
     gpu: &Gpu,
     step: &Step,
     call: &Call<'_>,
@@ -150,17 +165,27 @@ impl GpuPlan {
         gpu: &Gpu,
         plans: &[Arc<Plan>],
         store: &ConstantStore,
+        progress: impl FnMut(u64),
+    ) -> Result<GpuPlan> {
+        // See `fastest` above.
+        if cfg!(target_arch = "wasm32") {
+            let first = plans.first().ok_or_else(|| no_plan(gpu))?;
+            return GpuPlan::with_progress(gpu, first.clone(), store, progress).await;
+        }
+        GpuPlan::measured(gpu, plans, store, progress).await
+    }
+
+    async fn measured(
+        gpu: &Gpu,
+        plans: &[Arc<Plan>],
+        store: &ConstantStore,
         mut progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         let key = key_of_plans(plans);
         let known = gpu.tuning().and_then(|tuning| tuning.get(&key)).and_then(|text| text.parse::<usize>().ok());
         let known = if plans.len() < 2 || !gpu.is_own() { Some(0) } else { known };
         let only = known.and_then(|at| plans.get(at)).or(plans.first());
-        let first = only.ok_or_else(|| Error::NoVariant {
-            kernel: "a network".to_owned(),
-            adapter: gpu.summary().name.clone(),
-            call: "no plan".to_owned(),
-        })?;
+        let first = only.ok_or_else(|| no_plan(gpu))?;
         let mut best = GpuPlan::with_progress(gpu, first.clone(), store, &mut progress).await?;
         if known.is_some() {
             return Ok(best);
@@ -205,6 +230,11 @@ impl GpuPlan {
         }
         Ok(best)
     }
+}
+
+fn no_plan(gpu: &Gpu) -> Error {
+    let (kernel, call) = ("a network".to_owned(), "no plan".to_owned());
+    Error::NoVariant { kernel, adapter: gpu.summary().name.clone(), call }
 }
 
 /// The largest relative error that a form of a network may have: each step adds at most its own.

@@ -72,7 +72,7 @@ pub use bytes::ByteSource;
 pub use dtype::Dtype;
 pub use error::WeightsError;
 pub use feed::{FedFile, Feed, Wanted};
-pub use shards::{OwnedBytes, ShardError};
+pub use shards::ShardError;
 pub use tensor_file::{Storage, Stored, TensorFile};
 #[cfg(not(target_arch = "wasm32"))]
 pub use write::{NewTensor, write_safetensors};

@@ -7,19 +7,7 @@ use serde::Deserialize;
 
 use super::header::{self, Texts};
 use super::shown::{Shown, shortened};
-use super::{Inner, Shard, TensorInfo, Weights, WeightsError};
-
-/// Bytes in memory, whoever owns them.
-pub type OwnedBytes = Box<dyn AsRef<[u8]> + Send + Sync>;
-
-/// As a source.
-struct Owned(OwnedBytes);
-
-impl AsRef<[u8]> for Owned {
-    fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
-}
+use super::{ByteSource, Inner, Shard, TensorInfo, Weights, WeightsError};
 
 /// Why an index and its shards are not one model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,8 +83,8 @@ struct Index {
 
 impl Weights {
     /// Joins the shards that `index`, the bytes of a `model.safetensors.index.json`, names. `name` stands for the index in
-    /// errors. `fetch` is given each shard's file name once and answers with what it is to be called in errors and its bytes;
-    /// a [`WeightsError::NotFound`] from it becomes [`ShardError::Missing`].
+    /// errors. `fetch` is given each shard's file name once and answers with what it is to be called in errors and a source of its
+    /// bytes, of which only the header is read; a [`WeightsError::NotFound`] from it becomes [`ShardError::Missing`].
     ///
     /// A tensor that a shard has beside those of the index is part of the result.
     ///
@@ -106,7 +94,7 @@ impl Weights {
     pub fn from_shards(
         name: &str,
         index: &[u8],
-        mut fetch: impl FnMut(&str) -> Result<(String, OwnedBytes), WeightsError>,
+        mut fetch: impl FnMut(&str) -> Result<(String, Box<dyn ByteSource>), WeightsError>,
     ) -> Result<Self, WeightsError> {
         let parsed: Result<Index, _> = serde_json::from_slice(index);
         let Texts(map) = parsed
@@ -121,7 +109,7 @@ impl Weights {
             if file.is_empty() || file.contains(['/', '\\', ':', '\0']) || file == "." || file == ".." {
                 return Err(ShardError::Name { index: name.to_owned(), shard: file.to_owned() }.into());
             }
-            let (shown, bytes) = fetch(file).map_err(|error| match error {
+            let (shown, source) = fetch(file).map_err(|error| match error {
                 WeightsError::NotFound { .. } => ShardError::Missing {
                     index: name.to_owned(),
                     shard: file.to_owned(),
@@ -130,7 +118,6 @@ impl Weights {
                 .into(),
                 other => other,
             })?;
-            let source = Box::new(Owned(bytes));
             let header = header::of_source(&shown, &*source)?;
             tensors.extend(header.tensors.into_iter().map(|tensor| TensorInfo { shard: number, ..tensor }));
             if number == 0 {

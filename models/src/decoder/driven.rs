@@ -5,7 +5,7 @@
 
 use super::network::{CURSOR, SAMPLING, TOKENS};
 use super::{Decoder, Sampling, Session};
-use crate::tick::{Coming, Driven, FINEST, Progress, Summary, Tick, arrived};
+use crate::tick::{Boxed, Coming, Driven, FINEST, Progress, Summary, Tick, arrived};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Written};
@@ -384,7 +384,7 @@ impl DrivenSession {
             self.stage = Stage::None;
         }
         if matches!(self.stage, Stage::None) {
-            self.stage = Stage::Preparing(self.preparing(draws)?);
+            self.stage = Stage::Preparing(Mutex::new(self.preparing(draws)?));
         }
         let Stage::Preparing(preparing) = &mut self.stage else { return Ok(false) };
         let Some(made) = arrived(preparing) else { return Ok(false) };
@@ -397,7 +397,7 @@ impl DrivenSession {
         Ok(true)
     }
 
-    fn preparing(&self, draws: bool) -> Result<Coming<Prepared>> {
+    fn preparing(&self, draws: bool) -> Result<Boxed<Prepared>> {
         let (prefill, decode, drawing) = self.session.executors();
         let gpu = self.session.states().gpu().clone();
         let adapter = gpu.summary().name.clone();
@@ -407,7 +407,7 @@ impl DrivenSession {
         let (plan, states) = (self.session.drawing_plan()?, self.session.states().clone());
         let (model, finest) = (self.session.model().clone(), self.finest);
         let words = self.session.context() + CURSORS;
-        Ok(Mutex::new(Box::pin(async move {
+        Ok(Box::pin(async move {
             let chooses = match (draws, drawing) {
                 (false, _) => decode,
                 (true, Some(drawing)) => drawing,
@@ -415,7 +415,7 @@ impl DrivenSession {
             };
             let course = Course::new(&gpu, &[prefill, chooses.gpu_plan()?.clone()], finest, words).await?;
             Ok((course, draws.then_some(chooses)))
-        })))
+        }))
     }
 }
 

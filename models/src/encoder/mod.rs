@@ -12,7 +12,7 @@ mod names;
 mod needs;
 mod network;
 mod pooling;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 mod sentences;
 mod weights;
 
@@ -22,7 +22,7 @@ pub use model::{EncoderOptions, TokenEncoder};
 pub use needs::EncoderNeeds;
 pub use network::EncoderPlan;
 pub use pooling::Pooled;
-#[cfg(feature = "text")]
+#[cfg(feature = "tokens")]
 pub use sentences::Encoder;
 
 /// The cosine of the angle between two vectors of one length: 1 for the same direction, 0 when one has no length.

@@ -17,6 +17,7 @@ pub(super) enum Special<'a> {
     /// Wherever they stand.
     Everywhere,
     /// Wherever they stand, unless one of these byte positions, in ascending order, lies inside of them.
+    #[cfg_attr(not(feature = "text"), expect(dead_code, reason = "such positions come from a template"))]
     Across(&'a [usize]),
 }
 

@@ -163,6 +163,7 @@ pub enum TextError {
 }
 
 /// Somebody else's words, made safe for a terminal: control characters are escaped, at most 400 characters are shown.
+#[cfg(feature = "text")]
 pub(super) fn printable(text: &str) -> String {
     let mut safe = String::new();
     for character in text.chars().take(400) {

@@ -68,12 +68,12 @@ pub(crate) fn check() -> Result<(), Error> {
 fn kernels() -> String {
     let sources = lampyris_shaders::all().into_iter().flat_map(|entry| entry.sources);
     let list = sources.map(|source| {
-        let subgroups = source.subgroup > 0;
+        let (subgroups, text) = (source.subgroup > 0, source.wgsl.text());
         // A browser asks for this directive; wgpu's compiler refuses it and takes subgroup operations without it.
-        let asked = if subgroups && !source.wgsl.contains("enable subgroups;") { "enable subgroups;\n" } else { "" };
+        let asked = if subgroups && !text.contains("enable subgroups;") { "enable subgroups;\n" } else { "" };
         serde_json::json!({
             "variant": format!("{}[{}]", source.kernel, source.label),
-            "wgsl": format!("{asked}{}", source.wgsl),
+            "wgsl": format!("{asked}{text}"),
             "subgroups": subgroups,
         })
     });
