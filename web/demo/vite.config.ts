@@ -48,8 +48,6 @@ export default defineConfig({
   root: here,
   base: "./",
   resolve: { alias: { lampyris: resolve(here, "../pkg/lampyris.js") } },
-  // The package's worker is a module that shares a script with the page.
-  worker: { format: "es" },
   build: { target: "es2022", assetsInlineLimit: 0 },
   server: { fs: { allow: [resolve(here, "../..")] } },
   plugins: [site],

@@ -214,9 +214,14 @@ test("a model of the visitor's own, from a file and from a folder, goes on as th
   }
   await shoot(page, "write");
   await page.setInputFiles("#text-folder", join(material, "chat-templates"));
-  await says(page, "#text-name", "There is no .gguf or .safetensors file in the folder chat-templates");
-  await page.fill("#prompt", "Once upon a time");
-  await page.click("#text-bundled").catch(() => {});
+  await says(page, "#text-name", /There is no .gguf or .safetensors file in the folder chat-templates; .* The model before it is kept\./);
+  await page.setInputFiles("#text-files", { name: "model.gguf", mimeType: "", buffer: Buffer.from("GGUF and nothing that makes sense") });
+  await says(page, "#text-name", /model\.gguf.* The bundled storyteller is used\./);
+  await page.fill("#prompt", native.story.prompt);
+  await page.click("#tell");
+  await page.locator("#stop:enabled").waitFor();
+  await page.locator("#tell:enabled").waitFor();
+  assert.equal(await page.textContent("#story-text"), native.story.prompt + native.story.text);
 });
 
 test("the tab of the device tells limits and memory", async () => {

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { open } from "./browser.mjs";
+import { serve } from "./server.mjs";
 import { POLICY, SEVEN, says, scribble, shoot, site, tab } from "./site.mjs";
 
 /** A page as somebody without a bundler writes it, and its script: the bundled models on the page itself and in a worker. */
@@ -138,5 +139,39 @@ test("a page without a bundler takes the package from a folder, under the policy
   } finally {
     await plain.close();
     rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+test("models come from another origin that allows it, and are refused in one sentence where it does not", async () => {
+  const bundled = resolve(import.meta.dirname, "../../models/bundled");
+  const here = await open();
+  const there = await serve({ bundled });
+  try {
+    const page = await here.page();
+    const load = () =>
+      page.evaluate(async (at) => {
+        window.gpu ??= await window.lampyris.Lampyris.create();
+        const model = await window.gpu.loadVision(`${at}/bundled/sketches/`, { cache: false }).catch(({ code, message }) => ({ code, message }));
+        if (!("classify" in model)) return model;
+        const [best] = await model.classify(new ImageData(64, 64));
+        model.dispose();
+        return typeof best.label;
+      }, there.at);
+    const allowed = { "access-control-allow-origin": here.server.at };
+    for (const headers of [allowed, { ...allowed, "access-control-expose-headers": "Content-Range" }]) {
+      there.manners.headers = headers;
+      there.log.length = 0;
+      assert.equal(await load(), "string");
+      // Without the header the size costs a question more.
+      assert.equal(there.log.some(({ method }) => method === "HEAD"), headers === allowed);
+      assert.ok(there.log.every(({ method }) => method !== "OPTIONS"), "a range is no reason to ask beforehand");
+    }
+    there.manners.headers = {};
+    const refused = await load();
+    assert.equal(refused.code, "network", JSON.stringify(refused));
+    assert.ok(refused.message.length < 200, refused.message);
+  } finally {
+    await here.close();
+    await there.close();
   }
 });

@@ -106,7 +106,7 @@ export function write(gpu: () => Promise<Lampyris>): void {
       const bytes = size(parts[0]?.size ?? 0);
       say("text-name", `${name}, ${bytes}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
     } catch (thrown) {
-      say("text-name", `${words(thrown)} The bundled storyteller is used.`, true);
+      say("text-name", `${words(thrown)} ${own === undefined ? "The bundled storyteller is used." : "The model before it is kept."}`, true);
     } finally {
       bar.hidden = true;
       tell.disabled = false;
