@@ -1,0 +1,160 @@
+//! One frame of the game: what the robot sees is drawn, looked at and named, then everything is drawn for whoever plays.
+
+use crate::Result;
+use crate::args::Args;
+use crate::bars::Bars;
+use crate::eyes::{Eyes, name};
+use crate::frames::Frames;
+use crate::host::{Host, colour};
+use crate::hud::{self, Shown};
+use crate::overlay::Overlay;
+use crate::scene::{Moment, Scene};
+use crate::stage::Stage;
+use crate::timer::Timer;
+use glam::{Vec2, vec2};
+use lampyris::{Gpu, wgpu};
+use serde_json::{Value, json};
+use std::thread::JoinHandle;
+
+/// The models, once they are loaded, and what is drawn from them.
+#[derive(Debug)]
+struct Minds {
+    gpu: Gpu,
+    eyes: Eyes,
+    bars: Bars,
+}
+
+/// The game on one device.
+#[derive(Debug)]
+pub struct Game {
+    pub host: Host,
+    args: Args,
+    scene: Scene,
+    stage: Stage,
+    overlay: Overlay,
+    timer: Timer,
+    pub frames: Frames,
+    loading: Option<JoinHandle<Result<(Gpu, Eyes)>>>,
+    minds: Option<Minds>,
+    adapter: String,
+    size: [u32; 2],
+    drawn: usize,
+}
+
+impl Game {
+    /// Begins to load the models on a thread of the game's; frames can be drawn meanwhile.
+    pub fn new(host: Host, args: &Args, size: [u32; 2]) -> Result<Game> {
+        let scene = Scene::new();
+        let stage = Stage::new(&host, &scene, size);
+        let overlay = Overlay::new(&host, stage.eye());
+        let timer = Timer::new(&host);
+        let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
+        let (seen, drawings) = (stage.eye().clone(), scene.drawings.len());
+        let (at, options) = (gpu.clone(), args.clone());
+        let load = move || pollster::block_on(Eyes::load(&at, &options, &seen, drawings)).map(|eyes| (at, eyes));
+        let loading = Some(std::thread::spawn(load));
+        let adapter = host.adapter.get_info().name;
+        let (args, frames) = (args.clone(), Frames::new(args.hz));
+        Ok(Game { host, args, scene, stage, overlay, timer, frames, loading, minds: None, adapter, size, drawn: 0 })
+    }
+
+    /// Draws for a window of another size from now on.
+    pub fn resize(&mut self, size: [u32; 2]) {
+        self.size = size;
+        self.stage.resize(&self.host, size);
+    }
+
+    /// Waits until the models are loaded.
+    pub fn wait(&mut self) -> Result<()> {
+        let Some(loading) = self.loading.take() else { return Ok(()) };
+        let (gpu, eyes) = loading.join().map_err(|_| "loading the models has failed")??;
+        let (buffer, offset, bytes) = eyes.probabilities()?;
+        let bars = Bars::new(&self.host, (&buffer, offset, bytes));
+        self.minds = Some(Minds { gpu, eyes, bars });
+        Ok(())
+    }
+
+    /// Draws the scene as it is at a time in seconds, and submits it.
+    pub fn frame(&mut self, time: f32, onto: &wgpu::TextureView) -> Result<()> {
+        if self.loading.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.wait()?;
+        }
+        let moment = self.scene.at(time);
+        self.stage.place(&self.host, &moment);
+        let label = wgpu::CommandEncoderDescriptor { label: Some("game.frame") };
+        let mut encoder = self.host.device.create_command_encoder(&label);
+        self.stage.draw_eye(&mut encoder);
+        self.timer.mark(&mut encoder, 0);
+        if let Some(minds) = &mut self.minds {
+            minds.eyes.look(&mut encoder, self.stage.eye(), (self.drawn, moment.before))?;
+        }
+        self.timer.mark(&mut encoder, 1);
+        self.timer.mark(&mut encoder, 2);
+        self.stage.draw_main(&mut encoder, onto);
+        self.draw_hud(&mut encoder, onto, &moment);
+        self.host.queue.submit([encoder.finish()]);
+        self.timer.submitted();
+        self.drawn += 1;
+        self.look_round()
+    }
+
+    /// Takes what has arrived since it was asked for.
+    pub fn look_round(&mut self) -> Result<()> {
+        if let Some(minds) = &mut self.minds {
+            minds.gpu.pump();
+            minds.eyes.take(self.drawn)?;
+        }
+        self.frames.models.extend(self.timer.arrived());
+        Ok(())
+    }
+
+    fn draw_hud(&self, encoder: &mut wgpu::CommandEncoder, onto: &wgpu::TextureView, moment: &Moment) {
+        let minds = self.minds.as_ref();
+        let answer = minds.and_then(|minds| minds.eyes.answer.as_ref());
+        let sees = answer.map(|answer| format!("I see: {}.", name(answer).0));
+        let (sheet, chart) = hud::compose(&Shown {
+            size: self.size,
+            adapter: &self.adapter,
+            frames: &self.frames,
+            budget_ms: self.args.budget_ms,
+            answer,
+            late: minds.map_or(0, |minds| minds.eyes.late),
+            grid: minds.map(|minds| minds.bars.grid()),
+            speech: sees.as_deref().map(|text| (None, text)),
+            mouth: self.on_screen(moment),
+            note: if minds.is_none() { "loading the models" } else { "" },
+        });
+        let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
+            label: Some("game.hud"),
+            color_attachments: &[colour(onto, None, wgpu::LoadOp::Load)],
+            ..Default::default()
+        });
+        self.overlay.draw(&self.host, &mut pass, &sheet, self.size);
+        if let (Some(minds), Some(place)) = (minds, chart) {
+            minds.bars.draw(&self.host, &mut pass, place, self.size);
+        }
+    }
+
+    /// Where the robot's mouth is, in pixels.
+    fn on_screen(&self, moment: &Moment) -> Vec2 {
+        let [width, height] = self.size.map(|side| side as f32);
+        let clip = moment.view.matrix(width / height).project_point3(moment.mouth);
+        vec2(0.5 + 0.5 * clip.x, 0.5 - 0.5 * clip.y) * vec2(width, height)
+    }
+
+    /// What happened, as data.
+    pub fn report(&self) -> Value {
+        let mut report = self.frames.report();
+        let labels: Vec<&str> = self.scene.drawings.iter().map(|drawing| drawing.label).collect();
+        report["adapter"] = json!(self.adapter);
+        report["size"] = json!(self.size);
+        report["budget_ms"] = json!(self.args.budget_ms);
+        report["timestamps"] = json!(self.timer.measures());
+        if let Some(minds) = &self.minds {
+            report["drawings"] = minds.eyes.report(&labels);
+            report["answer_after_frames"] = json!(minds.eyes.late);
+            report["frames_not_looked_at"] = json!(minds.eyes.skipped);
+        }
+        report
+    }
+}
