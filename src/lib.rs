@@ -19,12 +19,14 @@
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
 pub use lampyris_engine::gpu::{
-    AdapterChoice, AdapterKind, AdapterSummary, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
+    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
 };
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
-pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
+pub use lampyris_models::{
+    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Prediction, Progress, Result, Source, Summary, Tick,
+};
 #[cfg(feature = "text")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
 

@@ -33,6 +33,8 @@ mod text_answer;
 #[cfg(feature = "text")]
 pub mod text_model;
 
+pub mod tick;
+
 #[cfg(test)]
 mod test_material;
 
@@ -45,3 +47,4 @@ pub use input::Input;
 pub use source::Source;
 #[cfg(feature = "text")]
 pub use text_model::TextModel;
+pub use tick::{Driven, Progress, Summary, Tick};

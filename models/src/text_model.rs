@@ -2,10 +2,12 @@
 
 mod batch;
 mod choose;
+mod driven;
 mod files;
 
 pub use batch::BatchAnswer;
 pub use choose::Choice;
+pub use driven::DrivenText;
 
 use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
 use crate::text::{ChatTemplate, Conversation, GgufVocabulary, Tokenizer};

@@ -257,6 +257,12 @@ pub trait Kernel: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
+    /// The position among the parameters of the first workgroup in x, 0 in [`Kernel::launch`], of a kernel whose workgroups in x
+    /// each write outputs of their own. Such a launch may be cut into several of some workgroups each, and gives the same bits.
+    fn first_group(&self) -> Option<usize> {
+        None
+    }
+
     /// The twin: the outputs, accumulated in f64 and sharing no code with the shader.
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor>;
 

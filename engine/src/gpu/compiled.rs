@@ -19,7 +19,7 @@ pub enum VariantChoice<'a> {
     /// The kernel's best guess for the adapter, or what was measured to be faster.
     Best,
     /// The caller's: given the step and the candidates, best guess first. What it gives must fit the adapter.
-    By(&'a dyn Fn(&Step, &[&'static Source]) -> Option<&'static Source>),
+    By(&'a (dyn Fn(&Step, &[&'static Source]) -> Option<&'static Source> + Sync)),
 }
 
 /// A piece of a buffer.

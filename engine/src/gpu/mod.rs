@@ -1,15 +1,19 @@
 //! The only room that names wgpu: adapters, devices, buffers, pipelines and the GPU executor.
 
 mod adapter;
+mod budget;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;
+mod course;
 mod device;
 mod disk;
 mod fit;
+mod flight;
 mod memory;
 mod options;
 mod paced;
+mod pieces;
 mod pipeline;
 mod poll;
 mod profile;
@@ -19,6 +23,7 @@ mod roofline;
 mod run;
 mod scope;
 mod states;
+mod step_times;
 mod store;
 mod texture;
 mod timer;
@@ -26,15 +31,18 @@ mod tune;
 mod tuning;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
+pub use budget::Budget;
 pub use compiled::{GpuPlan, VariantChoice};
+pub use course::{Course, Event, Job, Written};
 pub use device::{Counts, Gpu};
 pub use options::{GpuOptions, LimitTier, VariantSet};
-pub use paced::{Paced, StepTimes};
+pub use paced::Paced;
 pub use profile::{Profile, ProfileMethod, StepProfile};
 pub use record::Recorded;
 #[cfg(not(target_arch = "wasm32"))]
 pub use roofline::{Roofline, roofline};
 pub use run::{InputData, Pending};
 pub use states::States;
+pub use step_times::StepTimes;
 pub use store::ConstantStore;
 pub use wgpu::{self, Buffer, CommandEncoder, TextureView};

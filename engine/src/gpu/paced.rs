@@ -5,75 +5,14 @@
 
 use super::poll::Mailbox;
 use super::timer::{Stopwatch, Timer};
-use super::{GpuPlan, Pending};
+use super::{GpuPlan, Pending, StepTimes};
 use crate::Result;
-use crate::plan::Plan;
-use lampyris_shaders::Caps;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
 /// Most submits on their way at a time.
 const MOST_IN_FLIGHT: usize = 16;
-
-/// How long the steps of a plan take, as far as is known.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepTimes {
-    seconds: Vec<f64>,
-    measured: bool,
-}
-
-impl StepTimes {
-    /// A guess from each step's work, at rates that nearly every adapter of the kind exceeds.
-    pub fn guess(plan: &Plan, caps: &Caps) -> StepTimes {
-        let [start, flops, bytes] = if caps.software { [2e-5, 1e10, 2e9] } else { [5e-6, 1e11, 2e10] };
-        let of = |step| {
-            let work = plan.with_call(step, |call| step.kernel.work(call));
-            start + (work.flops / flops).max(work.bytes / bytes)
-        };
-        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false }
-    }
-
-    /// Steps of the plan.
-    pub fn len(&self) -> usize {
-        self.seconds.len()
-    }
-
-    /// Whether the plan has no step.
-    pub fn is_empty(&self) -> bool {
-        self.seconds.is_empty()
-    }
-
-    /// Seconds that `steps` are expected to take.
-    pub fn of(&self, steps: Range<usize>) -> f64 {
-        self.seconds.get(steps).unwrap_or_default().iter().sum()
-    }
-
-    /// The steps from `begin` on that fit into `seconds`: at least one where there is one. As long as nothing was measured only an
-    /// eighth of the time is given out.
-    pub fn fitting(&self, begin: usize, seconds: f64) -> Range<usize> {
-        let mut left = if self.measured { seconds } else { seconds / 8.0 };
-        let more = |step: &&f64| {
-            left -= **step;
-            left >= 0.0
-        };
-        let count = self.seconds.iter().skip(begin).take_while(more).count();
-        begin..(begin + count.max(1)).min(self.len()).max(begin)
-    }
-
-    /// Learns that `steps` took `seconds`. The first measurement tells of all steps. One that is much longer than expected counts
-    /// for four times as long: it may have waited for the compiler, or for somebody else's work.
-    pub fn learn(&mut self, steps: Range<usize>, seconds: f64) {
-        let expected = self.of(steps.clone());
-        if expected <= 0.0 || !seconds.is_finite() || seconds <= 0.0 {
-            return;
-        }
-        let factor = (seconds / expected).clamp(1e-3, 4.0);
-        let known = std::mem::replace(&mut self.measured, true);
-        let told = if known { steps } else { 0..self.len() };
-        self.seconds.iter_mut().take(told.end).skip(told.start).for_each(|step| *step *= factor);
-    }
-}
 
 /// A submit on its way.
 #[derive(Debug)]
@@ -119,7 +58,7 @@ impl Paced {
         loop {
             let steps = self.times.fitting(begin, self.budget);
             let on_their_way: f64 = self.flights.iter().map(|flight| self.times.of(flight.steps.clone())).sum();
-            let full = on_their_way + self.times.of(steps.clone()) > 2.0 * self.budget || !self.times.measured;
+            let full = on_their_way + self.times.of(steps.clone()) > 2.0 * self.budget || !self.times.is_measured();
             if !self.flights.is_empty() && (full || self.flights.len() >= MOST_IN_FLIGHT) {
                 self.settle().await?;
                 continue;
@@ -189,49 +128,13 @@ impl Paced {
         Ok(Some(longest).filter(|seconds| *seconds > 0.0).map(Duration::from_secs_f64))
     }
 
+    /// The plan.
+    pub fn plan(&self) -> &GpuPlan {
+        &self.plan
+    }
+
     /// Submits so far.
     pub fn submits(&self) -> u64 {
         self.submits
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn times(seconds: &[f64], measured: bool) -> StepTimes {
-        StepTimes { seconds: seconds.to_vec(), measured }
-    }
-
-    #[test]
-    fn steps_are_taken_while_they_fit_and_one_at_least() {
-        let times = times(&[1.0, 2.0, 3.0, 9.0, 1.0], true);
-        assert_eq!(times.fitting(0, 3.0), 0..2);
-        assert_eq!(times.fitting(0, 5.9), 0..2);
-        assert_eq!(times.fitting(2, 3.0), 2..3);
-        assert_eq!(times.fitting(3, 3.0), 3..4);
-        assert_eq!(times.fitting(3, 100.0), 3..5);
-        assert_eq!(times.fitting(5, 1.0), 5..5);
-        // Nothing is known yet.
-        let unknown = StepTimes { measured: false, ..times };
-        assert_eq!(unknown.fitting(0, 24.0), 0..2);
-    }
-
-    #[test]
-    fn what_a_device_takes_is_learnt_and_an_accident_forgotten() {
-        let mut times = times(&[1.0; 6], false);
-        times.learn(0..2, 0.2);
-        assert!((times.of(0..6) - 0.6).abs() < 1e-9, "the first tells of all: {times:?}");
-        times.learn(2..4, 0.3);
-        assert!((times.of(2..4) - 0.3).abs() < 1e-9 && (times.of(4..6) - 0.2).abs() < 1e-9, "{times:?}");
-        times.learn(4..6, 1e3);
-        assert!((times.of(4..6) - 0.8).abs() < 1e-9, "{times:?}");
-        times.learn(4..6, 0.2);
-        assert!((times.of(4..6) - 0.2).abs() < 1e-9, "{times:?}");
-        let before = times.clone();
-        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            times.learn(0..6, wrong);
-        }
-        assert_eq!(times, before);
     }
 }

@@ -147,7 +147,11 @@ impl GpuPlan {
 
     /// Encodes the copy of the outputs, one after another.
     pub(super) fn encode_result(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer) {
-        let mut at = 0;
+        self.encode_result_at(encoder, staging, 0);
+    }
+
+    /// The same, from byte `at` of `staging` on.
+    pub(super) fn encode_result_at(&self, encoder: &mut wgpu::CommandEncoder, staging: &wgpu::Buffer, mut at: u64) {
         for (_, id) in &self.inner.plan.outputs {
             let bytes = self.inner.plan.tensor(*id).desc.bytes();
             if let Some(region) = self.inner.regions[id.0].as_ref().filter(|_| bytes > 0) {

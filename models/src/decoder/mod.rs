@@ -8,6 +8,7 @@ mod config;
 pub(crate) mod config_gguf;
 #[cfg(not(target_arch = "wasm32"))]
 mod convert;
+mod driven;
 mod keep;
 pub(crate) mod matrix;
 mod model;
@@ -25,6 +26,8 @@ pub use batch::Together;
 pub use config::{DecoderConfig, Mixture};
 #[cfg(not(target_arch = "wasm32"))]
 pub use convert::{Conversion, Converted, Recipe};
+pub use driven::DrivenSession;
+pub(crate) use driven::Stand;
 pub use model::{Decoder, DecoderFiles};
 pub use needs::Needs;
 pub use network::{Head, PlanRequest};

@@ -3,11 +3,12 @@
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
-use lampyris_engine::Executor;
-use lampyris_engine::gpu::{InputData, Paced, Pending, States};
+use lampyris_engine::gpu::{GpuPlan, InputData, Paced, Pending, States};
 use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
+use lampyris_engine::{Executor, Plan};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Runs that are submitted before the token of the first is read back, so that the device never waits for the host.
@@ -153,6 +154,14 @@ impl Session {
 
     /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them.
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
+        let tail = self.make_room(sinks, new);
+        // Those that were new are not in the device's tokens yet.
+        self.states.write(TOKENS, 0, &self.tokens)?;
+        self.append(&tail).await
+    }
+
+    /// Keeps the first `sinks` tokens, and gives those that go on behind them.
+    fn make_room(&mut self, sinks: usize, new: &[u32]) -> Vec<u32> {
         let mut all = std::mem::take(&mut self.tokens);
         all.extend_from_slice(new);
         let newest = (self.context - sinks).div_ceil(2);
@@ -161,10 +170,68 @@ impl Session {
         all.truncate(sinks);
         self.dropped += from - sinks;
         self.cached = self.cached.min(sinks);
-        // Those that were new are not in the device's tokens yet.
-        self.states.write(TOKENS, 0, &all)?;
         self.tokens = all;
-        self.append(&tail).await
+        tail
+    }
+
+    /// Puts `tokens` in the place of those that are there, keeping what was computed of those that both begin with. Nothing goes to
+    /// the device. As [`Session::feed`] of what is new.
+    pub(super) fn place(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.model.config().vocabulary;
+        if let Some(token) = tokens.iter().copied().find(|token| *token as usize >= vocabulary) {
+            return Err(Error::Token { token, vocabulary });
+        }
+        if tokens.is_empty() || (tokens.len() > self.context && self.slide.is_none()) {
+            return Err(Error::Context { tokens: tokens.len(), context: self.context });
+        }
+        let shared = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+        self.rewind(shared);
+        match self.slide.filter(|_| tokens.len() > self.context) {
+            Some(sinks) => {
+                let tail = self.make_room(sinks, &tokens[shared..]);
+                self.tokens.extend(tail);
+            }
+            None => self.tokens.extend_from_slice(&tokens[shared..]),
+        }
+        Ok(())
+    }
+
+    /// Makes room where the context is full and the session slides, and says how many tokens went.
+    pub(super) fn make_room_when_full(&mut self) -> Option<usize> {
+        let sinks = self.slide.filter(|_| self.tokens.len() >= self.context)?;
+        let before = self.dropped;
+        let tail = self.make_room(sinks, &[]);
+        self.tokens.extend(tail);
+        Some(self.dropped - before)
+    }
+
+    /// Counts keys and values of tokens that have been computed.
+    pub(super) fn computed(&mut self, tokens: usize) {
+        self.cached += tokens;
+    }
+
+    /// Writes all tokens to the device, which may lack some.
+    pub(super) fn bring_tokens(&self) -> Result<()> {
+        Ok(self.states.write(TOKENS, 0, &self.tokens)?)
+    }
+
+    /// What computes a chunk of a prompt, what chooses the likeliest token, and what draws one where it was made.
+    pub(super) fn executors(&self) -> (Option<GpuPlan>, &Executor, Option<&Executor>) {
+        let prefill = match &self.prefill {
+            Chunks::Paced(paced) => Some(paced.plan().clone()),
+            Chunks::Whole(_) => None,
+        };
+        (prefill, &self.decode, self.draw.as_ref())
+    }
+
+    /// The plan that draws tokens.
+    pub(super) fn drawing_plan(&self) -> Result<Arc<Plan>> {
+        self.model.plan(self.request(1, Head::Draw))
+    }
+
+    /// Keeps what draws tokens.
+    pub(super) fn keep_drawing(&mut self, executor: Executor) {
+        self.draw = Some(executor);
     }
 
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
@@ -228,7 +295,7 @@ impl Session {
         if let Some(executor) = &self.draw {
             return Ok(executor.clone());
         }
-        let plan = self.model.plan(self.request(1, Head::Draw))?;
+        let plan = self.drawing_plan()?;
         let executor = self.model.executor(plan, &self.states).await?;
         self.draw = Some(executor.clone());
         Ok(executor)

@@ -234,6 +234,7 @@ impl Kernel for Dense {
             self.unit as u32,
             self.norm.unwrap_or(0.0).to_bits(),
             self.softcap.unwrap_or(0.0).to_bits(),
+            0,
         ];
         let mut operands: Vec<Operand> = (0..=tensors).map(Operand::Input).collect();
         operands.extend(extras.map(|position| Operand::Input(position.unwrap_or(0))));
@@ -244,6 +245,10 @@ impl Kernel for Dense {
             rows => panels * (32 / (rows * source.subgroup)),
         };
         Launch { params, grid: [across, (x.rows() as u32).div_ceil(source.number("TM")), 1], operands }
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(9)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

@@ -56,6 +56,8 @@ struct Params {
     epsilon: f32,
     // results are bounded as cap * tanh(v / cap); not when 0
     cap: f32,
+    // the first workgroup in x, where a launch is of some of them
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -119,7 +121,7 @@ var<workgroup> tokens: array<vec4<f32>, 256>;
 
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let panel = group.x;
+    let panel = params.first + group.x;
     let row0 = local.x;
     let token0 = group.y * ${ TM }u + local.y;
     let at = local.y * 8u + local.x;
@@ -185,8 +187,8 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
 # set spans = 8 // SG
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let panel = group.x / ${ spans }u;
-    let row0 = group.x % ${ spans }u * ${ SG }u + lane;
+    let panel = (params.first + group.x) / ${ spans }u;
+    let row0 = (params.first + group.x) % ${ spans }u * ${ SG }u + lane;
 # else
 var<workgroup> partial: array<f32, ${ S * 32 * TM }>;
 # if not packed
@@ -195,7 +197,7 @@ var<workgroup> squares: array<f32, ${ S * TM }>;
 
 @compute @workgroup_size(32, ${ S })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let panel = group.x;
+    let panel = params.first + group.x;
     let row0 = local.x;
 # endif
 # set rows = R if subgroups else 1

@@ -1,0 +1,70 @@
+//! The GPU time that a host gives away in one frame, and what is left of it.
+
+use std::time::Duration;
+
+/// GPU time of one frame, for everything that is ticked in it. Made anew each frame.
+///
+/// What is counted against it is what steps are *expected* to take: nothing is waited for. A budget that nobody has used yet always
+/// pays for one step, whatever that takes, so that there is progress with the smallest of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Budget {
+    whole: f64,
+    used: f64,
+}
+
+impl Budget {
+    /// So much GPU time.
+    pub fn gpu(time: Duration) -> Budget {
+        Budget { whole: time.as_secs_f64(), used: 0.0 }
+    }
+
+    /// All of it.
+    pub fn whole(&self) -> Duration {
+        Duration::from_secs_f64(self.whole)
+    }
+
+    /// What was used; a step that takes longer than the whole budget makes it more than that.
+    pub fn used(&self) -> Duration {
+        Duration::from_secs_f64(self.used)
+    }
+
+    /// What is left.
+    pub fn left(&self) -> Duration {
+        Duration::from_secs_f64(self.left_seconds())
+    }
+
+    /// Takes time that the host, or somebody else, uses.
+    pub fn take(&mut self, time: Duration) {
+        self.spend(time.as_secs_f64());
+    }
+
+    /// Whether nothing was used yet.
+    pub fn is_fresh(&self) -> bool {
+        self.used <= 0.0
+    }
+
+    pub(super) fn left_seconds(&self) -> f64 {
+        (self.whole - self.used).max(0.0)
+    }
+
+    pub(super) fn spend(&mut self, seconds: f64) {
+        self.used += seconds.max(0.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_used_is_not_left() {
+        let mut budget = Budget::gpu(Duration::from_millis(2));
+        assert!(budget.is_fresh());
+        budget.take(Duration::from_micros(500));
+        assert!(!budget.is_fresh());
+        assert_eq!((budget.left(), budget.used()), (Duration::from_micros(1500), Duration::from_micros(500)));
+        budget.take(Duration::from_millis(5));
+        assert_eq!((budget.left(), budget.used()), (Duration::ZERO, Duration::from_micros(5500)));
+        assert_eq!(budget.whole(), Duration::from_millis(2));
+    }
+}

@@ -1,0 +1,354 @@
+//! Runs of a session's plans, recorded piece by piece into a host's encoders, as many pieces in each as a budget pays for.
+//!
+//! A run is cut between its dispatches only, so nothing that comes out changes. What is recorded may never be submitted, or in another
+//! order: then everything that was recorded since is given up, and the caller records it again from what had arrived before. Until the
+//! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after.
+
+use super::flight::{Arrival, Flight, HEADER, SLOTS, STAMP, Segment, Signal, Slot};
+use super::pieces::Pieces;
+use super::poll::Mailbox;
+use super::run::read_outputs;
+use super::{Budget, Gpu, GpuPlan, StepTimes};
+use crate::plan::Place;
+use crate::{Error, Result};
+use lampyris_shaders::HostTensor;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Most runs whose outputs one tick gives.
+const MOST_RESULTS: usize = 32;
+
+/// Words that a run finds in a state or an input of its plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Name of the state or the input.
+    pub name: &'static str,
+    /// The first word.
+    pub at: usize,
+    /// The words.
+    pub words: Vec<u32>,
+}
+
+/// One run of a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which of the course's plans.
+    pub part: usize,
+    /// What the caller calls it.
+    pub tag: u64,
+    /// What is written before the run begins.
+    pub begin: Vec<Written>,
+    /// What is written before the run begins, and again before it goes on after a cut. The run must leave it alone but for its last step.
+    pub again: Vec<Written>,
+    /// Whether its outputs are wanted.
+    pub outputs: bool,
+}
+
+/// What has become of runs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A run has ended; its outputs where they were wanted.
+    Ran {
+        /// What the caller calls it.
+        tag: u64,
+        /// The plan's outputs.
+        outputs: Vec<HostTensor>,
+    },
+    /// Commands were dropped or came in another order. All runs that have not been told of are to be recorded again.
+    Broken,
+}
+
+/// A plan of a course.
+#[derive(Debug)]
+struct Part {
+    plan: GpuPlan,
+    pieces: Pieces,
+    times: StepTimes,
+}
+
+/// Plans that work on one set of states, in the order in which their runs are given. Nobody else may run one of them, or write
+/// to their states, as long as it is not idle.
+#[derive(Debug)]
+pub struct Course {
+    gpu: Gpu,
+    parts: Vec<Part>,
+    /// Holds the number of the flight that the device ran last.
+    last: wgpu::Buffer,
+    free: Vec<Slot>,
+    flights: VecDeque<Flight>,
+    room: u64,
+    number: u32,
+    /// No flight before the next one matters.
+    first: bool,
+    /// What was recorded is given up, but not gone.
+    broken: bool,
+    /// The run that goes on, and its next piece.
+    current: Option<(Job, usize)>,
+    events: VecDeque<Event>,
+    /// Words of the flight that is being recorded.
+    words: Vec<u32>,
+}
+
+impl Course {
+    /// A course of `plans`, whose dispatches take no longer than `finest` each where that can be had, with room for `words` words that
+    /// one tick may write.
+    ///
+    /// # Errors
+    /// [`Error::Budget`], [`Error::OutOfMemory`] when there is no room for results; [`Error::DeviceLost`] when the device is gone.
+    pub async fn new(gpu: &Gpu, plans: &[GpuPlan], finest: Duration, words: usize) -> Result<Course> {
+        let mut parts = Vec::with_capacity(plans.len());
+        for plan in plans {
+            let times = StepTimes::known(plan);
+            let pieces = Pieces::new(gpu, plan, &times, finest.as_secs_f64()).await?;
+            let times = times.cut(pieces.counts());
+            parts.push(Part { plan: plan.clone(), pieces, times });
+        }
+        let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
+        let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
+        let (free, last) = Slot::all(gpu, room, result * most).await?;
+        Ok(Course {
+            gpu: gpu.clone(),
+            parts,
+            last,
+            free,
+            flights: VecDeque::with_capacity(SLOTS),
+            room,
+            number: 0,
+            first: true,
+            broken: false,
+            current: None,
+            events: VecDeque::new(),
+            words: Vec::new(),
+        })
+    }
+
+    /// Whether nothing that was recorded is under way, and no run is in the middle.
+    pub fn is_idle(&self) -> bool {
+        self.flights.is_empty() && self.current.is_none() && self.events.is_empty()
+    }
+
+    /// Gives up all that is recorded, as if it had been dropped: an [`Event::Broken`] comes once it is gone.
+    pub fn give_up(&mut self) {
+        self.settle();
+        self.events.clear();
+        self.current = None;
+        self.broken = true;
+    }
+
+    /// How long the dispatches of a plan are expected to take.
+    pub fn times(&self, part: usize) -> Option<&StepTimes> {
+        self.parts.get(part).map(|part| &part.times)
+    }
+
+    /// Replaces what is known of how long the dispatches of a plan take.
+    pub fn set_times(&mut self, part: usize, times: StepTimes) {
+        if let Some(part) = self.parts.get_mut(part).filter(|part| part.pieces.len() == times.len()) {
+            part.times = times;
+        }
+    }
+
+    /// What has become of what was recorded, in its order. Never waits; [`Gpu::pump`] makes progress.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone.
+    pub fn event(&mut self) -> Result<Option<Event>> {
+        self.gpu.check_alive()?;
+        if self.events.is_empty() {
+            self.settle();
+        }
+        Ok(self.events.pop_front())
+    }
+
+    /// Records pieces of runs, those of the one that is under way first and then of those that `next` gives, as long as `budget` pays
+    /// for them; of a budget that is untouched at least one piece. Gives how many. Everything is checked before the first command.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run writes to what its plan does not have.
+    pub fn record(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        budget: &mut Budget,
+        next: &mut dyn FnMut() -> Option<Job>,
+    ) -> Result<usize> {
+        self.gpu.check_alive()?;
+        self.settle();
+        let Some(queue) = self.gpu.queue().cloned() else {
+            return Err(Error::NoCommands { adapter: self.gpu.summary().name.clone() });
+        };
+        let untold = self.events.iter().any(|event| matches!(event, Event::Broken));
+        if self.broken || untold || self.free.is_empty() {
+            return Ok(0);
+        }
+        self.words.clear();
+        self.words.push(self.number.wrapping_add(1));
+        let (segments, writes) = self.choose(budget, next)?;
+        let Some(slot) = (!segments.is_empty()).then(|| self.free.pop()).flatten() else { return Ok(0) };
+        self.number = self.number.wrapping_add(1);
+        queue.write_buffer(&slot.upload, 0, bytemuck::cast_slice(&self.words));
+
+        slot.encode_stamps(encoder, &self.last);
+        let mut writes = writes.into_iter().peekable();
+        for (at, segment) in segments.iter().enumerate() {
+            while let Some(write) = writes.next_if(|write| write.segment == at) {
+                encoder.copy_buffer_to_buffer(&slot.upload, write.from, &write.to, write.offset, write.bytes);
+            }
+            let part = &self.parts[segment.part];
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some("lampyris.tick"),
+                    timestamp_writes: slot.writes(at == 0, at + 1 == segments.len()),
+                });
+                for piece in segment.pieces.clone() {
+                    part.pieces.encode(&part.plan, &mut pass, piece, &[]);
+                }
+            }
+            if let Some((_, Some(to))) = segment.ends {
+                part.plan.encode_result_at(encoder, &slot.result, to);
+            }
+        }
+        slot.encode_clock(encoder);
+        let arrived = Mailbox::new();
+        let signal = Signal::new(arrived.clone());
+        encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
+            signal.tell(mapped.is_ok());
+        });
+        let pieces = segments.iter().map(|segment| segment.pieces.len()).sum();
+        let first = std::mem::replace(&mut self.first, false);
+        self.flights.push_back(Flight { number: self.number, first, slot, arrived, segments });
+        Ok(pieces)
+    }
+
+    /// Chooses the pieces that the budget pays for, and what is written before them.
+    fn choose(
+        &mut self,
+        budget: &mut Budget,
+        next: &mut dyn FnMut() -> Option<Job>,
+    ) -> Result<(Vec<Segment>, Vec<Copied>)> {
+        let (mut segments, mut writes) = (Vec::new(), Vec::new());
+        let mut results = HEADER;
+        loop {
+            let (job, begin) = match self.current.take() {
+                Some(current) => current,
+                None => match next() {
+                    Some(job) => (job, 0),
+                    None => break,
+                },
+            };
+            let Some(part) = self.parts.get(job.part) else { break };
+            let wanted = if job.outputs { part.plan.inner.result_bytes } else { 0 };
+            let left = budget.left_seconds();
+            // Of what was only guessed little is given out, where it will be known soon.
+            let left = if part.times.is_measured() || !self.gpu.caps().timestamps { left } else { left / 8.0 };
+            let at_least = usize::from(segments.is_empty() && budget.is_fresh());
+            let fits = part.times.within(begin, left).max(at_least);
+            let end = (begin + fits).min(part.pieces.len());
+            let room = self.free.last().map_or(0, |slot| slot.result.size());
+            let words: usize = job.begin.iter().chain(&job.again).map(|it| it.words.len()).sum();
+            if words as u64 * 4 > self.room {
+                let (name, found) = ("a run's words".to_owned(), format!("{words} words"));
+                return Err(Error::Input { name, expected: format!("at most {}", self.room / 4), found });
+            }
+            let full = results + wanted > room || (self.words.len() + words) as u64 * 4 > STAMP + self.room;
+            if end == begin && begin < part.pieces.len() || full {
+                self.current = Some((job, begin));
+                break;
+            }
+            let begun = if begin == 0 { &job.begin[..] } else { &[] };
+            for written in begun.iter().chain(&job.again) {
+                let copied = part.copied(written, segments.len(), self.words.len() as u64 * 4)?;
+                self.words.extend_from_slice(&written.words);
+                writes.push(copied);
+            }
+            budget.spend(part.times.of(begin..end));
+            let done = end == part.pieces.len();
+            let ends = done.then(|| (job.tag, job.outputs.then_some(results)));
+            results += if done { wanted } else { 0 };
+            segments.push(Segment { part: job.part, pieces: begin..end, ends });
+            if !done {
+                self.current = Some((job, end));
+                break;
+            }
+        }
+        Ok((segments, writes))
+    }
+
+    /// Looks at what has arrived.
+    fn settle(&mut self) {
+        while let Some(arrival) = self.flights.front().and_then(|flight| flight.arrived.take()) {
+            let Some(flight) = self.flights.pop_front() else { break };
+            let sound = arrival == Arrival::Mapped && self.read(&flight);
+            if arrival == Arrival::Mapped {
+                flight.slot.result.unmap();
+            }
+            if !sound {
+                self.broken = true;
+                self.current = None;
+            }
+            self.free.push(flight.slot);
+        }
+        if self.broken && self.flights.is_empty() {
+            (self.broken, self.first) = (false, true);
+            self.events.push_back(Event::Broken);
+        }
+    }
+
+    /// Reads the result of a flight, and says whether it is one.
+    fn read(&mut self, flight: &Flight) -> bool {
+        if self.broken {
+            return false;
+        }
+        let Ok(bytes) = flight.slot.result.get_mapped_range(..) else { return false };
+        if !flight.is_sound(&bytes) {
+            return false;
+        }
+        let period = self.gpu.queue().map_or(0.0, |queue| f64::from(queue.get_timestamp_period()) * 1e-9);
+        let mut times: Vec<&mut StepTimes> = self.parts.iter_mut().map(|part| &mut part.times).collect();
+        flight.learn(&bytes, period, &mut times);
+        for segment in &flight.segments {
+            let Some((tag, at)) = segment.ends else { continue };
+            let mut outputs = Vec::new();
+            if let Some(bytes) = at.and_then(|at| bytes.get(at as usize..))
+                && read_outputs(self.parts[segment.part].plan.plan(), bytes, &mut outputs).is_none()
+            {
+                return false;
+            }
+            self.events.push_back(Event::Ran { tag, outputs });
+        }
+        true
+    }
+}
+
+/// Most bytes of the results of one tick, where one run has fewer.
+const MOST_BYTES: u64 = 1 << 16;
+
+/// Words on their way from a flight's buffer to a state or an input.
+#[derive(Debug)]
+struct Copied {
+    /// The segment that they are written before.
+    segment: usize,
+    from: u64,
+    to: wgpu::Buffer,
+    offset: u64,
+    bytes: u64,
+}
+
+impl Part {
+    /// Where words go that lie at byte `from`.
+    fn copied(&self, written: &Written, segment: usize, from: u64) -> Result<Copied> {
+        let (plan, bytes) = (&self.plan.inner.plan, written.words.len() as u64 * 4);
+        let named = plan.tensors.iter().position(|tensor| {
+            tensor.name == written.name && matches!(tensor.place, Place::State(_) | Place::Input(_))
+        });
+        let region = named.and_then(|at| self.plan.inner.regions[at].as_ref());
+        let at = written.at as u64 * 4;
+        match region.filter(|region| at + bytes <= region.bytes) {
+            Some(region) => Ok(Copied { segment, from, to: region.buffer.clone(), offset: region.offset + at, bytes }),
+            None => Err(Error::Input {
+                name: written.name.to_owned(),
+                expected: region.map_or("a state or an input".to_owned(), |it| format!("at most {} bytes", it.bytes)),
+                found: format!("{bytes} bytes at word {}", written.at),
+            }),
+        }
+    }
+}

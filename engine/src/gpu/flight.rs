@@ -1,0 +1,185 @@
+//! What one tick has put into a host's encoder, until it is known what became of it.
+//!
+//! Each flight proves two things by what the device writes: that its commands ran, and that nothing but the flight before it ran
+//! last. So a host that drops an encoder, submits two in another order, or spoils a submit is noticed, whatever it tells.
+
+use super::memory::Held;
+use super::poll::Mailbox;
+use super::{Gpu, StepTimes};
+use crate::Result;
+use crate::plan::PlanBytes;
+use std::ops::Range;
+
+/// Ticks that may be under way together.
+pub(super) const SLOTS: usize = 4;
+
+/// Bytes before the results: the number of the flight that ran before, this one's, and two timestamps.
+pub(super) const HEADER: u64 = 32;
+
+/// Bytes of a flight's words before what it writes: its number.
+pub(super) const STAMP: u64 = 4;
+
+/// Where the timestamps lie in a result.
+const CLOCK: u64 = 8;
+
+/// The buffers of one flight.
+#[derive(Debug)]
+pub(super) struct Slot {
+    /// Its number, and the words that it writes.
+    pub(super) upload: wgpu::Buffer,
+    pub(super) result: wgpu::Buffer,
+    clock: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+    _held: Held,
+}
+
+impl Slot {
+    /// The slots of a course with room for so many bytes of words to write and of results, and the buffer that holds the number of
+    /// the flight that ran last.
+    pub(super) async fn all(gpu: &Gpu, upload: u64, result: u64) -> Result<(Vec<Slot>, wgpu::Buffer)> {
+        let (upload, result) = ((STAMP + upload).next_multiple_of(4), (HEADER + result).next_multiple_of(4));
+        let mut held = Vec::with_capacity(SLOTS);
+        for _ in 0..SLOTS {
+            let activations = upload + result;
+            held.push(gpu.account().take(PlanBytes { weights: 0, activations, states: 0, params: 0 })?);
+        }
+        gpu.guarded("making room for a driven run", |device| {
+            let buffer = |label: &str, size: u64, usage: wgpu::BufferUsages| {
+                device.create_buffer(&wgpu::BufferDescriptor {
+                    label: Some(label),
+                    size,
+                    usage: usage | wgpu::BufferUsages::COPY_DST,
+                    mapped_at_creation: false,
+                })
+            };
+            let clock = || {
+                let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+                    label: Some("lampyris.tick.clock"),
+                    ty: wgpu::QueryType::Timestamp,
+                    count: 2,
+                });
+                let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+                (queries, buffer("lampyris.tick.resolved", 16, usage))
+            };
+            let slot = |held| Slot {
+                upload: buffer("lampyris.tick.words", upload, wgpu::BufferUsages::COPY_SRC),
+                result: buffer("lampyris.tick.result", result, wgpu::BufferUsages::MAP_READ),
+                clock: gpu.caps().timestamps.then(clock),
+                _held: held,
+            };
+            let last = buffer("lampyris.tick.last", 4, wgpu::BufferUsages::COPY_SRC);
+            (held.into_iter().map(slot).collect(), last)
+        })
+        .await
+    }
+
+    /// Where the passes of a flight write when they begin and end.
+    pub(super) fn writes(&self, first: bool, last: bool) -> Option<wgpu::ComputePassTimestampWrites<'_>> {
+        let (queries, _) = self.clock.as_ref().filter(|_| first || last)?;
+        Some(wgpu::ComputePassTimestampWrites {
+            query_set: queries,
+            beginning_of_pass_write_index: first.then_some(0),
+            end_of_pass_write_index: last.then_some(1),
+        })
+    }
+
+    /// Encodes what proves that the flight ran, and after which.
+    pub(super) fn encode_stamps(&self, encoder: &mut wgpu::CommandEncoder, last: &wgpu::Buffer) {
+        encoder.copy_buffer_to_buffer(last, 0, &self.result, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.upload, 0, last, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.upload, 0, &self.result, 4, 4);
+    }
+
+    /// Encodes the copy of the timestamps.
+    pub(super) fn encode_clock(&self, encoder: &mut wgpu::CommandEncoder) {
+        if let Some((queries, resolved)) = &self.clock {
+            encoder.resolve_query_set(queries, 0..2, resolved, 0);
+            encoder.copy_buffer_to_buffer(resolved, 0, &self.result, CLOCK, 16);
+        }
+    }
+}
+
+/// What became of a flight's commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// Its result can be read.
+    Mapped,
+    /// The device refused to give it.
+    Failed,
+    /// Its commands were dropped.
+    Dropped,
+}
+
+/// What the host's encoder holds of a flight, whether it is submitted or not.
+pub(super) struct Signal {
+    mailbox: Mailbox<Arrival>,
+    told: bool,
+}
+
+impl Signal {
+    pub(super) fn new(mailbox: Mailbox<Arrival>) -> Signal {
+        Signal { mailbox, told: false }
+    }
+
+    pub(super) fn tell(mut self, mapped: bool) {
+        self.told = true;
+        self.mailbox.put(if mapped { Arrival::Mapped } else { Arrival::Failed });
+    }
+}
+
+impl Drop for Signal {
+    fn drop(&mut self) {
+        if !self.told {
+            self.mailbox.put(Arrival::Dropped);
+        }
+    }
+}
+
+/// Pieces of one run that a flight has.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Segment {
+    /// The plan, by its place in the course.
+    pub(super) part: usize,
+    pub(super) pieces: Range<usize>,
+    /// What the caller calls the run, and where its outputs lie in the result, when they do; present when the run ends here.
+    pub(super) ends: Option<(u64, Option<u64>)>,
+}
+
+/// A tick under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) number: u32,
+    /// No flight before it matters to it.
+    pub(super) first: bool,
+    pub(super) slot: Slot,
+    pub(super) arrived: Mailbox<Arrival>,
+    pub(super) segments: Vec<Segment>,
+}
+
+impl Flight {
+    /// The bytes of the result, when they are those of this flight's commands and no others came between.
+    pub(super) fn is_sound(&self, bytes: &[u8]) -> bool {
+        let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        word(4) == Some(self.number) && (self.first || word(0) == Some(self.number.wrapping_sub(1)))
+    }
+
+    /// Learns from the timestamps how long the steps of this flight took; of one flight a little.
+    pub(super) fn learn(&self, bytes: &[u8], period: f64, times: &mut [&mut StepTimes]) {
+        let tick = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
+        let (Some(began), Some(ended)) = (tick(CLOCK as usize), tick(CLOCK as usize + 8)) else { return };
+        let seconds = ended.saturating_sub(began) as f64 * period;
+        let expected: f64 = self.segments.iter().map(|it| times[it.part].of(it.pieces.clone())).sum();
+        // A clock that stands still is none.
+        if self.slot.clock.is_none() || seconds <= 0.0 || expected <= 0.0 {
+            return;
+        }
+        let factor = seconds / expected;
+        for segment in &self.segments {
+            let times = &mut times[segment.part];
+            let factor = if times.is_measured() { factor.powf(LEARN) } else { factor };
+            times.scale(segment.pieces.clone(), factor);
+        }
+    }
+}
+
+/// How much of what is new one flight teaches, as a power of the factor.
+const LEARN: f64 = 0.25;
