@@ -39,5 +39,5 @@ fn painted(in: Point) -> @location(0) vec4<f32> {
         return vec4<f32>(0.0);
     }
     let filled = along <= probabilities[which];
-    return select(vec4<f32>(1.0, 1.0, 1.0, 0.10), vec4<f32>(0.21, 0.77, 1.0, 1.0), filled);
+    return select(vec4<f32>(1.0, 1.0, 1.0, 0.04), vec4<f32>(0.21, 0.77, 1.0, 1.0), filled);
 }

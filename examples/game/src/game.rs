@@ -3,26 +3,32 @@
 use crate::Result;
 use crate::args::Args;
 use crate::bars::Bars;
-use crate::eyes::{Eyes, name};
+use crate::eyes::Eyes;
 use crate::frames::Frames;
 use crate::host::{Host, colour};
 use crate::hud::{self, Shown};
 use crate::overlay::Overlay;
 use crate::scene::{Moment, Scene};
 use crate::stage::Stage;
+use crate::talk::Talk;
 use crate::timer::Timer;
 use glam::{Vec2, vec2};
-use lampyris::{Gpu, wgpu};
+use lampyris::{Budget, Gpu, wgpu};
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The models, once they are loaded, and what is drawn from them.
 #[derive(Debug)]
 struct Minds {
     gpu: Gpu,
     eyes: Eyes,
+    talk: Talk,
     bars: Bars,
 }
+
+/// What the loading thread brings.
+type Loaded = (Gpu, Eyes, Talk);
 
 /// The game on one device.
 #[derive(Debug)]
@@ -34,11 +40,13 @@ pub struct Game {
     overlay: Overlay,
     timer: Timer,
     pub frames: Frames,
-    loading: Option<JoinHandle<Result<(Gpu, Eyes)>>>,
+    loading: Option<JoinHandle<Result<Loaded>>>,
     minds: Option<Minds>,
     adapter: String,
     size: [u32; 2],
     drawn: usize,
+    /// A line at the bottom, such as which keys there are.
+    pub note: &'static str,
 }
 
 impl Game {
@@ -51,11 +59,29 @@ impl Game {
         let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
         let (seen, drawings) = (stage.eye().clone(), scene.drawings.len());
         let (at, options) = (gpu.clone(), args.clone());
-        let load = move || pollster::block_on(Eyes::load(&at, &options, &seen, drawings)).map(|eyes| (at, eyes));
-        let loading = Some(std::thread::spawn(load));
+        let load = async move {
+            let eyes = Eyes::load(&at, &options, &seen, drawings).await?;
+            let talk = Talk::load(&at).await?;
+            Ok((at, eyes, talk))
+        };
+        let loading = Some(std::thread::spawn(move || pollster::block_on(load)));
         let adapter = host.adapter.get_info().name;
         let (args, frames) = (args.clone(), Frames::new(args.hz));
-        Ok(Game { host, args, scene, stage, overlay, timer, frames, loading, minds: None, adapter, size, drawn: 0 })
+        Ok(Game {
+            host,
+            args,
+            scene,
+            stage,
+            overlay,
+            timer,
+            frames,
+            loading,
+            minds: None,
+            adapter,
+            size,
+            drawn: 0,
+            note: "",
+        })
     }
 
     /// Draws for a window of another size from now on.
@@ -67,10 +93,10 @@ impl Game {
     /// Waits until the models are loaded.
     pub fn wait(&mut self) -> Result<()> {
         let Some(loading) = self.loading.take() else { return Ok(()) };
-        let (gpu, eyes) = loading.join().map_err(|_| "loading the models has failed")??;
+        let (gpu, eyes, talk) = loading.join().map_err(|_| "loading the models has failed")??;
         let (buffer, offset, bytes) = eyes.probabilities()?;
         let bars = Bars::new(&self.host, (&buffer, offset, bytes));
-        self.minds = Some(Minds { gpu, eyes, bars });
+        self.minds = Some(Minds { gpu, eyes, talk, bars });
         Ok(())
     }
 
@@ -89,6 +115,10 @@ impl Game {
             minds.eyes.look(&mut encoder, self.stage.eye(), (self.drawn, moment.before))?;
         }
         self.timer.mark(&mut encoder, 1);
+        if let Some(minds) = &mut self.minds {
+            let mut budget = Budget::gpu(Duration::from_secs_f32(self.args.budget_ms / 1000.0));
+            minds.talk.tick(&mut encoder, &mut budget, self.drawn)?;
+        }
         self.timer.mark(&mut encoder, 2);
         self.stage.draw_main(&mut encoder, onto);
         self.draw_hud(&mut encoder, onto, &moment);
@@ -96,6 +126,13 @@ impl Game {
         self.timer.submitted();
         self.drawn += 1;
         self.look_round()
+    }
+
+    /// Asks the robot the next question; `false` while it still answers the last one, or cannot talk yet.
+    pub fn ask(&mut self) -> bool {
+        let Some(minds) = self.minds.as_mut().filter(|minds| minds.talk.is_silent()) else { return false };
+        minds.talk.ask(self.drawn);
+        true
     }
 
     /// Takes what has arrived since it was asked for.
@@ -111,7 +148,6 @@ impl Game {
     fn draw_hud(&self, encoder: &mut wgpu::CommandEncoder, onto: &wgpu::TextureView, moment: &Moment) {
         let minds = self.minds.as_ref();
         let answer = minds.and_then(|minds| minds.eyes.answer.as_ref());
-        let sees = answer.map(|answer| format!("I see: {}.", name(answer).0));
         let (sheet, chart) = hud::compose(&Shown {
             size: self.size,
             adapter: &self.adapter,
@@ -120,9 +156,9 @@ impl Game {
             answer,
             late: minds.map_or(0, |minds| minds.eyes.late),
             grid: minds.map(|minds| minds.bars.grid()),
-            speech: sees.as_deref().map(|text| (None, text)),
+            speech: minds.and_then(|minds| minds.talk.speech()),
             mouth: self.on_screen(moment),
-            note: if minds.is_none() { "loading the models" } else { "" },
+            note: if minds.is_none() { "loading the models" } else { self.note },
         });
         let mut pass = encoder.begin_render_pass(&wgpu::RenderPassDescriptor {
             label: Some("game.hud"),
@@ -152,6 +188,7 @@ impl Game {
         report["timestamps"] = json!(self.timer.measures());
         if let Some(minds) = &self.minds {
             report["drawings"] = minds.eyes.report(&labels);
+            report["said"] = minds.talk.report();
             report["answer_after_frames"] = json!(minds.eyes.late);
             report["frames_not_looked_at"] = json!(minds.eyes.skipped);
         }

@@ -18,17 +18,23 @@ pub fn run(args: &Args) -> Result<()> {
     let mut game = Game::new(host, args, args.size)?;
     let begun = Instant::now();
     game.wait()?;
-    let loading = begun.elapsed();
     if args.pictures > 0 {
         std::fs::create_dir_all(&args.out)?;
     }
     let period = Duration::from_secs_f32(1.0 / args.hz);
     let target = game.host.target("game.target", args.size, 1, wgpu::TextureUsages::COPY_SRC);
     let mut files = Vec::new();
+    // The first frame compiles what it draws with, which is loading too.
+    game.frame(0.0, &view(&target))?;
+    game.host.device.poll(wgpu::PollType::wait_indefinitely())?;
+    game.look_round()?;
+    game.frames.models.clear();
+    let loading = begun.elapsed();
     let mut due = Instant::now();
     for frame in 0..args.frames {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let begun = Instant::now();
+        game.ask();
         game.frame(frame as f32 / args.hz, &view(&target))?;
         // A host may wait where its guests may not: without a screen this is what ends a frame.
         game.host.device.poll(wgpu::PollType::wait_indefinitely())?;
@@ -96,6 +102,10 @@ fn print_table(report: &Value) {
     for drawing in report["drawings"].as_array().into_iter().flatten() {
         let (drawn, named) = (text(&drawing["drawn"]), text(&drawing["named"]));
         let _ = writeln!(out, "{drawn:>22} named {named:<10} right {} of {}", drawing["right"], drawing["answers"]);
+    }
+    for turn in report["said"].as_array().into_iter().flatten() {
+        let frames = turn["frames"].as_u64().map_or("not yet".to_owned(), |frames| format!("{frames} frames"));
+        let _ = writeln!(out, "{:>22} {}\n{:>22} {}", frames, text(&turn["question"]), "", text(&turn["answer"]));
     }
     for file in report["pictures"].as_array().into_iter().flatten() {
         let _ = writeln!(out, "{:>22} {}", "picture", text(file));

@@ -6,7 +6,7 @@ use crate::overlay::{Font, Sheet, wrapped};
 use glam::Vec2;
 use lampyris::Answer;
 
-const DARK: (u32, f32) = (0x10161f, 0.78);
+const DARK: (u32, f32) = (0x0c1119, 0.9);
 const BRIGHT: u32 = 0xf4f7fb;
 const DIM: u32 = 0x9fb0c3;
 const BLUE: u32 = 0x36c5ff;
@@ -34,7 +34,7 @@ pub struct Shown<'a> {
     /// Rows and columns of the chart, once there is one.
     pub grid: Option<[u32; 2]>,
     /// What it answers, and its words so far.
-    pub speech: Option<(Option<&'a str>, &'a str)>,
+    pub speech: Option<(&'a str, &'a str)>,
     /// Where its mouth is on the screen.
     pub mouth: Vec2,
     /// A line at the bottom.
@@ -141,7 +141,7 @@ fn bubble(sheet: &mut Sheet, shown: &Shown<'_>) {
     let Some((question, text)) = shown.speech else { return };
     let mut lines = wrapped(text, LETTERS);
     lines.drain(..lines.len().saturating_sub(LINES));
-    let asked = question.map(|question| wrapped(question, LETTERS)).unwrap_or_default();
+    let asked = wrapped(question, LETTERS);
     let longest = lines.iter().chain(&asked).map(|line| line.chars().count()).max().unwrap_or(0);
     let (step, pad) = (19.0, 14.0);
     let wide = Font::Small.advance() * longest as f32 + 2.0 * pad;

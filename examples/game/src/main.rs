@@ -14,6 +14,7 @@ mod mesh;
 mod overlay;
 mod scene;
 mod stage;
+mod talk;
 mod timer;
 mod window;
 

@@ -51,7 +51,8 @@ impl App {
         let surface = instance.create_surface(window.clone())?;
         let host = Host::open(&instance, Some(&surface), self.args.adapter.as_deref())?;
         let size = inner(&window);
-        let game = Game::new(host, &self.args, size)?;
+        let mut game = Game::new(host, &self.args, size)?;
+        game.note = "space: ask   Escape: end";
         let now = Instant::now();
         let playing = Playing { window, surface, game, begun: now, last: now, due: now };
         playing.configure(size)?;
@@ -137,6 +138,7 @@ impl ApplicationHandler for App {
             WindowEvent::KeyboardInput { event, .. } if event.state == ElementState::Pressed && !event.repeat => {
                 match event.logical_key.as_ref() {
                     Key::Named(NamedKey::Escape) => events.exit(),
+                    Key::Named(NamedKey::Space) => _ = playing.game.ask(),
                     _ => {}
                 }
                 Ok(())
