@@ -43,6 +43,7 @@ static SOURCES: [Source; 1] = [Source {
     workgroup: [64, 1, 1],
     workgroup_bytes: 0,
     subgroup: 0,
+    f16: false,
     params_bytes: 16,
     bindings: &[Binding::Params, Binding::Read, Binding::Write],
 }];

@@ -9,6 +9,9 @@
 //! //@ axis storage = f32 | f16
 //! //@ skip path=portable, storage=f16
 //! ```
+//!
+//! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
+//! 16-bit floats.
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
@@ -136,9 +139,9 @@ fn link(path: &Path, environment: &Environment<'_>, out: &Path, table: &mut Stri
         writeln!(
             table,
             "    Source {{ kernel: {name:?}, label: {label:?}, wgsl: include_str!({file:?}), choices: &{choices:?}, \
-             numbers: &{numbers:?}, workgroup: {:?}, workgroup_bytes: {}, subgroup: {subgroup}, params_bytes: {}, \
+             numbers: &{numbers:?}, workgroup: {:?}, workgroup_bytes: {}, subgroup: {subgroup}, f16: {}, params_bytes: {}, \
              bindings: &[{}] }},",
-            facts.workgroup, facts.workgroup_bytes, facts.params_bytes, facts.bindings
+            facts.workgroup, facts.workgroup_bytes, facts.f16, facts.params_bytes, facts.bindings
         )?;
     }
     table.push_str("];\n");
@@ -222,6 +225,7 @@ struct Facts {
     workgroup_bytes: u32,
     params_bytes: u32,
     uses_subgroups: bool,
+    f16: bool,
     bindings: String,
 }
 
@@ -229,7 +233,11 @@ struct Facts {
 fn reflect(wgsl: &str) -> Result<Facts> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|error| error.emit_to_string(wgsl))?;
     // Packing two halves in a word is core WGSL; naga keeps a capability for old OpenGL.
-    let base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let mut base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let f16 = Validator::new(ValidationFlags::all(), base | Capabilities::SUBGROUP).validate(&module).is_err();
+    if f16 {
+        base |= Capabilities::SHADER_FLOAT16;
+    }
     let plain = Validator::new(ValidationFlags::all(), base).validate(&module).is_ok();
     Validator::new(ValidationFlags::all(), base | Capabilities::SUBGROUP)
         .validate(&module)
@@ -273,6 +281,7 @@ fn reflect(wgsl: &str) -> Result<Facts> {
         workgroup_bytes,
         params_bytes,
         uses_subgroups: !plain,
+        f16,
         bindings: bindings.values().copied().collect::<Vec<_>>().join(", "),
     })
 }

@@ -19,13 +19,15 @@
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
 pub use lampyris_engine::gpu::{
-    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, VariantSet, adapters,
+    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, MemoryPlan, VariantSet, WarmJob,
+    adapters,
 };
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
 pub use lampyris_models::{
-    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Prediction, Progress, Result, Source, Summary, Tick,
+    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Progress, Result, Source,
+    Summary, Tick,
 };
 #[cfg(feature = "text")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};

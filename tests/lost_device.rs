@@ -1,11 +1,12 @@
-//! A device that disappears at any moment costs an error that says so: no panic, no hang, and a fresh device works.
+//! A device that disappears at any moment costs a plan an error that says so: no panic, no hang. Who asks a classifier notices nothing:
+//! the engine opens another device, and the same comes of it.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 mod support;
 
 use lampyris::engine::Error as EngineError;
-use lampyris::engine::gpu::InputData;
+use lampyris::engine::gpu::{GpuPlan, InputData};
 use lampyris::models::mobilenet::Pixels;
 use lampyris::{AdapterChoice, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Result, adapters};
 use std::sync::mpsc;
@@ -76,13 +77,20 @@ fn expect_lost<T>(result: Result<T>, when: &str) {
     }
 }
 
-/// Everything that is asked of a lost device is answered with the loss.
-fn expect_dead(gpu: &Gpu, classifier: &Classifier) {
-    expect_lost(logits(gpu, classifier), "classifying");
-    expect_lost(logits(gpu, classifier), "classifying again");
-    expect_lost(gpu.block_on(classifier.executor(3, Pixels::Rgba8)), "making an executor");
-    expect_lost(gpu.block_on(classifier.prepared_pixels(Input::rgba8(picture(), SIDE, SIDE))), "preparing");
-    expect_lost(gpu.block_on(Classifier::load(gpu, &fixture(NETWORK))), "loading");
+/// A plan on a lost device says so, and all that is asked of a classifier is answered on another one.
+fn expect_another(gpu: &Gpu, classifier: &Classifier, plan: Option<&GpuPlan>, expected: &[f32]) {
+    assert_eq!(logits(gpu, classifier).unwrap(), expected, "classifying");
+    assert_eq!(logits(gpu, classifier).unwrap(), expected, "classifying again");
+    let current = gpu.current();
+    assert!(!current.is_same_device(gpu) && gpu.check_alive().is_err() && current.check_alive().is_ok());
+    assert!(gpu.block_on(classifier.executor(3, Pixels::Rgba8)).unwrap().is_on(&current));
+    gpu.block_on(classifier.prepared_pixels(Input::rgba8(picture(), SIDE, SIDE))).unwrap();
+    let loaded = gpu.block_on(Classifier::load(gpu, &fixture(NETWORK))).unwrap();
+    assert_eq!(logits(gpu, &loaded).unwrap(), expected, "a classifier that is loaded by the handle of the lost device");
+    if let Some(plan) = plan {
+        let words = vec![0; (SIDE * SIDE) as usize];
+        expect_lost(gpu.block_on(plan.run(&[InputData::Words(&words)])).map_err(Error::Engine), "a plan");
+    }
 }
 
 /// Parts of a duration, spread without a pattern and the same at every run.
@@ -111,9 +119,9 @@ fn before_a_run() {
         let gpu = open(index);
         let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
         assert_eq!(logits(&gpu, &classifier).unwrap(), expected);
+        let executor = gpu.block_on(classifier.executor(1, Pixels::Rgba8)).unwrap();
         gpu.device().unwrap().destroy();
-        expect_dead(&gpu, &classifier);
-        assert_eq!(healthy(index).0, expected, "a fresh device says something else");
+        expect_another(&gpu, &classifier, Some(executor.gpu_plan().unwrap()), &expected);
     });
 }
 
@@ -131,20 +139,17 @@ fn while_loading() {
                     device.destroy();
                 }
             });
-            expect_lost(gpu.block_on(loading), &format!("loading, lost at {share}"));
+            let loaded = gpu.block_on(loading).unwrap();
             assert!(destroyed);
+            assert_eq!(logits(&gpu, &loaded).unwrap(), expected, "lost at {share}");
         }
         for delay in moments(load) {
             let gpu = open(index);
             let destroyer = destroy_after(&gpu, delay);
             let loaded = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK)));
             destroyer.join().unwrap();
-            match loaded {
-                Ok(classifier) => expect_dead(&gpu, &classifier),
-                lost => expect_lost(lost, &format!("loading, lost after {delay:?}")),
-            }
+            expect_another(&gpu, &loaded.unwrap(), None, &expected);
         }
-        assert_eq!(healthy(index).0, expected, "a fresh device says something else");
     });
 }
 
@@ -158,6 +163,7 @@ fn between_submit_and_wait() {
             let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
             let executor = gpu.block_on(classifier.executor(1, Pixels::Rgba8)).unwrap();
             let plan = executor.gpu_plan().unwrap();
+            let plan = plan.clone();
             let expected = gpu.block_on(plan.run(&[InputData::Words(&words)])).unwrap()[0].values();
             let pending = plan.submit(&[InputData::Words(&words)], &[]).unwrap();
             let destroyer = destroy_after(&gpu, delay);
@@ -168,9 +174,8 @@ fn between_submit_and_wait() {
                 finished_or_lost(gpu.block_on(pending.wait()).map(|o| o[0].values()), &expected, delay);
                 destroyer.join().unwrap();
             }
-            expect_dead(&gpu, &classifier);
+            expect_another(&gpu, &classifier, Some(&plan), &said);
         }
-        assert_eq!(healthy(index).0, said, "a fresh device says something else");
     });
 }
 
@@ -185,6 +190,7 @@ fn finished_or_lost(result: Result<Vec<f32>, EngineError>, expected: &[f32], del
 #[test]
 fn while_a_run_is_polled() {
     on_every_adapter(|index| {
+        let (expected, ..) = healthy(index);
         let gpu = open(index);
         let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
         let executor = gpu.block_on(classifier.executor(1, Pixels::Rgba8)).unwrap();
@@ -201,6 +207,6 @@ fn while_a_run_is_polled() {
         if result.is_err() {
             expect_lost(result.map_err(Error::Engine), "polling");
         }
-        expect_dead(&gpu, &classifier);
+        expect_another(&gpu, &classifier, None, &expected);
     });
 }

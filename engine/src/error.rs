@@ -133,6 +133,21 @@ pub enum Error {
         /// The budget in bytes.
         budget: u64,
     },
+    /// Several models do not fit the memory budget together.
+    #[error(
+        "together {} take {needed} bytes of GPU memory, {held} are held already, and the budget is {budget}; raise the budget, leave one out, or give one a smaller context, batch or weight format",
+        .models.iter().map(|(name, bytes)| format!("{name} ({bytes})")).collect::<Vec<_>>().join(", ")
+    )]
+    Together {
+        /// Each model's name and bytes.
+        models: Vec<(String, u64)>,
+        /// Their sum.
+        needed: u64,
+        /// Bytes that plans and constants of the device hold already.
+        held: u64,
+        /// The budget in bytes.
+        budget: u64,
+    },
     /// The driver ran out of memory.
     #[error(
         "{adapter} is out of memory while {doing}; close other programs or use a smaller batch, input size or weight format"

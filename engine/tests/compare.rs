@@ -35,6 +35,7 @@ const BROKEN: &[Source] = &[Source {
     workgroup: [64, 1, 1],
     workgroup_bytes: 0,
     subgroup: 0,
+    f16: false,
     params_bytes: 8,
     bindings: &[Binding::Params, Binding::Read, Binding::Write],
 }];

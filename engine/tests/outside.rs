@@ -47,6 +47,7 @@ const fn source(label: &'static str, wgsl: &'static str, bindings: &'static [Bin
         workgroup: [64, 1, 1],
         workgroup_bytes: 0,
         subgroup: 0,
+        f16: false,
         params_bytes: 16,
         bindings,
     }

@@ -108,15 +108,30 @@ impl Classifier {
             kept: Kept::default(),
         };
         let classifier = Classifier { inner: Arc::new(inner) };
-        let plans = classifier.candidates(1, Pixels::Rgba8)?;
+        match classifier.bring_there(&mut progress).await {
+            Err(error) if classifier.outlives(&error) => classifier.bring_there(&mut progress).await?,
+            brought => brought?,
+        }
+        Ok(classifier)
+    }
+
+    /// Brings the weights to the device that is there now, and compiles for one picture.
+    async fn bring_there(&self, mut progress: impl FnMut(f64)) -> Result<()> {
+        let gpu = self.inner.gpu.alive().await?;
+        let plans = self.candidates(1, Pixels::Rgba8)?;
         let (total, mut arrived) = (plans[0].bytes().weights.max(1), 0);
-        let executor = Executor::fastest(gpu, plans, &classifier.inner.store, |bytes| {
+        let executor = Executor::fastest(&gpu, plans, &self.inner.store, |bytes| {
             arrived += bytes;
             progress(arrived as f64 / total as f64);
         });
         let executor = executor.await?;
-        classifier.inner.kept.keep_executor(1, Pixels::Rgba8, executor);
-        Ok(classifier)
+        self.inner.kept.keep_executor(1, Pixels::Rgba8, executor);
+        Ok(())
+    }
+
+    /// Whether the work that ended in `error` can be done again at once: the device is lost, and the engine opens another.
+    fn outlives(&self, error: &Error) -> bool {
+        error.is_device_lost() && self.inner.gpu.reopens()
     }
 
     /// Names the classes by `labels`, one for each class or one for each class after the background.
@@ -140,7 +155,11 @@ impl Classifier {
         &self.inner.preprocess
     }
 
-    /// The device.
+    pub(crate) fn store(&self) -> &ConstantStore {
+        &self.inner.store
+    }
+
+    /// The device that it was loaded onto; [`Gpu::current`] of it is the one that has taken its place, if one has.
     pub fn gpu(&self) -> &Gpu {
         &self.inner.gpu
     }
@@ -168,7 +187,7 @@ impl Classifier {
     /// slower at every width that matters, and compiling it costs them seconds.
     fn candidates(&self, images: usize, pixels: Pixels) -> Result<Vec<Arc<Plan>>> {
         let mut plans = vec![Arc::new(self.plan(images, pixels)?)];
-        if !self.inner.gpu.caps().software {
+        if !self.inner.gpu.current().caps().software {
             plans.push(Arc::new(self.plan_with(images, pixels, true)?));
         }
         Ok(plans)
@@ -183,11 +202,13 @@ impl Classifier {
     }
 
     pub(crate) async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
+        let gpu = self.inner.gpu.alive().await?;
+        self.inner.kept.keep_on(&gpu);
         if let Some(kept) = self.inner.kept.executor(images, pixels) {
             return Ok(kept);
         }
         let plans = self.candidates(images, pixels)?;
-        let make = || Executor::fastest(&self.inner.gpu, plans.clone(), &self.inner.store, |_| ());
+        let make = || Executor::fastest(&gpu, plans.clone(), &self.inner.store, |_| ());
         let executor = match make().await {
             Err(lampyris_engine::Error::Budget { .. }) => {
                 self.inner.kept.make_room(None);
@@ -217,6 +238,13 @@ impl Classifier {
         if inputs.is_empty() {
             return Ok(Vec::new());
         }
+        match self.classify_there(inputs).await {
+            Err(error) if self.outlives(&error) => self.classify_there(inputs).await,
+            answers => answers,
+        }
+    }
+
+    async fn classify_there(&self, inputs: &[Input<'_>]) -> Result<Vec<Answer>> {
         let pictures = inputs.iter().map(|input| self.picture(input)).collect::<Result<Vec<_>>>()?;
         let Numbered { number, executor, .. } = self.numbered(inputs.len(), Pixels::Rgba8).await?;
         let outputs = match &executor {
@@ -249,8 +277,12 @@ impl Classifier {
             let what = "the normalized pixels".to_owned();
             return Err(Error::Length { what, shape: desc.shape, found: values.len() });
         }
-        let executor = self.executor(images, Pixels::Normalized).await?;
-        let outputs = executor.run(&[HostTensor::from_values(desc, values)]).await?;
+        let tensor = [HostTensor::from_values(desc, values)];
+        let run = async || Ok(self.executor(images, Pixels::Normalized).await?.run(&tensor).await?);
+        let outputs = match run().await {
+            Err(error) if self.outlives(&error) => run().await?,
+            outputs => outputs?,
+        };
         self.answers(&outputs, images)
     }
 
@@ -291,7 +323,8 @@ impl Classifier {
         let input::Pixels::Rgba8(bytes) = &picture.input.pixels else {
             return Ok((picture.kind, preprocess, None));
         };
-        let limit = self.inner.gpu.caps().max_binding_bytes.min(self.inner.gpu.caps().max_buffer_bytes);
+        let gpu = self.inner.gpu.current();
+        let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
         if bytes.len() as u64 <= limit {
             return Ok((picture.kind, preprocess, Some(bytes.as_ref().into())));
         }
@@ -315,7 +348,7 @@ impl Classifier {
             return Ok(plan);
         }
         let preparing = Arc::new(kind.plan(preprocess)?);
-        let make = || GpuPlan::feeding(&self.inner.gpu, preparing.clone(), target, item);
+        let make = || GpuPlan::feeding(target.gpu(), preparing.clone(), target, item);
         let plan = match make().await {
             Err(lampyris_engine::Error::Budget { .. }) => {
                 self.inner.kept.make_room(Some(number));
@@ -338,7 +371,7 @@ impl Classifier {
                 Format::Rgba8
             }
             input::Pixels::Texture(view, format) => {
-                self.inner.gpu.check_texture(view, input.width, input.height)?;
+                self.inner.gpu.current().check_texture(view, input.width, input.height)?;
                 *format
             }
         };

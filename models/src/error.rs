@@ -10,6 +10,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// How many tensors an [`Error::Tensors`] names before it only counts.
 const LISTED: usize = 20;
 
+impl Error {
+    /// Whether the device is gone. What was asked can be asked again: at once where the engine opened the device itself, else after the
+    /// host has handed over another.
+    pub fn is_device_lost(&self) -> bool {
+        matches!(self, Error::Engine(lampyris_engine::Error::DeviceLost { .. }))
+    }
+}
+
 /// Everything that can be wrong with a model's files or with a picture's size.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,7 +3,7 @@
 use crate::mobilenet::Pixels;
 use crate::prepare::PictureKind;
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::GpuPlan;
+use lampyris_engine::gpu::{Gpu, GpuPlan};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -66,6 +66,12 @@ impl Kept {
         drop(executors);
         lock(&self.preparing).retain(|((_, number, _), _)| numbers.contains(number));
         kept
+    }
+
+    /// Lets everything go that is not where `gpu` is, for that has taken the place of a lost device.
+    pub(crate) fn keep_on(&self, gpu: &Gpu) {
+        lock(&self.executors).retain(|kept| kept.executor.is_on(gpu));
+        lock(&self.preparing).retain(|(_, plan)| plan.gpu().is_same_device(gpu));
     }
 
     /// The preparing plan for a picture, if it is kept.

@@ -22,6 +22,7 @@ pub mod input;
 mod json;
 mod kept;
 pub mod labels;
+mod loading;
 pub mod mobilenet;
 mod prepare;
 pub mod record;
@@ -33,7 +34,9 @@ mod text_answer;
 #[cfg(feature = "text")]
 pub mod text_model;
 
+mod schedule;
 pub mod tick;
+mod watching;
 
 #[cfg(test)]
 mod test_material;
@@ -44,7 +47,10 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::{Error, Result};
 pub use input::Input;
+pub use loading::Loading;
+pub use schedule::{Priority, Scheduler};
 pub use source::Source;
 #[cfg(feature = "text")]
 pub use text_model::TextModel;
 pub use tick::{Driven, Progress, Summary, Tick};
+pub use watching::Watching;

@@ -70,7 +70,7 @@ impl Classifier {
         }
         let (kind, preprocess, bytes) = self.fitted(&picture)?;
         let plan = Arc::new(kind.plan(&preprocess)?);
-        let plan = GpuPlan::new(self.gpu(), plan, &ConstantStore::new(), VariantChoice::Best).await?;
+        let plan = GpuPlan::new(&self.gpu().alive().await?, plan, &ConstantStore::new(), VariantChoice::Best).await?;
         let words = bytes.map(|bytes| words(&bytes));
         let outputs = plan.run(&[picture.data(words.as_deref())]).await?;
         Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())

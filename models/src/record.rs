@@ -60,6 +60,8 @@ impl Classifier {
     /// As [`Classifier::classify`]; [`Error::Engine`] with `Busy` when four recorded pictures are under way, `NoCommands` on the CPU
     /// executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen.
     pub fn record<'a>(&self, encoder: &mut CommandEncoder, input: impl Into<Input<'a>>) -> Result<Seen> {
+        // Whose encoder it is nobody can ask; one of a lost device is not answered with commands for another.
+        self.gpu().current().check_alive()?;
         let input = input.into();
         let picture = self.picture(&input)?;
         let (kind, preprocess, bytes) = self.fitted(&picture)?;
@@ -83,18 +85,18 @@ impl Classifier {
         Ok((buffer.clone(), offset, bytes))
     }
 
-    fn answer(&self, outputs: &[lampyris_engine::kernels::HostTensor]) -> Result<Answer> {
+    pub(crate) fn answer(&self, outputs: &[lampyris_engine::kernels::HostTensor]) -> Result<Answer> {
         self.answers(outputs, 1)?.pop().ok_or_else(|| self.no_answer(1, 0))
     }
 
-    fn device_plan<'a>(&self, executor: &'a lampyris_engine::Executor) -> Result<&'a GpuPlan> {
+    pub(crate) fn device_plan<'a>(&self, executor: &'a lampyris_engine::Executor) -> Result<&'a GpuPlan> {
         let adapter = self.gpu().summary().name.clone();
         executor.gpu_plan().map_err(|_| Error::Engine(lampyris_engine::Error::NoCommands { adapter }))
     }
 }
 
 /// What a future gives that has nothing to wait for, which is so wherever the driver answers at once: everywhere but in browsers.
-fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(made) => made,
         Poll::Pending => Err(Error::NotReady),

@@ -2,6 +2,10 @@
 
 use crate::Result;
 use lampyris_engine::gpu::{Budget, CommandEncoder};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How soon a dispatch of a driven run should end at the latest, where its kernel can be cut.
@@ -63,4 +67,19 @@ pub trait Driven {
 
     /// Whether a tick would have something to do, or to give.
     fn has_work(&self) -> bool;
+}
+
+/// Something that ticks wait for without waiting.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) type Coming<T> = Mutex<Pin<Box<dyn Future<Output = T> + Send>>>;
+#[cfg(target_arch = "wasm32")]
+pub(crate) type Coming<T> = Mutex<Pin<Box<dyn Future<Output = T>>>>;
+
+/// What has come, if it has.
+pub(crate) fn arrived<T>(coming: &mut Coming<T>) -> Option<T> {
+    let coming = coming.get_mut().unwrap_or_else(PoisonError::into_inner);
+    match coming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(made) => Some(made),
+        Poll::Pending => None,
+    }
 }

@@ -35,8 +35,11 @@ pub struct Source {
     pub workgroup: [u32; 3],
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
-    /// The exact subgroup size it is right for; 0 when it uses no subgroup operation.
+    /// The exact subgroup size it is right for; 0 when it uses no subgroup operation, and [`Source::ANY_SUBGROUP`] when it is right
+    /// for all.
     pub subgroup: u32,
+    /// It multiplies 16-bit floats.
+    pub f16: bool,
     /// Bytes of its parameter block.
     pub params_bytes: u32,
     /// Bindings of group 0, in order.
@@ -44,6 +47,9 @@ pub struct Source {
 }
 
 impl Source {
+    /// In the place of a subgroup size: any of at least four invocations, which may differ from one subgroup to the next.
+    pub const ANY_SUBGROUP: u32 = 1;
+
     /// The option taken on `axis`, or the empty string when the kernel has no such axis.
     pub fn choice(&self, axis: &str) -> &'static str {
         self.choices.iter().find(|(name, _)| *name == axis).map_or("", |(_, option)| option)
@@ -58,7 +64,13 @@ impl Source {
     pub fn fits(&self, caps: &Caps) -> bool {
         let buffers = self.bindings.iter().filter(|b| matches!(b, Binding::Read | Binding::Write)).count();
         let invocations: u32 = self.workgroup.iter().product();
-        (self.subgroup == 0 || caps.subgroup == Some((self.subgroup, self.subgroup)))
+        let subgroups = match self.subgroup {
+            0 => true,
+            Source::ANY_SUBGROUP => caps.subgroup.is_some_and(|(least, _)| least >= 4),
+            exact => caps.subgroup == Some((exact, exact)),
+        };
+        subgroups
+            && (caps.f16 || !self.f16)
             && invocations <= caps.max_invocations
             && self.workgroup.iter().zip(caps.max_workgroup).all(|(have, limit)| *have <= limit)
             && self.workgroup_bytes <= caps.max_workgroup_bytes

@@ -36,6 +36,9 @@ const BACKENDS: [Backend; 6] =
 type Exception = (Backend, fn(&Source) -> bool, &'static str);
 
 const EXCEPTIONS: &[Exception] = &[
+    (Backend::Hlsl51, |source| source.f16, "16-bit floats came with shader model 6.2"),
+    (Backend::GlslEs, |source| source.f16, "16-bit floats are an extension that few OpenGL ES drivers have"),
+    (Backend::Glsl, |source| source.f16, "16-bit floats are an extension that few OpenGL drivers have"),
     (Backend::Hlsl51, |source| source.subgroup != 0, "wave intrinsics came with shader model 6.0"),
     (Backend::GlslEs, |source| source.subgroup != 0, "subgroups are an extension that few OpenGL ES drivers have"),
     (Backend::Glsl, |source| source.subgroup != 0, "subgroups are an extension that few OpenGL drivers have"),
@@ -49,7 +52,7 @@ const PART_OF_GLSL: [&str; 2] = ["GL_ARB_compute_shader", "GL_ARB_shader_storage
 fn beyond(backend: Backend, text: &str) -> Option<&str> {
     let mut lines = text.lines();
     match backend {
-        Backend::Hlsl51 => lines.find(|line| line.contains("Wave")),
+        Backend::Hlsl51 => lines.find(|line| line.contains("Wave") || line.contains("half4")),
         Backend::GlslEs | Backend::Glsl => lines.find(|line| {
             line.starts_with("#extension") && !PART_OF_GLSL.iter().any(|extension| line.contains(extension))
         }),
@@ -75,6 +78,9 @@ fn validated(source: &Source) -> (Module, ModuleInfo) {
     let mut allowed = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
     if source.subgroup != 0 {
         allowed |= Capabilities::SUBGROUP;
+    }
+    if source.f16 {
+        allowed |= Capabilities::SHADER_FLOAT16;
     }
     let mut validator = Validator::new(ValidationFlags::all(), allowed);
     let info =
@@ -194,7 +200,8 @@ fn adapters() -> Vec<Caps> {
     let plain = Caps::WEBGPU_DEFAULT;
     let software = Caps { software: true, ..plain.clone() };
     let with = |lanes, caps: &Caps| Caps { subgroup: Some((lanes, lanes)), ..caps.clone() };
-    vec![with(32, &plain), with(8, &software), with(4, &software), software, plain]
+    let half = Caps { f16: true, ..with(32, &plain) };
+    vec![half, with(32, &plain), with(8, &software), with(4, &software), software, plain]
 }
 
 fn every_case(mut check: impl FnMut(&str, &Case, &Call<'_>)) {

@@ -24,16 +24,23 @@ const site: Plugin = {
       response.end(readFileSync(resolve(bundled, file)));
     });
   },
-  generateBundle(_, bundle) {
-    for (const model of MODELS) {
-      this.emitFile({ type: "asset", fileName: `models/${model}`, source: readFileSync(resolve(bundled, model)) });
-    }
-    // Models are kept by the package.
-    const files = [...Object.keys(bundle), "models/sketches/config.json"].filter((file) => !file.endsWith(".html"));
-    const version = createHash("sha256").update(files.join("\n")).digest("hex").slice(0, 12);
-    const worker = readFileSync(resolve(here, "src/offline.js"), "utf8");
-    const source = worker.replace('"__FILES__"', JSON.stringify(files)).replace("__VERSION__", version);
-    this.emitFile({ type: "asset", fileName: "worker.js", source });
+  generateBundle: {
+    // After the page itself is among the files.
+    order: "post",
+    handler(_, bundle) {
+      const models = MODELS.map((model) => [`models/${model}`, readFileSync(resolve(bundled, model))] as const);
+      for (const [fileName, source] of models) this.emitFile({ type: "asset", fileName, source });
+      const built = Object.values(bundle).map((file) => [file.fileName, file.type === "asset" ? file.source : file.code] as const);
+      const all = [...built, ...models].sort(([a], [b]) => (a < b ? -1 : 1));
+      const worker = readFileSync(resolve(here, "src/offline.js"), "utf8");
+      // Another version of any file is another version of the whole.
+      const hash = createHash("sha256").update(worker);
+      for (const [name, source] of all) hash.update(name).update(source);
+      // The page is asked for by its folder.
+      const files = all.map(([name]) => (name === "index.html" ? "./" : name));
+      const source = worker.replace('"__FILES__"', JSON.stringify(files)).replace("__VERSION__", hash.digest("hex").slice(0, 12));
+      this.emitFile({ type: "asset", fileName: "offline.js", source });
+    },
   },
 };
 
@@ -41,6 +48,9 @@ export default defineConfig({
   root: here,
   base: "./",
   resolve: { alias: { lampyris: resolve(here, "../pkg/lampyris.js") } },
+  // The package's worker is a module that shares a script with the page.
+  worker: { format: "es" },
   build: { target: "es2022", assetsInlineLimit: 0 },
+  server: { fs: { allow: [resolve(here, "../..")] } },
   plugins: [site],
 });

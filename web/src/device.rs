@@ -1,4 +1,4 @@
-//! A device that outlives its loss: what models are loaded onto, opened anew when the browser takes it away.
+//! What models are loaded onto: a device that the engine opens anew when the browser takes it away.
 
 use crate::failure::{self, Outcome};
 use lampyris::{AdapterKind, Gpu, GpuOptions};
@@ -16,19 +16,21 @@ pub struct Device {
 
 struct Shared {
     gpu: RefCell<Gpu>,
-    /// How often it was opened anew; what is loaded remembers for which time.
+    /// How often it was opened anew.
     times: Cell<u32>,
-    options: GpuOptions,
 }
 
 #[wasm_bindgen]
 impl Device {
     /// Opens the browser's adapter. Refused with `no-webgpu` where there is none.
     pub async fn open() -> Outcome<Device> {
-        let options = GpuOptions::default();
-        let gpu = reach(&options).await?;
-        let shared = Shared { gpu: RefCell::new(gpu), times: Cell::new(0), options };
-        Ok(Device { shared: Rc::new(shared) })
+        let gpu = Gpu::with(GpuOptions::default()).await.map_err(|error| failure::engine(&error))?;
+        if gpu.is_cpu_executor() {
+            // It is not worth its slowness here.
+            let message = "this browser gives no WebGPU adapter; use one with WebGPU, or turn hardware acceleration on";
+            return Err(failure::error("no-webgpu", message));
+        }
+        Ok(Device { shared: Rc::new(Shared { gpu: RefCell::new(gpu), times: Cell::new(0) }) })
     }
 
     /// The adapter and what it can do, as JSON.
@@ -62,30 +64,17 @@ impl Device {
 impl Device {
     /// The device as it is, lost or not.
     pub(crate) fn gpu(&self) -> Gpu {
-        self.shared.gpu.borrow().clone()
-    }
-
-    /// The device, opened anew if it is lost, and for which time.
-    pub(crate) async fn alive(&self) -> Outcome<(Gpu, u32)> {
-        if self.gpu().check_alive().is_err() {
-            let before = self.shared.times.get();
-            let gpu = reach(&self.shared.options).await?;
-            // Another call may have been faster.
-            if self.shared.times.get() == before {
-                self.shared.gpu.replace(gpu);
-                self.shared.times.set(before + 1);
-            }
+        let current = self.shared.gpu.borrow().current();
+        if !current.is_same_device(&self.shared.gpu.borrow()) {
+            self.shared.gpu.replace(current.clone());
+            self.shared.times.set(self.shared.times.get() + 1);
         }
-        Ok((self.gpu(), self.shared.times.get()))
+        current
     }
-}
 
-/// Opens a device of the browser; the CPU executor is not worth its slowness here.
-async fn reach(options: &GpuOptions) -> Outcome<Gpu> {
-    let gpu = Gpu::with(options.clone()).await.map_err(|error| failure::engine(&error))?;
-    if gpu.is_cpu_executor() {
-        let message = "this browser gives no WebGPU adapter; use one with WebGPU, or turn hardware acceleration on";
-        return Err(failure::error("no-webgpu", message));
+    /// The device, opened anew if it is lost.
+    pub(crate) async fn alive(&self) -> Outcome<Gpu> {
+        self.gpu().alive().await.map_err(|error| failure::engine(&error))?;
+        Ok(self.gpu())
     }
-    Ok(gpu)
 }

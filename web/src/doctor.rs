@@ -17,7 +17,7 @@ impl Device {
     /// adapter can run. `progress` is called with the checks done and those there are; when it gives a promise, that is waited for,
     /// so that a page can draw meanwhile. `only` picks kernels by a part of their name.
     pub async fn doctor(&self, full: bool, only: Option<String>, progress: Function) -> Outcome<String> {
-        let (gpu, _) = self.alive().await?;
+        let gpu = self.alive().await?;
         let entries: Vec<_> = kernels::all()
             .into_iter()
             .filter(|entry| only.as_ref().is_none_or(|only| entry.name.contains(only.as_str())))

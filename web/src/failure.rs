@@ -25,11 +25,6 @@ pub(crate) fn engine(failure: &engine::Error) -> JsValue {
     error(engine_code(failure), &failure.to_string())
 }
 
-/// Whether the device is gone, so that another one may do.
-pub(crate) fn is_lost(failure: &lampyris::Error) -> bool {
-    matches!(failure, lampyris::Error::Engine(engine::Error::DeviceLost { .. }))
-}
-
 fn code(failure: &lampyris::Error) -> &'static str {
     use lampyris::Error;
     match failure {

@@ -4,36 +4,31 @@ use crate::device::Device;
 use crate::failure::{self, Outcome};
 use crate::files::Files;
 use js_sys::{Function, Promise};
+use lampyris::Sampling;
 use lampyris::models::decoder::SessionOptions;
 use lampyris::text_model::{AnswerOptions, TextModel, TextSession};
-use lampyris::{Gpu, Sampling};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 
-/// How often a generation goes on after its device was lost.
-const MOST_LOSSES: u32 = 3;
-
-/// A language model, put on another device by itself after its own was lost.
+/// A language model, which goes on on another device after its own was lost.
 #[wasm_bindgen]
 pub struct Text {
-    device: Device,
     files: Files,
     context: Option<usize>,
-    loaded: RefCell<(u32, TextModel)>,
+    model: TextModel,
     /// What the last generation left, whose keys and values may serve the next one.
-    idle: RefCell<Option<(u32, TextSession)>>,
+    idle: RefCell<Option<TextSession>>,
 }
 
 #[wasm_bindgen]
 impl Text {
     /// Loads a decoder with its tokenizer, and makes room for `context` tokens, or for as many as the model usually gets.
     pub async fn load(device: &Device, files: &Files, context: Option<usize>) -> Outcome<Text> {
-        let (device, files) = (device.clone(), files.clone());
-        let (gpu, times) = device.alive().await?;
+        let gpu = device.alive().await?;
         let model = TextModel::new(&gpu, files.text()?).map_err(|error| failure::model(&error))?;
-        let text = Text { device, files, context, loaded: RefCell::new((times, model)), idle: RefCell::new(None) };
+        let text = Text { files: files.clone(), context, model, idle: RefCell::new(None) };
         let session = text.session().await?;
         text.idle.replace(Some(session));
         Ok(text)
@@ -41,7 +36,7 @@ impl Text {
 
     /// What the model is, as JSON.
     pub fn summary(&self) -> String {
-        let model = self.loaded.borrow().1.clone();
+        let model = &self.model;
         let config = model.decoder().config();
         json!({
             "type": config.model_type,
@@ -55,32 +50,27 @@ impl Text {
 
     /// The ids of a text as a document: what the model wants at its beginning is put there.
     pub fn encode(&self, text: &str) -> Outcome<Vec<u32>> {
-        let model = self.loaded.borrow().1.clone();
-        model.tokenizer().encode_document(text).map_err(|error| failure::model(&error.into()))
+        self.model.tokenizer().encode_document(text).map_err(|error| failure::model(&error.into()))
     }
 
     /// Continues `prompt` as the JSON of `options` says and hands each piece of text to `emit`, which answers (or promises) whether
     /// to go on. Gives the tokens.
     ///
-    /// When the device is lost meanwhile, the same is computed again on another one, and goes on where it was: step for step as
-    /// before, so with the same tokens.
+    /// When the device is lost meanwhile, it goes on on another one, step for step as before, so with the same tokens.
     pub async fn generate(&self, prompt: String, options: &str, emit: Function) -> Outcome<Vec<u32>> {
         let options = read(options)?;
-        let mut delivered = 0;
-        for loss in 0.. {
-            let (times, mut session) = self.session().await?;
-            let run = self.run(&mut session, &prompt, options.clone(), (&emit, &mut delivered));
-            match self.files.fed(run).await? {
-                Err(Stop::Model(error)) if failure::is_lost(&error) && loss < MOST_LOSSES => {}
-                Err(Stop::Model(error)) => return Err(failure::model(&error)),
-                Err(Stop::Page(thrown)) => return Err(thrown),
-                Ok(ids) => {
-                    self.idle.replace(Some((times, session)));
-                    return Ok(ids);
-                }
+        let mut session = self.session().await?;
+        let run = self.files.fed(self.run(&mut session, &prompt, options, &emit)).await;
+        // What a lost device made it read again.
+        self.files.forget();
+        match run? {
+            Err(Stop::Model(error)) => Err(failure::model(&error)),
+            Err(Stop::Page(thrown)) => Err(thrown),
+            Ok(ids) => {
+                self.idle.replace(Some(session));
+                Ok(ids)
             }
         }
-        Ok(Vec::new())
     }
 }
 
@@ -93,51 +83,30 @@ enum Stop {
 }
 
 impl Text {
-    /// A session on a device that is there: the last one, or a new one.
-    async fn session(&self) -> Outcome<(u32, TextSession)> {
-        let (gpu, times) = self.device.alive().await?;
-        if let Some((of, session)) = self.idle.take()
-            && of == times
-        {
-            return Ok((of, session));
+    /// The last session, or a new one.
+    async fn session(&self) -> Outcome<TextSession> {
+        if let Some(session) = self.idle.take() {
+            return Ok(session);
         }
-        let model = self.model(&gpu, times);
         let mut options = SessionOptions::default();
         if let Some(context) = self.context {
             options = options.context(context);
         }
-        let session = self.files.fed(model.session(options)).await?;
+        let session = self.files.fed(self.model.session(options)).await?;
         self.files.forget();
-        Ok((times, session.map_err(|error| failure::model(&error))?))
+        session.map_err(|error| failure::model(&error))
     }
 
-    /// The model on the device that was opened for the `times`th time.
-    fn model(&self, gpu: &Gpu, times: u32) -> TextModel {
-        let (of, model) = self.loaded.borrow().clone();
-        if of == times {
-            return model;
-        }
-        let moved = model.on(gpu);
-        self.loaded.replace((times, moved.clone()));
-        moved
-    }
-
-    /// One run; of its text the first `delivered` bytes are known to the page.
     async fn run(
         &self,
         session: &mut TextSession,
         prompt: &str,
         options: AnswerOptions,
-        (emit, delivered): (&Function, &mut usize),
+        emit: &Function,
     ) -> Result<Vec<u32>, Stop> {
         let mut generation = session.generate(prompt, options).await.map_err(Stop::Model)?;
-        let mut seen = 0;
         while let Some(piece) = generation.next().await.map_err(Stop::Model)? {
-            let from = delivered.saturating_sub(seen).min(piece.len());
-            seen += piece.len();
-            let Some(fresh) = piece.get(from..).filter(|fresh| !fresh.is_empty()) else { continue };
-            *delivered = seen;
-            let answer: JsValue = emit.call1(&JsValue::NULL, &JsValue::from(fresh)).map_err(Stop::Page)?;
+            let answer: JsValue = emit.call1(&JsValue::NULL, &JsValue::from(piece)).map_err(Stop::Page)?;
             let go_on: JsValue = JsFuture::from(Promise::resolve(&answer)).await.map_err(Stop::Page)?;
             if !go_on.is_truthy() {
                 break;

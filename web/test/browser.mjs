@@ -25,18 +25,17 @@ const FLAGS = [
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-sync",
-  "--enable-unsafe-webgpu",
-  "--use-webgpu-adapter=swiftshader",
 ];
+const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
-/** A browser, a server, and a way to end both. */
-export async function open(folders = {}) {
+/** A browser with `more` flags, with WebGPU if not told otherwise, a server, and a way to end both. */
+export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
   const profile = mkdtempSync(join(tmpdir(), "lampyris-web-"));
   const server = await serve({ pkg: resolve(here, "../pkg"), test: here, ...(material && { material }), ...folders });
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium",
     headless: true,
-    args: FLAGS,
+    args: [...FLAGS, ...(webgpu ? WEBGPU : []), ...more],
     ignoreDefaultArgs: ["--disable-gpu"],
   });
   return {

@@ -1,63 +1,239 @@
-// The demonstration as a visitor uses it: built, opened, drawn on by mouse, and asked for a story.
+// The demonstration as a visitor uses it: drawn on by mouse, finger and keys, shown photos and a camera, and asked for stories.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { after, before, test } from "node:test";
-import { build } from "vite";
-import { open } from "./browser.mjs";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { after, afterEach, before, test } from "node:test";
+import { material } from "./browser.mjs";
+import { SEVEN, says, scribble, shoot, site, tab } from "./site.mjs";
 
-const demo = resolve(import.meta.dirname, "../demo");
+const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
+const json = (...path) => JSON.parse(readFileSync(join(material, ...path), "utf8"));
+/** What the native program gives. */
+const native = JSON.parse(readFileSync(join(import.meta.dirname, "native.json"), "utf8"));
 
-let made;
 let browser;
 let page;
+let wrong;
+let asked;
 before(async () => {
-  made = mkdtempSync(join(tmpdir(), "lampyris-demo-"));
-  await build({ configFile: join(demo, "vite.config.ts"), logLevel: "error", build: { outDir: made, emptyOutDir: true } });
-  browser = await open({ made });
-  page = await browser.page("/made/");
+  browser = await site({ more: ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"] });
+  ({ page, wrong, asked } = await browser.visit());
+  await says(page, "#chip-says", /\w/);
 });
-after(async () => {
-  await browser?.close();
-  if (made !== undefined) rmSync(made, { recursive: true, force: true });
-});
-
-/** Keeps a picture of a tab where LAMPYRIS_SHOTS says. */
-const shot = async (name) => {
-  const folder = process.env.LAMPYRIS_SHOTS;
-  if (folder !== undefined) await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
-};
-
-test("a seven drawn by mouse is a seven", async () => {
-  const paper = await page.locator("#paper").boundingBox();
-  const at = (x, y) => [paper.x + x * paper.width, paper.y + y * paper.height];
-  await page.mouse.move(...at(0.28, 0.22));
-  await page.mouse.down();
-  await page.mouse.move(...at(0.72, 0.22), { steps: 6 });
-  await page.mouse.move(...at(0.45, 0.82), { steps: 8 });
-  await page.mouse.up();
-  await page.waitForFunction(() => document.getElementById("draw-says").textContent === "This is: 7");
-  await shot("draw");
+after(() => browser?.close());
+afterEach(() => {
+  assert.deepEqual(wrong, [], "the page's console and its content policy have nothing to complain of");
+  const away = asked.filter((url) => !url.startsWith(browser.server.at) && !url.startsWith("blob:"));
+  assert.deepEqual(away, [], "nothing is asked of anyone else");
 });
 
-test("the storyteller goes on with a story, and a stop ends it", async () => {
-  await page.click("#tab-write");
+test("a software adapter is told plainly", async () => {
+  await says(page, "#notice", "not a GPU");
+  await says(page, "#draw-says", "Nothing drawn yet");
+  await shoot(page, "draw-empty");
+});
+
+test("a seven drawn by mouse is a seven, and is taken back", async () => {
+  await scribble(page, SEVEN);
+  await says(page, "#draw-says", /^This is: 7$/);
+  await says(page, "#draw-time", /^[\d.]+ ms a look$/);
+  assert.equal(await page.locator("#draw-bars li").count(), 5);
+  assert.match(await page.locator("#draw-bars li").first().innerText(), /^7\s+\d+\.\d %$/);
+  await shoot(page, "draw");
+  await page.click("#undo");
+  await says(page, "#draw-says", "Nothing drawn yet");
+  assert.equal(await page.locator("#draw-bars li").count(), 0);
+});
+
+test("the bundled drawings are what the native program says they are", async () => {
+  for (const { label } of native.drawings) {
+    await page.click(`[data-sample="${label}"]`);
+    await says(page, "#draw-says", new RegExp(`^This is: ${label}$`));
+  }
+  await page.click("#clear");
+  await says(page, "#draw-says", "Nothing drawn yet");
+});
+
+test("a finger draws on a phone", async () => {
+  const view = page.viewportSize();
+  await page.setViewportSize({ width: 360, height: 740 });
+  const box = await page.locator("#paper").boundingBox();
+  const session = await page.context().newCDPSession(page);
+  const touch = (type, places) =>
+    session.send("Input.dispatchTouchEvent", { type, touchPoints: places.map(([x, y]) => ({ x: box.x + x * box.width, y: box.y + y * box.height })) });
+  await touch("touchStart", [SEVEN[0]]);
+  for (const [at, to] of SEVEN.slice(1).entries()) {
+    const from = SEVEN[at];
+    for (let step = 1; step <= 8; step += 1) {
+      await touch("touchMove", [[from[0] + ((to[0] - from[0]) * step) / 8, from[1] + ((to[1] - from[1]) * step) / 8]]);
+    }
+  }
+  await touch("touchEnd", []);
+  await session.detach();
+  await says(page, "#draw-says", /^This is: 7$/);
+  await page.setViewportSize(view);
+  await page.click("#clear");
+});
+
+test("keys alone reach every tab and draw", async () => {
+  await page.reload();
+  await says(page, "#chip-says", /\w/);
+  const focused = () => page.evaluate(() => document.activeElement.id);
+  const open = async () => (await page.locator("[role=tabpanel]:visible").evaluateAll((all) => all.map(({ id }) => id))).join();
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "tab-draw");
+  for (const [key, tab, panel] of [
+    ["ArrowRight", "tab-photo", "photo"],
+    ["ArrowRight", "tab-write", "write"],
+    ["End", "tab-device", "device"],
+    ["ArrowRight", "tab-draw", "draw"],
+    ["ArrowLeft", "tab-device", "device"],
+    ["Home", "tab-draw", "draw"],
+  ]) {
+    await page.keyboard.press(key);
+    assert.deepEqual([await focused(), await open()], [tab, panel], key);
+  }
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "paper");
+  // A one: from the middle up, put down, and a line all the way down.
+  for (let step = 0; step < 7; step += 1) await page.keyboard.press("ArrowUp");
+  await page.keyboard.press("Space");
+  for (let step = 0; step < 14; step += 1) await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Space");
+  await says(page, "#draw-says", /^(This is|Perhaps): 1$/);
+  await page.keyboard.press("Tab");
+  assert.equal(await focused(), "undo");
+  await page.keyboard.press("Enter");
+  await says(page, "#draw-says", "Nothing drawn yet");
+});
+
+test("a photo without a MobileNet gets an answer, and what is no picture a sentence", async () => {
+  await tab(page, "Photo");
+  await shoot(page, "photo-empty");
+  await page.setInputFiles("#photo-file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
+  await says(page, "#photo-says", "notes.txt is no picture that this browser can read; choose a JPEG, PNG or WebP file.");
+  await page.setInputFiles("#photo-file", join(import.meta.dirname, "../../models/bundled/sketches/samples/house.png"));
+  await says(page, "#photo-says", /^This is: house$/);
+  await page.setInputFiles("#vision-files", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no model") });
+  await says(page, "#vision-name", "There is no .safetensors file in what you chose");
+  await page.setInputFiles("#vision-files", { name: "model.safetensors", mimeType: "", buffer: Buffer.from("no model at all, but long enough to be looked at") });
+  await says(page, "#vision-name", /\bmodel\.safetensors\b.*\.$/);
+  assert.ok((await page.textContent("#vision-name")).length < 250);
+});
+
+test("a photo dropped on the page is named by MobileNetV2 as the reference does", withMaterial, async () => {
+  const { images } = json("mobilenet_v2", "reference.json");
+  const sure = images.find((image) => image.margin > 3 && image.top1_right);
+  const files = ["mobilenet_v2/model.safetensors", "mobilenet_v2/config.json", "imagenet-labels.txt"].map((file) => join(material, file));
+  await tab(page, "Photo");
+  await page.setInputFiles("#vision-files", files);
+  await says(page, "#vision-name", /^model\.safetensors, loaded in/);
+  const session = await page.context().newCDPSession(page);
+  const box = await page.locator("#drop").boundingBox();
+  const at = { x: box.x + box.width / 2, y: box.y + box.height / 2 };
+  const data = { items: [], files: [join(material, "images", sure.file)], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"]) await session.send("Input.dispatchDragEvent", { type, ...at, data });
+  await session.detach();
+  await says(page, "#photo-says", new RegExp(`^(This is|Perhaps): ${sure.top5[0].name}$`));
+  await says(page, "#photo-time", /^[\d.]+ ms$/);
+  const share = Number((await page.locator("#photo-bars .share").first().innerText()).replace(" %", ""));
+  assert.ok(Math.abs(share / 100 - sure.top5[0].prob) < 0.05, `${share} %, the reference ${sure.top5[0].prob}`);
+  await shoot(page, "photo");
+});
+
+test("the camera is looked at frame by frame, with rate and time, until it is stopped", async () => {
+  await tab(page, "Photo");
+  await page.click("#camera");
+  await says(page, "#photo-time", /^[\d.]+ ms a frame, [\d.]+ frames a second$/);
+  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "true");
+  const live = () => page.evaluate(() => document.getElementById("video").srcObject?.getTracks().map((track) => track.readyState) ?? []);
+  assert.deepEqual(await live(), ["live"]);
+  // Chromium's made-up camera shows a green ground.
+  const colours = await page.evaluate(() => {
+    const canvas = document.getElementById("shown");
+    return [...canvas.getContext("2d").getImageData(canvas.width / 2, 8, 1, 1).data];
+  });
+  assert.ok(colours[1] > 100 && colours[3] === 255, String(colours));
+  await shoot(page, "camera");
+  const track = await page.evaluateHandle(() => document.getElementById("video").srcObject.getTracks()[0]);
+  await tab(page, "Draw");
+  assert.equal(await track.evaluate(({ readyState }) => readyState), "ended", "a camera that is not seen is not on");
+  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "false");
+});
+
+test("the storyteller tells what the native program tells", async () => {
+  await tab(page, "Write");
+  await shoot(page, "write-empty");
+  await page.selectOption("#length", "60");
   await page.click("#tell");
-  await page.waitForFunction(() => document.getElementById("story").textContent.length > 120);
+  await says(page, "#write-time", /tokens a second/);
+  const { prompt, text, tokens } = native.story;
+  assert.equal(tokens, 60);
+  assert.equal(await page.textContent("#story-text"), prompt + text);
+  assert.equal(await page.getAttribute("#story", "aria-busy"), "false");
+});
+
+test("a story streams, and a stop ends it", async () => {
+  await tab(page, "Write");
+  await page.selectOption("#length", "500");
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#tell");
+  await says(page, "#story-text", /^.{60}/s);
+  await says(page, "#write-time", /pieces a second/);
+  await shoot(page, "write-streaming");
   await page.click("#stop");
-  await page.waitForFunction(() => document.getElementById("stop").disabled);
-  const story = await page.textContent("#story");
+  await page.locator("#tell:enabled").waitFor();
+  await says(page, "#write-time", /tokens a second/);
+  const story = await page.textContent("#story-text");
   assert.ok(story.startsWith("Once upon a time"), story);
   assert.match(story, /^[\x20-\x7e\s]+$/);
-  await shot("write");
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  assert.equal(await page.textContent("#story-text"), story, "nothing comes after the stop");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "tell");
 });
 
-test("the adapter is told, and the tabs are reached by keyboard", async () => {
-  await page.focus("#tab-write");
-  await page.keyboard.press("ArrowRight");
-  await page.waitForFunction(() => !document.getElementById("device").hidden && document.getElementById("facts").rows.length > 3);
-  assert.match(await page.textContent("#notice"), /CPU/);
-  await shot("device");
+test("a model of the visitor's own, from a file and from a folder, goes on as the reference does", withMaterial, async () => {
+  const { prompts, models } = json("stories260k", "reference.json");
+  await tab(page, "Write");
+  await page.selectOption("#length", "60");
+  const choices = [
+    ["#text-files", join(material, "stories260k/gguf/stories260K-Q8_0.gguf"), "stories260K-Q8_0.gguf", models.Q8_0],
+    ["#text-folder", join(material, "stories260k/hf"), "hf", models.hf],
+  ];
+  for (const [input, path, name, { greedy }] of choices) {
+    await page.setInputFiles(input, path);
+    await says(page, "#text-name", new RegExp(`^${name}, .*loaded in`));
+    await page.fill("#prompt", prompts[1].text);
+    await page.click("#tell");
+    await page.locator("#stop:enabled").waitFor();
+    await page.locator("#tell:enabled").waitFor();
+    const told = await page.textContent("#story-text");
+    // The reference went on for longer.
+    assert.ok(told.length > 100 && greedy[1].text.trim().startsWith(told.trim()), `${name}: ${told}`);
+  }
+  await shoot(page, "write");
+  await page.setInputFiles("#text-folder", join(material, "chat-templates"));
+  await says(page, "#text-name", "There is no .gguf or .safetensors file in the folder chat-templates");
+  await page.fill("#prompt", "Once upon a time");
+  await page.click("#text-bundled").catch(() => {});
+});
+
+test("the tab of the device tells limits and memory", async () => {
+  await tab(page, "This device");
+  await says(page, "#facts", /GPU memory in use\s*\d/);
+  const facts = await page.innerText("#facts");
+  for (const name of ["Adapter", "Largest buffer", "Heap of the module", "16-bit floats"]) assert.ok(facts.includes(name), facts);
+  await shoot(page, "device-empty");
+});
+
+test("the certificate is given kernel by kernel", async () => {
+  await tab(page, "This device");
+  await page.click("#examine");
+  await says(page, "#examine-says", /^\d+ of \d+ cases$/);
+  await page.locator("#examine-says", { hasText: /All \d+ kernels agree/ }).waitFor({ timeout: 300_000 });
+  await page.click("#kernels-all summary");
+  assert.ok((await page.locator("#kernels tbody tr").count()) > 30);
+  assert.deepEqual(await page.locator("#findings li").allTextContents(), []);
+  await shoot(page, "device");
 });

@@ -13,16 +13,17 @@ const KINDS = {
   ".wasm": "application/wasm",
   ".jpg": "image/jpeg",
   ".png": "image/png",
+  ".svg": "image/svg+xml",
   ".webmanifest": "application/manifest+json",
 };
 
 /**
  * Serves `folders` by the first part of an address. `manners` may be changed while it runs: `ranges` false for a server that knows
  * no ranges, `cutAfter` for one that hangs up after so many bytes of a body, `corrupt` for one that changes a byte at that offset,
- * `down` for none. They touch only addresses with `only` in them. `log` holds each request.
+ * `down` for none, `headers` for what is sent with every answer. They touch only addresses with `only` in them. `log` holds each request.
  */
 export async function serve(folders) {
-  const manners = { ranges: true, cutAfter: undefined, corrupt: undefined, down: false, only: "" };
+  const manners = { ranges: true, cutAfter: undefined, corrupt: undefined, down: false, headers: {}, only: "" };
   const log = [];
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
@@ -39,7 +40,7 @@ export async function serve(folders) {
     }
     let [start, end, status] = [0, facts.size, 200];
     const asked = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-    const headers = { "content-type": KINDS[extname(path)] ?? "application/octet-stream", "cache-control": "no-store" };
+    const headers = { "content-type": KINDS[extname(path)] ?? "application/octet-stream", "cache-control": "no-store", ...manners.headers };
     if (manners.ranges || !touched) {
       headers["accept-ranges"] = "bytes";
       if (asked !== null) {

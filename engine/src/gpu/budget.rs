@@ -10,12 +10,20 @@ use std::time::Duration;
 pub struct Budget {
     whole: f64,
     used: f64,
+    /// Nothing is begun that it cannot pay for.
+    strict: bool,
 }
 
 impl Budget {
     /// So much GPU time.
     pub fn gpu(time: Duration) -> Budget {
-        Budget { whole: time.as_secs_f64(), used: 0.0 }
+        Budget { whole: time.as_secs_f64(), used: 0.0, strict: false }
+    }
+
+    /// The same, but of nothing that takes longer: then a step that is longer than the whole budget is never begun with it.
+    #[must_use]
+    pub fn strict(self) -> Budget {
+        Budget { strict: true, ..self }
     }
 
     /// All of it.
@@ -38,9 +46,9 @@ impl Budget {
         self.spend(time.as_secs_f64());
     }
 
-    /// Whether nothing was used yet.
+    /// Whether it pays for a step whatever that takes, because nothing was used yet.
     pub fn is_fresh(&self) -> bool {
-        self.used <= 0.0
+        self.used <= 0.0 && !self.strict
     }
 
     pub(super) fn left_seconds(&self) -> f64 {
@@ -62,6 +70,7 @@ mod tests {
         assert!(budget.is_fresh());
         budget.take(Duration::from_micros(500));
         assert!(!budget.is_fresh());
+        assert!(!Budget::gpu(Duration::from_millis(2)).strict().is_fresh());
         assert_eq!((budget.left(), budget.used()), (Duration::from_micros(1500), Duration::from_micros(500)));
         budget.take(Duration::from_millis(5));
         assert_eq!((budget.left(), budget.used()), (Duration::ZERO, Duration::from_micros(5500)));

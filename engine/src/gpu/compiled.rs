@@ -153,7 +153,7 @@ impl GpuPlan {
             return Err(Error::Input { name: tensor.name.clone(), expected, found });
         }
         // States are on the account of those who made them.
-        let wanted = || PlanBytes { weights: store.missing(&plan.constants), states: 0, ..plan.bytes() };
+        let wanted = || PlanBytes { weights: store.missing(gpu, &plan.constants), states: 0, ..plan.bytes() };
         gpu.account().check(wanted())?;
         let (mut launches, mut measured) = (Vec::with_capacity(plan.steps.len()), false);
         for step in &plan.steps {

@@ -7,8 +7,10 @@
 use super::flight::{Arrival, Flight, HEADER, SLOTS, STAMP, Segment, Signal, Slot};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
+use super::record::Lease;
 use super::run::read_outputs;
-use super::{Budget, Gpu, GpuPlan, StepTimes};
+use super::scope::Refusal;
+use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
@@ -171,23 +173,49 @@ impl Course {
         budget: &mut Budget,
         next: &mut dyn FnMut() -> Option<Job>,
     ) -> Result<usize> {
+        self.record_after(encoder, budget, None, next)
+    }
+
+    /// As [`Course::record`], with a whole run of another plan before it, whatever the budget: what puts a picture where the run finds
+    /// it. A texture is read by these commands only.
+    ///
+    /// # Errors
+    /// As [`Course::record`]; [`Error::Busy`] when as many ticks are under way as may be; as [`GpuPlan::record`] of the plan before.
+    pub fn record_after(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        budget: &mut Budget,
+        before: Option<(&GpuPlan, &[InputData<'_>])>,
+        next: &mut dyn FnMut() -> Option<Job>,
+    ) -> Result<usize> {
         self.gpu.check_alive()?;
         self.settle();
-        let Some(queue) = self.gpu.queue().cloned() else {
+        let (Some(device), Some(queue)) = (self.gpu.device().cloned(), self.gpu.queue().cloned()) else {
             return Err(Error::NoCommands { adapter: self.gpu.summary().name.clone() });
         };
         let untold = self.events.iter().any(|event| matches!(event, Event::Broken));
         if self.broken || untold || self.free.is_empty() {
-            return Ok(0);
+            return if before.is_some() { Err(Error::Busy { runs: SLOTS }) } else { Ok(0) };
+        }
+        let mut before = match before {
+            Some(before) => Some(Before::check(&self.gpu, (&device, &queue), before)?),
+            None => None,
+        };
+        if let Some(before) = &before {
+            budget.spend(StepTimes::known(before.plan).of(0..usize::MAX));
         }
         self.words.clear();
         self.words.push(self.number.wrapping_add(1));
         let (segments, writes) = self.choose(budget, next)?;
-        let Some(slot) = (!segments.is_empty()).then(|| self.free.pop()).flatten() else { return Ok(0) };
+        let idle = segments.is_empty() && before.is_none();
+        let Some(slot) = (!idle).then(|| self.free.pop()).flatten() else { return Ok(0) };
         self.number = self.number.wrapping_add(1);
         queue.write_buffer(&slot.upload, 0, bytemuck::cast_slice(&self.words));
 
         slot.encode_stamps(encoder, &self.last);
+        if let Some(before) = &before {
+            before.encode(encoder)?;
+        }
         let mut writes = writes.into_iter().peekable();
         for (at, segment) in segments.iter().enumerate() {
             while let Some(write) = writes.next_if(|write| write.segment == at) {
@@ -207,7 +235,9 @@ impl Course {
                 part.plan.encode_result_at(encoder, &slot.result, to);
             }
         }
-        slot.encode_clock(encoder);
+        if !segments.is_empty() {
+            slot.encode_clock(encoder);
+        }
         let arrived = Mailbox::new();
         let signal = Signal::new(arrived.clone());
         encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
@@ -215,7 +245,9 @@ impl Course {
         });
         let pieces = segments.iter().map(|segment| segment.pieces.len()).sum();
         let first = std::mem::replace(&mut self.first, false);
-        self.flights.push_back(Flight { number: self.number, first, slot, arrived, segments });
+        let refusal = before.as_mut().and_then(|before| before.refusal.take());
+        let lease = before.map(|before| before.lease);
+        self.flights.push_back(Flight { number: self.number, first, slot, arrived, segments, _before: lease, refusal });
         Ok(pieces)
     }
 
@@ -277,7 +309,7 @@ impl Course {
     fn settle(&mut self) {
         while let Some(arrival) = self.flights.front().and_then(|flight| flight.arrived.take()) {
             let Some(flight) = self.flights.pop_front() else { break };
-            let sound = arrival == Arrival::Mapped && self.read(&flight);
+            let sound = arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
             if arrival == Arrival::Mapped {
                 flight.slot.result.unmap();
             }
@@ -316,6 +348,45 @@ impl Course {
             self.events.push_back(Event::Ran { tag, outputs });
         }
         true
+    }
+}
+
+/// A run of another plan that comes before, checked.
+struct Before<'a> {
+    plan: &'a GpuPlan,
+    inputs: &'a [InputData<'a>],
+    bound: Vec<(usize, wgpu::BindGroup)>,
+    lease: Lease,
+    refusal: Option<Refusal>,
+}
+
+impl<'a> Before<'a> {
+    fn check(
+        gpu: &Gpu,
+        (device, queue): (&wgpu::Device, &wgpu::Queue),
+        (plan, inputs): (&'a GpuPlan, &'a [InputData<'a>]),
+    ) -> Result<Before<'a>> {
+        let (bound, refusal) = if plan.check_inputs(inputs)? {
+            let (bound, refusal) = Refusal::of(device, || plan.bind_textures(device, inputs));
+            (bound?, gpu.known_refusal(refusal)?)
+        } else {
+            (plan.bind_textures(device, inputs)?, None)
+        };
+        let lease = plan.lease(device)?;
+        plan.stage(queue, inputs, &lease)?;
+        Ok(Before { plan, inputs, bound, lease, refusal })
+    }
+
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.plan.copy_inputs(encoder, self.inputs, &self.lease)?;
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("lampyris.tick.before"),
+            timestamp_writes: None,
+        });
+        for at in 0..self.plan.inner.dispatches.len() {
+            self.plan.encode_step(&mut pass, at, &self.bound);
+        }
+        Ok(())
     }
 }
 

@@ -1,10 +1,12 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
+use super::loading::Pace;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
+use super::seat::{self, Seat};
 use super::tuning::Tuning;
 use crate::plan::PlanBytes;
 use crate::{Error, Result};
@@ -13,13 +15,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device with its pipelines, or the CPU executor. Cheap to clone.
+///
+/// A handle stands for one device. When that is lost, another takes its place: a host's by [`Gpu::replace_device`], the engine's own
+/// with the next call that needs one. What was loaded through any clone of the handle goes there by itself; [`Gpu::current`]
+/// gives the handle of the device that is there now.
 #[derive(Debug, Clone)]
 pub struct Gpu {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
+    pub(super) seat: Arc<Seat>,
 }
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
+    /// Which device it is of all that this program opened or was lent.
+    pub(super) number: u64,
     summary: AdapterSummary,
     opened: Option<Opened>,
     options: GpuOptions,
@@ -28,10 +37,14 @@ struct Inner {
     lost: Arc<Mutex<Option<String>>>,
     /// The device is the engine's own, so that threads and handlers are allowed.
     own: bool,
+    /// The engine opened the device, and may open another when it is lost.
+    pub(super) opened_here: bool,
     dispatches: AtomicU64,
     submits: AtomicU64,
     /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
     submitting: Mutex<()>,
+    /// How fast loading may go.
+    pace: Pace,
 }
 
 /// What a device has been given to do since it was opened.
@@ -49,7 +62,7 @@ struct Opened {
     device: wgpu::Device,
     queue: wgpu::Queue,
     pipelines: Pipelines,
-    tuning: Tuning,
+    tuning: Arc<Tuning>,
 }
 
 impl Gpu {
@@ -70,17 +83,18 @@ impl Gpu {
     pub async fn with(options: GpuOptions) -> Result<Gpu> {
         let instance = adapter::instance();
         let adapters = adapter::choose(&instance, &options.adapter).await?;
-        let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone()).await).await?;
-        Ok(opened.unwrap_or_else(|| Gpu::on_cpu(options)))
+        let opened = first_opened(adapters, async |adapter| Gpu::open(adapter, options.clone(), None).await).await?;
+        Ok(Gpu::seated(opened.unwrap_or_else(|| Gpu::on_cpu(options))))
     }
 
     /// The CPU executor.
     pub fn cpu_executor() -> Gpu {
-        Gpu::on_cpu(GpuOptions::default())
+        Gpu::seated(Gpu::on_cpu(GpuOptions::default()))
     }
 
-    fn on_cpu(options: GpuOptions) -> Gpu {
-        let inner = Inner {
+    pub(super) fn on_cpu(options: GpuOptions) -> Inner {
+        Inner {
+            number: seat::next_number(),
             summary: AdapterSummary::cpu_executor(),
             opened: None,
             // It has no GPU memory that a budget could be of.
@@ -88,14 +102,16 @@ impl Gpu {
             options,
             lost: Arc::default(),
             own: true,
+            opened_here: false,
             dispatches: AtomicU64::default(),
             submits: AtomicU64::default(),
             submitting: Mutex::default(),
-        };
-        Gpu { inner: Arc::new(inner) }
+            pace: Pace::default(),
+        }
     }
 
-    async fn open(adapter: &wgpu::Adapter, options: GpuOptions) -> Result<Gpu> {
+    /// Opens a device of the engine's own, which takes the place of `before` where there was one.
+    pub(super) async fn open(adapter: &wgpu::Adapter, options: GpuOptions, before: Option<&Gpu>) -> Result<Inner> {
         let wanted = match options.limits {
             LimitTier::Adapter => Requirements::of(adapter),
             LimitTier::WebGpu => Requirements::webgpu(),
@@ -123,7 +139,8 @@ impl Gpu {
         // A browser has no threads for it, rounds its timestamps to a tenth of a millisecond and keeps nothing: there the best guess is
         // taken, as on a host's device.
         let own = !cfg!(target_arch = "wasm32");
-        Ok(Gpu::assemble(device, queue, summary, options, lost, own))
+        let inner = Gpu::assemble((device, queue), summary, options, before);
+        Ok(Inner { lost, own, opened_here: true, ..inner })
     }
 
     /// Works on a device that a host owns: installs no handler, owns no thread, never waits.
@@ -147,6 +164,17 @@ impl Gpu {
         queue: &wgpu::Queue,
         options: GpuOptions,
     ) -> Result<Gpu> {
+        Gpu::lent(adapter, device, queue, options, None).map(Gpu::seated)
+    }
+
+    /// A host's device, which takes the place of `before` where there was one.
+    pub(super) fn lent(
+        adapter: &wgpu::Adapter,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        options: GpuOptions,
+        before: Option<&Gpu>,
+    ) -> Result<Inner> {
         let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
         if summary.caps.max_storage_buffers < 4 {
             return Err(Error::NoVariant {
@@ -156,24 +184,35 @@ impl Gpu {
             });
         }
         summary.caps.software &= options.variants == VariantSet::Adapter;
-        Ok(Gpu::assemble(device.clone(), queue.clone(), summary, options, Arc::default(), false))
+        Ok(Gpu::assemble((device.clone(), queue.clone()), summary, options, before))
     }
 
     fn assemble(
-        device: wgpu::Device,
-        queue: wgpu::Queue,
+        (device, queue): (wgpu::Device, wgpu::Queue),
         summary: AdapterSummary,
         options: GpuOptions,
-        lost: Arc<Mutex<Option<String>>>,
-        own: bool,
-    ) -> Gpu {
+        before: Option<&Gpu>,
+    ) -> Inner {
         let pipelines = Pipelines::new(&device, &summary, &options);
-        let tuning = Tuning::open(&summary, &options);
+        // The same variants are chosen again, so that what is computed again comes out the same.
+        let known = before.and_then(|before| before.inner.opened.as_ref().filter(|_| before.inner.summary == summary));
+        let tuning = known.map_or_else(|| Arc::new(Tuning::open(&summary, &options)), |opened| opened.tuning.clone());
         let opened = Some(Opened { device, queue, pipelines, tuning });
-        let (dispatches, submits) = Default::default();
-        let submitting = Mutex::default();
         let account = Account::new(options.budget);
-        Gpu { inner: Arc::new(Inner { summary, opened, options, account, lost, own, dispatches, submits, submitting }) }
+        Inner {
+            number: seat::next_number(),
+            summary,
+            opened,
+            options,
+            account,
+            lost: Arc::default(),
+            own: false,
+            opened_here: false,
+            dispatches: AtomicU64::default(),
+            submits: AtomicU64::default(),
+            submitting: Mutex::default(),
+            pace: Pace::default(),
+        }
     }
 
     /// Features and limits for a host to ask for, joined with its own.
@@ -253,8 +292,12 @@ impl Gpu {
         self.inner.submitting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn pace(&self) -> &Pace {
+        &self.inner.pace
+    }
+
     pub(super) fn tuning(&self) -> Option<&Tuning> {
-        self.inner.opened.as_ref().map(|opened| &opened.tuning)
+        self.inner.opened.as_ref().map(|opened| &*opened.tuning)
     }
 
     /// Whether the engine opened the device itself.
@@ -262,15 +305,16 @@ impl Gpu {
         self.inner.own
     }
 
-    /// Told by a host that its device is lost (from its own callback: wgpu has one slot, and it is the host's).
+    /// Told by a host that its device is lost (from its own callback: wgpu has one slot, and it is the host's). The handle tells of
+    /// the device that it stands for, so a callback that comes late does no harm to the one that has replaced it.
     pub fn notify_lost(&self, reason: &str) {
         note_loss(&self.inner.lost, reason);
     }
 
-    /// The error of a lost device, once it is lost.
+    /// The error of this handle's device, once it is lost.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] from then on.
+    /// [`Error::DeviceLost`] from then on; [`Gpu::current`] gives the handle of the device that took its place.
     pub fn check_alive(&self) -> Result<()> {
         match &*self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
@@ -343,6 +387,19 @@ impl Gpu {
 
     /// Compiles variants, and gives those that the driver refuses with its words.
     pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
+        let mut refused = Vec::new();
+        for source in sources {
+            if self.pace().is_set() && self.pipelines().is_some_and(|pipelines| !pipelines.has(source)) {
+                self.pace().pipeline().await;
+                refused.extend(self.compile_together(std::slice::from_ref(source), done).await?);
+            }
+        }
+        // Those that a host waits for one by one are there by now.
+        refused.extend(self.compile_together(sources, done).await?);
+        Ok(refused)
+    }
+
+    async fn compile_together(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
         self.guarded("compiling the kernels", |device| match self.pipelines() {
             Some(pipelines) => pipelines.warm(device, sources, self.is_own(), done),
             None => Vec::new(),

@@ -5,10 +5,13 @@
 
 use super::memory::Held;
 use super::poll::Mailbox;
+use super::record::Lease;
+use super::scope::Refusal;
 use super::{Gpu, StepTimes};
 use crate::Result;
 use crate::plan::PlanBytes;
 use std::ops::Range;
+use std::task::{Context, Poll, Waker};
 
 /// Ticks that may be under way together.
 pub(super) const SLOTS: usize = 4;
@@ -153,9 +156,19 @@ pub(super) struct Flight {
     pub(super) slot: Slot,
     pub(super) arrived: Mailbox<Arrival>,
     pub(super) segments: Vec<Segment>,
+    /// Where the inputs lie of what ran before.
+    pub(super) _before: Option<Lease>,
+    /// What the driver says of a texture, where it says it late.
+    pub(super) refusal: Option<Refusal>,
 }
 
 impl Flight {
+    /// Whether the driver has refused a texture of it, as far as is known.
+    pub(super) fn is_refused(&self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        self.refusal.as_ref().is_some_and(|it| matches!(it.poll(&mut context), Poll::Ready(Some(_))))
+    }
+
     /// The bytes of the result, when they are those of this flight's commands and no others came between.
     pub(super) fn is_sound(&self, bytes: &[u8]) -> bool {
         let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));

@@ -79,8 +79,17 @@ impl Gpu {
         self.poll(wgpu::PollType::Poll);
     }
 
-    /// Polls the device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is.
+    /// Polls the device, and the one that has taken its place, so that every handle makes progress.
     fn poll(&self, kind: wgpu::PollType) {
+        let current = self.current();
+        if !self.is_same_device(&current) {
+            self.poll_own(wgpu::PollType::Poll);
+        }
+        current.poll_own(kind);
+    }
+
+    /// Polls this handle's device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is.
+    fn poll_own(&self, kind: wgpu::PollType) {
         let Some(device) = self.device() else { return };
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
         if polled.is_err() {

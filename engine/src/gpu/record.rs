@@ -35,7 +35,7 @@ struct Slot {
 
 /// A slot that a run has taken, given back once neither the device nor the caller can reach it any more.
 #[derive(Debug)]
-struct Lease {
+pub(super) struct Lease {
     plan: GpuPlan,
     slot: Option<Slot>,
     mapped: AtomicBool,
@@ -200,7 +200,7 @@ impl GpuPlan {
     }
 
     /// Takes a slot of the ring, which is made where there is none yet.
-    fn lease(&self, device: &wgpu::Device) -> Result<Lease> {
+    pub(super) fn lease(&self, device: &wgpu::Device) -> Result<Lease> {
         let gpu = &self.inner.gpu;
         let (free, stamp) = {
             let mut ring = lock(&self.inner.ring);
@@ -247,7 +247,7 @@ impl GpuPlan {
     }
 
     /// Hands the words of the inputs and the stamp to the queue, which writes them before the host's next submit.
-    fn stage(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
+    pub(super) fn stage(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
         let (slot, mut at) = (lease.slot()?, 0);
         for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
             if self.inner.regions[id.0].is_some() {
@@ -262,7 +262,12 @@ impl GpuPlan {
     }
 
     /// Copies the inputs that are words to where the plan reads them.
-    fn copy_inputs(&self, encoder: &mut wgpu::CommandEncoder, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
+    pub(super) fn copy_inputs(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        inputs: &[InputData<'_>],
+        lease: &Lease,
+    ) -> Result<()> {
         let (slot, mut at) = (lease.slot()?, 0);
         for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
             let Some(region) = &self.inner.regions[id.0] else { continue };
@@ -319,8 +324,7 @@ impl Recorded {
         }
         let done = match self.arrived.take() {
             Some(Arrival::Mapped) => leases.last().map_or(Err(Error::Taken), Lease::read),
-            Some(Arrival::Failed) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
-            Some(Arrival::Dropped) => Err(Error::Cancelled),
+            Some(Arrival::Failed | Arrival::Dropped) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
             None => match self.gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),

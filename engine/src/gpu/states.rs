@@ -109,6 +109,11 @@ impl States {
         States { inner: Arc::new(Inner { gpu: gpu.clone(), kept: kept.collect(), held: held.collect() }) }
     }
 
+    /// The device that holds them.
+    pub fn gpu(&self) -> &Gpu {
+        &self.inner.gpu
+    }
+
     /// Bytes of all states.
     pub fn bytes(&self) -> u64 {
         self.inner.kept.iter().map(|(_, kept)| kept.desc.bytes().max(4)).sum()

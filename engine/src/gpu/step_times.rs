@@ -63,7 +63,8 @@ impl StepTimes {
 
     /// Seconds that `steps` are expected to take.
     pub fn of(&self, steps: Range<usize>) -> f64 {
-        self.seconds.get(steps).unwrap_or_default().iter().sum()
+        let end = steps.end.min(self.len());
+        self.seconds.get(steps.start..end).unwrap_or_default().iter().sum()
     }
 
     /// The steps from `begin` on that fit into `seconds`: at least one where there is one. As long as nothing was measured only an

@@ -2,6 +2,7 @@
 //! every plan of a model.
 
 use super::Gpu;
+use super::loading::Pace;
 use super::memory::Held;
 use crate::plan::{Constant, PlanBytes};
 use crate::weights::Feed;
@@ -16,13 +17,21 @@ const STAGING_BYTES: u64 = 16 << 20;
 /// Constants by their names and descriptions.
 type ByName<T> = HashMap<(String, Desc), T>;
 
-/// The constants of one model on one device. Cheap to clone.
+/// The constants of one model on one device. Cheap to clone. When another device has taken the place of a lost one, they are made again
+/// there, from where they came.
 #[derive(Debug, Clone, Default)]
 pub struct ConstantStore {
-    buffers: Arc<Mutex<ByName<Shared>>>,
+    buffers: Arc<Mutex<OnDevice>>,
     hosts: Arc<Mutex<ByName<Arc<HostTensor>>>>,
     /// What fetches the files that constants are made of, if they are not here.
     feed: Option<Feed>,
+}
+
+/// Constants that lie on a device, and its number.
+#[derive(Debug, Default)]
+struct OnDevice {
+    number: u64,
+    named: ByName<Shared>,
 }
 
 /// A constant's buffer, which lives and counts as long as the store or a plan has it.
@@ -47,7 +56,7 @@ impl ConstantStore {
     pub fn bytes(&self) -> u64 {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let hosts: u64 = hosts.values().map(|tensor| tensor.desc.bytes()).sum();
-        hosts + self.lock().values().map(|shared| shared.buffer.size()).sum::<u64>()
+        hosts + self.lock().named.values().map(|shared| shared.buffer.size()).sum::<u64>()
     }
 
     /// Makes `constants` before any plan asks for them; `progress` is told the bytes of each.
@@ -63,7 +72,7 @@ impl ConstantStore {
             }
             return Ok(());
         }
-        let weights = self.missing(constants);
+        let weights = self.missing(gpu, constants);
         let mut held = gpu.account().take(PlanBytes { weights, ..PlanBytes::default() })?;
         self.upload(gpu, constants, &mut held, progress).await.map(drop)
     }
@@ -80,15 +89,25 @@ impl ConstantStore {
         Ok(hosts().entry(key).or_insert(made).clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, ByName<Shared>> {
+    fn lock(&self) -> MutexGuard<'_, OnDevice> {
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The constants on this device. Those of an earlier one are let go; there are none on one that has been replaced.
+    fn on(&self, gpu: &Gpu) -> Option<MutexGuard<'_, OnDevice>> {
+        let mut buffers = self.lock();
+        if buffers.number < gpu.inner.number {
+            *buffers = OnDevice { number: gpu.inner.number, named: HashMap::new() };
+        }
+        Some(buffers).filter(|buffers| buffers.number == gpu.inner.number)
+    }
+
     /// Bytes of those of `constants` that are not on the device yet.
-    pub fn missing(&self, constants: &[Constant]) -> u64 {
-        let buffers = self.lock();
-        let new = constants.iter().filter(|c| !buffers.contains_key(&(c.name.clone(), c.desc.clone())));
-        new.map(|constant| constant.desc.bytes()).sum()
+    pub fn missing(&self, gpu: &Gpu, constants: &[Constant]) -> u64 {
+        let buffers = self.on(gpu);
+        let there =
+            |c: &&Constant| buffers.as_ref().is_some_and(|it| it.named.contains_key(&(c.name.clone(), c.desc.clone())));
+        constants.iter().filter(|constant| !there(constant)).map(|constant| constant.desc.bytes()).sum()
     }
 
     /// The buffers of `constants`, uploading those that are new on the account of `held`; `progress` is told the bytes of each.
@@ -103,14 +122,17 @@ impl ConstantStore {
         let mut waiting = 0;
         for constant in constants {
             let key = (constant.name.clone(), constant.desc.clone());
-            let known = self.lock().get(&key).cloned();
+            let known = self.on(gpu).and_then(|buffers| buffers.named.get(&key).cloned());
             let shared = match known {
                 Some(shared) => shared,
                 None => {
                     let buffer = self.make(gpu, constant, &mut waiting).await?;
                     let made = Shared { buffer, _held: Arc::new(held.split(constant.desc.bytes())) };
                     // Another thread may have made it meanwhile.
-                    self.lock().entry(key).or_insert(made).clone()
+                    match self.on(gpu) {
+                        Some(mut buffers) => buffers.named.entry(key).or_insert(made).clone(),
+                        None => made,
+                    }
                 }
             };
             progress(shared.buffer.size());
@@ -139,13 +161,15 @@ impl ConstantStore {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let bytes: &[u8] = bytemuck::cast_slice(&tensor.words);
-        for (i, piece) in bytes.chunks(STAGING_BYTES as usize).enumerate() {
+        let most = if gpu.pace().is_set() { Pace::PIECE } else { STAGING_BYTES };
+        for (i, piece) in bytes.chunks(most as usize).enumerate() {
+            gpu.pace().bytes(piece.len() as u64).await;
             if *waiting + piece.len() as u64 > STAGING_BYTES {
                 queue.submit([]);
                 gpu.idle().await?;
                 *waiting = 0;
             }
-            queue.write_buffer(&buffer, i as u64 * STAGING_BYTES, piece);
+            queue.write_buffer(&buffer, i as u64 * most, piece);
             *waiting += piece.len() as u64;
         }
         Ok(buffer)

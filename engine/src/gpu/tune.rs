@@ -35,6 +35,14 @@ fn key_of_plans(plans: &[Arc<Plan>]) -> String {
     format!("plans {sum:016x} {shaders:016x}")
 }
 
+/// The variant that a step runs where nothing is measured: what is known to be the fastest, or the best guess.
+pub(super) fn known_or_first(gpu: &Gpu, step: &Step, call: &Call<'_>) -> Option<&'static Source> {
+    let candidates = step.kernel.candidates(call, gpu.caps());
+    let known = gpu.tuning().filter(|_| candidates.len() > 1).and_then(|it| it.get(&key(step, call, &candidates)));
+    let known = known.and_then(|label| candidates.iter().find(|source| source.label == label).copied());
+    known.or(candidates.first().copied())
+}
+
 /// The fastest of `candidates` on this adapter, and whether it had to be measured. Those that disagree with the last,
 /// portable one are not taken.
 ///

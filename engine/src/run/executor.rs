@@ -72,6 +72,14 @@ impl Executor {
         Ok(Executor::Gpu(GpuPlan::fastest(gpu, &plans, store, progress).await?))
     }
 
+    /// Whether it runs where `gpu` does, rather than on a device whose place that one has taken.
+    pub fn is_on(&self, gpu: &Gpu) -> bool {
+        match self {
+            Executor::Gpu(plan) => plan.gpu().is_same_device(gpu),
+            Executor::Cpu(_) => gpu.is_cpu_executor(),
+        }
+    }
+
     /// The plan it runs.
     pub fn plan(&self) -> &Plan {
         match self {

@@ -123,11 +123,22 @@ impl Decoder {
 }
 
 impl Together<'_> {
-    /// The next token of each session that goes on, with the session's number; none at the end.
+    /// The next token of each session that goes on, with the session's number; none at the end. After the loss of a device they go on as
+    /// in [`Generation::next`](super::Generation::next).
     ///
     /// # Errors
     /// [`Error::NotFinite`] when no logit of a session is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Vec<(usize, u32)>> {
+        match self.step().await {
+            Err(error) if error.is_device_lost() => {
+                self.halt();
+                if self.model.gpu().reopens() { self.step().await } else { Err(error) }
+            }
+            tokens => tokens,
+        }
+    }
+
+    async fn step(&mut self) -> Result<Vec<(usize, u32)>> {
         let room = |together: &Self, at: usize| {
             let session = &together.sessions[at];
             session.context() - session.tokens().len()
@@ -198,9 +209,13 @@ impl Together<'_> {
             self.sessions[*at].begin(&sampling)?;
         }
         let going = self.going.iter().enumerate();
+        // One that was completed before a loss in the midst of this is not where the others are.
+        let whole = self.going.iter().try_for_each(|at| self.sessions[*at].states().gpu().check_alive());
+        whole?;
         let parts: Vec<(String, &States)> =
             going.map(|(number, at)| (number.to_string(), self.sessions[*at].states())).collect();
-        let states = States::joined(self.model.gpu(), &parts);
+        let gpu = parts.first().map_or_else(|| self.model.gpu().current(), |(_, states)| states.gpu().clone());
+        let states = States::joined(&gpu, &parts);
         let first = self.going.first().map(|at| &self.sessions[*at]);
         let room = first.map_or((0, CacheFormat::F32), |session| (session.context(), session.cache()));
         let head = if sampling.is_plain() { Head::Sample } else { Head::Draw };

@@ -5,15 +5,12 @@
 
 use super::network::{CURSOR, SAMPLING, TOKENS};
 use super::{Decoder, Sampling, Session};
-use crate::tick::{Driven, FINEST, Progress, Summary, Tick};
+use crate::tick::{Coming, Driven, FINEST, Progress, Summary, Tick, arrived};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Written};
 use lampyris_engine::kernels::text::Sample;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Words for the positions of the runs of one tick, beside the tokens and settings that the first brings.
@@ -25,17 +22,14 @@ const TOKEN: u64 = u64::MAX;
 /// What a future gives that a driven session goes on with.
 type Prepared = Result<(Course, Option<Executor>)>;
 
-#[cfg(not(target_arch = "wasm32"))]
-type Preparing = Pin<Box<dyn Future<Output = Prepared> + Send>>;
-#[cfg(target_arch = "wasm32")]
-type Preparing = Pin<Box<dyn Future<Output = Prepared>>>;
-
 /// What records the runs.
 enum Stage {
     /// Nothing was asked yet.
     None,
     /// What is needed is being made.
-    Preparing(Mutex<Preparing>),
+    Preparing(Coming<Prepared>),
+    /// What the session held is computed again on the device that has taken the place of a lost one.
+    Moving(Coming<Result<Session>>),
     /// Ready; whether it draws its tokens.
     Ready(Box<Course>, bool),
 }
@@ -45,6 +39,7 @@ impl std::fmt::Debug for Stage {
         f.write_str(match self {
             Stage::None => "None",
             Stage::Preparing(_) => "Preparing",
+            Stage::Moving(_) => "Moving",
             Stage::Ready(..) => "Ready",
         })
     }
@@ -189,8 +184,13 @@ impl DrivenSession {
         budget: &mut Budget,
         take: &mut dyn FnMut(u32) -> Result<bool>,
     ) -> Result<Stand> {
-        if self.session.model().gpu().check_alive().is_err() {
-            return Ok(Stand::Lost);
+        match self.rejoin() {
+            Ok(None) => {}
+            Ok(Some(stand)) => return Ok(stand),
+            Err(error) => {
+                self.task = Task::Idle;
+                return Err(error);
+            }
         }
         match std::mem::replace(&mut self.task, Task::Idle) {
             Task::Idle => return Ok(Stand::Idle),
@@ -199,11 +199,19 @@ impl DrivenSession {
             Task::Going => {}
         }
         // Unless it goes on below, it has failed.
-        let stand = self.go_on(encoder, budget, take);
-        if stand.is_err() {
-            self.cancel();
+        match self.go_on(encoder, budget, take) {
+            Err(error) if error.is_device_lost() => {
+                if !self.is_over() {
+                    self.task = Task::Going;
+                }
+                Ok(Stand::Lost)
+            }
+            Err(error) => {
+                self.cancel();
+                Err(error)
+            }
+            stand => stand,
         }
-        stand
     }
 
     fn go_on(
@@ -236,6 +244,32 @@ impl DrivenSession {
         let steps = recorded?;
         self.summary.ticks += usize::from(steps > 0);
         Ok(Stand::Working(self.progress(steps)))
+    }
+
+    /// Goes to the device that has taken the place of a lost one, where there is one, and computes there what the session held, in submits
+    /// of its own. Never waits; `None` when the session is on a device that is there.
+    fn rejoin(&mut self) -> Result<Option<Stand>> {
+        if let Stage::Moving(moving) = &mut self.stage {
+            let Some(moved) = arrived(moving) else { return Ok(Some(Stand::Working(self.progress(0)))) };
+            self.stage = Stage::None;
+            match moved {
+                Ok(fresh) => {
+                    self.session.move_to(fresh);
+                    self.restart();
+                }
+                Err(error) if error.is_device_lost() => return Ok(Some(Stand::Lost)),
+                Err(error) => return Err(error),
+            }
+        }
+        let here = self.session.states().gpu();
+        if here.check_alive().is_ok() {
+            return Ok(None);
+        }
+        if !here.reopens() && here.current().check_alive().is_err() {
+            return Ok(Some(Stand::Lost));
+        }
+        self.stage = Stage::Moving(Mutex::new(Box::pin(self.session.past().remade())));
+        Ok(Some(Stand::Working(self.progress(0))))
     }
 
     fn progress(&self, steps: usize) -> Progress {
@@ -312,23 +346,17 @@ impl DrivenSession {
                 return Ok(true);
             }
             // What was recorded must be gone before its plans are exchanged.
-            while let Some(event) = course.event()? {
-                drop(event);
-            }
+            while course.event()?.is_some() {}
             if !course.is_idle() {
                 return Ok(false);
             }
             self.stage = Stage::None;
         }
         if matches!(self.stage, Stage::None) {
-            self.stage = Stage::Preparing(Mutex::new(self.preparing(draws)?));
+            self.stage = Stage::Preparing(self.preparing(draws)?);
         }
         let Stage::Preparing(preparing) = &mut self.stage else { return Ok(false) };
-        let preparing = preparing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let made = match preparing.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(made) => made,
-            Poll::Pending => return Ok(false),
-        };
+        let Some(made) = arrived(preparing) else { return Ok(false) };
         self.stage = Stage::None;
         let (course, drawing) = made?;
         if let Some(drawing) = drawing {
@@ -338,9 +366,9 @@ impl DrivenSession {
         Ok(true)
     }
 
-    fn preparing(&self, draws: bool) -> Result<Preparing> {
+    fn preparing(&self, draws: bool) -> Result<Coming<Prepared>> {
         let (prefill, decode, drawing) = self.session.executors();
-        let gpu = self.session.model().gpu().clone();
+        let gpu = self.session.states().gpu().clone();
         let adapter = gpu.summary().name.clone();
         let none = || Error::Engine(lampyris_engine::Error::NoCommands { adapter: adapter.clone() });
         let prefill = prefill.ok_or_else(none)?;
@@ -348,7 +376,7 @@ impl DrivenSession {
         let (plan, states) = (self.session.drawing_plan()?, self.session.states().clone());
         let (model, finest) = (self.session.model().clone(), self.finest);
         let words = self.session.context() + CURSORS;
-        Ok(Box::pin(async move {
+        Ok(Mutex::new(Box::pin(async move {
             let chooses = match (draws, drawing) {
                 (false, _) => decode,
                 (true, Some(drawing)) => drawing,
@@ -356,7 +384,7 @@ impl DrivenSession {
             };
             let course = Course::new(&gpu, &[prefill, chooses.gpu_plan()?.clone()], finest, words).await?;
             Ok((course, draws.then_some(chooses)))
-        }))
+        })))
     }
 }
 

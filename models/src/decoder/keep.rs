@@ -1,6 +1,7 @@
 //! Sessions that are copied on the device, and sessions that outlive their program.
 
 use super::options::{CacheFormat, SessionOptions};
+use super::replay::Log;
 use super::session::Session;
 use super::{Decoder, network};
 use crate::{Error, Result};
@@ -27,16 +28,16 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn fork(&self) -> Result<Session> {
+        match self.copied().await {
+            Err(error) if self.is_elsewhere(&error) => self.remade().await,
+            copy => copy,
+        }
+    }
+
+    async fn copied(&self) -> Result<Session> {
         let states = self.states().fork().await?;
-        let options = SessionOptions {
-            context: Some(self.context()),
-            cache: self.cache(),
-            slide: self.slides(),
-            submit_budget: self.submit_budget(),
-            products: self.products(),
-        };
-        let mut copy = self.model().session_on(options, states).await?;
-        copy.set(self.tokens().to_vec(), self.cached());
+        let mut copy = self.model().session_on(self.options(), states).await?;
+        copy.set(self.tokens().to_vec(), self.cached(), self.log.clone());
         Ok(copy)
     }
 
@@ -45,6 +46,13 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] from the device.
     pub async fn save(&self) -> Result<Vec<u8>> {
+        match self.saved().await {
+            Err(error) if self.is_elsewhere(&error) => self.remade().await?.saved().await,
+            saved => saved,
+        }
+    }
+
+    async fn saved(&self) -> Result<Vec<u8>> {
         let little = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
         let gain = self.model().last_gain()?;
         let gain: Vec<u32> = gain.iter().map(|value| value.to_bits()).collect();
@@ -125,7 +133,7 @@ impl Decoder {
             session.states().write(&name, 0, &words)?;
         }
         session.states().write(network::TOKENS, 0, &tokens)?;
-        session.set(tokens, cached);
+        session.set(tokens, cached, Log::of_prompt(cached));
         session.complete().await?;
         Ok(session)
     }

@@ -16,6 +16,7 @@ mod names;
 mod needs;
 mod network;
 mod options;
+mod replay;
 mod rope;
 mod sampling;
 mod session;

@@ -4,7 +4,8 @@ use super::network::{self, Head, PlanRequest};
 use super::weights::Tensors;
 use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
-use lampyris_engine::gpu::{ConstantStore, States};
+use lampyris_engine::gpu::{ConstantStore, States, WarmJob};
+use lampyris_engine::kernels::Caps;
 use lampyris_engine::plan::{Constant, PlanBytes};
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
@@ -55,7 +56,14 @@ struct Inner {
     gpu: Gpu,
     tensors: Tensors,
     store: ConstantStore,
-    plans: Mutex<HashMap<PlanRequest, Arc<Plan>>>,
+    plans: Mutex<Plans>,
+}
+
+/// The plans made so far, for devices that can do this.
+#[derive(Debug, Default)]
+struct Plans {
+    caps: Option<Caps>,
+    made: HashMap<PlanRequest, Arc<Plan>>,
 }
 
 impl Decoder {
@@ -91,7 +99,7 @@ impl Decoder {
         self.inner.tensors.config()
     }
 
-    /// The device.
+    /// The device that it was made for; [`Gpu::current`] of it is the one that has taken its place, if one has.
     pub fn gpu(&self) -> &Gpu {
         &self.inner.gpu
     }
@@ -106,25 +114,33 @@ impl Decoder {
     /// # Errors
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, request: PlanRequest) -> Result<Arc<Plan>> {
-        let plans = || self.inner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let gpu = self.inner.gpu.current();
+        let plans = || {
+            let mut plans = self.inner.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            if plans.caps.as_ref() != Some(gpu.caps()) {
+                *plans = Plans { caps: Some(gpu.caps().clone()), made: HashMap::new() };
+            }
+            plans
+        };
         let products = if request.tokens == 1 { Products::Exact } else { request.products };
         let request = PlanRequest { products, ..request };
-        if let Some(plan) = plans().get(&request) {
+        if let Some(plan) = plans().made.get(&request) {
             return Ok(plan.clone());
         }
-        let plan = Arc::new(network::plan(&self.inner.tensors, request, self.limit(), self.inner.gpu.caps())?);
-        plans().insert(request, plan.clone());
+        let plan = Arc::new(network::plan(&self.inner.tensors, request, self.limit(), gpu.caps())?);
+        plans().made.insert(request, plan.clone());
         Ok(plan)
     }
 
     /// The plan of one token for each of several sessions with this room and this cache.
     pub(super) fn plan_together(&self, sequences: usize, room: (usize, CacheFormat), head: Head) -> Result<Plan> {
-        batch::plan((&self.inner.tensors, self.inner.gpu.caps()), sequences, room, head, self.limit())
+        batch::plan((&self.inner.tensors, self.inner.gpu.current().caps()), sequences, room, head, self.limit())
     }
 
     /// The most bytes of a constant. Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
     fn limit(&self) -> u64 {
-        let caps = self.inner.gpu.caps();
+        let gpu = self.inner.gpu.current();
+        let caps = gpu.caps();
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
         if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit }
     }
@@ -140,6 +156,14 @@ impl Decoder {
     /// # Errors
     /// [`Error::Engine`] when the device cannot take them, before anything is allocated where that is known.
     pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        match self.load_there(&mut progress).await {
+            Err(error) if error.is_device_lost() && self.inner.gpu.reopens() => self.load_there(&mut progress).await,
+            loaded => loaded,
+        }
+    }
+
+    async fn load_there(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let gpu = self.inner.gpu.alive().await?;
         let context = self.room(&SessionOptions::default())?;
         let [_, decode, _] = self.plans(context, &SessionOptions::default())?;
         // How positions turn is a table for each context, and belongs to a session.
@@ -150,13 +174,22 @@ impl Decoder {
             arrived += bytes;
             progress(arrived, total);
         };
-        Ok(self.inner.store.load(&self.inner.gpu, &weights, told).await?)
+        Ok(self.inner.store.load(&gpu, &weights, told).await?)
+    }
+
+    /// What compiles the kernels of sessions with `options`, one variant each, for threads of the host's own.
+    ///
+    /// # Errors
+    /// As [`Decoder::needs`].
+    pub fn warm_jobs(&self, options: impl Into<SessionOptions>) -> Result<Vec<WarmJob>> {
+        let options = options.into();
+        let plans = self.plans(self.room(&options)?, &options)?;
+        Ok(self.gpu().current().warm_jobs(plans.iter().map(|plan| &**plan)))
     }
 
     /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget
     /// leaves no room.
-    fn check_budget(&self, plans: [&Plan; 2], later: &Plan) -> Result<()> {
-        let gpu = &self.inner.gpu;
+    fn check_budget(&self, gpu: &Gpu, plans: [&Plan; 2], later: &Plan) -> Result<()> {
         if gpu.is_cpu_executor() {
             return Ok(());
         }
@@ -172,7 +205,7 @@ impl Decoder {
             states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes().max(4))));
         }
         let constants: Vec<Constant> = constants.into_values().collect();
-        wanted.weights = self.inner.store.missing(&constants);
+        wanted.weights = self.inner.store.missing(gpu, &constants);
         wanted.states = states.into_values().sum();
         Ok(gpu.check_budget(wanted)?)
     }
@@ -184,10 +217,18 @@ impl Decoder {
     /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
         let options = options.into();
+        match self.session_there(options).await {
+            Err(error) if error.is_device_lost() && self.inner.gpu.reopens() => self.session_there(options).await,
+            session => session,
+        }
+    }
+
+    async fn session_there(&self, options: SessionOptions) -> Result<Session> {
+        let gpu = self.inner.gpu.alive().await?;
         let context = self.room(&options)?;
         let [prefill, decode, draw] = self.plans(context, &options)?;
-        self.check_budget([&prefill, &decode], &draw)?;
-        let states = States::new(&self.inner.gpu, &[&prefill, &decode, &draw]).await?;
+        self.check_budget(&gpu, [&prefill, &decode], &draw)?;
+        let states = States::new(&gpu, &[&prefill, &decode, &draw]).await?;
         self.session_on(SessionOptions { context: Some(context), ..options }, states).await
     }
 
@@ -236,7 +277,7 @@ impl Decoder {
     /// # Errors
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn executor(&self, plan: Arc<Plan>, states: &States) -> Result<Executor> {
-        let (gpu, store) = (&self.inner.gpu, &self.inner.store);
+        let (gpu, store) = (states.gpu(), &self.inner.store);
         Ok(Executor::with_states(gpu, plan, store, states, |_| ()).await?)
     }
 }

@@ -3,7 +3,7 @@
 use super::{Decoder, Mixture, SessionOptions};
 use crate::Result;
 use lampyris_engine::Plan;
-use lampyris_engine::plan::{Place, TensorId};
+use lampyris_engine::plan::{Place, PlanBytes, TensorId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -31,6 +31,12 @@ impl Needs {
     /// The sum.
     pub fn total(&self) -> u64 {
         self.weights + self.cache + self.work
+    }
+}
+
+impl From<&Needs> for PlanBytes {
+    fn from(needs: &Needs) -> PlanBytes {
+        PlanBytes { weights: needs.weights, activations: needs.work, states: needs.cache, params: 0 }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
+use super::replay::Log;
 use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{GpuPlan, InputData, Paced, Pending, States};
@@ -34,6 +35,8 @@ pub struct Session {
     tokens: Vec<u32>,
     /// How many of the tokens have their keys and values in the cache.
     cached: usize,
+    /// What computed them.
+    pub(super) log: Log,
 }
 
 impl Session {
@@ -49,7 +52,7 @@ impl Session {
         // At least two tokens take part in sliding, so that it always makes room.
         let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
-        let (dropped, cached) = (0, 0);
+        let (dropped, cached, log) = (0, 0, Log::default());
         Session {
             model,
             context,
@@ -64,16 +67,30 @@ impl Session {
             states,
             tokens,
             cached,
+            log,
         }
     }
 
-    /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache.
-    pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize) {
-        (self.tokens, self.cached) = (tokens, cached);
+    /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache, which `log` says
+    /// the making of.
+    pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize, log: Log) {
+        (self.tokens, self.cached, self.log) = (tokens, cached, log);
+    }
+
+    /// Takes over what another session with the same tokens has on its device.
+    pub(super) fn move_to(&mut self, other: Session) {
+        let Session { prefill, decode, draw, states, .. } = other;
+        (self.prefill, self.decode, self.draw, self.states) = (prefill, decode, draw, states);
+    }
+
+    /// What computes one token.
+    pub(super) fn decoding(&self) -> Executor {
+        self.decode.clone()
     }
 
     /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
     pub(super) fn push(&mut self, token: u32) {
+        self.log.token(self.tokens.len().saturating_sub(1));
         self.cached = self.tokens.len();
         self.tokens.push(token);
     }
@@ -133,8 +150,8 @@ impl Session {
 
     /// Adds tokens, and computes the keys and values of all but the last, chunk by chunk, in submits that hold the device for no longer
     /// than [`SessionOptions::submit_budget`]. At most two budgets are on their way at a time. A future that is dropped before its end
-    /// leaves the tokens in the session; what is missing is computed by the next one. Where the session slides, tokens that do not fit
-    /// make older ones go.
+    /// leaves the tokens in the session, and so does an error from the device; what is missing is computed by the next one. Where the
+    /// session slides, tokens that do not fit make older ones go.
     ///
     /// # Errors
     /// [`Error::Token`] for a token the model does not know; [`Error::Context`] when they do not fit; both before anything changes.
@@ -156,7 +173,7 @@ impl Session {
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
         let tail = self.make_room(sinks, new);
         // Those that were new are not in the device's tokens yet.
-        self.states.write(TOKENS, 0, &self.tokens)?;
+        self.tell_tokens(0)?;
         self.append(&tail).await
     }
 
@@ -170,6 +187,7 @@ impl Session {
         all.truncate(sinks);
         self.dropped += from - sinks;
         self.cached = self.cached.min(sinks);
+        self.log.keep(self.cached);
         self.tokens = all;
         tail
     }
@@ -205,8 +223,9 @@ impl Session {
         Some(self.dropped - before)
     }
 
-    /// Counts keys and values of tokens that have been computed.
+    /// Counts keys and values of tokens that one run has computed.
     pub(super) fn computed(&mut self, tokens: usize) {
+        self.log.chunk(self.cached, tokens);
         self.cached += tokens;
     }
 
@@ -235,23 +254,46 @@ impl Session {
     }
 
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
-        self.states.write(TOKENS, self.tokens.len(), tokens)?;
+        let from = self.tokens.len();
         self.tokens.extend_from_slice(tokens);
+        self.tell_tokens(from)?;
         self.complete().await.map(|_| ())
     }
 
-    /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, and says
-    /// whether any were.
+    /// Tells the device the tokens from number `from` on. One that is lost meanwhile is passed over: what takes its place is told all.
+    fn tell_tokens(&self, from: usize) -> Result<()> {
+        match self.states.write(TOKENS, from, &self.tokens[from..]) {
+            Err(lampyris_engine::Error::DeviceLost { .. }) => Ok(()),
+            told => Ok(told?),
+        }
+    }
+
+    /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, or of all on
+    /// a device that takes the place of a lost one. Says whether any were.
     pub(super) async fn complete(&mut self) -> Result<bool> {
+        match self.compute_missing().await {
+            Err(error) if self.outlives(&error) => self.compute_missing().await.map(|_| true),
+            done => done,
+        }
+    }
+
+    async fn compute_missing(&mut self) -> Result<bool> {
+        let recovered = self.recover().await?;
         let last = self.tokens.len().saturating_sub(1);
         let missing = self.cached < last;
         while self.cached < last {
             let count = (last - self.cached).min(Decoder::CHUNK);
-            self.states.write(CURSOR, 0, &[self.cached as u32, count as u32])?;
-            self.prefill.run().await?;
+            self.compute(self.cached, count).await?;
+            self.log.chunk(self.cached, count);
             self.cached += count;
         }
-        Ok(missing)
+        Ok(missing || recovered)
+    }
+
+    /// Computes keys and values of `count` tokens from number `first` on in one run.
+    pub(super) async fn compute(&mut self, first: usize, count: usize) -> Result<()> {
+        self.states.write(CURSOR, 0, &[first as u32, count as u32])?;
+        self.prefill.run().await.map(|_| ())
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -271,10 +313,9 @@ impl Session {
         if self.tokens.is_empty() {
             return Err(Error::Context { tokens: 0, context: self.context });
         }
-        self.begin(sampling)?;
         let left = if self.slide.is_some() { most } else { most.min(self.context - self.tokens.len()) };
-        let (sampling, under_way) = (*sampling, VecDeque::with_capacity(AHEAD));
-        Ok(Generation { session: self, left, under_way, sampling, log_probability: None })
+        let (sampling, under_way, dropped) = (*sampling, VecDeque::with_capacity(AHEAD), self.dropped);
+        Ok(Generation { session: self, left, under_way, sampling, dropped, begun: false, log_probability: None })
     }
 
     /// Tells the device where the next token goes and how it is chosen.
@@ -307,6 +348,7 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] from the device.
     pub async fn longest_submit(&mut self) -> Result<Option<Duration>> {
+        self.recover().await?;
         match &mut self.prefill {
             Chunks::Paced(paced) => Ok(paced.longest().await?),
             Chunks::Whole(_) => Ok(None),
@@ -318,6 +360,7 @@ impl Session {
         self.tokens.truncate(length);
         self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
         self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
+        self.log.keep(self.cached);
     }
 
     /// The logits of every token of the session, `[tokens, vocabulary]` row by row, computed anew in one go.
@@ -333,6 +376,14 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] from the device.
     pub async fn logits_from(&mut self, begin: usize) -> Result<Vec<f32>> {
+        match self.logits_here(begin).await {
+            Err(error) if self.outlives(&error) => self.logits_here(begin).await,
+            logits => logits,
+        }
+    }
+
+    async fn logits_here(&mut self, begin: usize) -> Result<Vec<f32>> {
+        self.recover().await?;
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
         let plan = self.model.plan(self.request(tokens, Head::Logits))?;
@@ -342,6 +393,7 @@ impl Session {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
             let outputs = chunks.run().await?;
+            self.log.chunk(first, count);
             let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
         }
@@ -385,26 +437,44 @@ pub struct Generation<'a> {
     left: usize,
     under_way: VecDeque<Pending>,
     sampling: Sampling,
+    /// Tokens that the session had dropped at the beginning.
+    dropped: usize,
+    /// Whether the device knows where the next token goes and how it is chosen.
+    begun: bool,
     log_probability: Option<f32>,
 }
 
 impl Generation<'_> {
-    /// The next token; `None` when as many as asked for have come or the context is full.
+    /// The next token; `None` when as many as asked for have come or the context is full. When the device is lost, the session goes on
+    /// on the one that takes its place, with the tokens that it would have had: in this call where the engine opens it itself, else in
+    /// the first one after the host has handed it over.
     ///
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
     pub async fn next(&mut self) -> Result<Option<u32>> {
+        match self.step().await {
+            Err(error) if self.session.outlives(&error) => self.step().await,
+            token => token,
+        }
+    }
+
+    async fn step(&mut self) -> Result<Option<u32>> {
         if self.session.complete().await? {
-            self.session.begin(&self.sampling)?;
+            self.under_way.clear();
+            self.begun = false;
         }
         if let (0, Some(sinks)) = (self.session.context - self.session.tokens.len(), self.session.slide)
             && self.left > 0
         {
-            let before = self.session.dropped;
+            self.begun = false;
             self.session.slide(sinks, &[]).await?;
+        }
+        if !self.begun && self.left > 0 {
             // Draws are numbered by their place, which comes again.
-            self.sampling.seed = self.sampling.seed.wrapping_add((self.session.dropped - before) as u64);
-            self.session.begin(&self.sampling)?;
+            let again = (self.session.dropped - self.dropped) as u64;
+            let seed = self.sampling.seed.wrapping_add(again);
+            self.session.begin(&Sampling { seed, ..self.sampling })?;
+            self.begun = true;
         }
         let room = self.session.context - self.session.tokens.len();
         let executor =

@@ -83,10 +83,18 @@ impl TokenEncoder {
     /// # Errors
     /// [`Error::Engine`] when the device cannot take them.
     pub async fn load(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        match self.load_there(&mut progress).await {
+            Err(error) if self.outlives(&error) => self.load_there(&mut progress).await,
+            loaded => loaded,
+        }
+    }
+
+    async fn load_there(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
+        let gpu = self.inner.gpu.alive().await?;
         let request = request(1);
         let plan = Arc::new(self.plan(request)?);
         let (total, mut arrived) = (plan.bytes().weights, 0);
-        let executor = Executor::new(&self.inner.gpu, plan, &self.inner.store, |bytes| {
+        let executor = Executor::new(&gpu, plan, &self.inner.store, |bytes| {
             arrived += bytes;
             progress(arrived, total);
         });
@@ -105,7 +113,7 @@ impl TokenEncoder {
         self.inner.pooled
     }
 
-    /// The device.
+    /// The device that it was made for; [`Gpu::current`] of it is the one that has taken its place, if one has.
     pub fn gpu(&self) -> &Gpu {
         &self.inner.gpu
     }
@@ -125,7 +133,8 @@ impl TokenEncoder {
     /// # Errors
     /// [`Error::Engine`] when a kernel refuses a shape.
     pub fn plan(&self, request: EncoderPlan) -> Result<Plan> {
-        let caps = self.inner.gpu.caps();
+        let gpu = self.inner.gpu.current();
+        let caps = gpu.caps();
         let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
         network::plan(&self.inner.tensors, self.inner.pooled, request, limit)
     }
@@ -137,6 +146,18 @@ impl TokenEncoder {
     /// anything is computed; [`Error::NotFinite`] when an embedding has values that are no numbers; [`Error::Engine`] from the device.
     pub async fn embed(&self, sequences: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         sequences.iter().try_for_each(|sequence| self.config().check(sequence))?;
+        match self.embed_there(sequences).await {
+            Err(error) if self.outlives(&error) => self.embed_there(sequences).await,
+            embeddings => embeddings,
+        }
+    }
+
+    /// Whether the work that ended in `error` can be done again at once: the device is lost, and the engine opens another.
+    fn outlives(&self, error: &Error) -> bool {
+        error.is_device_lost() && self.inner.gpu.reopens()
+    }
+
+    async fn embed_there(&self, sequences: &[Vec<u32>]) -> Result<Vec<Vec<f32>>> {
         let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
         let mut found = Vec::with_capacity(sequences.len());
         let mut under_way = VecDeque::with_capacity(AHEAD + 1);
@@ -222,12 +243,14 @@ impl TokenEncoder {
     }
 
     async fn executor(&self, request: EncoderPlan) -> Result<Executor> {
+        let gpu = self.inner.gpu.alive().await?;
+        self.kept().retain(|(_, executor)| executor.is_on(&gpu));
         let known = self.kept().iter().find(|(known, _)| *known == request).map(|(_, executor)| executor.clone());
         let executor = match known {
             Some(executor) => executor,
             None => {
                 let plan = Arc::new(self.plan(request)?);
-                Executor::new(&self.inner.gpu, plan, &self.inner.store, |_| ()).await?
+                Executor::new(&gpu, plan, &self.inner.store, |_| ()).await?
             }
         };
         self.keep(request, executor.clone());

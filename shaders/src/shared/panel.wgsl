@@ -4,8 +4,8 @@
 <% if scheme in ["f32", "f16", "bf16"] %>1<% elif scheme in ["q5_0", "q5_1", "q3_k", "q5_k", "q6_k"] %>3<% else %>2<% endif %>
 <%- endmacro %>
 
-<% macro bindings(scheme, first, subgroups=false) -%>
-<#- Declares the tensors of a matrix from binding `first` on, and what reads them. -#>
+<% macro bindings(scheme, first, subgroups=false, packed=false) -%>
+<#- Declares the tensors of a matrix from binding `first` on, and what reads them, as bytes if `packed`. -#>
 // [n, k] in panels
 @group(0) @binding(${ first }) var<storage, read> w: array<<% if scheme == "f32" %>vec4<f32><% elif scheme in ["q2_k", "q3_k"] %>vec2<u32><% else %>vec4<u32><% endif %>>;
 <%- if scheme in ["q5_0", "q5_1", "q3_k", "q5_k", "q6_k"] %>
@@ -34,7 +34,19 @@ fn halves(word: u32) -> vec2<f32> {
 }
 <%- endif %>
 <%- endif %>
-<%- if scheme in ["iq4_nl", "iq4_xs"] %>
+<%- if packed and scheme in ["iq4_nl", "iq4_xs", "mxfp4"] %>
+<%- set table = ["0x03020100u", "0x0c080604u", "0xfdfeff00u", "0xf4f8fafcu"] if scheme == "mxfp4" else ["0xbfad9881u", "0xf6eaddcfu", "0x26190d01u", "0x71594535u"] %>
+
+// The levels of the numbers in the lower halves of four bytes, from a table of 16 signed bytes in four words.
+fn level_bytes(q: u32) -> u32 {
+    let four = (vec4<u32>(q) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(15u);
+    let odd = (four & vec4<u32>(4u)) != vec4<u32>();
+    let lower = select(vec4<u32>(${ table[0] }), vec4<u32>(${ table[1] }), odd);
+    let upper = select(vec4<u32>(${ table[2] }), vec4<u32>(${ table[3] }), odd);
+    let bytes = (select(lower, upper, four >= vec4<u32>(8u)) >> (8u * (four & vec4<u32>(3u)))) & vec4<u32>(255u);
+    return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
+}
+<%- elif scheme in ["iq4_nl", "iq4_xs"] %>
 
 // The levels of four numbers, from a table of 16 signed bytes in four words.
 fn levels(q: vec4<u32>) -> vec4<f32> {
@@ -138,6 +150,20 @@ vec4<f32>(vec4<i32>(vec4<u32>(${ word(scheme, into, c, false) }) & vec4<u32>(0x$
 <%- endif -%>
 <%- endmacro %>
 
+<% macro four_f16(scheme, into, c) -%>
+<#- The weights of columns `4 c` to `4 c + 3` as whole numbers in 16-bit floats, without scale; exact. -#>
+<%- if scheme == "q8_0" -%>
+vec4<f16>(bitcast<vec4<i32>>(vec4<u32>(${ into }_p${ c // 4 }.${ "xyzw"[c % 4] }) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u))
+<%- elif scheme in ["iq4_nl", "iq4_xs", "mxfp4"] -%>
+vec4<f16>(${ four(scheme, into, c) })
+<%- else -%>
+<%- set mask = ({"q2_k": "3", "q3_k": "7", "q5_0": "1f", "q5_1": "1f", "q5_k": "1f", "q6_k": "3f"}[scheme] | default("f")) -%>
+vec4<f16>((vec4<u32>(${ word(scheme, into, c, false) }) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(0x${ mask }u))
+<%- set zero = ({"q4_0": 8, "q5_0": 16, "q3_k": 4, "q6_k": 32}[scheme] | default(0)) -%>
+<%- if zero %> - vec4<f16>(${ zero }.0)<% endif -%>
+<%- endif -%>
+<%- endmacro %>
+
 <% macro spread(scheme) -%>
 <#- What four neighbouring columns of the input are multiplied by to fit the weights as `four` gives them; powers of two, so that it is exact. -#>
 <% if scheme == "q8_0" %>vec4<f32>(0x1p-24)<% else %>vec4<f32>(1.0, 0x1p-8, 0x1p-16, 0x1p-24)<% endif %>
@@ -149,6 +175,8 @@ vec4<f32>(vec4<i32>(vec4<u32>(${ word(scheme, into, c, false) }) & vec4<u32>(0x$
 ${ into }_p${ c // 4 }.${ "xyzw"[c % 4] }
 <%- elif scheme == "q4_0" -%>
 ((${ into }_p.${ "xyzw"[c // 2] } ^ 0x88888888u)<% if c % 2 == 0 %> << 4u<% endif %>) & 0xf0f0f0f0u
+<%- elif scheme in ["iq4_nl", "iq4_xs", "mxfp4"] -%>
+level_bytes(${ word(scheme, into, c, false) })
 <%- elif scheme in ["q5_0", "q6_k", "q3_k"] -%>
 ((${ word(scheme, into, c, true) }) << ${ {"q5_0": 3, "q6_k": 2, "q3_k": 5}[scheme] }u) ^ 0x80808080u
 <%- else -%>

@@ -2,11 +2,15 @@
 
 use super::Scheme;
 use crate::{
-    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
-    Work, fitting, panel::Code, parallel, traffic,
+    Call, Caps, Desc, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tolerance, Work, fitting,
+    parallel, traffic,
 };
 use std::any::Any;
-use std::sync::Arc;
+
+mod cases;
+
+pub(crate) use cases::cases;
+pub(super) use cases::matrix;
 
 /// The linked variants.
 pub(super) const SOURCES: &[Source] = crate::linked::DENSE;
@@ -99,6 +103,9 @@ pub struct Dense {
     pub residual: bool,
     /// The bound `c` of the units' results, which become `c tanh(v / c)`; not for gated units.
     pub softcap: Option<f32>,
+    /// Products may be those of 16-bit floats, where weights are quantized and an adapter is faster with them; sums of a block of columns
+    /// are added up in 32 bits all the same. Without it results are as exact as 32-bit floats make them.
+    pub half: bool,
 }
 
 impl Dense {
@@ -137,6 +144,7 @@ impl Kernel for Dense {
             (self.bias, " +bias"),
             (self.residual, " +residual"),
             (self.softcap.is_some(), " capped"),
+            (self.half, " half"),
         ] {
             if on {
                 text.push_str(word);
@@ -201,20 +209,26 @@ impl Kernel for Dense {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
         let packed = call.inputs[0].format == Format::BlockI8;
-        let tokens = if call.inputs[0].rows() == 1 && !packed { "one" } else { "few" };
-        let x = if packed { "i8" } else { "f32" };
-        let of = |path: &'static str, tokens: &'static str| {
+        let (rows, x) = (call.inputs[0].rows(), if packed { "i8" } else { "f32" });
+        let tokens = if rows == 1 { "one" } else { "few" };
+        let of = |path: &'static str, tokens: &'static str, x: &'static str| {
             let choices = [("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)];
             fitting(SOURCES, &choices, caps).collect::<Vec<_>>()
         };
         if caps.software {
-            let mut found: Vec<_> =
-                ["subgroup8", "subgroup4", "portable"].iter().flat_map(|path| of(path, tokens)).collect();
+            // Not all have one for a single token; products of 16-bit floats are slow on all that were measured.
+            let paths = [("subgroup8", tokens), ("subgroup4", tokens), ("subgroup4", "few"), ("portable", tokens)];
+            let mut found: Vec<_> = paths.iter().flat_map(|(path, tokens)| of(path, tokens, x)).collect();
             found.truncate(1);
             return found;
         }
-        let tiles = if call.inputs[0].rows() > TILED { of("tiled", "many") } else { Vec::new() };
-        [tiles, of("portable", tokens)].concat()
+        let halves = if self.half && !packed { "f16" } else { "" };
+        let first = match rows {
+            1 => [of("portable", "one", halves), of("subgroups", "one", x)].concat(),
+            2..=TILED => Vec::new(),
+            _ => [of("tiled", "many", halves), of("tiled", "many", x)].concat(),
+        };
+        [first, of("portable", tokens, x)].concat()
     }
 
     fn launch(&self, call: &Call<'_>, source: &Source) -> Launch {
@@ -299,9 +313,10 @@ impl Kernel for Dense {
 
     /// A sum of `k` products; a gate multiplies two of them, and the units' own functions add a few units in the last place:
     /// `exp` and the division 6, the five terms of the approximated error function 1.5e-7, an absolute bound that the
-    /// largest output is taken to be no smaller than.
+    /// largest output is taken to be no smaller than. Products of 16-bit floats err by `24 * 2^-11`, see `docs/numerics.md`.
     fn tolerance(&self, call: &Call<'_>) -> Tolerance {
-        let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative;
+        let halves = if self.half { 24.0 / 2048.0 } else { 0.0 };
+        let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative + halves;
         let unit = match self.unit {
             Unit::Linear | Unit::Relu => 0.0,
             Unit::Silu | Unit::GeluTanh => 12.0 * f64::from(f32::EPSILON),
@@ -322,107 +337,10 @@ impl Kernel for Dense {
     }
 }
 
-/// The tensors of a matrix filled with noise, its weights within about 1.
-pub(super) fn matrix(scheme: Scheme, n: usize, k: usize) -> Vec<(Desc, Fill)> {
-    let fill = |desc: Desc| {
-        let largest: f32 = match scheme {
-            Scheme::Q8_0 | Scheme::Iq4Nl => 127.0,
-            Scheme::Q4_0 => 8.0,
-            Scheme::Q2K => 45.0,
-            Scheme::Q3K => 128.0,
-            Scheme::Q4K => 945.0,
-            Scheme::Q5K => 1953.0,
-            Scheme::Q6K | Scheme::Iq4Xs => 4096.0,
-            _ => 16.0,
-        };
-        let fill = match desc.format {
-            Format::Panel(Code::Exponent) => Fill::Range(118.0, 125.0),
-            Format::Panel(Code::F32 | Code::F16 | Code::Bf16) => Fill::Noise,
-            _ => Fill::Range(-1.0 / largest, 1.0 / largest),
-        };
-        (desc, fill)
-    };
-    scheme.descs(n, k).into_iter().map(fill).collect()
-}
-
-/// A case of `[m, k]` inputs in `format` and a matrix that gives `n` columns.
-fn case(tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3], format: Format) -> Case {
-    let rows = kernel.gated.map_or(n, Dense::gated_rows);
-    let mut inputs = vec![(Desc::new(format, [m, k]), Fill::Noise)];
-    inputs.extend(matrix(scheme, rows, k));
-    let extras = [
-        (kernel.norm.is_some(), Desc::f32([k])),
-        (kernel.bias, Desc::f32([rows])),
-        (kernel.residual, Desc::f32([m, n])),
-    ];
-    inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
-    let of = if format == Format::F32 { String::new() } else { format!(".of-{}", format.label()) };
-    let label = format!("{m}x{k}x{n}.{}{of}.{}", scheme.label(), kernel.summary().replace(' ', "."));
-    Case { label, kernel: Arc::new(kernel), inputs, tier }
-}
-
-/// Every scheme with every ending, sizes round the panels, blocks and tiles, inputs in bytes, and the shapes of small language models.
-pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = bytes_cases();
-    let mut add = |tier: Tier, scheme: Scheme, kernel: Dense, shape: [usize; 3]| {
-        cases.push(case(tier, scheme, kernel, shape, Format::F32));
-    };
-    let plain = Dense::default();
-    let normed = Dense { norm: Some(1e-5), ..plain };
-    for scheme in Scheme::ALL {
-        let k = if scheme.is_wide() { 292 } else { 68 };
-        add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, k, 41]);
-        add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
-        add(Tier::Full, scheme, plain, [1, 32, 32]);
-        add(Tier::Short, scheme, Dense { norm: Some(1e-5), ..plain }, [9, k, 33]);
-        add(Tier::Full, scheme, plain, [4, 256, 64]);
-        add(Tier::Full, scheme, Dense { gated: Some(20), unit: Unit::Silu, ..normed }, [70, 40, 20]);
-        add(Tier::Full, scheme, Dense { bias: true, residual: true, ..normed }, [3, 516, 37]);
-        add(Tier::Full, scheme, Dense { gated: Some(16), unit: Unit::GeluTanh, bias: true, ..normed }, [1, 64, 16]);
-        add(Tier::Model, scheme, Dense { residual: true, ..plain }, [1, 1536, 576]);
-        add(Tier::Model, scheme, Dense { gated: Some(1536), unit: Unit::Silu, ..normed }, [1, 576, 1536]);
-        add(Tier::Model, scheme, normed, [32, 576, 960]);
-    }
-    for unit in Unit::ALL {
-        add(Tier::Short, Scheme::F32, Dense { unit, bias: true, ..plain }, [2, 20, 10]);
-    }
-    add(Tier::Short, Scheme::F32, Dense { softcap: Some(2.0), ..normed }, [2, 36, 21]);
-    for k in [1, 3, 4, 5, 31, 33, 63, 64, 65, 255, 257] {
-        add(Tier::Full, Scheme::F32, normed, [1, k, 20]);
-        add(Tier::Full, Scheme::Q5_1, normed, [3, k, 20]);
-    }
-    for n in [1, 2, 15, 16, 17, 31, 33, 63, 65] {
-        add(Tier::Full, Scheme::F16, plain, [1, 24, n]);
-        add(Tier::Full, Scheme::Q4_0, plain, [6, 24, n]);
-        add(Tier::Full, Scheme::Q8_0, Dense { gated: Some(n), unit: Unit::Silu, ..plain }, [2, 40, n]);
-    }
-    cases
-}
-
-/// Inputs in bytes, and scales so small that 16-bit floats have few digits left.
-fn bytes_cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    let (plain, bytes) = (Dense::default(), Format::BlockI8);
-    for scheme in Scheme::ALL.into_iter().filter(|scheme| scheme.is_bytes()) {
-        let k = if scheme.is_wide() { 292 } else { 68 };
-        let gated = Dense { gated: Some(37), unit: Unit::Silu, ..plain };
-        let ends = Dense { bias: true, residual: true, ..plain };
-        cases.push(case(Tier::Short, scheme, gated, [5, k, 37], bytes));
-        cases.push(case(Tier::Full, scheme, ends, [1, 31, 41], bytes));
-        cases.push(case(Tier::Full, scheme, ends, [9, 516, 70], bytes));
-        cases.push(case(Tier::Model, scheme, plain, [32, 576, 960], bytes));
-        let mut tiny = case(Tier::Short, scheme, plain, [2, k, 33], Format::F32);
-        let scales = tiny.inputs.iter_mut().filter(|(_, fill)| matches!(fill, Fill::Range(..)));
-        scales.for_each(|(_, fill)| *fill = Fill::Range(-4e-5, 4e-5));
-        tiny.label.push_str(".tiny");
-        cases.push(tiny);
-    }
-    cases
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::panel::Code;
 
     #[test]
     fn the_error_function_has_its_known_values() {

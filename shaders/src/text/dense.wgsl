@@ -7,36 +7,53 @@
 // portable: 32 rows by 8 slices of the columns, added up in workgroup memory.
 // tiled: 32 rows by 32 tokens, the numbers of a block of columns written out in workgroup memory once for all of them.
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
+// subgroups: subgroups of any size share the rows, and their lanes the columns.
 //
 // x = i8: the input is bytes with a scale for each block of 32 columns, and products are those of four bytes at a time.
-//@ axis path = portable(S=8) | tiled | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4)
+// x = f16: inputs and numbers of weights are multiplied in 16-bit floats, and added up in them over at most eight products.
+//@ axis path = portable(S=8) | tiled | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4) | subgroups(SG=1)
 //@ axis tokens = one(TM=1) | few(TM=4) | many(TM=32)
-//@ axis x = f32 | i8
+//@ axis x = f32 | i8 | f16
 //@ skip path=tiled, tokens=one
 //@ skip path=tiled, tokens=few
 //@ skip path=portable, tokens=many
 //@ skip path=subgroup4, tokens=many
 //@ skip path=subgroup8, tokens=many
+//@ skip path=subgroups, tokens=few
+//@ skip path=subgroups, tokens=many
+//@ skip path=subgroups, x=i8
+//@ skip path=subgroups, x=f16
+//@ skip path=subgroup4, x=f16
+//@ skip path=subgroup8, x=f16
+//@ skip x=f16, tokens=few
+//@ skip x=f16, scheme=f32
+//@ skip x=f16, scheme=f16
+//@ skip x=f16, scheme=bf16
 //@ skip x=i8, tokens=many
-//@ skip x=i8, tokens=one
+//@ skip x=i8, tokens=one, path=subgroup4
 //@ skip x=i8, scheme=f32
 //@ skip x=i8, scheme=f16
 //@ skip x=i8, scheme=bf16
-//@ skip x=i8, scheme=iq4_nl
-//@ skip x=i8, scheme=iq4_xs
-//@ skip x=i8, scheme=mxfp4
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
+# import "dense_f16" as dense_f16
+# import "dense_subgroups" as dense_subgroups
 # set tiled = path == "tiled"
-# set subgroups = not tiled and path != "portable"
+# set any = path == "subgroups"
+# set subgroups = path in ["subgroup4", "subgroup8"]
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set packed = x == "i8"
+# set halved = x == "f16"
+# set alone = packed and TM == 1
 # set spread = quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
-# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"] if packed else spread
+# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"] if packed or halved else spread
 # set split = scheme in ["q2_k", "q3_k", "q6_k"]
 # set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 # set next = 2 + panel.tensors(scheme) | int
+# if halved
+enable f16;
+# endif
 
 struct Params {
     // tokens
@@ -63,8 +80,8 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 # if packed
 // [m / 4, blocks, 9]: a word of each of four tokens for every four columns of a block, then the tokens' scales
-@group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
-${ panel.bindings(scheme, 2, subgroups) }
+@group(0) @binding(1) var<storage, read> x: array<<% if alone %>u32<% else %>vec4<u32><% endif %>>;
+${ panel.bindings(scheme, 2, subgroups, packed) }
 // x, word by word
 @group(0) @binding(${ next }) var<storage, read> factors: array<f32>;
 # else
@@ -112,7 +129,16 @@ fn finish_pair(token: u32, n: u32, row: u32, gate: f32, up: f32) {
     }
 }
 
-# if tiled
+# if halved
+${ dense_f16.input() }
+
+# endif
+# if any
+${ dense_subgroups.body(scheme, quantized, wide, split, offset) }
+# elif tiled and halved
+# set R = 4
+${ dense_f16.tile(scheme, TM, wide, split, offset) }
+# elif tiled
 # set R = 4
 # set own = 4
 // [8, 32]: four columns of each row of weights, and of each token
@@ -194,6 +220,9 @@ var<workgroup> partial: array<f32, ${ S * 32 * TM }>;
 # if not packed
 var<workgroup> squares: array<f32, ${ S * TM }>;
 # endif
+# if halved
+var<workgroup> peaks: array<f32, 256>;
+# endif
 
 @compute @workgroup_size(32, ${ S })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -205,12 +234,19 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 # set own = 8 // SG if subgroups else 8
     let token0 = group.y * ${ TM }u;
 # if not packed
-    let k4 = params.k4;
     let normalize = (params.flags & 1u) != 0u;
 # endif
+# if not packed and not halved
+    let k4 = params.k4;
+# endif
+# if halved
+${ dense_f16.peak() }
+# endif
 # for t in range(TM)
-# if not packed
+# if not packed and not halved
     let x${ t } = min(token0 + ${ t }u, params.m - 1u) * k4;
+# endif
+# if not packed
     var square${ t } = 0.0;
 # endif
 # for r in range(rows)
@@ -227,25 +263,31 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let wide = panel * ((params.blocks + 7u) / 8u) + b / 8u;
         let part = b % 8u;
 # endif
+# if halved
+${ dense_f16.block(scheme, split, offset) }
+# else
 # if packed
-        let start = (group.y * params.blocks + b) * 9u;
+        let start = (group.y<% if alone %> / 4u<% endif %> * params.blocks + b) * 9u;
 # for p in range(own)
-        let a${ p } = x[start + <% if subgroups %>${ p * SG }u + lane<% else %>${ p }u<% endif %>];
+        let a${ p } = x[<% if alone %>4u * (<% endif %>start + <% if subgroups %>${ p * SG }u + lane<% else %>${ p }u<% endif %><% if alone %>) + (token0 & 3u)<% endif %>];
 # endfor
-# if subgroups
+# if alone
+        let factor0 = factors[start * 4u + 32u + (token0 & 3u)] * ${ panel.fraction(scheme) };
+# elif subgroups
         let own = factors[start * 4u + 32u + (lane & 3u)] * ${ panel.fraction(scheme) };
 # endif
 # for t in range(TM)
-# if subgroups
+# if alone
+# elif subgroups
         let factor${ t } = subgroupBroadcast(own, ${ t }u);
 # else
         let factor${ t } = factors[start * 4u + ${ 32 + t }u] * ${ panel.fraction(scheme) };
 # endif
 # for j in range(8)
 # if subgroups
-        let v${ t }_${ j } = subgroupBroadcast(a${ j // SG }.${ "xyzw"[t] }, ${ j % SG }u);
+        let v${ t }_${ j } = subgroupBroadcast(a${ j // SG }<% if not alone %>.${ "xyzw"[t] }<% endif %>, ${ j % SG }u);
 # else
-        let v${ t }_${ j } = a${ j }.${ "xyzw"[t] };
+        let v${ t }_${ j } = a${ j }<% if not alone %>.${ "xyzw"[t] }<% endif %>;
 # endif
 # endfor
 # if offset
@@ -359,6 +401,7 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
 # endif
 # endfor
 # endfor
+# endif
     }
 # if subgroups
 # for t in range(TM)
@@ -384,14 +427,14 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
     // Token t is finished by the invocations (row, t).
     let t = local.y;
     if t < ${ TM }u {
-        var factor = 1.0;
+        var factor = <% if halved %>room.y<% else %>1.0<% endif %>;
 # if not packed
         if normalize {
             var square = 0.0;
             for (var slice = 0u; slice < ${ S }u; slice++) {
                 square += squares[t * ${ S }u + slice];
             }
-            factor = inverseSqrt(square / f32(params.columns) + params.epsilon);
+            factor <% if halved %>*<% endif %>= inverseSqrt(square / f32(params.columns) + params.epsilon);
         }
 # endif
         var sum = 0.0;

@@ -15,14 +15,14 @@ pub(super) const SOURCES: &[Source] = crate::linked::EXPERTS;
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Way {
-    /// `y[t, s, i] = unit(norm(x)[t] * gate_i) * (norm(x)[t] * up_i)`, the norm by the root mean square
+    /// `y[t, s, i] = unit(norm(x)[t] * gate_i) * (norm(x)[t] * up_i)`, the norm by the root mean square where there is one
     In {
         /// Gated units of an expert.
         width: usize,
         /// What gates compute.
         unit: Unit,
-        /// Added to the mean square.
-        epsilon: f32,
+        /// Added to the mean square of a norm of `x`, when there is one.
+        norm: Option<f32>,
     },
     /// `y[t, n] = residual[t, n] + sum_s share[t, s] * sum_k x[t, s, k] * w[n, k]`
     Out {
@@ -34,9 +34,10 @@ pub enum Way {
 /// The products of tokens with the matrices of the experts chosen for them (Shazeer et al. 2017).
 ///
 /// `w` is a stack: the matrix of each expert in panels of its own, which are as many rows as [`Experts::rows`] says. Inputs of
-/// [`Way::In`]: `x [m, k]`, the tensors of `w`, the experts `[m, chosen]` as words, `gain [k]` of the norm; output `[m, chosen, width]`.
+/// [`Way::In`]: `x [m, k]`, the tensors of `w`, the experts `[m, chosen]` as words, `gain [k]` of the norm if it has one; output `[m, chosen, width]`.
 /// Inputs of [`Way::Out`]: `x [m, chosen, k]`, the tensors of `w`, the experts, their shares `[m, chosen]`, `residual [m, columns]`;
-/// output `[m, columns]`. All but the experts and the weights in f32. Experts outside the stack count as zero, so that the experts
+/// output `[m, columns]`. All but the experts and the weights in f32; `x` may also be bytes with scales ([`Format::BlockI8`]) if there is no
+/// norm and [`Scheme::is_bytes`], and products are then those of whole numbers; without them there is a norm. Experts outside the stack count as zero, so that the experts
 /// of a layer may lie in several stacks, and results go from one to the next as its residual.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Experts {
@@ -80,7 +81,10 @@ impl Kernel for Experts {
     fn summary(&self) -> String {
         let last = self.first + self.count;
         match self.way {
-            Way::In { unit, .. } => format!("{} gated normed {}..{last}", unit.label(), self.first),
+            Way::In { unit, norm, .. } => {
+                let normed = if norm.is_some() { " normed" } else { "" };
+                format!("{} gated{normed} {}..{last}", unit.label(), self.first)
+            }
             Way::Out { .. } => format!("weighted +residual {}..{last}", self.first),
         }
     }
@@ -97,8 +101,17 @@ impl Kernel for Experts {
         };
         let inward = matches!(self.way, Way::In { .. });
         let wanted = if inward { "[tokens, columns]" } else { "[tokens, chosen, columns]" };
-        let wanted = || refuse(0, format!("rows {wanted} in f32, not empty"));
-        let Some(x) = inputs.first().filter(|x| x.format == Format::F32 && !x.is_empty()) else { return Err(wanted()) };
+        let normed = matches!(self.way, Way::In { norm: Some(_), .. });
+        let wanted = || {
+            let form = if normed { "f32" } else { "block-i8" };
+            refuse(0, format!("rows {wanted} in {}, not empty", if inward { form } else { "f32 or block-i8" }))
+        };
+        let fits = |x: &&Desc| match x.format {
+            Format::F32 => normed || !inward,
+            Format::BlockI8 => !normed,
+            _ => false,
+        };
+        let Some(x) = inputs.first().filter(|x| fits(x) && !x.is_empty()) else { return Err(wanted()) };
         let (m, slots) = match x.shape[..] {
             [m, _] if inward => (m, None),
             [m, slots, _] if !inward => (m, Some(slots)),
@@ -107,6 +120,9 @@ impl Kernel for Experts {
         let Some((scheme, rows, columns)) = Scheme::of(&inputs[1..]) else {
             return Err(refuse(1, "the tensors of a stack of matrices in panels".into()));
         };
+        if x.format == Format::BlockI8 && !scheme.is_bytes() {
+            return Err(refuse(1, "a stack of matrices of whole numbers, because the input is".into()));
+        }
         if columns != x.last() || self.count == 0 || rows != self.count * self.rows() || self.width() == 0 {
             let (count, each) = (self.count, self.rows());
             return Err(refuse(1, format!("{count} matrices of {each} rows and {} columns", x.last())));
@@ -126,7 +142,11 @@ impl Kernel for Experts {
             ));
         }
         let output = if inward { Desc::f32([m, *chosen, self.width()]) } else { Desc::f32([m, self.width()]) };
-        let rest = if inward { vec![Desc::f32([x.last()])] } else { vec![Desc::f32([m, *chosen]), output.clone()] };
+        let rest = if inward {
+            normed.then(|| Desc::f32([x.last()])).into_iter().collect()
+        } else {
+            vec![Desc::f32([m, *chosen]), output.clone()]
+        };
         for (position, wanted) in (at + 1..).zip(&rest) {
             if inputs.get(position) != Some(wanted) {
                 return Err(refuse(position, wanted.to_string()));
@@ -144,7 +164,8 @@ impl Kernel for Experts {
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
-        fitting(SOURCES, &[("scheme", scheme)], caps).collect()
+        let x = if call.inputs[0].format == Format::BlockI8 { "i8" } else { "f32" };
+        fitting(SOURCES, &[("x", x), ("scheme", scheme)], caps).collect()
     }
 
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
@@ -154,7 +175,7 @@ impl Kernel for Experts {
         let four = |columns: usize| columns.div_ceil(4) as u32;
         let panels = (self.rows() / panel::ROWS) as u32;
         let (gated, unit, epsilon) = match self.way {
-            Way::In { unit, epsilon, .. } => (1, unit as u32, epsilon),
+            Way::In { unit, norm, .. } => (1, unit as u32, norm.unwrap_or(0.0)),
             Way::Out { .. } => (0, 0, 0.0),
         };
         let params = vec![
@@ -171,8 +192,9 @@ impl Kernel for Experts {
             unit,
             epsilon.to_bits(),
         ];
-        let mut operands: Vec<Operand> = (0..tensors + 3).map(Operand::Input).collect();
-        operands.push(Operand::Input(if gated == 1 { 0 } else { tensors + 3 }));
+        // What there is none of is bound to x.
+        let there = |at: usize| if at < call.inputs.len() { at } else { 0 };
+        let mut operands: Vec<Operand> = (0..tensors + 4).map(|at| Operand::Input(there(at))).collect();
         operands.push(Operand::Output(0));
         Launch { params, grid: [panels, y.rows() as u32, 1], operands }
     }
@@ -183,14 +205,14 @@ impl Kernel for Experts {
         let (stack, rest) = inputs[1..].split_at(scheme.codes().len());
         let (places, chosen) = (self.places(rest[0]), rest[0].desc.last());
         let mut x: Vec<f64> = inputs[0].values().into_iter().map(f64::from).collect();
-        let factors = rest[1].values();
+        let factors = rest.get(1).map(|tensor| tensor.values()).unwrap_or_default();
         let product = |row: usize, x: &[f64]| -> f64 { scheme.row(stack, row).iter().zip(x).map(|(w, x)| w * x).sum() };
         let mut y = vec![0.0; outputs[0].len()];
         match self.way {
-            Way::In { unit, epsilon, .. } => {
-                for row in x.chunks_mut(k) {
+            Way::In { unit, norm, .. } => {
+                for row in x.chunks_mut(k).filter(|_| norm.is_some()) {
                     let mean = row.iter().map(|v| v * v).sum::<f64>() / k as f64;
-                    let factor = 1.0 / (mean + f64::from(epsilon)).sqrt();
+                    let factor = 1.0 / (mean + f64::from(norm.unwrap_or(0.0))).sqrt();
                     row.iter_mut().zip(&factors).for_each(|(v, gain)| *v *= factor * f64::from(*gain));
                 }
                 parallel::rows(&mut y, outputs[0].last(), |choice, out| {
@@ -262,51 +284,61 @@ pub(crate) fn cases() -> Vec<Case> {
                    [count, first, of]: [usize; 3],
                    [m, chosen]: [usize; 2],
                    [k, n]: [usize; 2],
-                   inward: bool| {
+                   inward: bool,
+                   format: Format| {
+        let norm = (format == Format::F32).then_some(1e-5);
         let way = match inward {
-            true => Way::In { width: n, unit: Unit::Silu, epsilon: 1e-5 },
+            true => Way::In { width: n, unit: Unit::Silu, norm },
             false => Way::Out { columns: n },
         };
         let kernel = Experts { first, count, way };
-        let mut inputs = vec![(if inward { Desc::f32([m, k]) } else { Desc::f32([m, chosen, k]) }, Fill::Noise)];
+        let shape = if inward { vec![m, k] } else { vec![m, chosen, k] };
+        let mut inputs = vec![(Desc::new(format, shape), Fill::Noise)];
         inputs.extend(matrix(scheme, count * kernel.rows(), k));
         // Other experts for each token, none twice, and not in their order.
         let experts = (0..m * chosen).map(|i| ((i / chosen * 7 + chosen - i % chosen) % of) as u32);
         inputs.push((Desc::new(Format::Word, [m, chosen]), Fill::Words(experts.collect())));
         match inward {
-            true => inputs.push((Desc::f32([k]), Fill::Noise)),
+            true => inputs.extend(norm.map(|_| (Desc::f32([k]), Fill::Noise))),
             false => {
                 inputs.push((Desc::f32([m, chosen]), Fill::Range(0.0, 1.0)));
                 inputs.push((Desc::f32([m, n]), Fill::Noise));
             }
         }
-        let label = format!("{m}x{chosen}of{of}.{k}x{n}.{}.{}", scheme.label(), kernel.summary().replace(' ', "."));
+        let of_bytes = if format == Format::F32 { "" } else { ".of-block-i8" };
+        let summary = kernel.summary().replace(' ', ".");
+        let label = format!("{m}x{chosen}of{of}.{k}x{n}.{}{of_bytes}.{summary}", scheme.label());
         cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
     };
+    let (f32, bytes) = (Format::F32, Format::BlockI8);
     for scheme in Scheme::ALL {
         let k = if scheme.is_wide() { 292 } else { 68 };
         for inward in [true, false] {
-            add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], inward);
-            add(Tier::Full, scheme, [6, 0, 6], [1, 3], [256, 64], inward);
-            add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward);
+            add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], inward, f32);
+            add(Tier::Full, scheme, [6, 0, 6], [1, 3], [256, 64], inward, f32);
+            add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward, f32);
+            if scheme.is_bytes() {
+                add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], inward, bytes);
+                add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward, bytes);
+            }
         }
     }
     for scheme in [Scheme::F16, Scheme::Q8_0, Scheme::Q4K] {
-        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [2048, 768], true);
-        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [768, 2048], false);
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [2048, 768], true, f32);
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [768, 2048], false, f32);
     }
     for inward in [true, false] {
-        add(Tier::Short, Scheme::Q8_0, [1, 0, 1], [2, 1], [40, 16], inward);
-        add(Tier::Short, Scheme::F32, [3, 0, 3], [2, 3], [20, 33], inward);
-        add(Tier::Short, Scheme::F16, [2, 1, 6], [4, 3], [24, 17], inward);
-        add(Tier::Model, Scheme::Q4K, [8, 0, 8], [32, 4], [768, 768], inward);
+        add(Tier::Short, Scheme::Q8_0, [1, 0, 1], [2, 1], [40, 16], inward, f32);
+        add(Tier::Short, Scheme::F32, [3, 0, 3], [2, 3], [20, 33], inward, f32);
+        add(Tier::Short, Scheme::F16, [2, 1, 6], [4, 3], [24, 17], inward, f32);
+        add(Tier::Model, Scheme::Q4K, [8, 0, 8], [32, 4], [768, 768], inward, f32);
         for k in [1, 3, 4, 5, 31, 33, 255, 257] {
-            add(Tier::Full, Scheme::F32, [5, 0, 5], [2, 5], [k, 20], inward);
-            add(Tier::Full, Scheme::Q5_1, [5, 0, 5], [3, 2], [k, 20], inward);
+            add(Tier::Full, Scheme::F32, [5, 0, 5], [2, 5], [k, 20], inward, f32);
+            add(Tier::Full, Scheme::Q5_1, [5, 0, 5], [3, 2], [k, 20], inward, f32);
         }
         for n in [1, 2, 15, 16, 17, 31, 32, 33, 65] {
-            add(Tier::Full, Scheme::F16, [4, 0, 4], [1, 1], [24, n], inward);
-            add(Tier::Full, Scheme::Q4_0, [4, 0, 4], [9, 2], [24, n], inward);
+            add(Tier::Full, Scheme::F16, [4, 0, 4], [1, 1], [24, n], inward, f32);
+            add(Tier::Full, Scheme::Q4_0, [4, 0, 4], [9, 2], [24, n], inward, f32);
         }
     }
     cases
@@ -332,7 +364,7 @@ mod tests {
     #[test]
     fn a_token_meets_its_experts_and_those_of_another_stack_give_nothing() {
         let chosen = HostTensor::from_words(Desc::new(Format::Word, [2, 2]), vec![2, 0, 1, 2]);
-        let inward = Experts { first: 1, count: 2, way: Way::In { width: 1, unit: Unit::Linear, epsilon: 0.0 } };
+        let inward = Experts { first: 1, count: 2, way: Way::In { width: 1, unit: Unit::Linear, norm: Some(0.0) } };
         // Gates are the expert's number, units ten of it; rows of ones have a root mean square of one.
         let w = stack(&inward, 2, |e, row| (e + 1) as f32 * [1.0, 10.0][row / 16]);
         let x = HostTensor::from_values(Desc::f32([2, 2]), &[1.0, 1.0, 1.0, -1.0]);

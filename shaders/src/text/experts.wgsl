@@ -6,11 +6,18 @@
 //
 // A workgroup owns a panel of 32 rows of one expert, or of all those chosen for a token one after another, and a row of y: 32 rows
 // of weights by 8 slices of the columns, added up in workgroup memory.
+//
+// x = i8: the input is bytes with a scale for each block of 32 columns, normalized beforehand, and products are those of four bytes at a time.
+//@ axis x = f32 | i8
+//@ skip x=i8, scheme=f32
+//@ skip x=i8, scheme=f16
+//@ skip x=i8, scheme=bf16
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
 # set quantized = scheme not in ["f32", "f16", "bf16"]
-# set offset = quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
+# set packed = x == "i8"
+# set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"] if packed else quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
 # set split = scheme in ["q2_k", "q3_k", "q6_k"]
 # set wide = scheme in ["q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs"]
 # set next = 2 + panel.tensors(scheme) | int
@@ -40,12 +47,18 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
+# if packed
+// [m / 4, blocks, 9, 4] for gated units, else [m * chosen / 4, blocks, 9, 4]: of four rows side by side a word for every four columns of a
+// block, then its scale
+@group(0) @binding(1) var<storage, read> x: array<u32>;
+# else
 // [m, k] for gated units, else [m, chosen, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-${ panel.bindings(scheme, 2) }
+# endif
+${ panel.bindings(scheme, 2, false, packed) }
 // [m, chosen], without padding
 @group(0) @binding(${ next }) var<storage, read> chosen: array<u32>;
-// gain [k] of the norm for gated units, else shares [m, chosen]
+// <% if packed %>bound to x<% else %>gain [k] of the norm<% endif %> for gated units, else shares [m, chosen]
 @group(0) @binding(${ next + 1 }) var<storage, read> factors: array<vec4<f32>>;
 // [m, n]; bound to x for gated units
 @group(0) @binding(${ next + 2 }) var<storage, read> residual: array<f32>;
@@ -55,15 +68,21 @@ ${ panel.bindings(scheme, 2) }
 ${ unit.functions() }
 
 var<workgroup> partial: array<f32, 256>;
+# if not packed
 var<workgroup> squares: array<f32, 8>;
+# endif
 
 @compute @workgroup_size(32, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let row0 = local.x;
+# if not packed
     let k4 = params.k4;
+# endif
     let gated = params.gated != 0u;
     let terms = select(params.chosen, 1u, gated);
+# if not packed
     var square = 0.0;
+# endif
     var total = 0.0;
     for (var term = 0u; term < terms; term++) {
         let choice = group.y * terms + term;
@@ -71,7 +90,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         let expert = chosen[choice] - params.first;
         if expert < params.count {
             let home = expert * params.panels + group.x;
+# if packed
+            let token = select(choice, choice / params.chosen, gated);
+# else
             let start = select(choice, choice / params.chosen, gated) * k4;
+# endif
             var sum0 = 0.0;
             for (var b = local.y; b < params.blocks; b += 8u) {
                 let block = home * params.blocks + b;
@@ -79,6 +102,34 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
                 let wide = home * ((params.blocks + 7u) / 8u) + b / 8u;
                 let part = b % 8u;
 # endif
+# if packed
+                let start = (token / 4u * params.blocks + b) * 36u + (token & 3u);
+                let factor = bitcast<f32>(x[start + 32u]) * ${ panel.fraction(scheme) };
+# for j in range(8)
+                let v_${ j } = x[start + ${ 4 * j }u];
+# endfor
+# if offset
+# for (name, first) in [("lower", 0), ("upper", 4)]
+                var ${ name } = 0;
+# for j in range(first, first + 4)
+                ${ name } += dot4I8Packed(v_${ j }, 0x01010101u);
+# endfor
+# endfor
+# endif
+${ panel.loads(scheme, "w", "block", "row0") }
+# for (name, first) in [("part0", 0), ("rest0", 4)]
+                var ${ name } = 0;
+# for j in range(first, first + 4)
+                ${ name } += dot4I8Packed(${ panel.bytes(scheme, "w", j) }, v_${ j });
+# endfor
+# endfor
+${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
+# if split
+                sum0 += factor * ((d.x * f32(part0) + d_rest.x * f32(rest0))<% if offset %> + (d.y * f32(lower) + d_rest.y * f32(upper))<% endif %>);
+# else
+                sum0 += factor * (d.x * f32(part0 + rest0)<% if offset %> + d.y * f32(lower + upper)<% endif %>);
+# endif
+# else
 # for j in range(8)
                 let place${ j } = min(b * 8u + ${ j }u, k4 - 1u);
                 var v_${ j } = select(vec4<f32>(), x[start + place${ j }], b * 8u + ${ j }u < k4);
@@ -119,6 +170,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
 # else
                 sum0 += part0 + rest0;
 # endif
+# endif
             }
             if gated {
                 total = sum0;
@@ -128,23 +180,33 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
         }
     }
     partial[local.y * 32u + local.x] = total;
+# if not packed
     if local.x == 0u {
         squares[local.y] = square;
     }
+# endif
     workgroupBarrier();
     if local.y == 0u {
         var sum = 0.0;
         var other = 0.0;
+# if not packed
         var all = 0.0;
+# endif
         for (var slice = 0u; slice < 8u; slice++) {
             sum += partial[slice * 32u + local.x];
             other += partial[slice * 32u + (local.x ^ 16u)];
+# if not packed
             all += squares[slice];
+# endif
         }
         let width = params.n4 * 4u;
         if gated {
             let n = group.x * 16u + local.x;
+# if packed
+            let factor = 1.0;
+# else
             let factor = inverseSqrt(all / f32(params.columns) + params.epsilon);
+# endif
             if local.x < 16u && n < width {
                 y[group.y * width + n] = activate(factor * sum) * (factor * other);
             }

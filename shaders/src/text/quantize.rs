@@ -12,7 +12,7 @@ pub(super) const SOURCES: &[Source] = crate::linked::QUANTIZE;
 
 /// `y = norm(x)` in bytes: of each block of 32 columns a 127th of the largest value, and the nearest multiples of it
 ///
-/// Inputs: `x [m, k]`, and with a norm its `gain [k]`, in f32. Output: `[m, k]` as [`Format::BlockI8`]. The norm is
+/// Inputs: `x [.., k]`, and with a norm its `gain [k]`, in f32. Output: the shape of `x` as [`Format::BlockI8`]. The norm is
 /// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Quantize {
@@ -36,14 +36,14 @@ impl Kernel for Quantize {
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         }
         let x = &inputs[0];
-        let wanted = [Desc::f32([x.rows(), x.last()]), Desc::f32([x.last()])];
+        let wanted = [Desc { format: Format::F32, ..x.clone() }, Desc::f32([x.last()])];
         for (position, (found, wanted)) in inputs.iter().zip(&wanted).enumerate() {
             if found != wanted || found.is_empty() {
                 let (expected, found) = (wanted.to_string(), found.clone());
                 return Err(ShapeError::Input { kernel, position, expected, found });
             }
         }
-        Ok(vec![Desc::new(Format::BlockI8, [x.rows(), x.last()])])
+        Ok(vec![Desc { format: Format::BlockI8, ..x.clone() }])
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -111,6 +111,8 @@ pub(crate) fn cases() -> Vec<Case> {
             cases.push(Case { label, kernel: Arc::new(Quantize { norm }), inputs, tier });
         }
     }
+    let inputs = vec![(Desc::f32([3, 2, 40]), Fill::Noise)];
+    cases.push(Case { label: "3x2x40".into(), kernel: Arc::new(Quantize::default()), inputs, tier: Tier::Short });
     let inputs = vec![(Desc::f32([2, 40]), Fill::Values(vec![0.0; 80]))];
     cases.push(Case { label: "zeros".into(), kernel: Arc::new(Quantize::default()), inputs, tier: Tier::Short });
     cases

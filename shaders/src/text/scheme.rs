@@ -124,8 +124,7 @@ impl Scheme {
     /// Whether weights are whole numbers of at most eight bits times a scale, which can be multiplied with inputs in bytes
     /// ([`Format::BlockI8`]).
     pub fn is_bytes(self) -> bool {
-        use Scheme::{Bf16, F16, F32, Iq4Nl, Iq4Xs, Mxfp4};
-        !matches!(self, F32 | F16 | Bf16 | Iq4Nl | Iq4Xs | Mxfp4)
+        !matches!(self, Scheme::F32 | Scheme::F16 | Scheme::Bf16)
     }
 
     /// The tensors of a matrix of `n` rows by `k` columns.

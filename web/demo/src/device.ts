@@ -1,73 +1,109 @@
-// The tab about this device: what the browser says of its GPU, and whether the kernels are right on it.
+// The tab about this device: what the browser says of its GPU, what the page holds on it, and whether the kernels are right on it.
 
-import type { Lampyris } from "lampyris";
-import { by, say, words } from "./ui.js";
+import { type Check, Lampyris } from "lampyris";
+import { by, element, say, size, words } from "./ui.js";
 
-const size = (bytes: number): string => (bytes >= 1 << 30 ? `${(bytes / (1 << 30)).toFixed(1)} GiB` : `${(bytes / (1 << 20)).toFixed(1)} MiB`);
+/** How often the figures of memory are read while they are seen, in milliseconds. */
+const EVERY = 1000;
 
-/** Wires the tab up; gives what shows the facts anew. */
-export function device(gpu: () => Promise<Lampyris>): () => Promise<void> {
+const row = (name: string, ...values: string[]): HTMLElement => {
+  const made = element("tr", "");
+  const head = element("th", "", name) as HTMLTableCellElement;
+  head.scope = "row";
+  made.append(head, ...values.map((value) => element("td", "", value)));
+  return made;
+};
+const fill = (table: string, rows: HTMLElement[]): void => by(table).querySelector("tbody")?.replaceChildren(...rows);
+
+/** Wires the tab up. `watch` is told whether it is seen. */
+export function device(gpu: () => Promise<Lampyris>): { watch(seen: boolean): void } {
   const facts = async (): Promise<void> => {
     const lampyris = await gpu();
     const [adapter, memory] = [lampyris.adapter(), lampyris.memory()];
+    const kept = (await navigator.storage?.estimate?.())?.usage;
     const rows: [string, string][] = [
       ["Adapter", adapter.name || "not told by the browser"],
       ["Kind", adapter.kind],
-      ["16-bit floats", adapter.f16 ? "yes (not proved by our tests, which run on a software adapter)" : "no"],
+      ["16-bit floats", adapter.f16 ? "yes, not proved by our tests" : "no"],
       ["Largest binding", size(adapter.maxBindingBytes)],
       ["Largest buffer", size(adapter.maxBufferBytes)],
       ["Storage buffers a stage", String(adapter.maxStorageBuffers)],
-      ["Workgroup memory", `${adapter.maxWorkgroupBytes} bytes`],
+      ["Workgroup memory", size(adapter.maxWorkgroupBytes)],
+      ["Invocations a workgroup", String(adapter.maxInvocations)],
       ["GPU memory in use", size(memory.gpu)],
-      ["Module's heap", size(memory.heap)],
-      ["Devices lost", String(adapter.timesReopened)],
+      ["Heap of the module", size(memory.heap)],
+      ["Kept in this browser", kept === undefined ? "not told" : size(kept)],
+      ["Device lost and reopened", `${adapter.timesReopened} times`],
     ];
-    by("facts").querySelector("tbody")?.replaceChildren(
-      ...rows.map(([name, value]) => {
-        const row = document.createElement("tr");
-        const [head, cell] = [document.createElement("th"), document.createElement("td")];
-        head.scope = "row";
-        [head.textContent, cell.textContent] = [name, value];
-        row.append(head, cell);
-        return row;
-      }),
-    );
+    by("facts-empty").hidden = true;
+    fill("facts", rows.map(([name, value]) => row(name, value)));
   };
   const examine = by<HTMLButtonElement>("examine");
   const bar = by<HTMLProgressElement>("examined");
+  const forget = by<HTMLButtonElement>("forget");
+
+  let timer: number | undefined;
+  const watch = (seen: boolean): void => {
+    clearInterval(timer);
+    if (!seen) return;
+    const look = (): void =>
+      void facts().catch(() => {
+        clearInterval(timer);
+        say("facts-empty", "There is no adapter to tell of.");
+        examine.disabled = true;
+      });
+    timer = setInterval(look, EVERY);
+    look();
+  };
+
+  /** How near the worst check of a kernel came to what is allowed. */
+  const share = (checks: Check[]): string => {
+    if (checks.some(({ passed }) => !passed)) return "failed";
+    const worst = Math.max(...checks.map(({ worstError, tolerance }) => (tolerance > 0 ? (worstError ?? 0) / tolerance : 0)));
+    return worst === 0 ? "none" : `${(100 * worst).toPrecision(2)} %`;
+  };
   const look = async (): Promise<void> => {
     const begun = performance.now();
     by("findings").replaceChildren();
-    bar.hidden = false;
+    [bar.hidden, bar.value] = [false, 0];
     const checks = await (await gpu()).doctor({
       onProgress: (done, all) => {
         bar.value = done / all;
+        // For eyes; said aloud, every case would be too much.
+        by("examine-says").setAttribute("aria-live", "off");
         say("examine-says", `${done} of ${all} cases`);
       },
     });
+    by("examine-says").removeAttribute("aria-live");
     const failed = checks.filter(({ passed }) => !passed);
-    const kernels = new Set(checks.map(({ kernel }) => kernel)).size;
+    const kernels = new Map<string, Check[]>();
+    for (const check of checks) kernels.set(check.kernel, [...(kernels.get(check.kernel) ?? []), check]);
     const time = ((performance.now() - begun) / 1000).toFixed(1);
-    say("examine-says", failed.length === 0
-      ? `All ${kernels} kernels agree with their twins (${checks.length} checks, ${time} s).`
-      : `${failed.length} of ${checks.length} checks failed.`);
+    if (failed.length === 0) say("examine-says", `All ${kernels.size} kernels agree with their twins: ${checks.length} checks in ${time} s.`);
+    else say("examine-says", `${failed.length} of ${checks.length} checks failed: do not trust this adapter's results.`, true);
     by("findings").replaceChildren(
-      ...failed.map((check) => {
-        const item = document.createElement("li");
-        item.textContent = `${check.kernel} (${check.variant}), ${check.case}: ${check.failure ?? `off by ${check.worstError}`}`;
-        return item;
-      }),
+      ...failed.map((check) =>
+        element("li", "", `${check.kernel} (${check.variant}), ${check.case}: ${check.failure ?? `off by ${check.worstError}`}`),
+      ),
     );
-    await facts();
+    by("kernels-all").hidden = false;
+    // Long names may break where words end.
+    const broken = (name: string): string => name.replaceAll("_", "_\u200b");
+    fill("kernels", [...kernels].map(([kernel, checks]) => row(broken(kernel), String(checks.length), share(checks))));
   };
   examine.addEventListener("click", () => {
     examine.disabled = true;
     look()
-      .catch((thrown: unknown) => say("examine-says", words(thrown)))
+      .catch((thrown: unknown) => say("examine-says", words(thrown), true))
       .finally(() => {
         examine.disabled = false;
         bar.hidden = true;
       });
   });
-  return facts;
+  forget.addEventListener("click", () => {
+    Lampyris.forget()
+      .then(() => say("forget-says", "What the package kept here is gone; the page itself stays for visits without a network."))
+      .catch((thrown: unknown) => say("forget-says", words(thrown), true));
+  });
+  return { watch };
 }

@@ -1,57 +1,45 @@
-// The page: tabs that work by keyboard, one device for all of them, and a plain word where there is none.
+// The page: one device and one classifier of drawings for all tabs, and a plain word where there is no device.
 
-import { Lampyris } from "lampyris";
+import { Lampyris, type Vision } from "lampyris";
 import { device } from "./device.js";
 import { draw } from "./draw.js";
+import { offline } from "./register.js";
 import { photo } from "./photo.js";
+import { tabs } from "./tabs.js";
 import { by, once, say, words } from "./ui.js";
 import { write } from "./write.js";
 
-const notice = (text: string): void => {
-  by("notice").hidden = false;
-  say("notice", text);
+const chip = (state: string, text: string): void => {
+  by("chip").dataset["state"] = state;
+  by("chip").title = text;
+  say("chip-says", text);
 };
 
 const gpu = once(async () => {
-  const lampyris = await Lampyris.create();
-  if (lampyris.adapter().software) {
-    notice("This browser's adapter is a program on the CPU, not a GPU: everything is right, and slow.");
+  try {
+    const lampyris = await Lampyris.create();
+    const { software, name, kind } = lampyris.adapter();
+    chip(software ? "slow" : "on", name === "" ? kind : name);
+    say("notice", software ? "This browser's adapter is a program on the CPU, not a GPU: everything here is right, and slow." : "");
+    return lampyris;
+  } catch (thrown) {
+    chip("off", "No WebGPU");
+    say("notice", words(thrown));
+    throw thrown;
   }
-  return lampyris;
 });
 
-const tabs = [...document.querySelectorAll<HTMLButtonElement>("[role=tab]")];
-const shown = new Map<string, () => Promise<void>>();
+// The package's own store is not needed for what the service worker keeps already.
+const sketches = once<Vision>(async () => (await gpu()).loadVision(new URL("models/sketches/", document.baseURI), { cache: false }));
 
-function select(tab: HTMLButtonElement): void {
-  for (const other of tabs) {
-    const chosen = other === tab;
-    other.setAttribute("aria-selected", String(chosen));
-    other.tabIndex = chosen ? 0 : -1;
-    by(other.getAttribute("aria-controls") ?? "").hidden = !chosen;
-  }
-  shown.get(tab.id)?.().catch((thrown: unknown) => notice(words(thrown)));
-}
-
-for (const [at, tab] of tabs.entries()) {
-  tab.addEventListener("click", () => select(tab));
-  tab.addEventListener("keydown", ({ key }) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[key];
-    const to = key === "Home" ? 0 : key === "End" ? tabs.length - 1 : step && (at + step + tabs.length) % tabs.length;
-    const next = to === undefined ? undefined : tabs[to];
-    if (next === undefined) return;
-    select(next);
-    next.focus();
-  });
-}
-
-draw(gpu);
-photo(gpu);
+draw(sketches);
+const camera = photo(gpu, sketches);
 write(gpu);
-shown.set("tab-device", device(gpu));
-gpu().catch((thrown: unknown) => notice(words(thrown)));
-if (import.meta.env.PROD && "serviceWorker" in navigator) {
-  navigator.serviceWorker.register(new URL("worker.js", document.baseURI)).catch(() => {
-    // Without it the page works, but not without a network.
-  });
-}
+const facts = device(gpu);
+tabs((panel) => {
+  if (panel !== "photo") camera.stop();
+  facts.watch(panel === "device");
+});
+// The first stroke finds the model there. What goes wrong is said above the tabs, or at the first stroke.
+sketches().catch(() => {});
+offline();

@@ -4,7 +4,9 @@ const FILES = "__FILES__";
 const CACHE = "lampyris-__VERSION__";
 
 addEventListener("install", (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(["./", ...FILES])).then(() => self.skipWaiting()));
+  // The browser's own cache may hold files of another version.
+  const fresh = [...FILES].map((file) => new Request(file, { cache: "reload" }));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(fresh)).then(() => self.skipWaiting()));
 });
 
 addEventListener("activate", (event) => {
@@ -12,9 +14,25 @@ addEventListener("activate", (event) => {
   event.waitUntil(caches.keys().then((names) => Promise.all(old(names).map((name) => caches.delete(name)))).then(() => clients.claim()));
 });
 
-// Ranges of weights are kept by the package itself.
+/** The part of a kept file that a range asks for, as a server would give it. */
+async function part(kept, range) {
+  const asked = /^bytes=(\d+)-(\d+)$/.exec(range);
+  if (asked === null) return kept;
+  const blob = await kept.blob();
+  const [start, end] = [Number(asked[1]), Math.min(Number(asked[2]) + 1, blob.size)];
+  if (start >= end) return new Response(null, { status: 416, headers: { "content-range": `bytes */${blob.size}` } });
+  const headers = { "content-range": `bytes ${start}-${end - 1}/${blob.size}`, "content-length": String(end - start) };
+  return new Response(blob.slice(start, end), { status: 206, headers });
+}
+
+async function answer(request) {
+  const kept = await caches.match(request.url, { ignoreSearch: true, cacheName: CACHE });
+  if (kept === undefined) return fetch(request);
+  const range = request.headers.get("range");
+  return range === null ? kept : part(kept, range);
+}
+
 addEventListener("fetch", (event) => {
   const { request } = event;
-  if (request.method !== "GET" || request.headers.has("range") || new URL(request.url).origin !== location.origin) return;
-  event.respondWith(caches.match(request, { ignoreSearch: true, cacheName: CACHE }).then((kept) => kept ?? fetch(request)));
+  if (request.method === "GET" && new URL(request.url).origin === location.origin) event.respondWith(answer(request));
 });

@@ -1,89 +1,175 @@
-// The Photo tab: a picture or the camera through any MobileNet that the user has.
+// The Photo tab: a picture or the camera, through the bundled classifier or any MobileNet that the user has.
 
 import type { Lampyris, Vision } from "lampyris";
+import { chosen, isModel, onDrop, picked } from "./pick.js";
 import { bars, by, say, words } from "./ui.js";
 
+const BUNDLED = "Bundled: 32 drawings and digits. It knows no photos; choose a MobileNet for them.";
+
+/** What to say when there is no camera to be had. */
+function cameraWords(thrown: unknown): string {
+  const name = thrown instanceof DOMException ? thrown.name : "";
+  if (name === "NotAllowedError") return "The camera was not allowed; allow it for this page in the browser and start it again.";
+  if (name === "NotFoundError") return "There is no camera here; choose a photo instead.";
+  if (name === "NotReadableError") return "Another program has the camera; close that one and start it again.";
+  return words(thrown);
+}
+
 /** Wires the tab up. */
-export function photo(gpu: () => Promise<Lampyris>): void {
-  let model: Vision | undefined;
+export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Vision>): { stop(): void } {
   const shown = by<HTMLCanvasElement>("shown");
   const video = by<HTMLVideoElement>("video");
   const camera = by<HTMLButtonElement>("camera");
-  const file = by<HTMLInputElement>("photo-file");
+  const bar = by<HTMLProgressElement>("vision-bar");
+  /** The model that was chosen; the bundled one where none was. */
+  let own: Vision | undefined;
+  /** The photo that is shown, for a look with another model. */
+  let last: ImageBitmap | undefined;
 
-  const attempt = (work: () => Promise<void>): void => void work().catch((thrown: unknown) => say("photo-says", words(thrown)));
-
-  by<HTMLInputElement>("vision-files").addEventListener("change", (event) =>
-    attempt(async () => {
-      const files = [...((event.target as HTMLInputElement).files ?? [])];
-      say("photo-says", "Loading …");
-      const before = performance.now();
-      const fresh = await (await gpu()).loadVision(files);
-      const labels = files.find(({ name }) => name.endsWith(".txt"));
-      if (labels !== undefined) await fresh.setLabels((await labels.text()).trimEnd().split("\n"));
-      model?.dispose();
-      model = fresh;
-      file.disabled = camera.disabled = false;
-      say("photo-says", `Loaded in ${((performance.now() - before) / 1000).toFixed(1)} s. Drop a photo here.`);
-    }),
-  );
+  // One thing after another, so that no model is disposed of while it looks.
+  let queue: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const mine = queue.then(work, work);
+    queue = mine;
+    return mine;
+  };
+  const attempt = (work: () => Promise<void>, inWords = words): void => {
+    work().catch((thrown: unknown) => say("photo-says", inWords(thrown), true));
+  };
 
   const show = (picture: ImageBitmap | HTMLVideoElement, width: number, height: number): void => {
-    shown.height = Math.round((shown.width * height) / width);
-    shown.getContext("2d")?.drawImage(picture, 0, 0, shown.width, shown.height);
+    by("stage-empty").hidden = true;
+    shown.hidden = false;
+    const fit = Math.min(1, 960 / Math.max(width, height));
+    const [wide, high] = [Math.max(1, Math.round(width * fit)), Math.max(1, Math.round(height * fit))];
+    if (shown.width !== wide || shown.height !== high) [shown.width, shown.height] = [wide, high];
+    shown.getContext("2d")?.drawImage(picture, 0, 0, wide, high);
+  };
+  /** Looks once; gives the milliseconds. */
+  const look = (picture: ImageBitmap | HTMLVideoElement): Promise<number> =>
+    inTurn(async () => {
+      const eyes = own ?? (await sketches());
+      const begun = performance.now();
+      const found = await eyes.classify(picture);
+      const took = performance.now() - begun;
+      bars("photo-bars", found);
+      const best = found[0];
+      say("photo-says", best === undefined ? "Nothing" : best.probability > 0.5 ? `This is: ${best.label}` : `Perhaps: ${best.label}`);
+      return took;
+    });
+
+  const lookAtPhoto = async (): Promise<void> => {
+    if (last === undefined) return;
+    say("photo-says", "Looking …");
+    const took = await look(last);
+    say("photo-time", `${took.toFixed(took < 10 ? 1 : 0)} ms`);
+  };
+  const takePhoto = async (file: File): Promise<void> => {
+    stop();
+    let picture: ImageBitmap;
+    try {
+      picture = await createImageBitmap(file);
+    } catch {
+      throw new Error(`${file.name} is no picture that this browser can read; choose a JPEG, PNG or WebP file.`);
+    }
+    last?.close();
+    last = picture;
+    show(picture, picture.width, picture.height);
+    await lookAtPhoto();
   };
 
-  const classify = async (blob: Blob): Promise<void> => {
-    if (model === undefined) return say("photo-says", "Choose a model first.");
-    const picture = await createImageBitmap(blob);
-    show(picture, picture.width, picture.height);
-    const begun = performance.now();
-    const found = await model.classify(picture);
-    bars("photo-bars", found);
-    say("photo-says", `This is: ${found[0]?.label ?? "nothing"}`);
-    say("photo-time", `${(performance.now() - begun).toFixed(0)} ms`);
+  const takeModel = async (files: File[]): Promise<void> => {
+    if (files.length === 0) return;
+    const before = performance.now();
+    try {
+      const { name, files: parts } = picked(files, [".safetensors"]);
+      say("vision-name", `Loading ${name} …`);
+      bar.hidden = false;
+      const onProgress = (share: number): void => void (bar.value = share);
+      const fresh = await (await gpu()).loadVision(parts, { onProgress });
+      const names = parts.find((file) => file.name.endsWith(".txt"));
+      if (names !== undefined) await fresh.setLabels((await names.text()).trimEnd().split(/\r?\n/));
+      await swap(fresh);
+      say("vision-name", `${name}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
+    } catch (thrown) {
+      return say("vision-name", words(thrown), true);
+    } finally {
+      bar.hidden = true;
+    }
+    await lookAtPhoto();
   };
-  file.addEventListener("change", () => attempt(async () => (file.files?.[0] ? classify(file.files[0]) : undefined)));
-  const drop = by("drop");
-  drop.addEventListener("dragover", (event) => event.preventDefault());
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    const dropped = event.dataTransfer?.files[0];
-    if (dropped !== undefined) attempt(() => classify(dropped));
-  });
+  const swap = (fresh: Vision | undefined): Promise<void> =>
+    inTurn(async () => {
+      own?.dispose();
+      own = fresh;
+      by("vision-bundled").hidden = fresh === undefined;
+    });
 
   let stream: MediaStream | undefined;
   const stop = (): void => {
     for (const track of stream?.getTracks() ?? []) track.stop();
     stream = undefined;
+    video.srcObject = null;
+    video.hidden = true;
+    camera.setAttribute("aria-pressed", "false");
     camera.textContent = "Start the camera";
   };
-  const frames = async (): Promise<void> => {
-    let [count, begun] = [0, performance.now()];
-    while (stream !== undefined && model !== undefined) {
-      const before = performance.now();
-      const found = await model.classify(video);
-      const took = performance.now() - before;
+  const frames = async (mine: MediaStream): Promise<void> => {
+    const ends: number[] = [];
+    while (stream === mine) {
+      const took = await look(video).catch((thrown: unknown) => {
+        // A camera that was stopped meanwhile has no more pictures.
+        if (stream === mine) throw thrown;
+      });
+      if (stream !== mine || took === undefined) return;
       show(video, video.videoWidth, video.videoHeight);
-      bars("photo-bars", found);
-      count += 1;
-      say("photo-time", `${took.toFixed(0)} ms, ${((1000 * count) / (performance.now() - begun)).toFixed(1)} frames a second`);
-      if (count === 30) [count, begun] = [0, performance.now()];
+      // Over the last second, or the last two frames where they take longer.
+      ends.push(performance.now());
+      while (ends.length > 2 && (ends.at(-1) ?? 0) - (ends[0] ?? 0) > 1000) ends.shift();
+      const rate = ends.length > 1 ? (1000 * (ends.length - 1)) / ((ends.at(-1) ?? 0) - (ends[0] ?? 0)) : undefined;
+      say("photo-time", `${took.toFixed(took < 10 ? 1 : 0)} ms a frame${rate === undefined ? "" : `, ${rate.toFixed(1)} frames a second`}`);
       await new Promise(requestAnimationFrame);
     }
   };
-  camera.addEventListener("click", () =>
-    attempt(async () => {
-      if (stream !== undefined) return stop();
-      stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-      camera.textContent = "Stop the camera";
-      video.srcObject = stream;
+  const start = async (): Promise<void> => {
+    if (navigator.mediaDevices === undefined) {
+      throw new Error("Browsers give the camera to pages over HTTPS or from localhost only; open this page so, or choose a photo.");
+    }
+    say("photo-says", "Waiting for the camera …");
+    const mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    stream = mine;
+    camera.setAttribute("aria-pressed", "true");
+    camera.textContent = "Stop the camera";
+    video.hidden = false;
+    video.srcObject = mine;
+    try {
       await video.play();
-      try {
-        await frames();
-      } finally {
-        stop();
-      }
+      show(video, video.videoWidth, video.videoHeight);
+      await frames(mine);
+    } finally {
+      if (stream === mine) stop();
+    }
+  };
+  camera.addEventListener("click", () => (stream === undefined ? attempt(start, cameraWords) : stop()));
+
+  by<HTMLInputElement>("photo-file").addEventListener("change", ({ target }) => {
+    const [file] = chosen(target as HTMLInputElement);
+    if (file !== undefined) attempt(() => takePhoto(file));
+  });
+  for (const id of ["vision-files", "vision-folder"]) {
+    by<HTMLInputElement>(id).addEventListener("change", ({ target }) => attempt(() => takeModel(chosen(target as HTMLInputElement))));
+  }
+  by("vision-bundled").addEventListener("click", () =>
+    attempt(async () => {
+      await swap(undefined);
+      say("vision-name", BUNDLED);
+      await lookAtPhoto();
     }),
   );
+  const failed = (thrown: unknown): void => say("photo-says", words(thrown), true);
+  onDrop(by("photo"), (files) => {
+    const [first] = files;
+    if (first !== undefined) attempt(() => (isModel(files) ? takeModel(files) : takePhoto(first)));
+  }, failed);
+  return { stop };
 }

@@ -1,0 +1,189 @@
+//! A classifier that runs only when a host ticks it: one picture at a time, cut into what the budgets of frames pay for.
+
+use crate::mobilenet::Pixels;
+use crate::prepare;
+use crate::record::at_once;
+use crate::tick::{Coming, Driven, FINEST, Progress, Tick, arrived};
+use crate::{Answer, Classifier, Error, Input, Result};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, Job, VariantChoice};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+/// Kinds of pictures whose preparation is kept.
+const KINDS: usize = 4;
+
+/// A [`Classifier`] that runs only when it is ticked, in temporaries of its own: what the classifier does beside it does not matter.
+#[derive(Debug)]
+pub struct Watching {
+    classifier: Classifier,
+    plan: GpuPlan,
+    course: Course,
+    /// What prepares the kinds of pictures seen last.
+    preparing: VecDeque<(prepare::PictureKind, GpuPlan)>,
+    going: bool,
+    run: u64,
+    /// The same on the device that has taken the place of a lost one, while it is being made.
+    moving: Option<Moving>,
+}
+
+/// A future in a debuggable coat.
+struct Moving(Coming<Result<Watching>>);
+
+impl std::fmt::Debug for Moving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Moving")
+    }
+}
+
+impl Classifier {
+    /// The classifier as something that runs only when it is ticked. It shares the weights, and takes temporaries of its own.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `NoCommands` on the CPU executor, and when the device has no room.
+    pub async fn driven(&self) -> Result<Watching> {
+        let numbered = self.numbered(1, Pixels::Rgba8).await?;
+        let plan = Arc::new(self.device_plan(&numbered.executor)?.plan().clone());
+        let gpu = self.gpu().alive().await?;
+        let plan = GpuPlan::new(&gpu, plan, self.store(), VariantChoice::Best).await?;
+        let course = Course::new(&gpu, std::slice::from_ref(&plan), FINEST, 0).await?;
+        let preparing = VecDeque::with_capacity(KINDS);
+        Ok(Watching { classifier: self.clone(), plan, course, preparing, going: false, run: 0, moving: None })
+    }
+}
+
+impl Watching {
+    /// The classifier.
+    pub fn classifier(&self) -> &Classifier {
+        &self.classifier
+    }
+
+    /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
+    /// for of the rest. The ticks that follow do what is left. Everything is checked before the first command, and nothing waits.
+    ///
+    /// # Errors
+    /// As [`Classifier::record`]; [`Error::Engine`] with `Busy` while another picture is under way, [`Error::NotReady`] while it moves to
+    /// the device that has taken the place of a lost one.
+    pub fn look<'a>(
+        &mut self,
+        encoder: &mut CommandEncoder,
+        budget: &mut Budget,
+        input: impl Into<Input<'a>>,
+    ) -> Result<()> {
+        if !self.rejoin()? {
+            if self.moving.is_none() {
+                self.plan.gpu().current().check_alive()?;
+            }
+            return Err(Error::NotReady);
+        }
+        self.settle()?;
+        if self.going || !self.course.is_idle() {
+            return Err(Error::Engine(lampyris_engine::Error::Busy { runs: 1 }));
+        }
+        let input = input.into();
+        let classifier = self.classifier.clone();
+        let picture = classifier.picture(&input)?;
+        let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
+        let preparing = match self.preparing.iter().find(|(known, _)| *known == kind) {
+            Some((_, plan)) => plan.clone(),
+            None => {
+                let made = Arc::new(kind.plan(&preprocess)?);
+                let made = async { Ok(GpuPlan::feeding(self.plan.gpu(), made, &self.plan, 0).await?) };
+                let plan: GpuPlan = at_once(made)?;
+                self.preparing.truncate(KINDS - 1);
+                self.preparing.push_front((kind, plan.clone()));
+                plan
+            }
+        };
+        let words = bytes.map(|bytes| prepare::words(&bytes));
+        let data = [picture.data(words.as_deref())];
+        self.run += 1;
+        let mut job = Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true });
+        self.course.record_after(encoder, budget, Some((&preparing, &data)), &mut || job.take())?;
+        self.going = true;
+        Ok(())
+    }
+
+    /// Goes to the device that has taken the place of a lost one, where there is one; the picture that was under way is given up. Never
+    /// waits, and says whether it is on a device that is there.
+    fn rejoin(&mut self) -> Result<bool> {
+        if let Some(Moving(moving)) = &mut self.moving {
+            let Some(moved) = arrived(moving) else { return Ok(false) };
+            self.moving = None;
+            match moved {
+                Ok(fresh) => *self = Watching { run: self.run, ..fresh },
+                Err(error) if error.is_device_lost() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        let here = self.plan.gpu();
+        if here.check_alive().is_ok() {
+            return Ok(true);
+        }
+        self.going = false;
+        if here.reopens() || here.current().check_alive().is_ok() {
+            let classifier = self.classifier.clone();
+            self.moving = Some(Moving(Mutex::new(Box::pin(async move { classifier.driven().await }))));
+        }
+        Ok(false)
+    }
+
+    /// Takes what is left of a run that nobody waits for any more.
+    fn settle(&mut self) -> Result<()> {
+        while !self.going {
+            if self.course.event()?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up the picture that is under way.
+    pub fn cancel(&mut self) {
+        if self.going {
+            self.course.give_up();
+        }
+        self.going = false;
+    }
+
+    /// Records into the host's encoder what the budget pays for, and gives the answer once it has arrived. Never waits. A picture that is
+    /// under way when the device is lost is given up: look again once it was replaced.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `Cancelled` when an encoder with a part of it was dropped or came in another order: look again; what else
+    /// the device says. It is idle afterwards.
+    pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
+        if !self.rejoin()? {
+            return Ok(if self.moving.is_some() { Tick::Working(Progress::default()) } else { Tick::Lost });
+        }
+        if !self.going {
+            return Ok(Tick::Idle);
+        }
+        match self.course.event()? {
+            Some(Event::Ran { outputs, .. }) => {
+                self.going = false;
+                return self.classifier.answer(&outputs).map(Tick::Done);
+            }
+            Some(_) => {
+                self.going = false;
+                return Err(Error::Engine(lampyris_engine::Error::Cancelled));
+            }
+            None => {}
+        }
+        let steps = self.course.record(encoder, budget, &mut || None)?;
+        Ok(Tick::Working(Progress { steps, ..Progress::default() }))
+    }
+}
+
+impl Driven for Watching {
+    type Piece = Infallible;
+    type Done = Answer;
+
+    fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
+        Watching::tick(self, encoder, budget)
+    }
+
+    fn has_work(&self) -> bool {
+        self.going
+    }
+}

@@ -1,0 +1,142 @@
+// Visits to the demonstration under other conditions: without a network, with a new version, without WebGPU, and pages without a bundler.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { open } from "./browser.mjs";
+import { POLICY, SEVEN, says, scribble, shoot, site, tab } from "./site.mjs";
+
+/** A page as somebody without a bundler writes it, and its script: the bundled models on the page itself and in a worker. */
+const PLAIN = {
+  "index.html": `<!doctype html><title>plain</title><script type="module" src="plain.js"></script><p id="says">working</p><pre id="found"></pre>`,
+  "plain.js": `
+    import { Lampyris, LampyrisWorker } from "/pkg/lampyris.js";
+
+    const says = document.getElementById("says");
+    try {
+      const found = { drawings: {}, stories: {} };
+      for (const [where, kind] of [["page", Lampyris], ["worker", LampyrisWorker]]) {
+        const lampyris = await kind.create();
+        const eyes = await lampyris.loadVision("/bundled/sketches/");
+        found.drawings[where] = [];
+        for (const name of ["fish", "house", "7"]) {
+          const drawing = await createImageBitmap(await (await fetch("/bundled/sketches/samples/" + name + ".png")).blob());
+          found.drawings[where].push(await eyes.classify(drawing, { top: 32 }));
+        }
+        const teller = await lampyris.loadText("/bundled/storyteller/storyteller.gguf");
+        let story = "";
+        for await (const piece of teller.generate("Once upon a time", { maxTokens: 60 })) story += piece;
+        found.stories[where] = story;
+        lampyris.dispose();
+      }
+      document.getElementById("found").textContent = JSON.stringify(found);
+      says.textContent = "done";
+    } catch (error) {
+      says.textContent = String(error);
+    }
+  `,
+};
+
+const kept = (page) => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("lampyris-")));
+
+let browser;
+before(async () => {
+  browser = await site();
+});
+after(() => browser?.close());
+
+test("after one visit everything bundled works without a server", async () => {
+  const { page, wrong } = await browser.visit();
+  await says(page, "#offline", "works without a network");
+  browser.server.manners.down = true;
+  browser.server.log.length = 0;
+  await page.context().setOffline(true);
+  await page.reload();
+  await says(page, "#offline", "No network");
+  await scribble(page, SEVEN);
+  await says(page, "#draw-says", /^This is: 7$/);
+  await page.locator("#draw summary").click();
+  await says(page, "#draw-known", /umbrella/);
+  await tab(page, "Write");
+  await page.selectOption("#length", "60");
+  await page.click("#tell");
+  await says(page, "#story-text", /^Once upon a time there was .{40}/s);
+  await page.click("#stop");
+  // Whether there is a newer service worker is asked by the browser itself.
+  assert.deepEqual(browser.server.log.filter(({ path }) => !path.endsWith("/offline.js")), [], "the server was asked for nothing");
+  assert.deepEqual(wrong, []);
+  await page.context().setOffline(false);
+  browser.server.manners.down = false;
+  await page.close();
+});
+
+test("a new version takes the place of the old one, and nothing of that stays", async () => {
+  const { page } = await browser.visit();
+  await says(page, "#offline", "works without a network");
+  const [old, ...others] = await kept(page);
+  assert.deepEqual(others, []);
+  const worker = join(browser.made, "offline.js");
+  const index = join(browser.made, "index.html");
+  writeFileSync(worker, readFileSync(worker, "utf8").replace(old, "lampyris-another"));
+  writeFileSync(index, readFileSync(index, "utf8").replace("Nothing leaves this device.", "Nothing at all leaves it."));
+  await page.evaluate(async () => {
+    const taken = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
+    await (await navigator.serviceWorker.getRegistration()).update();
+    await taken;
+  });
+  await page.reload();
+  await says(page, "header", "Nothing at all leaves it.");
+  assert.deepEqual(await kept(page), ["lampyris-another"]);
+  await page.close();
+});
+
+test("a browser without WebGPU is told so, in every tab, and nothing pretends", async () => {
+  const without = await site({ webgpu: false });
+  try {
+    const { page, wrong } = await without.visit();
+    await says(page, "#chip-says", "No WebGPU");
+    await says(page, "#notice", /no WebGPU.*Chrome and Edge from 113, Safari from 26 and Firefox from 141/);
+    await scribble(page, SEVEN);
+    await says(page, "#draw-says", /no WebGPU/);
+    await tab(page, "Write");
+    await page.click("#tell");
+    await says(page, "#write-time", /no WebGPU/);
+    assert.equal(await page.isEnabled("#tell"), true);
+    await tab(page, "This device");
+    await says(page, "#facts-empty", "no adapter");
+    assert.deepEqual(wrong, []);
+    await shoot(page, "no-webgpu");
+  } finally {
+    await without.close();
+  }
+});
+
+test("a page without a bundler takes the package from a folder, under the policy of the README, here and in a worker", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "lampyris-plain-"));
+  for (const [name, text] of Object.entries(PLAIN)) writeFileSync(join(folder, name), text);
+  const plain = await open({ plain: folder, bundled: resolve(import.meta.dirname, "../../models/bundled") });
+  plain.server.manners.headers = { "content-security-policy": POLICY };
+  try {
+    const page = await plain.page("/plain/");
+    const native = JSON.parse(readFileSync(join(import.meta.dirname, "native.json"), "utf8"));
+    await says(page, "#says", "done");
+    const { drawings, stories } = JSON.parse(await page.textContent("#found"));
+    for (const [where, answers] of Object.entries(drawings)) {
+      for (const [at, { label, top }] of native.drawings.entries()) {
+        assert.equal(answers[at][0].label, label, where);
+        for (const [name, probability] of top) {
+          const found = answers[at].find((one) => one.label === name)?.probability ?? 0;
+          // As far as single adapters lie apart natively, whose bound tests/bundled.rs has for the logits.
+          assert.ok(Math.abs(found - probability) < 1e-3, `${where}: ${name} ${found}, natively ${probability}`);
+        }
+      }
+    }
+    for (const [where, story] of Object.entries(stories)) assert.equal(story, native.story.text, where);
+    assert.deepEqual(Object.keys({ ...drawings, ...stories }), ["page", "worker"]);
+  } finally {
+    await plain.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
