@@ -49,6 +49,11 @@ impl Eyes {
         Ok(Eyes { classifier, under_way: VecDeque::new(), tallies, answer: None, late: 0, skipped: 0 })
     }
 
+    /// Goes on with pictures of the device that has taken the place of a lost one.
+    pub fn rejoin(&self, seen: &wgpu::TextureView) -> Result<()> {
+        Ok(pollster::block_on(self.classifier.ready(Input::texture(seen)))?)
+    }
+
     /// Where the probabilities lie, for the game's own shader.
     pub fn probabilities(&self) -> Result<(wgpu::Buffer, u64, u64)> {
         Ok(self.classifier.probabilities_buffer()?)

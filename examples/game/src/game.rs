@@ -11,9 +11,9 @@ use crate::overlay::Overlay;
 use crate::scene::{Moment, Scene};
 use crate::stage::Stage;
 use crate::talk::Talk;
-use crate::timer::Timer;
+use crate::timer::{MARKS, Timer};
 use glam::{Vec2, vec2};
-use lampyris::{Budget, Gpu, wgpu};
+use lampyris::{Budget, Gpu, Priority, Scheduler, wgpu};
 use serde_json::{Value, json};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +25,12 @@ struct Minds {
     eyes: Eyes,
     talk: Talk,
     bars: Bars,
+    /// Whose turn it is in a frame: the eye's, then the talk's.
+    turns: Scheduler,
 }
+
+/// The eye's number in the frame's turns; the talk's is the next.
+const EYE: usize = 0;
 
 /// What the loading thread brings.
 type Loaded = (Gpu, Eyes, Talk);
@@ -45,6 +50,8 @@ pub struct Game {
     adapter: String,
     size: [u32; 2],
     drawn: usize,
+    /// How often a device was lost, and another took its place.
+    losses: usize,
     /// A line at the bottom, such as which keys there are.
     pub note: &'static str,
 }
@@ -80,6 +87,7 @@ impl Game {
             adapter,
             size,
             drawn: 0,
+            losses: 0,
             note: "",
         })
     }
@@ -96,7 +104,10 @@ impl Game {
         let (gpu, eyes, talk) = loading.join().map_err(|_| "loading the models has failed")??;
         let (buffer, offset, bytes) = eyes.probabilities()?;
         let bars = Bars::new(&self.host, (&buffer, offset, bytes));
-        self.minds = Some(Minds { gpu, eyes, talk, bars });
+        let mut turns = Scheduler::new();
+        turns.add(Priority::FIRST);
+        turns.add(Priority::AFTER);
+        self.minds = Some(Minds { gpu, eyes, talk, bars, turns });
         Ok(())
     }
 
@@ -111,21 +122,69 @@ impl Game {
         let mut encoder = self.host.device.create_command_encoder(&label);
         self.stage.draw_eye(&mut encoder);
         self.timer.mark(&mut encoder, 0);
-        if let Some(minds) = &mut self.minds {
-            minds.eyes.look(&mut encoder, self.stage.eye(), (self.drawn, moment.before))?;
-        }
-        self.timer.mark(&mut encoder, 1);
-        if let Some(minds) = &mut self.minds {
-            let mut budget = Budget::gpu(Duration::from_secs_f32(self.args.budget_ms / 1000.0));
-            minds.talk.tick(&mut encoder, &mut budget, self.drawn)?;
-        }
-        self.timer.mark(&mut encoder, 2);
+        self.think(&mut encoder, &moment)?;
         self.stage.draw_main(&mut encoder, onto);
         self.draw_hud(&mut encoder, onto, &moment);
         self.host.queue.submit([encoder.finish()]);
         self.timer.submitted();
         self.drawn += 1;
         self.look_round()
+    }
+
+    /// Lets the models have their part of the frame: first the eye, whole, then as much of the talk as is left for.
+    fn think(&mut self, encoder: &mut wgpu::CommandEncoder, moment: &Moment) -> Result<()> {
+        let budget_ms = self.args.budget_ms;
+        // What a look takes is what the last ones took, or half of everything where nobody has measured it.
+        let look_ms = self.frames.recent_models().map_or(0.5 * budget_ms, |[eye, _]| eye);
+        self.timer.mark(encoder, 0);
+        let Some(minds) = &mut self.minds else {
+            (1..MARKS).for_each(|number| self.timer.mark(encoder, number));
+            return Ok(());
+        };
+        let Minds { eyes, talk, turns, .. } = minds;
+        let (timer, stage, drawn) = (&mut self.timer, &self.stage, self.drawn);
+        let mut budget = Budget::gpu(Duration::from_secs_f32(budget_ms / 1000.0));
+        turns.frame(&mut budget, |who, part| {
+            if who == EYE {
+                eyes.look(encoder, stage.eye(), (drawn, moment.before))?;
+                part.take(Duration::from_secs_f32(look_ms / 1000.0));
+                timer.mark(encoder, 1);
+                return Ok(());
+            }
+            talk.tick(encoder, part, drawn)
+        })?;
+        self.timer.mark(encoder, 2);
+        Ok(())
+    }
+
+    /// Destroys the device, as a driver does that starts anew. The next frame finds another.
+    pub fn lose_device(&mut self) -> Result<()> {
+        self.wait()?;
+        self.host.device.destroy();
+        self.host.device.poll(wgpu::PollType::Poll)?;
+        Ok(())
+    }
+
+    /// Opens another device in the place of the lost one, and says whether that was needed. What the game has on it is made again;
+    /// the models' weights and the talk go there by themselves.
+    pub fn recover(&mut self) -> Result<bool> {
+        if !self.host.is_lost() {
+            return Ok(false);
+        }
+        self.wait()?;
+        self.host = self.host.again()?;
+        let host = &self.host;
+        self.stage = Stage::new(host, &self.scene, self.size);
+        self.overlay = Overlay::new(host, self.stage.eye());
+        self.timer = Timer::new(host);
+        if let Some(minds) = &mut self.minds {
+            minds.gpu.replace_device(&host.adapter, &host.device, &host.queue)?;
+            minds.eyes.rejoin(self.stage.eye())?;
+            let (buffer, offset, bytes) = minds.eyes.probabilities()?;
+            minds.bars = Bars::new(host, (&buffer, offset, bytes));
+        }
+        self.losses += 1;
+        Ok(true)
     }
 
     /// Asks the robot the next question; `false` while it still answers the last one, or cannot talk yet.
@@ -185,6 +244,7 @@ impl Game {
         report["adapter"] = json!(self.adapter);
         report["size"] = json!(self.size);
         report["budget_ms"] = json!(self.args.budget_ms);
+        report["devices_lost"] = json!(self.losses);
         report["timestamps"] = json!(self.timer.measures());
         if let Some(minds) = &self.minds {
             report["drawings"] = minds.eyes.report(&labels);

@@ -22,7 +22,7 @@ pub fn run(args: &Args) -> Result<()> {
         std::fs::create_dir_all(&args.out)?;
     }
     let period = Duration::from_secs_f32(1.0 / args.hz);
-    let target = game.host.target("game.target", args.size, 1, wgpu::TextureUsages::COPY_SRC);
+    let mut target = game.host.target("game.target", args.size, 1, wgpu::TextureUsages::COPY_SRC);
     let mut files = Vec::new();
     // The first frame compiles what it draws with, which is loading too.
     game.frame(0.0, &view(&target))?;
@@ -33,7 +33,13 @@ pub fn run(args: &Args) -> Result<()> {
     let mut due = Instant::now();
     for frame in 0..args.frames {
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        if args.destroy_at == Some(frame) {
+            game.lose_device()?;
+        }
         let begun = Instant::now();
+        if game.recover()? {
+            target = game.host.target("game.target", args.size, 1, wgpu::TextureUsages::COPY_SRC);
+        }
         game.ask();
         game.frame(frame as f32 / args.hz, &view(&target))?;
         // A host may wait where its guests may not: without a screen this is what ends a frame.

@@ -2,6 +2,8 @@
 
 use crate::Result;
 use lampyris::{Gpu, wgpu};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An opened device.
 #[derive(Debug, Clone)]
@@ -11,6 +13,8 @@ pub struct Host {
     pub queue: wgpu::Queue,
     /// What the game draws into, and the eye's pictures too.
     pub format: wgpu::TextureFormat,
+    /// Set by wgpu's one callback for it, which is the game's.
+    lost: Arc<AtomicBool>,
 }
 
 impl Host {
@@ -53,7 +57,15 @@ impl Host {
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-        Ok(Host { adapter, device, queue, format })
+        let lost = Arc::new(AtomicBool::new(false));
+        let told = lost.clone();
+        device.set_device_lost_callback(move |_, _| told.store(true, Ordering::Release));
+        Ok(Host { adapter, device, queue, format, lost })
+    }
+
+    /// Whether the device is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// A texture that is drawn into, and read by `also`.

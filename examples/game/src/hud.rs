@@ -81,7 +81,7 @@ fn figures(sheet: &mut Sheet, shown: &Shown<'_>) {
         None => "models: no timestamps here".to_owned(),
     };
     sheet.text([left, top + 84.0], Font::Small, BRIGHT, &line);
-    sheet.text([left, top + 104.0], Font::Small, DIM, &format!("talk's budget {:.1} ms a frame", shown.budget_ms));
+    sheet.text([left, top + 104.0], Font::Small, DIM, &format!("their budget {:.1} ms a frame", shown.budget_ms));
     curve(sheet, frames, [left, top + 128.0, LEFT - 28.0, 66.0]);
 }
 

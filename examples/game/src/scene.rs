@@ -98,8 +98,8 @@ impl Scene {
         let lean = Quat::from_rotation_z(0.28 * (std::f32::consts::PI * way).sin());
         let robot = facing(feet + bob * Vec3::Y, inwards) * Mat4::from_quat(lean);
         let eye = Camera { from: feet + 0.35 * inwards + vec3(0.0, HEIGHT, 0.0), to: target, angle: 37.0 };
-        let beside = angle - 0.36;
-        let view = Camera { from: round(beside, 15.8, 4.4), to: round(angle - 0.75, 4.6, 3.5), angle: 44.0 };
+        let beside = angle - 0.33;
+        let view = Camera { from: round(beside, 17.6, 5.4), to: round(angle - 0.62, 3.2, 3.15), angle: 44.0 };
         let before = (way == 0.0).then_some(stop as usize % count);
         Moment { robot, mouth: feet + vec3(0.0, 2.35 + bob, 0.0), eye, view, before }
     }

@@ -52,7 +52,7 @@ impl App {
         let host = Host::open(&instance, Some(&surface), self.args.adapter.as_deref())?;
         let size = inner(&window);
         let mut game = Game::new(host, &self.args, size)?;
-        game.note = "space: ask   Escape: end";
+        game.note = "space: ask   D: destroy the device   Escape: end";
         let now = Instant::now();
         let playing = Playing { window, surface, game, begun: now, last: now, due: now };
         playing.configure(size)?;
@@ -95,6 +95,9 @@ impl Playing {
     fn draw(&mut self) -> Result<()> {
         use wgpu::CurrentSurfaceTexture::{Lost, Occluded, Outdated, Suboptimal, Success, Timeout, Validation};
         let begun = Instant::now();
+        if self.game.recover()? {
+            self.configure(inner(&self.window))?;
+        }
         let surface = match self.surface.get_current_texture() {
             Success(surface) | Suboptimal(surface) => surface,
             Outdated | Lost => return self.resize(),
@@ -128,6 +131,7 @@ impl ApplicationHandler for App {
 
     fn window_event(&mut self, events: &ActiveEventLoop, _: WindowId, event: WindowEvent) {
         let Some(playing) = &mut self.playing else { return };
+        let mut lost = Ok(());
         let result = match event {
             WindowEvent::CloseRequested => {
                 events.exit();
@@ -139,9 +143,10 @@ impl ApplicationHandler for App {
                 match event.logical_key.as_ref() {
                     Key::Named(NamedKey::Escape) => events.exit(),
                     Key::Named(NamedKey::Space) => _ = playing.game.ask(),
+                    Key::Character("d" | "D") => lost = playing.game.lose_device(),
                     _ => {}
                 }
-                Ok(())
+                lost
             }
             _ => Ok(()),
         };
