@@ -1,20 +1,41 @@
-//! Prompts multiplied in whole numbers: how a device rounds to bytes, and how far logits move.
+//! Tokens multiplied in whole numbers and in 16-bit floats: how a device rounds to bytes, and how far logits move.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 mod support;
 
 use lampyris::engine::certify::Prepared;
+use lampyris::engine::gpu::States;
 use lampyris::engine::kernels::text::Quantize;
 use lampyris::engine::kernels::{Case, Desc, Fill, Tier};
-use lampyris::models::decoder::{Decoder, DecoderFiles, Products, SessionOptions};
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::models::decoder::{
+    CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, SessionOptions,
+};
 use lampyris::{Gpu, engine};
 use serde_json::Value;
 use std::sync::Arc;
+use support::decoders::noise;
 use support::{devices, material, relative};
 
-/// How far packed products may move the logits of the recorded model, relative to the largest: `docs/numerics.md`.
-const APART: f32 = 0.05;
+/// Three experts that every token meets, so that no choice turns on what a rounding moves; columns for every format of blocks.
+const MIXTURE: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 61, "max_position_embeddings": 64,
+    "tie_word_embeddings": true, "num_experts": 3, "num_experts_per_tok": 3, "moe_intermediate_size": 256, "norm_topk_prob": true}"#;
+
+/// The logits of every token of `text`, computed one token after the other.
+fn one_by_one(gpu: &Gpu, model: &Decoder, text: &[u32], products: Products) -> Vec<f32> {
+    let (context, cache, head) = (text.len(), CacheFormat::F32, Head::Logits);
+    let plan = model.plan(PlanRequest { context, cache, tokens: 1, head, products }).unwrap();
+    let states = gpu.block_on(States::new(gpu, &[&plan])).unwrap();
+    states.write("tokens", 0, text).unwrap();
+    let executor = gpu.block_on(model.executor(plan, &states)).unwrap();
+    let logits = |at: usize| {
+        states.write("cursor", 0, &[at as u32, 1]).unwrap();
+        gpu.block_on(executor.run(&[])).unwrap()[0].values()
+    };
+    (0..text.len()).flat_map(logits).collect()
+}
 
 /// No value lies within a fifth of a step of the middle between two bytes, so that every device must round as the twin does.
 #[test]
@@ -50,9 +71,12 @@ fn packed_products_move_logits_by_no_more_than_is_said() {
     let reference: Value = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
     let text: Vec<u32> =
         reference["ppl_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-    let logits = |gpu: &Gpu, file: &str, products: Products| {
+    let model = |gpu: &Gpu, file: &str| {
         let path = folder.join(format!("gguf/stories260K-{file}.gguf"));
-        let model = Decoder::new(gpu, DecoderFiles::open(path).unwrap()).unwrap();
+        Decoder::new(gpu, DecoderFiles::open(path).unwrap()).unwrap()
+    };
+    let logits = |gpu: &Gpu, file: &str, products: Products| {
+        let model = model(gpu, file);
         let options = SessionOptions::default().context(text.len()).products(products);
         let mut session = gpu.block_on(model.session(options)).unwrap();
         gpu.block_on(session.feed(&text)).unwrap();
@@ -62,12 +86,44 @@ fn packed_products_move_logits_by_no_more_than_is_said() {
         let exact = logits(&Gpu::cpu_executor(), file, Products::Exact);
         for (name, gpu) in devices() {
             let moved = relative(&logits(&gpu, file, Products::Packed), &exact);
-            eprintln!("{file} on {name}: packed products move logits by {moved:e}");
-            assert!((1e-3..APART).contains(&moved), "{file} on {name}: {moved:e}");
+            let alone = &text[..16];
+            let one = one_by_one(&gpu, &model(&gpu, file), alone, Products::Packed);
+            let one = relative(&one, &exact[..one.len()]);
+            eprintln!("{file} on {name}: packed products move logits by {moved:e}, token by token {one:e}");
+            let allowed = 1e-3..Products::Packed.tolerance();
+            assert!(allowed.contains(&moved) && allowed.contains(&one), "{file} on {name}: {moved:e}, {one:e}");
+            if file == "Q4_0" {
+                let half = relative(&logits(&gpu, file, Products::Half), &exact);
+                assert!(half < Products::Half.tolerance(), "{file} on {name}: products of 16-bit floats: {half:e}");
+            }
         }
     }
     // Floats are multiplied as floats, whatever is asked for.
     let [asked, exact] =
         [Products::Packed, Products::Exact].map(|products| logits(&Gpu::cpu_executor(), "F16", products));
     assert_eq!(asked, exact);
+}
+
+/// Levels of a table, and experts: with weights of noise, several tokens at a time and one by one.
+#[test]
+fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), (0..9).map(|i| i * 7 % 61).collect::<Vec<u32>>());
+    for format in [BlockFormat::Q4K, BlockFormat::IQ4NL, BlockFormat::IQ4XS, BlockFormat::MXFP4] {
+        let path = folder.path().join(format!("{format}.gguf"));
+        Conversion::new(&noise(MIXTURE, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+        let files = DecoderFiles::open(&path).unwrap();
+        let model = |gpu: &Gpu| Decoder::new(gpu, files.clone()).unwrap();
+        let exact = one_by_one(&Gpu::cpu_executor(), &model(&Gpu::cpu_executor()), &text, Products::Exact);
+        for (name, gpu) in devices() {
+            let model = model(&gpu);
+            let packed = SessionOptions::default().context(text.len()).products(Products::Packed);
+            let mut session = gpu.block_on(model.session(packed)).unwrap();
+            gpu.block_on(session.feed(&text)).unwrap();
+            let together = relative(&gpu.block_on(session.logits()).unwrap(), &exact);
+            let one = relative(&one_by_one(&gpu, &model, &text, Products::Packed), &exact);
+            eprintln!("{format} on {name}: packed products move logits by {together:e}, token by token {one:e}");
+            let allowed = 1e-3..Products::Packed.tolerance();
+            assert!(allowed.contains(&together) && allowed.contains(&one), "{format} on {name}: {together:e}, {one:e}");
+        }
+    }
 }

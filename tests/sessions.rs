@@ -245,6 +245,34 @@ fn the_smallest_contexts_slide_or_are_refused() {
 }
 
 #[test]
+fn what_the_device_does_not_take_leaves_a_sliding_session_as_it_was() {
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
+        let mut session = gpu.block_on(model(&gpu).session(SessionOptions::default().context(12).slide(2))).unwrap();
+        gpu.block_on(session.feed(&text()[..10])).unwrap();
+        gpu.device().unwrap().destroy();
+        let error = gpu.block_on(session.feed(&text()[10..20])).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::DeviceLost { .. })), "{name}: {error:?}");
+        assert_eq!((session.tokens(), session.dropped()), (&text()[..10], 0), "{name}");
+    }
+}
+
+#[test]
+fn a_prompt_that_the_twins_read_can_be_given_up_between_chunks() {
+    let gpu = Gpu::cpu_executor();
+    let mut whole = session(&gpu, CacheFormat::F32, &text());
+    let expected = generate(&gpu, &mut whole, 5);
+    let mut session = gpu.block_on(model(&gpu).session(100)).unwrap();
+    {
+        let text = text();
+        let mut feeding = std::pin::pin!(session.feed(&text));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        assert!(feeding.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!(session.tokens(), text());
+    assert_eq!(generate(&gpu, &mut session, 5), expected);
+}
+
+#[test]
 fn a_seed_gives_the_same_text_again_however_much_was_dropped() {
     let gpu = Gpu::cpu_executor();
     let mut session = gpu.block_on(model(&gpu).session(SessionOptions::default().context(12).slide(2))).unwrap();

@@ -5,6 +5,7 @@
 
 mod support;
 
+use lampyris::Error;
 use lampyris::models::decoder::{Decoder, DecoderFiles};
 use serde_json::Value;
 use support::{Tensors, devices, full_tier, material, relative};
@@ -77,6 +78,14 @@ fn tokens_logits_and_perplexity_of_the_reference() {
             let recorded = expected["perplexity"].as_f64().unwrap();
             eprintln!("{file} on {name}: logits {worst:e}, perplexity {found:.5} ({recorded:.5} recorded)");
             assert!((found - recorded).abs() < 5e-4, "{file} on {name}: {found} and not {recorded}");
+            let mut read = 0;
+            let again = gpu.block_on(model.perplexity(&text, |tokens| read += tokens)).unwrap();
+            assert!(
+                (again - found).abs() < 1e-4 && read == text.len() as u64,
+                "{file} on {name}: {again} and not {found}"
+            );
+            let short = gpu.block_on(model.perplexity(&text[..1], |_| ())).unwrap_err();
+            assert!(matches!(short, Error::Short { tokens: 1 }), "{short:?}");
         }
     }
 }

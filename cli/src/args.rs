@@ -186,10 +186,28 @@ pub(crate) struct Classify {
     pub(crate) images: Vec<PathBuf>,
 }
 
-/// The products that `--packed` asks for.
-pub(crate) fn products(packed: bool) -> lampyris::models::decoder::Products {
-    use lampyris::models::decoder::Products::{Exact, Packed};
-    if packed { Packed } else { Exact }
+/// How products are computed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ProductArguments {
+    /// Multiply a language model's weights and activations in whole numbers where the weights are such, prompts on every adapter and answers
+    /// where it is fast at them: a little less exact
+    #[arg(long)]
+    packed: bool,
+    /// Multiply a language model's weights in 16-bit floats where they are quantized and the adapter is faster with them: a little less exact
+    #[arg(long, conflicts_with = "packed")]
+    half: bool,
+}
+
+impl ProductArguments {
+    /// The products asked for.
+    pub(crate) fn products(self) -> lampyris::models::decoder::Products {
+        use lampyris::models::decoder::Products::{Exact, Half, Packed};
+        match (self.packed, self.half) {
+            (true, _) => Packed,
+            (_, true) => Half,
+            _ => Exact,
+        }
+    }
 }
 
 /// A language model and how much it may write.
@@ -212,9 +230,8 @@ pub(crate) struct TextArguments {
     /// How keys and values are stored: exactly, or in half or little more than a quarter of the bytes
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
-    /// Read prompts with weights and activations in whole numbers where the weights are such: often faster, a little less exact
-    #[arg(long)]
-    pub(crate) packed: bool,
+    #[command(flatten)]
+    pub(crate) products: ProductArguments,
     /// Go on when the context is full, with the first SINKS tokens and the newest, instead of ending or refusing there
     #[arg(long, value_name = "SINKS")]
     pub(crate) slide: Option<usize>,
@@ -419,9 +436,8 @@ pub(crate) struct Bench {
     /// Of a language model: how keys and values are stored
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
-    /// Of a language model: prompts in whole numbers where the weights are such
-    #[arg(long)]
-    pub(crate) packed: bool,
+    #[command(flatten)]
+    pub(crate) products: ProductArguments,
     /// Of a language model or an encoder: the CPU executor beside the adapter
     #[arg(long, requires = "model")]
     pub(crate) compare: bool,

@@ -152,16 +152,16 @@ impl Talk<'_> {
         let context = self.session.tokens().context();
         let room = self.job.text.max_tokens.clamp(1, (context / 4).max(1));
         let last = self.turns.len().saturating_sub(1);
-        let mut from = 0;
-        while from < last && self.length(from)? + room > context {
-            if from == 0 && self.session.tokens().slides().is_none() {
-                let tokens = self.length(last)?;
-                if tokens > context {
-                    return Err(Error::Context { tokens, context });
-                }
+        // Drops of a turn and its answer, up to the last turn.
+        let drops = last.div_ceil(2);
+        let from = |dropped: usize| (2 * dropped).min(last);
+        if drops > 0 && self.length(0)? + room > context && self.session.tokens().slides().is_none() {
+            let tokens = self.length(last)?;
+            if tokens > context {
+                return Err(Error::Context { tokens, context });
             }
-            from = (from + 2).min(last);
         }
+        let from = from(fewest(drops, |dropped| Ok(self.length(from(dropped))? + room <= context))?);
         self.turns.drain(..from);
         if from > 0 {
             let dropped = from.div_ceil(2);
@@ -249,6 +249,20 @@ impl Talk<'_> {
     }
 }
 
+/// The fewest, up to `most`, that are `enough`, where more of what is enough is too; `most` where nothing less is. Asks as often as halving
+/// takes, once where nothing is needed.
+fn fewest(most: usize, mut enough: impl FnMut(usize) -> Result<bool, Error>) -> Result<usize, Error> {
+    if most == 0 || enough(0)? {
+        return Ok(0);
+    }
+    let (mut too_few, mut found) = (0, most);
+    while found - too_few > 1 {
+        let middle = too_few + (found - too_few) / 2;
+        if enough(middle)? { found = middle } else { too_few = middle }
+    }
+    Ok(found)
+}
+
 /// An answer as it is shown: thoughts dimmed at a terminal, labelled elsewhere.
 struct Page {
     terminal: bool,
@@ -281,5 +295,25 @@ impl Page {
     fn end(self) -> Result<String, Failure> {
         output::print(if self.thinking && self.terminal { "\x1b[0m\n" } else { "\n" })?;
         Ok(self.answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fewest_that_are_enough_are_found_by_halving() {
+        for most in [0_usize, 1, 2, 7, 1000] {
+            for needed in [0, 1, 2, most / 2, most.saturating_sub(1), most, most + 5] {
+                let mut asked = 0;
+                let found = fewest(most, |count| {
+                    asked += 1;
+                    Ok(count >= needed)
+                });
+                assert_eq!(found.ok(), Some(needed.min(most)), "{needed} of {most}");
+                assert!(asked <= 11, "{asked} times for {needed} of {most}");
+            }
+        }
     }
 }

@@ -65,16 +65,8 @@ pub(crate) fn run(job: &Eval, arguments: &DeviceArguments) -> Result<(), Failure
 }
 
 fn perplexity(gpu: &Gpu, model: &TextModel, path: &Path) -> Result<Perplexity, Failure> {
-    let file = path.display().to_string();
-    let text = read(path)?;
-    let ids = model.tokenizer().encode_document(&text).map_err(lampyris::Error::from)?;
-    if ids.len() < 2 {
-        return Err(Failure::Short { path: file, tokens: ids.len() });
-    }
-    let progress = output::progress(ids.len(), "reading");
-    let perplexity = texts::perplexity(gpu, model.decoder(), &ids, |tokens| progress.inc(tokens))?;
-    progress.finish_and_clear();
-    Ok(Perplexity { file, tokens: ids.len(), perplexity })
+    let (perplexity, tokens) = texts::perplexity(gpu, model, &read(path)?, path)?;
+    Ok(Perplexity { file: path.display().to_string(), tokens, perplexity })
 }
 
 fn read(path: &Path) -> Result<String, Failure> {

@@ -104,9 +104,9 @@ pub(crate) enum Failure {
     Short { path: String, tokens: usize },
     /// An adapter computes a model differently from the twins.
     #[error(
-        "{adapter} gives logits that are {apart:.1e} of the largest one away from the CPU executor's, and 1e-3 is allowed; a wrong answer has no speed, `lampyris doctor` finds the kernel"
+        "{adapter} gives logits that are {apart:.1e} of the largest one away from the CPU executor's, and {allowed:.1e} is allowed; a wrong answer has no speed, `lampyris doctor` finds the kernel"
     )]
-    Differs { adapter: String, apart: f64 },
+    Differs { adapter: String, apart: f64, allowed: f64 },
     /// An adapter makes other vectors than the twins.
     #[error(
         "{adapter} gives a vector whose cosine with the CPU executor's is {near}, and 0.99999 is the least; a wrong answer has no speed, `lampyris doctor` finds the kernel"

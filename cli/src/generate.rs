@@ -1,6 +1,6 @@
 //! `lampyris generate`: a text goes on, as it is written or as one line of JSON.
 
-use crate::args::{self, DeviceArguments, Generate, TextArguments, products};
+use crate::args::{self, DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
 use crate::model::{Chosen, Loaded};
 use crate::{device, output};
@@ -38,7 +38,7 @@ pub(crate) fn open(chosen: Chosen, text: &TextArguments, gpu: &Gpu) -> Result<Lo
     let Loaded { model, name, note } = chosen.load_text(gpu)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
-    let options = options.products(products(text.packed));
+    let options = options.products(text.products.products());
     let options = text.slide.map_or(options, |sinks| options.slide(sinks));
     Ok(Loaded { model: gpu.block_on(model.session(options))?, name, note })
 }

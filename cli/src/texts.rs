@@ -1,12 +1,12 @@
 //! What the jobs for texts share: what a model's files are for, and the text on which language models are compared.
 
 use crate::failure::Failure;
+use crate::output;
 use lampyris::engine::weights::TensorFile;
 use lampyris::engine::weights::gguf::Value as GgufValue;
-use lampyris::models::Decoder;
-use lampyris::models::decoder::Session;
 use lampyris::models::encoder::EncoderConfig;
 use lampyris::models::source::read_small;
+use lampyris::text_model::TextModel;
 use lampyris::{Error, Gpu};
 use serde_json::Value;
 use std::io::Read;
@@ -14,10 +14,6 @@ use std::path::Path;
 
 /// The largest configuration that is looked into, in bytes.
 const MOST_CONFIG: u64 = 16 << 20;
-/// Tokens of a window of a text: each begins anew.
-const WINDOW: usize = 512;
-/// Logits that are held at once.
-const MOST_LOGITS: usize = 8 << 20;
 
 /// What a model's files are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,39 +96,14 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// A text that a model is measured on: every token but the first of each window is guessed from those before it.
-pub(crate) fn perplexity(gpu: &Gpu, decoder: &Decoder, ids: &[u32], done: impl Fn(u64)) -> Result<f64, Failure> {
-    let vocabulary = decoder.config().vocabulary;
-    let window = WINDOW.min(decoder.config().context).min(ids.len()).max(2);
-    let step = (MOST_LOGITS / vocabulary).clamp(1, window);
-    let mut session = gpu.block_on(decoder.session(window))?;
-    let (mut loss, mut count) = (0.0, 0_usize);
-    for text in ids.chunks(window).filter(|text| text.len() > 1) {
-        session.rewind(0);
-        let mut at = 0;
-        for part in text.chunks(step) {
-            loss += losses(gpu, &mut session, (part, at), &text[1..])?;
-            at += part.len();
-            done(part.len() as u64);
-        }
-        count += text.len() - 1;
-    }
-    Ok((loss / count as f64).exp())
-}
-
-/// Feeds some tokens of a window, the first of them number `at`, and sums what the tokens after each cost.
-fn losses(gpu: &Gpu, session: &mut Session, (part, at): (&[u32], usize), next: &[u32]) -> Result<f64, Failure> {
-    let vocabulary = session.model().config().vocabulary;
-    gpu.block_on(session.feed(part))?;
-    let logits = gpu.block_on(session.logits_from(at))?;
-    let loss = |(row, next): (&[f32], &u32)| {
-        let top = f64::from(row.iter().fold(f32::MIN, |most, value| most.max(*value)));
-        let total: f64 = row.iter().map(|value| (f64::from(*value) - top).exp()).sum();
-        top + total.ln() - f64::from(row.get(*next as usize).copied().unwrap_or(f32::NAN))
-    };
-    let loss: f64 = logits.chunks(vocabulary).zip(next.get(at..).unwrap_or_default()).map(loss).sum();
-    match loss.is_finite() {
-        true => Ok(loss),
-        false => Err(Error::NotFinite { network: session.model().config().model_type.clone() }.into()),
+/// The perplexity of `text`, which `path` holds, shown while it is measured, and its tokens.
+pub(crate) fn perplexity(gpu: &Gpu, model: &TextModel, text: &str, path: &Path) -> Result<(f64, usize), Failure> {
+    let ids = model.tokenizer().encode_document(text).map_err(Error::from)?;
+    let progress = output::progress(ids.len(), "measuring");
+    let found = gpu.block_on(model.decoder().perplexity(&ids, |tokens| progress.inc(tokens)));
+    progress.finish_and_clear();
+    match found {
+        Err(Error::Short { tokens }) => Err(Failure::Short { path: path.display().to_string(), tokens }),
+        found => Ok((found?, ids.len())),
     }
 }

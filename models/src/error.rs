@@ -30,6 +30,13 @@ pub enum Error {
     #[error("what this needs is not made yet, and cannot be at once here; await `ready` for such an input first")]
     NotReady,
 
+    /// A text is too short to be measured on.
+    #[error("the text has {tokens} tokens, and a perplexity needs 2 or more")]
+    Short {
+        /// How many it has.
+        tokens: usize,
+    },
+
     /// A weights file is damaged or does not hold what it should.
     #[error(transparent)]
     Weights(#[from] lampyris_engine::weights::WeightsError),

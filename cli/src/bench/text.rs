@@ -1,13 +1,13 @@
 //! `lampyris bench` of a language model: how fast it reads and writes, and how near that is to what the adapter can read.
 
 use super::report::FirstResult;
-use crate::args::{Bench, DeviceArguments, products};
+use crate::args::{Bench, DeviceArguments};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::measure::{Roofline, roofline};
 use lampyris::models::Decoder;
-use lampyris::models::decoder::{DecoderFiles, Session, SessionOptions};
+use lampyris::models::decoder::{DecoderFiles, Products, Session, SessionOptions};
 use lampyris::{AdapterChoice, Gpu, GpuOptions};
 use serde::Serialize;
 use std::time::Instant;
@@ -18,15 +18,13 @@ const RUNS: usize = 5;
 const MOST_COMPARED: u64 = 32 << 20;
 /// Tokens of that comparison.
 const COMPARED: usize = 4;
-/// How far logits may be apart, relative to the largest.
-const TOLERANCE: f64 = 1e-3;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,
     adapter: String,
-    /// Whether prompts were multiplied exactly, or packed in whole numbers.
+    /// Whether tokens were multiplied exactly, packed in whole numbers, or in 16-bit floats.
     products: &'static str,
     prefill_tokens_per_s: f64,
     decode_tokens_per_s: f64,
@@ -86,7 +84,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let gpu = session.model().gpu().clone();
     let is_cpu = gpu.is_cpu_executor();
     if !is_cpu {
-        agree(&gpu, &files)?;
+        agree(&gpu, &files, job.products.products())?;
     }
     let runs = job.runs.map_or(if is_cpu { 1 } else { RUNS }, usize::from);
     let rates = rates(job, &mut session, runs)?;
@@ -124,7 +122,7 @@ fn options(job: &Bench) -> SessionOptions {
     SessionOptions::default()
         .context(job.prompt_tokens + job.new_tokens)
         .cache(job.kv.into())
-        .products(products(job.packed))
+        .products(job.products.products())
 }
 
 fn session(job: &Bench, gpu: &Gpu, files: &DecoderFiles) -> Result<Session, Failure> {
@@ -189,8 +187,8 @@ fn on_cpu(job: &Bench, arguments: &DeviceArguments, files: &DecoderFiles) -> Res
     rates(job, &mut session(job, &gpu, files)?, 1)
 }
 
-/// Refuses an adapter whose logits are not the CPU executor's, where finding out is cheap.
-fn agree(gpu: &Gpu, files: &DecoderFiles) -> Result<(), Failure> {
+/// Refuses an adapter whose logits, with `products`, are not those that the CPU executor computes exactly, where finding out is cheap.
+fn agree(gpu: &Gpu, files: &DecoderFiles, products: Products) -> Result<(), Failure> {
     let decoder = Decoder::new(gpu, files.clone())?;
     let room = COMPARED.min(decoder.config().context);
     let bytes = decoder.needs(room)?.weights;
@@ -201,20 +199,22 @@ fn agree(gpu: &Gpu, files: &DecoderFiles) -> Result<(), Failure> {
         ));
         return Ok(());
     }
-    let logits = |gpu: &Gpu| -> Result<Vec<f32>, Failure> {
-        let mut session = gpu.block_on(Decoder::new(gpu, files.clone())?.session(room))?;
+    let logits = |gpu: &Gpu, products: Products| -> Result<Vec<f32>, Failure> {
+        let options = SessionOptions::default().context(room).products(products);
+        let mut session = gpu.block_on(Decoder::new(gpu, files.clone())?.session(options))?;
         let prompt = prompt(&session, room);
         gpu.block_on(session.feed(&prompt))?;
         Ok(gpu.block_on(session.logits())?)
     };
-    let (found, expected) = (logits(gpu)?, logits(&Gpu::cpu_executor())?);
+    let (found, expected) = (logits(gpu, products)?, logits(&Gpu::cpu_executor(), Products::Exact)?);
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     let apart = worst / f64::from(largest);
-    if found.len() == expected.len() && apart <= TOLERANCE {
+    let allowed = f64::from(products.tolerance());
+    if found.len() == expected.len() && apart <= allowed {
         return Ok(());
     }
-    Err(Failure::Differs { adapter: gpu.summary().to_string(), apart })
+    Err(Failure::Differs { adapter: gpu.summary().to_string(), apart, allowed })
 }
 
 impl Report {

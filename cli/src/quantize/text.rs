@@ -8,7 +8,7 @@ use lampyris::engine::weights::gguf::MetadataValue;
 use lampyris::models::decoder::{Conversion, Recipe};
 use lampyris::models::source::read_small;
 use lampyris::text_model::{TextFiles, TextModel};
-use lampyris::{Gpu, models};
+
 use std::path::{Path, PathBuf};
 
 /// The largest text that is measured on, in bytes.
@@ -33,7 +33,7 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
     let measured = match (&text, &job.text) {
         (Some(text), Some(path)) => {
             let gpu = device::open(arguments)?;
-            let before = perplexity(&gpu, TextModel::new(&gpu, files)?, text, path)?;
+            let before = texts::perplexity(&gpu, &TextModel::new(&gpu, files)?, text, path)?.0;
             Some((gpu, text, path, before))
         }
         _ => None,
@@ -46,7 +46,7 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
     let mut report =
         format!("{}\n  bytes       {before} before, {after} after\n", output::one_line(&job.out.display().to_string()));
     if let Some((gpu, text, path, before)) = measured {
-        let after = perplexity(&gpu, gpu.block_on(TextModel::load(&gpu, &job.out))?, text, path)?;
+        let after = texts::perplexity(&gpu, &gpu.block_on(TextModel::load(&gpu, &job.out))?, text, path)?.0;
         report += &format!("  perplexity  {before:.4} before, {after:.4} after\n");
         device::say_kind(&gpu);
     }
@@ -93,15 +93,4 @@ fn parts(weights: &TensorFile) -> Vec<PathBuf> {
 fn read(path: &Path) -> Result<String, Failure> {
     let bytes = read_small(path, MOST_TEXT)?;
     String::from_utf8(bytes).map_err(|_| Failure::NoText { path: path.display().to_string() })
-}
-
-fn perplexity(gpu: &Gpu, model: TextModel, text: &str, path: &Path) -> Result<f64, Failure> {
-    let ids = model.tokenizer().encode_document(text).map_err(models::Error::from)?;
-    if ids.len() < 2 {
-        return Err(Failure::Short { path: path.display().to_string(), tokens: ids.len() });
-    }
-    let progress = output::progress(ids.len(), "measuring");
-    let found = texts::perplexity(gpu, model.decoder(), &ids, |tokens| progress.inc(tokens));
-    progress.finish_and_clear();
-    found
 }

@@ -4,6 +4,7 @@
 //! and values of every layer, which stay on the device. A new member of the family is a change of [`DecoderConfig`].
 
 mod batch;
+mod chunks;
 mod config;
 pub(crate) mod config_gguf;
 #[cfg(not(target_arch = "wasm32"))]
@@ -16,6 +17,7 @@ mod names;
 mod needs;
 mod network;
 mod options;
+mod perplexity;
 mod replay;
 mod rope;
 mod sampling;

@@ -122,8 +122,6 @@ impl Decoder {
             }
             plans
         };
-        let products = if request.tokens == 1 { Products::Exact } else { request.products };
-        let request = PlanRequest { products, ..request };
         if let Some(plan) = plans().made.get(&request) {
             return Ok(plan.clone());
         }
@@ -243,10 +241,21 @@ impl Decoder {
         Ok(context)
     }
 
+    /// The products of a run of `tokens` in a session that asks for `products`: one token is multiplied in whole numbers only where an adapter
+    /// is fast at it, because what rounding it costs is gained nowhere else.
+    pub(super) fn products(&self, tokens: usize, products: Products) -> Products {
+        match products {
+            Products::Packed if tokens == 1 && !self.gpu().caps().packed_dot => Products::Exact,
+            products => products,
+        }
+    }
+
     /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
     pub(super) fn plans(&self, context: usize, options: &SessionOptions) -> Result<[Arc<Plan>; 3]> {
         let SessionOptions { cache, products, .. } = *options;
-        let request = |tokens: usize, head: Head| self.plan(PlanRequest { context, cache, tokens, head, products });
+        let request = |tokens: usize, head: Head| {
+            self.plan(PlanRequest { context, cache, tokens, head, products: self.products(tokens, products) })
+        };
         let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
         Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])
     }

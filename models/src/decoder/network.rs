@@ -43,7 +43,7 @@ pub struct PlanRequest {
     pub tokens: usize,
     /// What follows the last layer.
     pub head: Head,
-    /// How several tokens are multiplied with the matrices; one token always is in floats.
+    /// How tokens are multiplied with the matrices.
     pub products: Products,
 }
 
@@ -153,6 +153,11 @@ pub(super) struct Cut<'a> {
 const NORMED_APART: usize = 8;
 
 impl Cut<'_> {
+    /// Whether `matrices` are multiplied with bytes.
+    fn packs<'m>(self, matrices: impl IntoIterator<Item = &'m Matrix>) -> bool {
+        self.products == Products::Packed && matrices.into_iter().all(|matrix| self.tensors.is_bytes(matrix))
+    }
+
     /// What `matrices` multiply: `x` itself with its norm, or, for several tokens, what a step makes of it for all their rows, as
     /// bytes where products are packed.
     fn input(
@@ -163,9 +168,8 @@ impl Cut<'_> {
     ) -> Result<(TensorId, Option<(f32, TensorId)>)> {
         let Some(first) = matrices.first() else { return Ok((x, norm)) };
         let name = format!("{}.input", first.name);
-        if self.tokens > 1 && self.products == Products::Packed && matrices.iter().all(|m| self.tensors.is_bytes(m)) {
-            let inputs = [&[x][..], norm.map(|(_, gain)| gain).as_slice()].concat();
-            return Ok((b.apply(name, Quantize { norm: norm.map(|(epsilon, _)| epsilon) }, &inputs)?, None));
+        if self.packs(matrices) {
+            return Ok((bytes(b, name, (x, norm))?, None));
         }
         match norm {
             Some((epsilon, gain)) if self.tokens >= NORMED_APART => {
@@ -196,7 +200,8 @@ impl Cut<'_> {
             inputs.extend(kernel.bias.then(|| self.tensors.bias(b, part)));
             inputs.extend(residual.filter(|_| whole));
             let gated = kernel.gated.map(|_| part.units());
-            let kernel = Dense { norm, residual: residual.is_some() && whole, gated, ..kernel };
+            let half = self.products == Products::Half && self.tensors.is_bytes(part);
+            let kernel = Dense { norm, residual: residual.is_some() && whole, gated, half, ..kernel };
             let made = b.apply(if whole { name.to_owned() } else { format!("{name}.{at}") }, kernel, &inputs)?;
             joined = Some(match joined {
                 None => made,
@@ -211,6 +216,12 @@ impl Cut<'_> {
             }
         }
     }
+}
+
+/// `x` with its norm in bytes.
+fn bytes(b: &mut PlanBuilder, name: String, (x, norm): (TensorId, Option<(f32, TensorId)>)) -> Result<TensorId> {
+    let inputs = [&[x][..], norm.map(|(_, gain)| gain).as_slice()].concat();
+    Ok(b.apply(name, Quantize { norm: norm.map(|(epsilon, _)| epsilon) }, &inputs)?)
 }
 
 /// A layer's attention, added to `x`.
@@ -306,11 +317,19 @@ fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x
     let logits = b.apply(router.name.as_str(), Dense { norm: Some(epsilon), ..Dense::default() }, &inputs)?;
     let route = Route { chosen: mixture.chosen, renormalized: mixture.renormalized };
     let routed = b.apply_all(format!("layers.{layer}.route"), route, &[logits])?;
-    let mut sum = x;
-    for Stack { first, count, gate_up, down } in tensors.stacks(layer, mixture, limit) {
-        let way = Way::In { width: mixture.width, unit, epsilon };
-        let inputs = [vec![x], tensors.constants(b, &gate_up), vec![routed[0], gain]].concat();
-        let units = b.apply(gate_up.name.as_str(), Experts { first, count, way }, &inputs)?;
+    let (mut sum, stacks) = (x, tensors.stacks(layer, mixture, limit));
+    let packed = match cut.packs(stacks.iter().map(|stack| &stack.gate_up)) {
+        true => Some(bytes(b, format!("layers.{layer}.experts.input"), (x, Some((epsilon, gain))))?),
+        false => None,
+    };
+    for Stack { first, count, gate_up, down } in stacks {
+        let way = Way::In { width: mixture.width, unit, norm: packed.is_none().then_some(epsilon) };
+        let mut inputs = [vec![packed.unwrap_or(x)], tensors.constants(b, &gate_up), vec![routed[0]]].concat();
+        inputs.extend(packed.is_none().then_some(gain));
+        let mut units = b.apply(gate_up.name.as_str(), Experts { first, count, way }, &inputs)?;
+        if cut.packs([&down]) {
+            units = bytes(b, format!("{}.input", down.name), (units, None))?;
+        }
         let way = Way::Out { columns: config.hidden };
         let inputs = [vec![units], tensors.constants(b, &down), routed.clone(), vec![sum]].concat();
         sum = b.apply(down.name.as_str(), Experts { first, count, way }, &inputs)?;

@@ -41,7 +41,7 @@ impl CacheFormat {
     }
 }
 
-/// How a prompt's tokens are multiplied with the matrices. A token after it is always multiplied exactly.
+/// How tokens are multiplied with the matrices. Sessions that are continued together are multiplied exactly whatever they ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Products {
@@ -49,8 +49,12 @@ pub enum Products {
     #[default]
     Exact,
     /// In whole numbers, where the weights are such: each 32 columns of a token are first rounded to signed bytes, a 127th of the
-    /// largest of them apart. Often faster; the project's `docs/numerics.md` says how far results move.
+    /// largest of them apart. Often faster; the project's `docs/numerics.md` says how far results move. A token after the prompt is
+    /// multiplied so only where the adapter has instructions for it.
     Packed,
+    /// In 16-bit floats, where the weights are quantized and the adapter is faster with them; sums of more than eight products are
+    /// in 32 bits. `docs/numerics.md` says how far results move.
+    Half,
 }
 
 impl Products {
@@ -59,6 +63,16 @@ impl Products {
         match self {
             Products::Exact => "exact",
             Products::Packed => "packed",
+            Products::Half => "half",
+        }
+    }
+
+    /// How far logits may lie from those of exact products on the CPU executor, relative to the largest; `docs/numerics.md` derives it.
+    pub fn tolerance(self) -> f32 {
+        match self {
+            Products::Exact => 1e-3,
+            Products::Packed => 0.05,
+            Products::Half => 0.015,
         }
     }
 }
@@ -79,7 +93,7 @@ pub struct SessionOptions {
     /// not cut, and what a submit will take is known only from earlier ones, so the first of a session are shorter and one now and then is
     /// longer.
     pub submit_budget: Duration,
-    /// How prompts are multiplied with the matrices.
+    /// How tokens are multiplied with the matrices.
     pub products: Products,
 }
 
@@ -120,7 +134,7 @@ impl SessionOptions {
         self
     }
 
-    /// With such products for prompts.
+    /// With such products.
     pub fn products(mut self, products: Products) -> Self {
         self.products = products;
         self

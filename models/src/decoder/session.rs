@@ -1,10 +1,11 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
+use super::chunks::Chunks;
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::replay::Log;
 use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
-use lampyris_engine::gpu::{GpuPlan, InputData, Paced, Pending, States};
+use lampyris_engine::gpu::{GpuPlan, InputData, Pending, States};
 use lampyris_engine::kernels::HostTensor;
 use lampyris_engine::kernels::text::Sample;
 use lampyris_engine::{Executor, Plan};
@@ -108,7 +109,7 @@ impl Session {
         self.cache
     }
 
-    /// How prompts are multiplied with the matrices.
+    /// How tokens are multiplied with the matrices.
     pub fn products(&self) -> Products {
         self.products
     }
@@ -169,27 +170,29 @@ impl Session {
         }
     }
 
-    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them.
+    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them. The
+    /// session is as it was where the device does not take the tokens.
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
-        let tail = self.make_room(sinks, new);
-        // Those that were new are not in the device's tokens yet.
-        self.tell_tokens(0)?;
-        self.append(&tail).await
+        let kept = self.newest(sinks, new);
+        self.tell_tokens(0, &kept.0)?;
+        self.keep(sinks, kept);
+        self.complete().await.map(|_| ())
     }
 
-    /// Keeps the first `sinks` tokens, and gives those that go on behind them.
-    fn make_room(&mut self, sinks: usize, new: &[u32]) -> Vec<u32> {
-        let mut all = std::mem::take(&mut self.tokens);
-        all.extend_from_slice(new);
+    /// The tokens that stay when room is made for `new` behind the first `sinks`, and how many go.
+    fn newest(&self, sinks: usize, new: &[u32]) -> (Vec<u32>, usize) {
+        let all = [&self.tokens, new].concat();
         let newest = (self.context - sinks).div_ceil(2);
         let from = all.len().saturating_sub(newest).max(sinks);
-        let tail = all.split_off(from);
-        all.truncate(sinks);
-        self.dropped += from - sinks;
+        ([&all[..sinks], &all[from..]].concat(), from - sinks)
+    }
+
+    /// Goes on with what stays when room is made, of which only the first `sinks` tokens are where they were.
+    fn keep(&mut self, sinks: usize, (tokens, gone): (Vec<u32>, usize)) {
+        self.tokens = tokens;
+        self.dropped += gone;
         self.cached = self.cached.min(sinks);
         self.log.keep(self.cached);
-        self.tokens = all;
-        tail
     }
 
     /// Puts `tokens` in the place of those that are there, keeping what was computed of those that both begin with. Nothing goes to
@@ -205,10 +208,7 @@ impl Session {
         let shared = self.tokens.iter().zip(tokens).take_while(|(a, b)| a == b).count();
         self.rewind(shared);
         match self.slide.filter(|_| tokens.len() > self.context) {
-            Some(sinks) => {
-                let tail = self.make_room(sinks, &tokens[shared..]);
-                self.tokens.extend(tail);
-            }
+            Some(sinks) => self.keep(sinks, self.newest(sinks, &tokens[shared..])),
             None => self.tokens.extend_from_slice(&tokens[shared..]),
         }
         Ok(())
@@ -218,8 +218,7 @@ impl Session {
     pub(super) fn make_room_when_full(&mut self) -> Option<usize> {
         let sinks = self.slide.filter(|_| self.tokens.len() >= self.context)?;
         let before = self.dropped;
-        let tail = self.make_room(sinks, &[]);
-        self.tokens.extend(tail);
+        self.keep(sinks, self.newest(sinks, &[]));
         Some(self.dropped - before)
     }
 
@@ -254,15 +253,14 @@ impl Session {
     }
 
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
-        let from = self.tokens.len();
+        self.tell_tokens(self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
-        self.tell_tokens(from)?;
         self.complete().await.map(|_| ())
     }
 
-    /// Tells the device the tokens from number `from` on. One that is lost meanwhile is passed over: what takes its place is told all.
-    fn tell_tokens(&self, from: usize) -> Result<()> {
-        match self.states.write(TOKENS, from, &self.tokens[from..]) {
+    /// Tells the device the tokens from number `at` on. One that is lost meanwhile is passed over: what takes its place is told all.
+    fn tell_tokens(&self, at: usize, tokens: &[u32]) -> Result<()> {
+        match self.states.write(TOKENS, at, tokens) {
             Err(lampyris_engine::Error::DeviceLost { .. }) => Ok(()),
             told => Ok(told?),
         }
@@ -328,7 +326,8 @@ impl Session {
     }
 
     fn request(&self, tokens: usize, head: Head) -> PlanRequest {
-        PlanRequest { context: self.context, cache: self.cache, tokens, head, products: self.products }
+        let products = self.model.products(tokens, self.products);
+        PlanRequest { context: self.context, cache: self.cache, tokens, head, products }
     }
 
     /// What draws tokens.
@@ -398,35 +397,6 @@ impl Session {
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
         }
         Ok(logits)
-    }
-}
-
-/// What computes a prompt chunk by chunk.
-#[derive(Debug)]
-enum Chunks {
-    /// In submits of bounded time.
-    Paced(Paced),
-    /// By the twins.
-    Whole(Executor),
-}
-
-impl Chunks {
-    fn new(executor: Executor, budget: Duration) -> Chunks {
-        match executor {
-            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
-            other => Chunks::Whole(other),
-        }
-    }
-
-    /// Submits a chunk, and gives its outputs once they have come where there are any.
-    async fn run(&mut self) -> Result<Vec<HostTensor>> {
-        match self {
-            Chunks::Paced(paced) => match paced.run().await? {
-                Some(pending) => Ok(pending.wait().await?),
-                None => Ok(Vec::new()),
-            },
-            Chunks::Whole(executor) => Ok(executor.run(&[]).await?),
-        }
     }
 }
 

@@ -210,15 +210,15 @@ impl Kernel for Dense {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
         let packed = call.inputs[0].format == Format::BlockI8;
         let (rows, x) = (call.inputs[0].rows(), if packed { "i8" } else { "f32" });
-        let tokens = if rows == 1 { "one" } else { "few" };
+        // A single token in bytes is for GPUs.
+        let tokens = if rows == 1 && !(packed && caps.software) { "one" } else { "few" };
         let of = |path: &'static str, tokens: &'static str, x: &'static str| {
             let choices = [("path", path), ("tokens", tokens), ("x", x), ("scheme", scheme)];
             fitting(SOURCES, &choices, caps).collect::<Vec<_>>()
         };
         if caps.software {
-            // Not all have one for a single token; products of 16-bit floats are slow on all that were measured.
-            let paths = [("subgroup8", tokens), ("subgroup4", tokens), ("subgroup4", "few"), ("portable", tokens)];
-            let mut found: Vec<_> = paths.iter().flat_map(|(path, tokens)| of(path, tokens, x)).collect();
+            let paths = ["subgroup8", "subgroup4", "portable"];
+            let mut found: Vec<_> = paths.iter().flat_map(|path| of(path, tokens, x)).collect();
             found.truncate(1);
             return found;
         }
@@ -349,6 +349,26 @@ mod tests {
         {
             assert!((erf(v) - expected).abs() < 1e-14, "{v}");
             assert!((erf(-v) + expected).abs() < 1e-14, "{v}");
+        }
+    }
+
+    #[test]
+    fn products_of_16_bit_floats_are_for_those_who_ask() {
+        let gpu = Caps { f16: true, subgroup: Some((32, 32)), ..Caps::WEBGPU_DEFAULT };
+        let software = Caps { software: true, ..gpu.clone() };
+        for rows in [1, 33] {
+            let inputs = [vec![Desc::f32([rows, 64])], Scheme::Q4_0.descs(32, 64)].concat();
+            let outputs = [Desc::f32([rows, 32])];
+            let call = Call { inputs: &inputs, outputs: &outputs };
+            let chosen = |half: bool, caps: &Caps| -> Vec<bool> {
+                let kernel = Dense { half, ..Dense::default() };
+                kernel.candidates(&call, caps).iter().map(|source| source.f16).collect()
+            };
+            assert!(chosen(false, &gpu).iter().all(|f16| !f16));
+            let asked = chosen(true, &gpu);
+            assert!(asked[0] && asked[1..].iter().all(|f16| !f16) && asked.len() > 1, "{asked:?}");
+            assert!(chosen(true, &Caps { f16: false, ..gpu.clone() }).iter().all(|f16| !f16));
+            assert_eq!(chosen(true, &software), [false]);
         }
     }
 

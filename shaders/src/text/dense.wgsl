@@ -31,6 +31,7 @@
 //@ skip x=f16, scheme=bf16
 //@ skip x=i8, tokens=many
 //@ skip x=i8, tokens=one, path=subgroup4
+//@ skip x=i8, tokens=one, path=subgroup8
 //@ skip x=i8, scheme=f32
 //@ skip x=i8, scheme=f16
 //@ skip x=i8, scheme=bf16
@@ -271,21 +272,18 @@ ${ dense_f16.block(scheme, split, offset) }
 # for p in range(own)
         let a${ p } = x[<% if alone %>4u * (<% endif %>start + <% if subgroups %>${ p * SG }u + lane<% else %>${ p }u<% endif %><% if alone %>) + (token0 & 3u)<% endif %>];
 # endfor
-# if alone
-        let factor0 = factors[start * 4u + 32u + (token0 & 3u)] * ${ panel.fraction(scheme) };
-# elif subgroups
+# if subgroups
         let own = factors[start * 4u + 32u + (lane & 3u)] * ${ panel.fraction(scheme) };
 # endif
 # for t in range(TM)
-# if alone
-# elif subgroups
+# if subgroups
         let factor${ t } = subgroupBroadcast(own, ${ t }u);
 # else
-        let factor${ t } = factors[start * 4u + ${ 32 + t }u] * ${ panel.fraction(scheme) };
+        let factor${ t } = factors[start * 4u + <% if alone %>32u + (token0 & 3u)<% else %>${ 32 + t }u<% endif %>] * ${ panel.fraction(scheme) };
 # endif
 # for j in range(8)
 # if subgroups
-        let v${ t }_${ j } = subgroupBroadcast(a${ j // SG }<% if not alone %>.${ "xyzw"[t] }<% endif %>, ${ j % SG }u);
+        let v${ t }_${ j } = subgroupBroadcast(a${ j // SG }.${ "xyzw"[t] }, ${ j % SG }u);
 # else
         let v${ t }_${ j } = a${ j }<% if not alone %>.${ "xyzw"[t] }<% endif %>;
 # endif
