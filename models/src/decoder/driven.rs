@@ -8,7 +8,7 @@ use super::{Decoder, Sampling, Session};
 use crate::tick::{Boxed, Coming, Driven, FINEST, Progress, Summary, Tick, arrived};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Written};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, StepTimes, Written};
 use lampyris_engine::kernels::text::Sample;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -195,6 +195,14 @@ impl DrivenSession {
         // A lost device says so when the session is used.
         let _ = self.session.bring_tokens();
         Ok(self.session)
+    }
+
+    /// How long the dispatches of a chunk of a prompt, and those of a token, are expected to take; `None` before the first tick.
+    pub fn times(&self) -> Option<[&StepTimes; 2]> {
+        match &self.stage {
+            Stage::Ready(course, _) => Some([course.times(0)?, course.times(1)?]),
+            _ => None,
+        }
     }
 
     /// Whether all of what was asked has been given, and only the summary is due.
