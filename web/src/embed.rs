@@ -22,11 +22,7 @@ impl Embedder {
     /// Loads a BERT-class encoder; `progress` is called with the share of the weights that has arrived, from 0 to 1.
     pub async fn load(device: &Device, files: &Files, progress: Function) -> Outcome<Embedder> {
         let (device, files) = (device.clone(), files.clone());
-        let loaded = load(&device, &files, |share| {
-            // What a page's own function throws is the page's business.
-            let _ = progress.call1(&JsValue::NULL, &JsValue::from(share));
-        })
-        .await?;
+        let loaded = load(&device, &files, Some(progress)).await?;
         Ok(Embedder { device, files, loaded: RefCell::new(loaded) })
     }
 
@@ -42,7 +38,7 @@ impl Embedder {
             let (_, times) = self.device.alive().await?;
             let (loaded_for, mut encoder) = self.loaded.borrow().clone();
             if loaded_for != times {
-                let again = load(&self.device, &self.files, |_| ()).await?;
+                let again = load(&self.device, &self.files, None).await?;
                 encoder = again.1.clone();
                 self.loaded.replace(again);
             }
@@ -55,9 +51,13 @@ impl Embedder {
     }
 }
 
-async fn load(device: &Device, files: &Files, mut progress: impl FnMut(f64)) -> Outcome<(u32, Encoder)> {
+async fn load(device: &Device, files: &Files, progress: Option<Function>) -> Outcome<(u32, Encoder)> {
     let (gpu, times) = device.alive().await?;
-    let told = |arrived: u64, all: u64| progress(arrived as f64 / all.max(1) as f64);
+    let told = |arrived: u64, all: u64| {
+        let share = arrived as f64 / all.max(1) as f64;
+        // What a page's own function throws is the page's business.
+        let _ = progress.as_ref().map(|progress| progress.call1(&JsValue::NULL, &JsValue::from(share)));
+    };
     let work = Encoder::load_with(&gpu, files.encoder()?, EncoderOptions::default(), told);
     let encoder = files.fed(work).await?;
     files.forget();

@@ -22,11 +22,7 @@ impl Vision {
     /// Loads a MobileNet; `progress` is called with the share of the weights that has arrived, from 0 to 1.
     pub async fn load(device: &Device, files: &Files, progress: Function) -> Outcome<Vision> {
         let (device, files) = (device.clone(), files.clone());
-        let loaded = load(&device, &files, |share| {
-            // What a page's own function throws is the page's business.
-            let _ = progress.call1(&JsValue::NULL, &JsValue::from(share));
-        })
-        .await?;
+        let loaded = load(&device, &files, Some(progress)).await?;
         Ok(Vision { device, files, loaded: RefCell::new(loaded) })
     }
 
@@ -60,7 +56,7 @@ impl Vision {
             let (_, times) = self.device.alive().await?;
             let (loaded_for, mut classifier) = self.loaded.borrow().clone();
             if loaded_for != times {
-                let again = load(&self.device, &self.files, |_| ()).await?;
+                let again = load(&self.device, &self.files, None).await?;
                 classifier = again.1.clone();
                 self.loaded.replace(again);
             }
@@ -72,7 +68,11 @@ impl Vision {
     }
 }
 
-async fn load(device: &Device, files: &Files, progress: impl FnMut(f64)) -> Outcome<(u32, Classifier)> {
+async fn load(device: &Device, files: &Files, progress: Option<Function>) -> Outcome<(u32, Classifier)> {
+    let progress = |share: f64| {
+        // What a page's own function throws is the page's business.
+        let _ = progress.as_ref().map(|progress| progress.call1(&JsValue::NULL, &JsValue::from(share)));
+    };
     let (gpu, times) = device.alive().await?;
     let source = files.vision()?;
     let classifier = files.fed(Classifier::load_with(&gpu, source, ClassifierOptions::default(), progress)).await?;

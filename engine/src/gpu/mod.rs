@@ -22,8 +22,12 @@ mod states;
 mod store;
 mod texture;
 mod timer;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod tuning;
+#[cfg(target_arch = "wasm32")]
+#[path = "untuned.rs"]
+mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use compiled::{GpuPlan, VariantChoice};
