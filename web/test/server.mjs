@@ -23,6 +23,8 @@ const KINDS = {
  * `down` for none, `headers` for what is sent with every answer. They touch only addresses with `only` in them. `log` holds each request.
  */
 export async function serve(folders) {
+  /** Files that are in no folder: by address, what they begin with and how many bytes they are with the zeros behind. */
+  const made = new Map();
   const manners = { ranges: true, cutAfter: undefined, corrupt: undefined, down: false, headers: {}, only: "" };
   const log = [];
   const server = createServer((request, response) => {
@@ -33,24 +35,31 @@ export async function serve(folders) {
     const touched = manners.only === "" || pathname.includes(manners.only);
     log.push({ method: request.method, path: pathname, range: request.headers.range });
     if (manners.down && touched) return request.socket.destroy();
+    const imagined = made.get(pathname);
     const facts = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
-    if (facts === undefined || !facts.isFile()) {
+    if (imagined === undefined && !facts?.isFile()) {
       response.writeHead(404, { "content-type": "text/plain" });
       return response.end("not here");
     }
-    let [start, end, status] = [0, facts.size, 200];
+    const size = imagined?.size ?? facts.size;
+    let [start, end, status] = [0, size, 200];
     const asked = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-    const headers = { "content-type": KINDS[extname(path)] ?? "application/octet-stream", "cache-control": "no-store", ...manners.headers };
+    const headers = { "content-type": KINDS[extname(pathname)] ?? "application/octet-stream", "cache-control": "no-store", ...manners.headers };
     if (manners.ranges || !touched) {
       headers["accept-ranges"] = "bytes";
       if (asked !== null) {
-        [start, end, status] = [Number(asked[1]), Math.min(Number(asked[2]) + 1, facts.size), 206];
-        headers["content-range"] = `bytes ${start}-${end - 1}/${facts.size}`;
+        [start, end, status] = [Number(asked[1]), Math.min(Number(asked[2]) + 1, size), 206];
+        headers["content-range"] = `bytes ${start}-${end - 1}/${size}`;
       }
     }
     headers["content-length"] = end - start;
     response.writeHead(status, headers);
     if (request.method === "HEAD" || end === start) return response.end();
+    if (imagined !== undefined) {
+      const body = Buffer.alloc(end - start);
+      imagined.head.copy(body, 0, Math.min(start, imagined.head.length), Math.min(end, imagined.head.length));
+      return response.end(body);
+    }
     let at = start;
     const body = createReadStream(path, { start, end: end - 1 });
     body.on("data", (piece) => {
@@ -72,6 +81,7 @@ export async function serve(folders) {
   return {
     at: `http://127.0.0.1:${server.address().port}`,
     manners,
+    made,
     log,
     close: () => new Promise((resolve) => (server.closeAllConnections(), server.close(resolve))),
   };

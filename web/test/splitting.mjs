@@ -1,4 +1,5 @@
-// Cuts a model's one file into several, as it is published when it is large: safetensors into shards with an index, GGUF into parts.
+// Cuts a model's one file into several, as it is published when it is large (safetensors into shards with an index, GGUF into parts), and
+// makes the head of a GGUF file as large as is wanted, whose weights are zeros that nobody has to keep.
 
 /** The shards of a safetensors file and their index, by name. */
 export function shards(file, count) {
@@ -103,4 +104,42 @@ export function parts(file, stem, count) {
     made[name] = Buffer.concat([padded(Buffer.concat(head)), ...data]);
   }
   return made;
+}
+
+/** The metadata's 32-bit number of `key`, replaced. */
+function set(metadata, key, value) {
+  const made = Buffer.from(metadata);
+  const at = made.indexOf(Buffer.concat([number(8, key.length), Buffer.from(key), number(4, 4)]));
+  if (at < 0) throw new Error(`the file has no ${key}`);
+  made.writeUInt32LE(value, at + 12 + key.length);
+  return made;
+}
+
+/** A decoder of zeros with the vocabulary of `file`: what its file begins with, and the bytes of all of it. */
+export function zeros(file, layers) {
+  const [width, units, heads, vocabulary] = [1024, 4096, 16, 512];
+  let { keys, metadata } = read(file);
+  const numbers = { embedding_length: width, feed_forward_length: units, block_count: layers };
+  Object.assign(numbers, { "attention.head_count": heads, "attention.head_count_kv": heads, "rope.dimension_count": width / heads });
+  for (const [key, value] of Object.entries(numbers)) metadata = set(metadata, `llama.${key}`, value);
+  const tensors = [["token_embd", vocabulary, width], ["output_norm", width]];
+  for (let layer = 0; layer < layers; layer += 1) {
+    const at = `blk.${layer}`;
+    tensors.push([`${at}.attn_norm`, width], [`${at}.ffn_norm`, width]);
+    for (const which of ["attn_q", "attn_k", "attn_v", "attn_output"]) tensors.push([`${at}.${which}`, width, width]);
+    tensors.push([`${at}.ffn_gate`, units, width], [`${at}.ffn_up`, units, width], [`${at}.ffn_down`, width, units]);
+  }
+  let offset = 0;
+  const infos = tensors.map(([name, ...shape]) => {
+    const full = `${name}.weight`;
+    const values = shape.reduce((product, extent) => product * extent, 1);
+    // Matrices in blocks of 32 bytes with a scale of two, Q8_0; vectors in floats.
+    const [type, bytes] = shape.length === 2 ? [8, (values / 32) * 34] : [0, values * 4];
+    const extents = shape.toReversed().map((extent) => number(8, extent));
+    const info = Buffer.concat([number(8, full.length), Buffer.from(full), number(4, shape.length), ...extents, number(4, type), number(8, offset)]);
+    offset += Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    return info;
+  });
+  const head = padded(Buffer.concat([Buffer.from("GGUF"), number(4, 3), number(8, tensors.length), number(8, keys), metadata, ...infos]));
+  return { head, size: head.length + offset };
 }

@@ -187,7 +187,6 @@ fn usable(manifest: &Path) -> bool {
 }
 
 /// The browser on the `PATH` whose WebGPU can be tried.
-#[cfg(any(feature = "browser", feature = "web"))]
 pub(crate) fn browser() -> Option<PathBuf> {
     BROWSERS.iter().find_map(|name| which(name))
 }

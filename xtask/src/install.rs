@@ -32,6 +32,11 @@ pub(crate) fn missing() -> Result<Vec<Lack>, Error> {
         (found.opengl, "llvmpipe, Mesa's software OpenGL", &["libegl1", "libgl1-mesa-dri"]),
         (found.swiftshader.is_some(), "SwiftShader, the software Vulkan inside Chromium", &["chromium"]),
         (which("spirv-val").is_some(), "spirv-val, which checks cross-compiled kernels", &["spirv-tools"]),
+        (
+            which("node").is_some() && which("npm").is_some(),
+            "Node.js, which packs the browser package",
+            &["nodejs", "npm"],
+        ),
         (which("strace").is_some(), "strace, which proves that no socket is opened", &["strace"]),
     ];
     Ok(wanted.iter().filter(|(here, ..)| !here).map(|&(_, what, packages)| Lack { what, packages }).collect())

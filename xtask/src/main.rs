@@ -19,7 +19,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test [--full] [--no-install] [-- FILTER...]
-             run every test on every adapter of this machine, installing software adapters when missing;
+             run every test on every adapter of this machine, and those of the browser package in headless
+             Chromium, installing what is missing for that;
              --full runs all cases instead of the short tier, FILTER picks tests by name
   adapters   say which adapters and tools the tests will find here, and what is missing
   browser    compile every kernel in headless Chromium, whose WebGPU shares no code with wgpu

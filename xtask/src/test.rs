@@ -73,8 +73,45 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         words.push(format!("{part} {verdict} in {}", seconds(begun.elapsed())));
         failed.extend(result.err().map(|error| error.to_string()));
     }
+    // The package's tests have names of their own.
+    if options.filters.is_empty() {
+        let begun = Instant::now();
+        let verdict = match package() {
+            Ok(Tested::Passed) => format!("passed in {}", seconds(begun.elapsed())),
+            Ok(Tested::Skipped { why }) => {
+                eprintln!("xtask: the browser package is neither built nor tested: {why}");
+                "skipped".to_owned()
+            }
+            Err(error) => {
+                failed.push(error.to_string());
+                format!("FAILED in {}", seconds(begun.elapsed()))
+            }
+        };
+        words.push(format!("browser package {verdict}"));
+    }
     eprintln!("xtask: {} tier, {}; {adapters}; {}", options.tier(), words.join(", "), seconds(started.elapsed()));
     if failed.is_empty() { Ok(()) } else { Err(Error::Check { findings: failed }) }
+}
+
+/// What became of the browser package.
+enum Tested {
+    /// Built within its limits, and every test passed.
+    Passed,
+    /// This machine cannot.
+    Skipped {
+        /// What it lacks.
+        why: String,
+    },
+}
+
+/// Builds the browser package and drives it; where something for that is missing, it is skipped unless `LAMPYRIS_REQUIRE` names `browser`.
+fn package() -> Result<Tested, Error> {
+    let required = std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|it| it.trim() == "browser"));
+    match crate::web::look() {
+        Err(lack) if !required => Ok(Tested::Skipped { why: lack.to_string() }),
+        Err(lack) => Err(lack),
+        Ok(()) => crate::web::run(&crate::web::Options::TESTED).map(|()| Tested::Passed),
+    }
 }
 
 /// The command for all tests but the documentation's.

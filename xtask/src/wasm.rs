@@ -16,8 +16,8 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// would read, and what has a small and a fast form is small. Stable compilers do this when they are told that it is wanted all the same.
 const SMALL: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
 
-/// The compiler's part of it.
-const SMALL_FLAGS: &str = "-Zunstable-options -Cpanic=immediate-abort";
+/// The compiler's part of it; of a value's inside, what is for programmers shows the name only.
+const SMALL_FLAGS: &str = "-Zunstable-options -Cpanic=immediate-abort -Zfmt-debug=shallow";
 
 /// Debian's compiler, cargo, standard library source and linker.
 const DEBIAN: [&str; 4] = ["rustc-web", "cargo-web", "rust-web-src", "lld-19"];
@@ -39,6 +39,34 @@ pub(crate) fn build() -> Result<(), Error> {
     Ok(())
 }
 
+/// Says what is missing where nothing here can build for browsers, after an attempt to install it.
+pub(crate) fn look() -> Result<(), Error> {
+    if own_root().is_some() { Ok(()) } else { provided().map(|_| ()) }
+}
+
+/// The compiler of the distribution, installed if we may.
+fn provided() -> Result<Distribution, Error> {
+    if distribution().is_none() && is_root() {
+        match privileged(&["apt-get"]) {
+            Some(apt) => install(&apt, &DEBIAN),
+            None => eprintln!("xtask: apt-get is not here, so nothing is installed"),
+        }
+    }
+    distribution().ok_or_else(|| Error::Missing {
+        what: format!("the standard library for {TARGET}"),
+        remedy: format!(
+            "run `rustup target add {TARGET}`, or on Debian as root `apt-get install {}`",
+            DEBIAN.join(" ")
+        ),
+    })
+}
+
+/// The folder of the compiler that cargo uses, if that has the target's standard library.
+fn own_root() -> Option<PathBuf> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    sysroot(Path::new(&rustc)).filter(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir())
+}
+
 /// What came of a build.
 pub(crate) struct Built {
     /// Where it is.
@@ -50,8 +78,7 @@ pub(crate) struct Built {
 
 /// Builds a package with a profile and `more` arguments of cargo's; `small` where the compiler has the standard library's source.
 pub(crate) fn build_package(package: &str, profile: &str, more: &[&str], small: bool) -> Result<Built, Error> {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let own = sysroot(Path::new(&rustc)).filter(|root| root.join("lib/rustlib").join(TARGET).join("lib").is_dir());
+    let own = own_root();
     let small = small && own.as_deref().is_none_or(has_source);
     let mut command = if own.is_some() {
         eprintln!("xtask: building with this toolchain's own {TARGET}");
@@ -62,19 +89,7 @@ pub(crate) fn build_package(package: &str, profile: &str, more: &[&str], small: 
         command.arg("build");
         command
     } else {
-        if distribution().is_none() && is_root() {
-            match privileged(&["apt-get"]) {
-                Some(apt) => install(&apt, &DEBIAN),
-                None => eprintln!("xtask: apt-get is not here, so nothing is installed"),
-            }
-        }
-        let found = distribution().ok_or_else(|| Error::Missing {
-            what: format!("the standard library for {TARGET}"),
-            remedy: format!(
-                "run `rustup target add {TARGET}`, or on Debian as root `apt-get install {}`",
-                DEBIAN.join(" ")
-            ),
-        })?;
+        let found = provided()?;
         eprintln!("xtask: this toolchain lacks {TARGET}; building with {}", found.rustc.display());
         found.command(small)?
     };

@@ -3,13 +3,15 @@
 //! Rust's side is done here, the rest by `web/build.mjs` with what `web/package-lock.json` names. The writer of the glue is a library
 //! of the very version that the lock file has, so that no program has to be installed for it.
 
-use crate::process::{Error, run as run_command};
 #[cfg(feature = "web")]
-use crate::process::{which, workspace};
+use crate::process::workspace;
+use crate::process::{Error, output, run as run_command, which};
 #[cfg(feature = "web")]
 use std::path::PathBuf;
-#[cfg(feature = "web")]
 use std::process::Command;
+
+/// The first Node.js that packs and tests the package: Vite asks for it.
+const NODE: [u32; 3] = [20, 19, 0];
 
 /// What is asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The whole package, and its tests.
+    pub(crate) const TESTED: Options = Options { test: true, no_build: false, quick: false };
+
     /// Reads the arguments after `web`.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Error> {
         let mut options = Self::default();
@@ -58,6 +63,33 @@ const QUICK: [&str; 8] = [
     "profile.web.package.lampyris-shaders.opt-level=2",
 ];
 
+/// Says what is missing where the package cannot be built or tested here.
+pub(crate) fn look() -> Result<(), Error> {
+    look_for_node()?;
+    look_for_browser()?;
+    crate::wasm::look()
+}
+
+fn look_for_node() -> Result<(), Error> {
+    let [major, minor, _] = NODE;
+    let has = output(Command::new("node").arg("--version"))
+        .map(|text| crate::adapters::version(text.trim().trim_start_matches('v')));
+    match has.filter(|has| *has >= NODE && which("npm").is_some()) {
+        Some(_) => Ok(()),
+        None => Err(Error::Missing {
+            what: format!("Node.js {major}.{minor} or newer with npm"),
+            remedy: "install it (Debian 13: apt-get install nodejs npm)".to_owned(),
+        }),
+    }
+}
+
+fn look_for_browser() -> Result<std::path::PathBuf, Error> {
+    crate::adapters::browser().ok_or_else(|| Error::Missing {
+        what: "Chromium".to_owned(),
+        remedy: "install it (Debian: apt-get install chromium)".to_owned(),
+    })
+}
+
 /// Starts this program again with the writer of the glue.
 #[cfg(not(feature = "web"))]
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
@@ -69,12 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 /// Builds the package, and drives it.
 #[cfg(feature = "web")]
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
-    if which("node").is_none() || which("npm").is_none() {
-        return Err(Error::Missing {
-            what: "Node.js with npm".to_owned(),
-            remedy: "install it (Debian: apt-get install nodejs npm)".to_owned(),
-        });
-    }
+    look_for_node()?;
     run_command(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(folder()))?;
     if !options.no_build {
         let more: &[&str] = if options.quick { &QUICK } else { &[] };
@@ -93,10 +120,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         run_command(Command::new("node").arg("build.mjs").args(how).current_dir(folder()))?;
     }
     if options.test {
-        let browser = crate::adapters::browser().ok_or_else(|| Error::Missing {
-            what: "Chromium".to_owned(),
-            remedy: "install it (Debian: apt-get install chromium)".to_owned(),
-        })?;
+        let browser = look_for_browser()?;
         let mut tests = Command::new("node");
         // One after another: each starts a browser, and a software adapter takes every core.
         tests.args(["--test", "--test-concurrency=1", "test/"]);

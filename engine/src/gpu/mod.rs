@@ -31,8 +31,12 @@ mod step_times;
 mod store;
 mod texture;
 mod timer;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod tuning;
+#[cfg(target_arch = "wasm32")]
+#[path = "untuned.rs"]
+mod tune;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use budget::Budget;

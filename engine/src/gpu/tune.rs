@@ -55,20 +55,6 @@ pub(super) async fn fastest(
     call: &Call<'_>,
     candidates: &[&'static Source],
 ) -> Result<(Option<&'static Source>, bool)> {
-    // Nothing is measured or kept in a browser, and what cannot be reached is left out of the module.
-    if cfg!(target_arch = "wasm32") {
-        return Ok((candidates.first().copied(), false));
-    }
-    measured(gpu, step, call, candidates).await
-}
-
-/// As [`fastest`], where there is a clock.
-async fn measured(
-    gpu: &Gpu,
-    step: &Step,
-    call: &Call<'_>,
-    candidates: &[&'static Source],
-) -> Result<(Option<&'static Source>, bool)> {
     let (Some(tuning), [_, _, ..]) = (gpu.tuning(), candidates) else {
         return Ok((candidates.first().copied(), false));
     };
@@ -165,27 +151,17 @@ impl GpuPlan {
         gpu: &Gpu,
         plans: &[Arc<Plan>],
         store: &ConstantStore,
-        progress: impl FnMut(u64),
-    ) -> Result<GpuPlan> {
-        // See `fastest` above.
-        if cfg!(target_arch = "wasm32") {
-            let first = plans.first().ok_or_else(|| no_plan(gpu))?;
-            return GpuPlan::with_progress(gpu, first.clone(), store, progress).await;
-        }
-        GpuPlan::measured(gpu, plans, store, progress).await
-    }
-
-    async fn measured(
-        gpu: &Gpu,
-        plans: &[Arc<Plan>],
-        store: &ConstantStore,
         mut progress: impl FnMut(u64),
     ) -> Result<GpuPlan> {
         let key = key_of_plans(plans);
         let known = gpu.tuning().and_then(|tuning| tuning.get(&key)).and_then(|text| text.parse::<usize>().ok());
         let known = if plans.len() < 2 || !gpu.is_own() { Some(0) } else { known };
         let only = known.and_then(|at| plans.get(at)).or(plans.first());
-        let first = only.ok_or_else(|| no_plan(gpu))?;
+        let first = only.ok_or_else(|| Error::NoVariant {
+            kernel: "a network".to_owned(),
+            adapter: gpu.summary().name.clone(),
+            call: "no plan".to_owned(),
+        })?;
         let mut best = GpuPlan::with_progress(gpu, first.clone(), store, &mut progress).await?;
         if known.is_some() {
             return Ok(best);
@@ -230,11 +206,6 @@ impl GpuPlan {
         }
         Ok(best)
     }
-}
-
-fn no_plan(gpu: &Gpu) -> Error {
-    let (kernel, call) = ("a network".to_owned(), "no plan".to_owned());
-    Error::NoVariant { kernel, adapter: gpu.summary().name.clone(), call }
 }
 
 /// The largest relative error that a form of a network may have: each step adds at most its own.

@@ -1,0 +1,114 @@
+// What the package promises in numbers: how long it keeps the main thread at most, and how large its heap grows with a large model.
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { material, open } from "./browser.mjs";
+import { zeros } from "./splitting.mjs";
+
+const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
+
+/** Milliseconds that one task may keep the main thread. */
+const LONGEST = 8;
+/** Bytes that the heap may have more with a model than without. */
+const HEAP = 96 << 20;
+
+let browser;
+let page;
+before(async () => {
+  browser = await open({ bundled: resolve(import.meta.dirname, "../../models/bundled") });
+  page = await browser.page();
+  await page.evaluate(async () => {
+    window.gpu = await window.lampyris.Lampyris.create();
+  });
+});
+after(() => browser?.close());
+
+/**
+ * The longest tasks of the page's main thread while `work` runs there, by the time that the thread itself was at work: other programs and
+ * the software adapter's threads, which take the cores from it, are not the package's doing. In milliseconds, longest first.
+ */
+async function tasks(work, argument) {
+  const session = await browser.context.newCDPSession(page);
+  const events = [];
+  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
+  const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
+  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "disabled-by-default-devtools.timeline", "v8"] } });
+  // Marks what is measured, so that the test's own messages before and after do not count.
+  await page.evaluate(() => console.timeStamp("begin"));
+  const result = await page.evaluate(work, argument);
+  await session.send("Tracing.end");
+  await complete;
+  await session.detach();
+  const mains = new Set(events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`));
+  const found = events.filter(({ name, pid, tid }) => /RunTask$/.test(name) && mains.has(`${pid} ${tid}`));
+  const times = found.map(({ tdur, dur, ts }) => ({ ms: (tdur ?? dur) / 1000, wall: dur / 1000, ts })).sort((a, b) => b.ms - a.ms);
+  return { times, result, events };
+}
+
+/** Says and checks the longest. */
+function judge(what, { times }) {
+  assert.ok(times.length > 10, `the trace of ${what} shows ${times.length} tasks`);
+  const show = ({ ms, wall }) => `${ms.toFixed(1)} (${wall.toFixed(1)})`;
+  console.log(`${what}: longest tasks ${times.slice(0, 5).map(show).join(", ")} ms of the thread (of the clock), of ${times.length}`);
+  return times[0].ms;
+}
+
+const classified = async (source) => {
+  window.model = await window.gpu.loadVision(source, { cache: false });
+};
+const looked = async () => {
+  const picture = new ImageData(224, 224);
+  picture.data.fill(200);
+  for (let time = 0; time < 4; time += 1) await window.model.classify(picture);
+  window.model.dispose();
+};
+const opened = async (source) => {
+  window.model = await window.gpu.loadText(source, { cache: false });
+};
+const told = async () => {
+  let text = "";
+  for await (const piece of window.model.generate("Once upon a time", { maxTokens: 48 })) text += piece;
+  window.model.dispose();
+  return text;
+};
+
+const CASES = [
+  ["MobileNetV2", "/material/mobilenet_v2/", classified, looked],
+  ["the bundled classifier", "/bundled/sketches/", classified, looked],
+  ["the bundled storyteller", "/bundled/storyteller/storyteller.gguf", opened, told],
+];
+for (const [name, source, load, use] of CASES) {
+  test(`the main thread is never kept for more than ${LONGEST} ms by ${name}`, source.startsWith("/material") ? withMaterial : {}, async () => {
+    const loading = judge(`loading ${name}`, await tasks(load, source));
+    const using = judge(`using ${name}`, await tasks(use));
+    assert.ok(using <= LONGEST, `using ${name}: ${using} ms`);
+    assert.ok(loading <= LONGEST, `loading ${name}: ${loading} ms`);
+  });
+}
+
+test("the heap holds no model", withMaterial, async () => {
+  const vocabulary = readFileSync(join(material, "stories260k/gguf/stories260K-Q8_0.gguf"));
+  browser.server.made.set("/zeros.gguf", zeros(vocabulary, 17));
+  browser.server.made.set("/small.gguf", zeros(vocabulary, 1));
+  const fresh = await browser.page();
+  const found = await fresh.evaluate(async () => {
+    const gpu = await window.lampyris.Lampyris.create();
+    const grown = [];
+    // The small one has the same tokenizer.
+    for (const name of ["small", "zeros"]) {
+      const model = await gpu.loadText(`/${name}.gguf`, { context: 64, cache: false });
+      let pieces = 0;
+      for await (const _ of model.generate("Once", { maxTokens: 2 })) pieces += 1;
+      grown.push({ ...gpu.memory(), pieces });
+      model.dispose();
+    }
+    return grown;
+  });
+  const [small, large] = found;
+  const { size } = browser.server.made.get("/zeros.gguf");
+  console.log(`a model of ${(size / 1e6).toFixed(0)} MB: ${(large.gpu / 1e6).toFixed(0)} MB on the GPU, a heap of ${(large.heap / (1 << 20)).toFixed(0)} MiB, ${(small.heap / (1 << 20)).toFixed(0)} MiB with one of a layer`);
+  assert.ok(size > 2.5e8 && large.gpu > 0.9 * size, JSON.stringify({ size, ...large }));
+  assert.ok(large.heap < HEAP, `${large.heap} bytes of heap`);
+});

@@ -1,0 +1,76 @@
+// The package as somebody else gets it: packed by npm, installed into an empty folder, and used there without a bundler and by Vite.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { after, before, test } from "node:test";
+import { build } from "vite";
+import { open } from "./browser.mjs";
+
+const web = resolve(import.meta.dirname, "..");
+
+/** What a page of somebody's does: on the main thread, and in a worker. */
+const SCRIPT = `
+import { Lampyris, LampyrisWorker } from "lampyris";
+const tell = async (gpu) => {
+  const model = await gpu.loadText("/bundled/storyteller/storyteller.gguf", { context: 64, cache: false });
+  let text = "";
+  for await (const piece of model.generate("Once upon a time", { maxTokens: 12 })) text += piece;
+  return text;
+};
+const told = [];
+for (const here of [Lampyris, LampyrisWorker]) {
+  const gpu = await here.create();
+  told.push(await tell(gpu).catch(String));
+  gpu.dispose();
+}
+window.told = told;
+document.title = "told";
+`;
+
+let home;
+let browser;
+before(async () => {
+  home = mkdtempSync(join(tmpdir(), "lampyris-pack-"));
+  // npm is a script of another name on Windows.
+  const npm = (...args) => execFileSync("npm", args, { cwd: home, stdio: ["ignore", "pipe", "inherit"], shell: process.platform === "win32" });
+  npm("pack", "--silent", join(web, "pkg"));
+  const [packed] = readdirSync(home).filter((name) => name.endsWith(".tgz"));
+  writeFileSync(join(home, "package.json"), JSON.stringify({ name: "somebodys", private: true, type: "module" }));
+  npm("install", "--silent", "--offline", "--no-audit", "--no-fund", join(home, packed));
+  writeFileSync(join(home, "main.js"), SCRIPT);
+  const imports = { imports: { lampyris: "/home/node_modules/lampyris/lampyris.js" } };
+  const page = (head) => `<!doctype html><title>somebody's</title>${head}<script type="module" src="./main.js"></script>`;
+  writeFileSync(join(home, "plain.html"), page(`<script type="importmap">${JSON.stringify(imports)}</script>`));
+  writeFileSync(join(home, "index.html"), page(""));
+  mkdirSync(join(home, "out"));
+  await build({ root: home, base: "./", configFile: false, logLevel: "error", build: { outDir: join(home, "out"), emptyOutDir: true } });
+  browser = await open({ home, bundled: resolve(web, "../models/bundled") });
+});
+after(async () => {
+  await browser?.close();
+  if (home !== undefined) rmSync(home, { recursive: true, force: true });
+});
+
+test("what is packed is what is needed, with types and licences", () => {
+  const installed = join(home, "node_modules/lampyris");
+  const files = readdirSync(installed).sort();
+  for (const file of ["LICENSE-APACHE", "LICENSE-MIT", "README.md", "lampyris.js", "lampyris_bg.wasm", "package.json", "types", "worker.js"]) {
+    assert.ok(files.includes(file), `${file} is not among ${files}`);
+  }
+  assert.match(readFileSync(join(installed, "types/index.d.ts"), "utf8"), /class Lampyris\b/);
+  assert.equal(JSON.parse(readFileSync(join(installed, "package.json"), "utf8")).dependencies, undefined);
+});
+
+for (const [how, path] of [["without a bundler", "/home/plain.html"], ["built by Vite", "/home/out/"]]) {
+  test(`installed, it tells a story ${how}, on the page and in a worker`, async () => {
+    const page = await browser.page(path);
+    await page.waitForFunction(() => document.title === "told");
+    const [here, there] = await page.evaluate(() => window.told);
+    assert.ok(here.length > 10 && !here.includes("Error"), here);
+    assert.equal(here, there);
+    await page.close();
+  });
+}
