@@ -24,6 +24,7 @@ pub use lampyris_engine::gpu::{
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
+pub use lampyris_models::input::{Area, Quarter, Yuv, YuvMatrix, YuvRange};
 pub use lampyris_models::{Answer, Classifier, ClassifierOptions, Error, Input, Prediction, Result, Source};
 #[cfg(feature = "text")]
 pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};

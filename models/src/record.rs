@@ -69,7 +69,7 @@ impl Classifier {
         let plan = self.device_plan(&numbered.executor)?;
         let preparing = at_once(self.preparing(&kind, &preprocess, (plan, numbered.number), (1, 0)))?;
         let words = bytes.map(|bytes| prepare::words(&bytes));
-        let data = [picture.data(words.as_deref())];
+        let data = picture.data(words.as_deref());
         let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &data)])?;
         Ok(Seen { classifier: self.clone(), recorded })
     }
@@ -96,7 +96,7 @@ impl Classifier {
 }
 
 /// What a future gives that has nothing to wait for, which is so wherever the driver answers at once: everywhere but in browsers.
-fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn at_once<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(made) => made,
         Poll::Pending => Err(Error::NotReady),

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod allocate;
+mod apart;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;
