@@ -25,6 +25,7 @@ pub use lampyris_engine::gpu::{
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
+pub use lampyris_models::input::{Area, Quarter, Yuv, YuvMatrix, YuvRange};
 pub use lampyris_models::{
     Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority, Progress, Result,
     Scheduler, Source, Summary, Tick, Watching,

@@ -293,7 +293,7 @@ fn resize() {
         let picture = Desc::new(format, [1, (top + height + bottom) as usize, (left + width + right) as usize]);
         let columns = any_table(width as usize, outputs, taps);
         let first_row = height / 3;
-        let rows = ResizeRows { area, first_row, rows: height - first_row };
+        let rows = ResizeRows::new(area, first_row, height - first_row);
         let inputs = vec![(picture, Fill::Noise), (columns.desc, Fill::Words(columns.words))];
         agrees(devices, &case(rows, inputs))?;
         let lines = any_table(height as usize, outputs, taps);

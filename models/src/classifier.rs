@@ -9,7 +9,7 @@ use crate::prepare::{self, PictureKind};
 use crate::source::Source;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
-use lampyris_engine::kernels::image::Area;
+use lampyris_engine::kernels::image::{Area, Turn};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
@@ -310,8 +310,8 @@ impl Classifier {
         for (item, (kind, preprocess)) in kinds.iter().enumerate() {
             plans.push(self.preparing(kind, preprocess, (plan, number), (pictures.len(), item)).await?);
         }
-        let data: Vec<[InputData<'_>; 1]> =
-            pictures.iter().zip(&words).map(|(picture, words)| [picture.data(words.as_deref())]).collect();
+        let data: Vec<Vec<InputData<'_>>> =
+            pictures.iter().zip(&words).map(|(picture, words)| picture.data(words.as_deref())).collect();
         let before: Vec<(&GpuPlan, &[InputData<'_>])> =
             plans.iter().zip(&data).map(|(plan, data)| (plan, data.as_slice())).collect();
         Ok(plan.submit(&[InputData::Bound], &before)?.wait().await?)
@@ -330,7 +330,8 @@ impl Classifier {
         }
         let side = preprocess.crop;
         let area = Area { x: 0, y: 0, width: side, height: side };
-        let kind = PictureKind { format: Format::Rgba8, width: side, height: side, area };
+        let turn = Turn::default();
+        let kind = PictureKind { format: Format::Rgba8, width: side, height: side, area, turn, planes: None };
         let prepared = picture.to_crop(&preprocess, &self.inner.gpu)?;
         Ok((kind, Preprocess { resize: Resize::Keep, ..preprocess }, Some(prepared.into())))
     }
@@ -361,21 +362,29 @@ impl Classifier {
     }
 
     pub(crate) fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
-        let format = match &input.pixels {
+        let (format, planes) = match &input.pixels {
             input::Pixels::Rgba8(bytes) => {
                 let expected = (u64::from(input.width) * u64::from(input.height)).saturating_mul(4);
                 if bytes.len() as u64 != expected {
                     let (width, height, found) = (input.width, input.height, bytes.len() as u64);
                     return Err(Error::PixelBytes { width, height, expected, found });
                 }
-                Format::Rgba8
+                (Format::Rgba8, None)
             }
             input::Pixels::Texture(view, format) => {
                 self.inner.gpu.current().check_texture(view, input.width, input.height)?;
-                *format
+                (*format, None)
+            }
+            input::Pixels::Planes([luma, chroma], yuv) => {
+                let (gpu, halves) =
+                    (self.inner.gpu.current(), [input.width, input.height].map(|side| side.div_ceil(2)));
+                gpu.check_plane(luma, input.width, input.height, Format::TextureLuma.channels())?;
+                gpu.check_plane(chroma, halves[0], halves[1], Format::TextureChroma.channels())?;
+                (Format::TextureLuma, Some(*yuv))
             }
         };
-        let kind = PictureKind { format, width: input.width, height: input.height, area: input.area() };
+        let (width, height, turn) = (input.width, input.height, input.turn);
+        let kind = PictureKind { format, width, height, area: input.area(), turn, planes };
         kind.check()?;
         Ok(Picture { input, kind })
     }
@@ -450,11 +459,12 @@ pub(crate) struct Picture<'a> {
 
 impl Picture<'_> {
     /// What the preparing plan reads: the texture, or the words of [`Classifier::fitted`]'s bytes.
-    pub(crate) fn data<'a>(&'a self, words: Option<&'a [u32]>) -> InputData<'a> {
+    pub(crate) fn data<'a>(&'a self, words: Option<&'a [u32]>) -> Vec<InputData<'a>> {
         match (&self.input.pixels, words) {
-            (input::Pixels::Texture(view, _), None) => InputData::Texture(view),
-            (_, Some(words)) => InputData::Words(words),
-            _ => InputData::Bound,
+            (input::Pixels::Texture(view, _), None) => vec![InputData::Texture(view)],
+            (input::Pixels::Planes(planes, _), None) => planes.iter().map(|view| InputData::Texture(view)).collect(),
+            (_, Some(words)) => vec![InputData::Words(words)],
+            _ => vec![InputData::Bound],
         }
     }
 
@@ -464,19 +474,19 @@ impl Picture<'_> {
             let adapter = gpu.summary().name.clone();
             return Err(Error::Engine(lampyris_engine::Error::NoTexture { adapter }));
         };
-        let Area { x, y, width, height } = self.kind.area;
-        if (width, height) == (self.kind.width, self.kind.height) {
+        let (Area { x, y, width, height }, turn) = (self.kind.area, self.kind.turn);
+        if (width, height) == (self.kind.width, self.kind.height) && turn == Turn::default() {
             return resize_crop_u8(bytes, width, height, preprocess);
         }
-        let row = self.kind.width as usize * 4;
-        let cut: Vec<u8> = bytes
-            .chunks_exact(row)
-            .skip(y as usize)
-            .take(height as usize)
-            .flat_map(|line| &line[x as usize * 4..(x + width) as usize * 4])
-            .copied()
-            .collect();
-        resize_crop_u8(&cut, width, height, preprocess)
+        let [columns, rows] = turn.size(width, height);
+        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [column, row]));
+        let of = |place: [u32; 2]| {
+            let [column, row] = turn.source(place, [width, height]);
+            let at = ((y + row) as usize * self.kind.width as usize + (x + column) as usize) * 4;
+            &bytes[at..at + 4]
+        };
+        let cut: Vec<u8> = places.flat_map(of).copied().collect();
+        resize_crop_u8(&cut, columns, rows, preprocess)
     }
 }
 

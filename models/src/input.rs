@@ -2,8 +2,10 @@
 
 use lampyris_engine::gpu::TextureView;
 use lampyris_engine::kernels::Format;
-use lampyris_engine::kernels::image::Area;
+use lampyris_engine::kernels::image::Turn;
 use std::borrow::Cow;
+
+pub use lampyris_engine::kernels::image::{Area, Quarter, Yuv, YuvMatrix, YuvRange};
 
 /// A picture for a classifier.
 #[derive(Debug, Clone)]
@@ -12,6 +14,7 @@ pub struct Input<'a> {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) area: Option<Area>,
+    pub(crate) turn: Turn,
 }
 
 /// The pixels themselves.
@@ -19,12 +22,14 @@ pub struct Input<'a> {
 pub(crate) enum Pixels<'a> {
     Rgba8(Cow<'a, [u8]>),
     Texture(&'a TextureView, Format),
+    /// Luma and chroma.
+    Planes([&'a TextureView; 2], Yuv),
 }
 
 impl<'a> Input<'a> {
     /// Rows of 8-bit RGBA pixels from the top, without gaps; alpha is ignored.
     pub fn rgba8(bytes: impl Into<Cow<'a, [u8]>>, width: u32, height: u32) -> Input<'a> {
-        Input { pixels: Pixels::Rgba8(bytes.into()), width, height, area: None }
+        Input::of(Pixels::Rgba8(bytes.into()), width, height)
     }
 
     /// A view of the whole of a texture of the classifier's own device, in the texture's own format: any of red, green and blue
@@ -40,12 +45,45 @@ impl<'a> Input<'a> {
     /// so that reading it decodes the curve. A size that no level of the texture has is refused when the picture is used.
     pub fn texture_as(view: &'a TextureView, width: u32, height: u32, srgb: bool) -> Input<'a> {
         let format = if srgb { Format::TextureSrgb } else { Format::Texture };
-        Input { pixels: Pixels::Texture(view, format), width, height, area: None }
+        Input::of(Pixels::Texture(view, format), width, height)
     }
 
-    /// Only this part of the picture.
+    /// The two planes of an NV12 picture, as cameras and video decoders give them: views of a texture of luma, whose size is the
+    /// picture's, and of one of chroma, blue and red, with half the rows and columns (rounded up), each of whose texels stands for four pixels.
+    /// Both are read as floats, as `r8unorm` and `rg8unorm` are; `yuv` says which colours are meant.
+    pub fn nv12(luma: &'a TextureView, chroma: &'a TextureView, yuv: Yuv) -> Input<'a> {
+        let (width, height) = (luma.texture().width(), luma.texture().height());
+        Input::of(Pixels::Planes([luma, chroma], yuv), width, height)
+    }
+
+    fn of(pixels: Pixels<'a>, width: u32, height: u32) -> Input<'a> {
+        Input { pixels, width, height, area: None, turn: Turn::default() }
+    }
+
+    /// What is read from the texture is linear light, as a renderer's `rgba16float` target often holds it, and gets the sRGB curve before
+    /// the network sees it. Without this, what is read is taken as encoded already, but for `-srgb` formats. Bytes and planes are never linear.
+    pub fn linear(mut self) -> Input<'a> {
+        if let Pixels::Texture(_, format) = &mut self.pixels {
+            *format = Format::TextureSrgb;
+        }
+        self
+    }
+
+    /// Only this part of the picture, in its own rows and columns, however it is turned.
     pub fn crop(mut self, area: Area) -> Input<'a> {
         self.area = Some(area);
+        self
+    }
+
+    /// The picture, or the part of it, rotated; a camera that is held sideways needs it. Turns and mirrors add up in the order of the calls.
+    pub fn rotated(mut self, quarter: Quarter) -> Input<'a> {
+        self.turn = self.turn.rotated(quarter);
+        self
+    }
+
+    /// The picture, or the part of it, mirrored, left for right, as a camera that looks at its user shows it.
+    pub fn mirrored(mut self) -> Input<'a> {
+        self.turn = self.turn.mirrored();
         self
     }
 

@@ -4,7 +4,7 @@ use crate::image_prep::{Passes, Preprocess, ResizeTable};
 use crate::input::Input;
 use crate::{Classifier, Error, Result};
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, VariantChoice};
-use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, table};
+use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, Turn, Yuv, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::TensorId;
 use lampyris_engine::{Plan, PlanBuilder};
@@ -17,6 +17,9 @@ pub(crate) struct PictureKind {
     pub(crate) width: u32,
     pub(crate) height: u32,
     pub(crate) area: Area,
+    pub(crate) turn: Turn,
+    /// How its two planes are read, if it has two.
+    pub(crate) planes: Option<Yuv>,
 }
 
 impl PictureKind {
@@ -35,14 +38,21 @@ impl PictureKind {
     /// The plan that turns such a picture into the pixels of the network's input.
     pub(crate) fn plan(&self, preprocess: &Preprocess) -> Result<Plan> {
         self.check()?;
-        let passes = Passes::new(preprocess, self.area.width, self.area.height)?;
+        let [width, height] = self.turn.size(self.area.width, self.area.height);
+        let passes = Passes::new(preprocess, width, height)?;
         let mut builder = PlanBuilder::new();
         let shape = [1, self.height as usize, self.width as usize];
-        let source = builder.input("picture", Desc::new(self.format, shape));
+        let mut given = vec![builder.input("picture", Desc::new(self.format, shape))];
+        if self.planes.is_some() {
+            let halves = shape.map(|extent| extent.div_ceil(2));
+            given.push(builder.input("chroma", Desc::new(Format::TextureChroma, halves)));
+        }
         let columns = constant(&mut builder, "resize.columns", &passes.horizontal);
         let rows = constant(&mut builder, "resize.rows", &passes.vertical);
-        let first = ResizeRows { area: self.area, first_row: passes.first_row, rows: passes.rows };
-        let middle = builder.apply("resize.horizontal", first, &[source, columns])?;
+        let PictureKind { area, turn, planes, .. } = *self;
+        let first = ResizeRows { area, turn, first_row: passes.first_row, rows: passes.rows, planes };
+        given.push(columns);
+        let middle = builder.apply("resize.horizontal", first, &given)?;
         let second = ResizeColumns { first_row: passes.first_row };
         let output = builder.apply("resize.vertical", second, &[middle, rows])?;
         builder.output("pixels", output);
@@ -72,7 +82,7 @@ impl Classifier {
         let plan = Arc::new(kind.plan(&preprocess)?);
         let plan = GpuPlan::new(&self.gpu().alive().await?, plan, &ConstantStore::new(), VariantChoice::Best).await?;
         let words = bytes.map(|bytes| words(&bytes));
-        let outputs = plan.run(&[picture.data(words.as_deref())]).await?;
+        let outputs = plan.run(&picture.data(words.as_deref())).await?;
         Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())
     }
 }

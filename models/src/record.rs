@@ -69,7 +69,7 @@ impl Classifier {
         let plan = self.device_plan(&numbered.executor)?;
         let preparing = at_once(self.preparing(&kind, &preprocess, (plan, numbered.number), (1, 0)))?;
         let words = bytes.map(|bytes| prepare::words(&bytes));
-        let data = [picture.data(words.as_deref())];
+        let data = picture.data(words.as_deref());
         let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &data)])?;
         Ok(Seen { classifier: self.clone(), recorded })
     }

@@ -32,6 +32,10 @@ pub enum Format {
     Texture,
     /// A texture whose format decodes the sRGB curve when it is read; its words on the host are the bytes it stores.
     TextureSrgb,
+    /// A texture of which the first channel is read, the luma of a picture in two planes; its words on the host have it in the lowest byte.
+    TextureLuma,
+    /// A texture of which two channels are read, the chroma of such a picture, blue and red; its words have them in the lowest bytes.
+    TextureChroma,
     /// Matrix of 32-bit floats: word `k * n4 + n`.
     MatrixF32,
     /// Matrix of 16-bit floats: word `(k / 2) * n4 + n` holds rows `k` (low half) and `k + 1`.
@@ -50,12 +54,22 @@ impl Format {
 
     /// Whether a device binds it as a texture rather than as a buffer.
     pub fn is_texture(self) -> bool {
-        matches!(self, Format::Texture | Format::TextureSrgb)
+        self.channels() > 0
+    }
+
+    /// Channels of a texture that are read; 0 for what is no texture.
+    pub fn channels(self) -> u8 {
+        match self {
+            Format::Texture | Format::TextureSrgb => 3,
+            Format::TextureChroma => 2,
+            Format::TextureLuma => 1,
+            _ => 0,
+        }
     }
 
     /// Whether values are whole 32-bit words that are compared as such: pixels, texels, indices and tables.
     pub fn is_word(self) -> bool {
-        matches!(self, Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb)
+        matches!(self, Format::Rgba8 | Format::Word) || self.is_texture()
     }
 
     /// The name in plans and messages.
@@ -70,6 +84,8 @@ impl Format {
             Format::Word => "word",
             Format::Texture => "texture",
             Format::TextureSrgb => "texture-srgb",
+            Format::TextureLuma => "texture-luma",
+            Format::TextureChroma => "texture-chroma",
             Format::MatrixF32 => "matrix-f32",
             Format::MatrixF16 => "matrix-f16",
             Format::MatrixI8 => "matrix-i8",
@@ -148,7 +164,12 @@ impl Desc {
             Format::I8 => rows * pad4(last) / 4,
             Format::ScaledI8 => rows * (1 + pad4(last) / 4),
             Format::BlockI8 => pad4(rows) * last.div_ceil(panel::BLOCK) * 9,
-            Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.len(),
+            Format::Rgba8
+            | Format::Word
+            | Format::Texture
+            | Format::TextureSrgb
+            | Format::TextureLuma
+            | Format::TextureChroma => self.len(),
             Format::MatrixF32 => pad4(rows) * pad4(last),
             Format::MatrixF16 => pad4(rows) / 2 * pad4(last),
             Format::MatrixI8 => pad4(rows) / 4 * pad4(last),
@@ -226,7 +247,12 @@ impl HostTensor {
                     tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
                 }
                 Format::ScaledI8 | Format::BlockI8 => {}
-                Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => tensor.words[i] = value as u32,
+                Format::Rgba8
+                | Format::Word
+                | Format::Texture
+                | Format::TextureSrgb
+                | Format::TextureLuma
+                | Format::TextureChroma => tensor.words[i] = value as u32,
                 Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
                 Format::MatrixF16 => {
                     tensor.words[row / 2 * stride + column] |=
@@ -295,7 +321,12 @@ impl HostTensor {
                         let (words, column) = (&self.words[block * 36 + row % 4..], column % panel::BLOCK);
                         f32::from_bits(words[32]) * byte(words[column / 4 * 4], column % 4)
                     }
-                    Format::Rgba8 | Format::Word | Format::Texture | Format::TextureSrgb => self.words[i] as f32,
+                    Format::Rgba8
+                    | Format::Word
+                    | Format::Texture
+                    | Format::TextureSrgb
+                    | Format::TextureLuma
+                    | Format::TextureChroma => self.words[i] as f32,
                     Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
                     Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
                     Format::Panel(code) => panel::get(code, &self.words, last, (row, column)),

@@ -1,6 +1,7 @@
 //! The GPU executor: a plan with its pipelines, buffers and bind groups made once, ready to run.
 
 use super::allocate::Wanted;
+use super::apart::Apart;
 use super::fit::{check_memory, launch};
 use super::memory::Held;
 use super::pipeline::Pipeline;
@@ -11,7 +12,7 @@ use super::{ConstantStore, Gpu, InputData, States, tune};
 use crate::plan::{PARAMS_STRIDE, Place, Plan, PlanBytes, Step, TensorId};
 use crate::{Error, Result};
 use lampyris_shaders::{Call, Launch, Operand, Source};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Decides which variant a step runs.
 #[derive(Clone, Copy)]
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) result_bytes: u64,
     /// The slots of runs in a host's encoders.
     pub(super) ring: Mutex<Ring>,
+    /// Where the inputs of submitted runs lie once there are recorded ones too.
+    pub(super) apart: OnceLock<Apart>,
     /// Its constants, whose buffers lie in `regions` too.
     _constants: Vec<Shared>,
     _held: Held,
@@ -279,6 +282,7 @@ fn assemble(
         staging: Mutex::default(),
         result_bytes,
         ring: Mutex::default(),
+        apart: OnceLock::new(),
         _constants: constants,
         _held: held,
     })

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod allocate;
+mod apart;
 mod budget;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;

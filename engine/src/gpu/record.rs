@@ -203,6 +203,8 @@ impl GpuPlan {
     /// Takes a slot of the ring, which is made where there is none yet.
     pub(super) fn lease(&self, device: &wgpu::Device) -> Result<Lease> {
         let gpu = &self.inner.gpu;
+        // A run whose inputs lie where the plan reads them is submitted by then, and none comes after.
+        let alone = gpu.submitting();
         let (free, stamp) = {
             let mut ring = lock(&self.inner.ring);
             ring.stamp = ring.stamp.wrapping_add(1).max(1);
@@ -215,6 +217,7 @@ impl GpuPlan {
                 free => (free, ring.stamp),
             }
         };
+        drop(alone);
         let lease = |slot| Lease { plan: self.clone(), slot: Some(slot), mapped: AtomicBool::new(false), stamp };
         match free {
             Some(slot) => Ok(lease(slot)),
@@ -224,6 +227,11 @@ impl GpuPlan {
                 .inspect_err(|_| lock(&self.inner.ring).made -= 1)
                 .map_err(|error| gpu.check_alive().err().unwrap_or(error)),
         }
+    }
+
+    /// Whether runs of it were ever recorded.
+    pub(super) fn is_recorded(&self) -> bool {
+        lock(&self.inner.ring).made > 0
     }
 
     fn slot(&self, device: &wgpu::Device) -> Result<Slot> {

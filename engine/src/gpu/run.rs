@@ -1,7 +1,7 @@
 //! A run of a plan on a device: one encoder, one pass, one submit, and a result that arrives without anybody waiting.
 
 use super::allocate::Wanted;
-use super::compiled::bind;
+use super::compiled::{Region, bind};
 use super::poll::Mailbox;
 use super::scope::Refusal;
 use super::timer::Timer;
@@ -52,7 +52,10 @@ impl GpuPlan {
         let _alone = gpu.submitting();
         let mut textures = false;
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
-            textures |= plan.write_inputs(queue, inputs)?;
+            textures |= plan.check_inputs(inputs)?;
+        }
+        for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+            plan.hand_over(device, queue, inputs)?;
         }
         let (staging, arrived) = self.staging(device)?;
         let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
@@ -83,7 +86,7 @@ impl GpuPlan {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let _alone = gpu.submitting();
-        self.write_inputs(queue, &[])?;
+        self.check_inputs(&[])?;
         let ends = steps.end >= self.inner.dispatches.len() && !self.inner.plan.outputs.is_empty();
         let result = ends.then(|| self.staging(device)).transpose()?;
         let mut encoder =
@@ -127,6 +130,9 @@ impl GpuPlan {
     ) -> Result<()> {
         let mut encoder =
             device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.run") });
+        for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+            plan.copy_handed_over(&mut encoder, inputs);
+        }
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                 label: Some("lampyris.run"),
@@ -162,15 +168,19 @@ impl GpuPlan {
         }
     }
 
-    /// Writes the inputs that are words, checks the others, and says whether a texture is among them.
-    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<bool> {
-        let textures = self.check_inputs(inputs)?;
-        for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
-            if let (InputData::Words(words), Some(region)) = (input, &self.inner.regions[id.0]) {
-                queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
-            }
+    /// Writes the inputs that are words to where the plan reads them.
+    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) {
+        for (region, words) in self.words(inputs) {
+            queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
         }
-        Ok(textures)
+    }
+
+    /// The inputs that are words, and where the plan reads them.
+    pub(super) fn words<'a>(&'a self, inputs: &'a [InputData<'_>]) -> impl Iterator<Item = (&'a Region, &'a [u32])> {
+        self.inner.plan.inputs.iter().zip(inputs).filter_map(|(id, input)| match (input, &self.inner.regions[id.0]) {
+            (InputData::Words(words), Some(region)) => Some((region, *words)),
+            _ => None,
+        })
     }
 
     /// Refuses inputs that are not the plan's, and says whether a texture is among them.
@@ -188,7 +198,8 @@ impl GpuPlan {
                     let &[_, height, width] = &tensor.desc.shape[..] else {
                         return refuse("a texture".to_owned());
                     };
-                    self.inner.gpu.check_texture(view, width as u32, height as u32)?;
+                    let channels = tensor.desc.format.channels();
+                    self.inner.gpu.check_plane(view, width as u32, height as u32, channels)?;
                     textures = true;
                 }
                 (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),

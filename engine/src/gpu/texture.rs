@@ -11,6 +11,14 @@ impl Gpu {
     /// # Errors
     /// [`Error::NoTexture`] on the CPU executor; [`Error::Texture`] with what it is and what it should be.
     pub fn check_texture(&self, view: &wgpu::TextureView, width: u32, height: u32) -> Result<()> {
+        self.check_plane(view, width, height, 3)
+    }
+
+    /// As [`Gpu::check_texture`], for a plane of which the first `channels` are read: one of luma, or two of chroma.
+    ///
+    /// # Errors
+    /// As [`Gpu::check_texture`].
+    pub fn check_plane(&self, view: &wgpu::TextureView, width: u32, height: u32, channels: u8) -> Result<()> {
         let (adapter, texture) = (self.summary().name.clone(), view.texture());
         if self.device().is_none() {
             return Err(Error::NoTexture { adapter });
@@ -31,8 +39,12 @@ impl Gpu {
             );
         }
         let floats = matches!(texture.format().sample_type(None, None), Some(wgpu::TextureSampleType::Float { .. }));
-        if !floats || texture.format().components() < 3 {
-            let wanted = "a colour format that is read as floats, such as Rgba8Unorm or Rgba16Float";
+        if !floats || texture.format().components() < channels {
+            let wanted = match channels {
+                1 => "a format that is read as floats, such as R8Unorm",
+                2 => "a format with two channels that are read as floats, such as Rg8Unorm",
+                _ => "a colour format that is read as floats, such as Rgba8Unorm or Rgba16Float",
+            };
             return refuse(format!("of format {:?}", texture.format()), wanted);
         }
         let level = |level: u32| [texture.width(), texture.height()].map(|extent| (extent >> level).max(1));
@@ -45,7 +57,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// A texture that holds the picture `tensor` (`[1, height, width]` of a texture format), as `rgba8unorm` or `rgba8unorm-srgb`.
+    /// A texture that holds the picture `tensor` (`[1, height, width]` of a texture format), as `rgba8unorm` or `rgba8unorm-srgb`, or a plane
+    /// of one as `r8unorm` or `rg8unorm`.
     ///
     /// # Errors
     /// [`Error::NoTexture`] on the CPU executor; [`Error::Driver`] or [`Error::OutOfMemory`] from the driver.
@@ -56,8 +69,13 @@ impl Gpu {
         let size = wgpu::Extent3d { width: width as u32, height: height as u32, depth_or_array_layers: 1 };
         let format = match tensor.desc.format {
             Format::TextureSrgb => wgpu::TextureFormat::Rgba8UnormSrgb,
+            Format::TextureChroma => wgpu::TextureFormat::Rg8Unorm,
+            Format::TextureLuma => wgpu::TextureFormat::R8Unorm,
             _ => wgpu::TextureFormat::Rgba8Unorm,
         };
+        let channels = u32::from(format.components());
+        let texels: Vec<u8> =
+            tensor.words.iter().flat_map(|word| word.to_le_bytes().into_iter().take(channels as usize)).collect();
         self.guarded("making a texture", |device| {
             self.allocating("making a texture")?;
             let texture = device.create_texture(&wgpu::TextureDescriptor {
@@ -72,10 +90,10 @@ impl Gpu {
             });
             let layout = wgpu::TexelCopyBufferLayout {
                 offset: 0,
-                bytes_per_row: Some(size.width * 4),
+                bytes_per_row: Some(size.width * channels),
                 rows_per_image: Some(size.height),
             };
-            queue.write_texture(texture.as_image_copy(), bytemuck::cast_slice(&tensor.words), layout, size);
+            queue.write_texture(texture.as_image_copy(), &texels, layout, size);
             let label = Some("lampyris.picture");
             Ok(texture.create_view(&wgpu::TextureViewDescriptor { label, ..Default::default() }))
         })

@@ -153,7 +153,9 @@ impl GpuPlan {
         };
         let refusal = {
             let _alone = gpu.submitting();
-            match self.write_inputs(queue, inputs)? {
+            let textures = self.check_inputs(inputs)?;
+            self.write_inputs(queue, inputs);
+            match textures {
                 true => {
                     let (encoded, refusal) = Refusal::of(device, encode);
                     encoded.map(|()| Some(refusal))

@@ -22,6 +22,7 @@ mod replay;
 mod rope;
 mod sampling;
 mod session;
+mod step;
 mod unpack;
 mod weights;
 

@@ -3,6 +3,7 @@
 use super::chunks::Chunks;
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::replay::Log;
+use super::step::Step;
 use super::{CacheFormat, Decoder, Products, Sampling, SessionOptions, network};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{GpuPlan, InputData, Pending, States};
@@ -38,6 +39,8 @@ pub struct Session {
     cached: usize,
     /// What computed them.
     pub(super) log: Log,
+    /// A token that is under way in a host's frame.
+    pub(super) step: Option<Step>,
 }
 
 impl Session {
@@ -69,6 +72,7 @@ impl Session {
             tokens,
             cached,
             log,
+            step: None,
         }
     }
 
@@ -94,6 +98,18 @@ impl Session {
         self.log.token(self.tokens.len().saturating_sub(1));
         self.cached = self.tokens.len();
         self.tokens.push(token);
+    }
+
+    /// Adds the token that a run over the last one gave.
+    pub(super) fn accept(&mut self, outputs: &[HostTensor]) -> Result<u32> {
+        let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
+        match token.filter(|token| *token != Sample::NONE) {
+            Some(token) => {
+                self.push(token);
+                Ok(token)
+            }
+            None => Err(Error::NotFinite { network: self.model.config().model_type.clone() }),
+        }
     }
 
     pub(super) fn states(&self) -> &States {
@@ -276,6 +292,7 @@ impl Session {
     }
 
     async fn compute_missing(&mut self) -> Result<bool> {
+        self.no_step()?;
         let recovered = self.recover().await?;
         let last = self.tokens.len().saturating_sub(1);
         let missing = self.cached < last;
@@ -331,7 +348,7 @@ impl Session {
     }
 
     /// What draws tokens.
-    async fn drawing(&mut self) -> Result<Executor> {
+    pub(super) async fn drawing(&mut self) -> Result<Executor> {
         if let Some(executor) = &self.draw {
             return Ok(executor.clone());
         }
@@ -382,6 +399,7 @@ impl Session {
     }
 
     async fn logits_here(&mut self, begin: usize) -> Result<Vec<f32>> {
+        self.no_step()?;
         self.recover().await?;
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
@@ -462,14 +480,7 @@ impl Generation<'_> {
         };
         self.left -= 1;
         self.log_probability = outputs.get(1).and_then(|tensor| tensor.values().first().copied());
-        let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
-        match token.filter(|token| *token != Sample::NONE) {
-            Some(token) => {
-                self.session.push(token);
-                Ok(Some(token))
-            }
-            None => Err(Error::NotFinite { network: self.session.model.config().model_type.clone() }),
-        }
+        self.session.accept(&outputs).map(Some)
     }
 
     /// The natural logarithm of the last token's probability by the model alone, before penalties, temperature and filters. `None`

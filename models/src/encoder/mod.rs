@@ -12,6 +12,7 @@ mod names;
 mod needs;
 mod network;
 mod pooling;
+mod record;
 #[cfg(feature = "tokens")]
 mod sentences;
 mod weights;
@@ -22,6 +23,7 @@ pub use model::{EncoderOptions, TokenEncoder};
 pub use needs::EncoderNeeds;
 pub use network::EncoderPlan;
 pub use pooling::Pooled;
+pub use record::Embedding;
 #[cfg(feature = "tokens")]
 pub use sentences::Encoder;
 

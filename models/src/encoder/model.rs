@@ -206,7 +206,7 @@ impl TokenEncoder {
     }
 
     /// Adds the first `count` rows of a run's embeddings to those found.
-    fn take(&self, outputs: &[HostTensor], count: usize, found: &mut Vec<Vec<f32>>) -> Result<()> {
+    pub(super) fn take(&self, outputs: &[HostTensor], count: usize, found: &mut Vec<Vec<f32>>) -> Result<()> {
         let values = outputs.first().map(HostTensor::values).unwrap_or_default();
         for row in values.chunks_exact(self.dimension()).take(count) {
             self.finite(row)?;
@@ -242,7 +242,7 @@ impl TokenEncoder {
         kept.drain(..surplus);
     }
 
-    async fn executor(&self, request: EncoderPlan) -> Result<Executor> {
+    pub(super) async fn executor(&self, request: EncoderPlan) -> Result<Executor> {
         let gpu = self.inner.gpu.alive().await?;
         self.kept().retain(|(_, executor)| executor.is_on(&gpu));
         let known = self.kept().iter().find(|(known, _)| *known == request).map(|(_, executor)| executor.clone());
@@ -301,7 +301,7 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
 }
 
 /// The inputs of a run: tokens, where each row's sequence lies, and where each sequence does.
-fn inputs(sequences: &[Vec<u32>], request: EncoderPlan) -> Vec<HostTensor> {
+pub(super) fn inputs(sequences: &[Vec<u32>], request: EncoderPlan) -> Vec<HostTensor> {
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let mut tokens = sequences.concat();
     tokens.resize(request.rows, 0);

@@ -1,10 +1,11 @@
 //! A sentence encoder as a person meets it: texts in, vectors out.
 
-use super::{EncoderFiles, EncoderOptions, TokenEncoder};
+use super::{Embedding, EncoderFiles, EncoderOptions, TokenEncoder};
 use crate::json::{self, Object};
 use crate::text::{GgufVocabulary, Tokenizer};
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
+use lampyris_engine::gpu::CommandEncoder;
 use lampyris_engine::weights::TensorFile;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -171,6 +172,19 @@ impl Encoder {
         };
         let ids = texts.into_iter().map(ids).collect::<Result<Vec<_>>>()?;
         self.inner.network.embed(&ids).await
+    }
+
+    /// Records the embedding of a text into a host's encoder, with the prompt that the model's files put before every text if they name
+    /// one; see [`TokenEncoder::record`].
+    ///
+    /// # Errors
+    /// [`Error::Text`] from the tokenizer; as [`TokenEncoder::record`].
+    pub fn record(&self, encoder: &mut CommandEncoder, text: &str) -> Result<Embedding> {
+        let ids = match self.inner.settings.usual_prompt.as_deref() {
+            None | Some("") => self.ids(text)?,
+            Some(prompt) => self.ids(&format!("{prompt}{text}"))?,
+        };
+        self.inner.network.record(encoder, &ids)
     }
 
     /// The tokens of a text with those that belong around it, cut to [`Encoder::max_tokens`]. Special tokens that are spelled out in

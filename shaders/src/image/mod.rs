@@ -4,6 +4,10 @@
 //! them the picture is bytes again. Which pixels count how much comes as a [`table`] from the host, so that the
 //! filter and its rounding are decided in one place; here are only whole numbers.
 
+mod camera;
+
+pub use camera::{Area, Quarter, Turn, Yuv, YuvMatrix, YuvRange};
+
 use crate::{Desc, Format, HostTensor};
 
 crate::kernels! {

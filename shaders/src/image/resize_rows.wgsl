@@ -1,14 +1,14 @@
 // The first pass of the antialiased resize, along the rows, in 8-bit fixed point: y[r, i] = sum_t table[i, t] * x[r, first + t].
 //
 // An invocation makes 4 pixels of one column, so that each coefficient it loads is used 4 times.
-//@ axis pixels = bytes | texture
+//@ axis pixels = bytes | texture | planes
 # set ROWS = 4
 
 struct Params {
-    // the first pixel and row that are read
-    x0: u32,
-    y0: u32,
-    // the last pixel of a row that may be read, counted from x0
+    // where the first pixel of the first row lies in the source
+    x0: i32,
+    y0: i32,
+    // the last pixel of a row that may be read
     last: u32,
     // pixels from one row of the source to the next
     pitch: u32,
@@ -19,20 +19,38 @@ struct Params {
     stride: u32,
     // whether reading the texture decodes the sRGB curve
     srgb: u32,
+    // the steps in the source from a pixel to the next one of its row, and to the one below
+    across_x: i32,
+    across_y: i32,
+    down_x: i32,
+    down_y: i32,
+    // of two planes: what luma, red chroma for red, blue and red chroma for green, and blue chroma for blue count in units of 2^-16, and
+    // the luma that is black
+    luma: i32,
+    red: i32,
+    blue_for_green: i32,
+    red_for_green: i32,
+    blue: i32,
+    black: i32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-# if pixels == "texture"
+# if pixels == "planes"
+// [height, width]: luma; [(height + 1) / 2, (width + 1) / 2]: blue and red chroma
+@group(0) @binding(1) var x: texture_2d<f32>;
+@group(0) @binding(2) var chroma: texture_2d<f32>;
+# elif pixels == "texture"
 // [height, width]
 @group(0) @binding(1) var x: texture_2d<f32>;
 # else
 // [height, width], RGBA in one word
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 # endif
+# set table_at = 3 if pixels == "planes" else 2
 // [columns, 2 + taps]: the first pixel, how many, and their coefficients in units of 2^-22
-@group(0) @binding(2) var<storage, read> table: array<i32>;
+@group(0) @binding(${ table_at }) var<storage, read> table: array<i32>;
 // [rows, columns], RGBA in one word
-@group(0) @binding(3) var<storage, read_write> y: array<u32>;
+@group(0) @binding(${ table_at + 1 }) var<storage, read_write> y: array<u32>;
 
 # if pixels == "texture"
 // What the bytes in memory were before the texture decoded them (IEC 61966-2-1).
@@ -43,18 +61,34 @@ fn encode(linear: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(curve.rgb, linear.a);
 }
 
-fn pixel(column: u32, row: u32) -> vec4<i32> {
+fn pixel(place: vec2<i32>) -> vec4<i32> {
     // A view may be smaller than its texture said: the last texel stands for those beyond it.
-    let at = min(vec2<u32>(column, row), textureDimensions(x) - vec2<u32>(1u));
+    let at = min(vec2<u32>(place), textureDimensions(x) - vec2<u32>(1u));
     var v = clamp(textureLoad(x, at, 0), vec4<f32>(0.0), vec4<f32>(1.0));
     if params.srgb != 0u {
         v = encode(v);
     }
     return vec4<i32>(v * 255.0 + 0.5);
 }
+# elif pixels == "planes"
+fn pixel(place: vec2<i32>) -> vec4<i32> {
+    let at = vec2<u32>(place);
+    // A view may be smaller than its texture said: the last texel stands for those beyond it.
+    let bright = textureLoad(x, min(at, textureDimensions(x) - vec2<u32>(1u)), 0).r;
+    let colours = textureLoad(chroma, min(at / 2u, textureDimensions(chroma) - vec2<u32>(1u)), 0).rg;
+    let level = (i32(bright * 255.0 + 0.5) - params.black) * params.luma + (1 << 15u);
+    let c = vec2<i32>(colours * 255.0 + 0.5) - 128;
+    let sum = vec4<i32>(
+        level + params.red * c.y,
+        level + params.blue_for_green * c.x + params.red_for_green * c.y,
+        level + params.blue * c.x,
+        255 << 16u,
+    );
+    return clamp(sum >> vec4<u32>(16u), vec4<i32>(0), vec4<i32>(255));
+}
 # else
-fn pixel(column: u32, row: u32) -> vec4<i32> {
-    let word = x[row * params.pitch + column];
+fn pixel(place: vec2<i32>) -> vec4<i32> {
+    let word = x[u32(place.y) * params.pitch + u32(place.x)];
     return vec4<i32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u));
 }
 # endif
@@ -74,14 +108,15 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = u32(table[entry]);
     let count = min(u32(table[entry + 1u]), params.stride - 2u);
 # for r in range(ROWS)
-    let row${ r } = params.y0 + min(id.y * ${ ROWS }u + ${ r }u, params.rows - 1u);
+    let row${ r } = i32(min(id.y * ${ ROWS }u + ${ r }u, params.rows - 1u));
+    let start${ r } = vec2<i32>(params.x0 + row${ r } * params.down_x, params.y0 + row${ r } * params.down_y);
     var sum${ r } = vec4<i32>(1 << 21u);
 # endfor
     for (var t = 0u; t < count; t++) {
         let coefficient = table[entry + 2u + t];
-        let at = params.x0 + min(first + t, params.last);
+        let along = i32(min(first + t, params.last)) * vec2<i32>(params.across_x, params.across_y);
 # for r in range(ROWS)
-        sum${ r } += coefficient * pixel(at, row${ r });
+        sum${ r } += coefficient * pixel(start${ r } + along);
 # endfor
     }
 # for r in range(ROWS)

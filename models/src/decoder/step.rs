@@ -1,0 +1,113 @@
+//! One token of a session in a host's frame: its dispatches between the host's own passes, the token some frames later.
+
+use super::Sampling;
+use super::session::Session;
+use crate::record::at_once;
+use crate::{Error, Result};
+use lampyris_engine::Executor;
+use lampyris_engine::gpu::{CommandEncoder, Recorded};
+use lampyris_engine::kernels::HostTensor;
+use std::future::poll_fn;
+use std::task::Poll;
+
+/// A token that is under way in a host's frame, and how many tokens stand before it.
+#[derive(Debug)]
+pub(super) struct Step {
+    recorded: Recorded,
+    at: usize,
+}
+
+impl Session {
+    /// Makes what [`Session::record_step`] needs where tokens are drawn, so that the first frame does not have to.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] from the device.
+    pub async fn ready_to_step(&mut self, sampling: &Sampling) -> Result<()> {
+        self.complete().await?;
+        if !sampling.is_plain() {
+            self.drawing().await?;
+        }
+        Ok(())
+    }
+
+    /// Records the next token into a host's encoder, as `sampling` says: the dispatches run where the encoder is submitted, and
+    /// [`Session::try_step`] gives the token some frames later, the very one that [`Session::sample`] would have given. Everything is checked
+    /// before the first command, and nothing waits. One token of a session is under way at a time: the session has it, and moves on, only
+    /// once it was taken; commands that are dropped move nothing.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `Busy` when the token before was not taken, `NoCommands` on the CPU executor, `DeviceLost` when the device
+    /// is gone ([`Session::recover`] goes to the next one); [`Error::NotReady`] while a prompt is not computed whole, and in browsers when
+    /// [`Session::ready_to_step`] was not awaited; [`Error::Context`] when there is no token to continue or no room for one;
+    /// [`Error::Sampling`] for a setting without meaning.
+    pub fn record_step(&mut self, encoder: &mut CommandEncoder, sampling: &Sampling) -> Result<()> {
+        sampling.check()?;
+        self.states().gpu().check_alive()?;
+        self.no_step()?;
+        let (tokens, context) = (self.tokens().len(), self.context());
+        if tokens == 0 || tokens >= context {
+            return Err(Error::Context { tokens: if tokens == 0 { 0 } else { tokens + 1 }, context });
+        }
+        if self.cached() + 1 < tokens {
+            return Err(Error::NotReady);
+        }
+        let executor = if sampling.is_plain() { self.decoding() } else { at_once(self.drawing())? };
+        let Executor::Gpu(plan) = executor else {
+            let adapter = self.model().gpu().summary().name.clone();
+            return Err(Error::Engine(lampyris_engine::Error::NoCommands { adapter }));
+        };
+        let recorded = plan.record(encoder, &[], &[])?;
+        // The queue writes it before the next submit, whosever that is.
+        self.begin(sampling)?;
+        self.step = Some(Step { recorded, at: tokens });
+        Ok(())
+    }
+
+    /// The token that was recorded, if it has arrived; `None` while it has not, and when there is none. Never waits: call
+    /// [`Gpu::pump`](lampyris_engine::Gpu::pump) once a frame, which lets it arrive.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] with `Cancelled` when the host dropped the encoder, or the session was rewound meanwhile, `DeviceLost` when the device
+    /// is gone; [`Error::NotFinite`] when no logit is a number. After any of them the next token can be recorded.
+    pub fn try_step(&mut self) -> Result<Option<u32>> {
+        let Some(step) = &mut self.step else { return Ok(None) };
+        let outputs = match step.recorded.try_take() {
+            Ok(None) => return Ok(None),
+            done => done,
+        };
+        let at = self.step.take().map_or(0, |step| step.at);
+        let outputs: Vec<HostTensor> = outputs?.unwrap_or_default();
+        if at != self.tokens().len() {
+            return Err(Error::Engine(lampyris_engine::Error::Cancelled));
+        }
+        self.accept(&outputs).map(Some)
+    }
+
+    /// The token that was recorded, once it has arrived; `None` when none was. Never blocks a thread. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`Session::try_step`].
+    pub async fn step_token(&mut self) -> Result<Option<u32>> {
+        poll_fn(|context| {
+            self.model().gpu().pump();
+            match self.try_step() {
+                Ok(None) if self.step.is_some() => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                done => Poll::Ready(done),
+            }
+        })
+        .await
+    }
+
+    /// Refuses what would come between a recorded token and its run. One that has arrived and was not taken is forgotten.
+    pub(super) fn no_step(&mut self) -> Result<()> {
+        let under_way = |step: &mut Step| matches!(step.recorded.try_take(), Ok(None));
+        if self.step.as_mut().is_some_and(under_way) {
+            return Err(Error::Engine(lampyris_engine::Error::Busy { runs: 1 }));
+        }
+        self.step = None;
+        Ok(())
+    }
+}
