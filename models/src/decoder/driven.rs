@@ -188,7 +188,8 @@ impl DrivenSession {
         self.cancel();
         if let Stage::Ready(course, _) = &mut self.stage {
             while let Ok(Some(_)) = course.event() {}
-            if !course.is_idle() {
+            // Of a lost device nothing can come any more.
+            if !course.is_idle() && self.session.model().gpu().check_alive().is_ok() {
                 return Err(Box::new(self));
             }
         }
