@@ -30,7 +30,8 @@ impl Device {
             Some("low-power") => Power::Low,
             Some("high-performance") => Power::High,
             Some(_) => {
-                let message = "powerPreference is 'low-power' or 'high-performance'; leave it out for what the browser takes";
+                let message =
+                    "powerPreference is 'low-power' or 'high-performance'; leave it out for what the browser takes";
                 return Err(failure::error("bad-input", message));
             }
         };
