@@ -199,7 +199,8 @@ test("each error has its code", withMaterial, async () => {
     const beside = await Promise.all(["config.json", "tokenizer.json"].map(async (name) => ({ name, bytes: await (await fetch(source + name)).arrayBuffer() })));
     codes["bad-result"] = dtype === "F32" ? (await window.tell([{ name: "model.safetensors", bytes: file }, ...beside])).code : dtype;
     // Devices that go away as soon as they are there.
-    const model = await window.gpu.loadText(source, { context: 64 });
+    const gpu = await Lampyris.create();
+    const model = await gpu.loadText(source, { context: 64 });
     const make = GPUAdapter.prototype.requestDevice;
     GPUAdapter.prototype.requestDevice = async function (...args) {
       const device = await make.apply(this, args);
@@ -211,6 +212,7 @@ test("each error has its code", withMaterial, async () => {
     GPUAdapter.prototype.requestDevice = make;
     model.dispose();
     codes.disposed = await window.code(() => model.encode("a"));
+    gpu.dispose();
     return codes;
   }, FOLDER);
   for (const [code, found_] of Object.entries(found)) assert.equal(found_, code, JSON.stringify(found));

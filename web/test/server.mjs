@@ -17,6 +17,15 @@ const KINDS = {
   ".webmanifest": "application/manifest+json",
 };
 
+/** What is at a path; undefined where nothing is, or where a part of it is a file. */
+function facing(path) {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
 /**
  * Serves `folders` by the first part of an address. `manners` may be changed while it runs: `ranges` false for a server that knows
  * no ranges, `cutAfter` for one that hangs up after so many bytes of a body, `corrupt` for one that changes a byte at that offset,
@@ -36,7 +45,7 @@ export async function serve(folders) {
     log.push({ method: request.method, path: pathname, range: request.headers.range });
     if (manners.down && touched) return request.socket.destroy();
     const imagined = made.get(pathname);
-    const facts = path === undefined ? undefined : statSync(path, { throwIfNoEntry: false });
+    const facts = path === undefined ? undefined : facing(path);
     if (imagined === undefined && !facts?.isFile()) {
       response.writeHead(404, { "content-type": "text/plain" });
       return response.end("not here");

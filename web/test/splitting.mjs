@@ -58,7 +58,8 @@ function read(file) {
   for (let i = 0; i < count; i += 1) {
     const start = at;
     text();
-    at += 8 * u32() + 4;
+    const dimensions = u32();
+    at += 8 * dimensions + 4;
     tensors.push({ head: file.subarray(start, at), offset: u64() });
   }
   const data = Math.ceil(at / ALIGNMENT) * ALIGNMENT;

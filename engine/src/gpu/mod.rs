@@ -34,10 +34,10 @@ mod texture;
 mod timer;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
-mod tuning;
 #[cfg(target_arch = "wasm32")]
 #[path = "untuned.rs"]
 mod tune;
+mod tuning;
 
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use budget::Budget;

@@ -59,8 +59,8 @@ struct Added {
 pub(super) struct Matcher {
     automaton: Option<AhoCorasick>,
     tokens: Vec<Added>,
-    ends_with_word: Regex,
-    starts_with_word: Regex,
+    /// What a text ends with, and what it begins with, when that is a word; where a token must not lie beside one.
+    words: Option<(Regex, Regex)>,
 }
 
 impl AddedTokens {
@@ -99,12 +99,11 @@ impl Matcher {
             Some(built.map_err(|error| error.to_string())?)
         };
         let word = |pattern| Regex::new(pattern).map_err(|error| error.to_string());
-        Ok(Self {
-            automaton,
-            tokens: tokens.into_iter().map(|(_, added)| added).collect(),
-            ends_with_word: word(r"\w$")?,
-            starts_with_word: word(r"^\w")?,
-        })
+        let words = match tokens.iter().any(|(_, added)| added.single_word) {
+            true => Some((word(r"\w$")?, word(r"^\w")?)),
+            false => None,
+        };
+        Ok(Self { automaton, tokens: tokens.into_iter().map(|(_, added)| added).collect(), words })
     }
 
     /// Cuts a text at the tokens in it. `special` speaks of positions in the original text.
@@ -154,8 +153,8 @@ impl Matcher {
                 }
             }
             if token.single_word
-                && (self.ends_with_word.is_match(&sentence[..start])
-                    || self.starts_with_word.is_match(&sentence[end..]))
+                && let Some((ends_with, starts_with)) = &self.words
+                && (ends_with.is_match(&sentence[..start]) || starts_with.is_match(&sentence[end..]))
             {
                 continue;
             }

@@ -15,7 +15,7 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::{AddedToken, DecoderWrapper};
 
 use super::TextError;
-use super::pre_tokenizer::Splitting;
+use super::pre_tokenizer::{Splitter, Splitting};
 use super::spelling::SPACE;
 use super::tokenizer::{Settings, Tokenizer};
 use crate::error::shown;
@@ -131,10 +131,10 @@ impl Tokenizer {
             vocabulary.bos = begin.or_else(|| named("[CLS]"));
             vocabulary.eos = separator.or_else(|| named("[SEP]"));
         }
-        let (mut inner, add_bos) = match vocabulary.model.as_str() {
-            "llama" => (sentence_piece(&vocabulary, &kinds)?, true),
+        let (mut inner, splitter, add_bos) = match vocabulary.model.as_str() {
+            "llama" => (sentence_piece(&vocabulary, &kinds)?, None, true),
             "gpt2" => byte_level(&vocabulary)?,
-            "bert" => (word_piece(&vocabulary, &kinds)?, true),
+            "bert" => (word_piece(&vocabulary, &kinds)?, None, true),
             other => return Err(TextError::VocabularyKind { kind: shown(other) }),
         };
         let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
@@ -157,7 +157,7 @@ impl Tokenizer {
                 .map(|it| ("default".to_owned(), it))
                 .collect::<BTreeMap<_, _>>(),
         };
-        Self::assemble(inner, settings).map_err(|reason| wrong("tokens", reason))
+        Self::assemble(inner, splitter, settings).map_err(|reason| wrong("tokens", reason))
     }
 }
 
@@ -188,7 +188,7 @@ fn ids(tokens: &[String]) -> Vocab {
     (0u32..).zip(tokens).map(|(id, token)| (token.clone(), id)).collect()
 }
 
-fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, bool), TextError> {
+fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, Option<Splitter>, bool), TextError> {
     let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or("default"))?;
     let ids = ids(&vocabulary.tokens);
     let mut merges = Merges::new();
@@ -203,8 +203,8 @@ fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, boo
     let model = BPE::builder().vocab_and_merges(ids, merges).ignore_merges(splitting.ignore_merges).build();
     let mut inner = tokenizers::Tokenizer::new(model.map_err(|error| wrong("merges", error.to_string()))?);
     inner.with_normalizer(splitting.normalizer).map_err(|error| wrong("pre", error.to_string()))?;
-    inner.with_pre_tokenizer(Some(splitting.pre_tokenizer)).with_decoder(Some(ByteLevel::default()));
-    Ok((inner, splitting.add_bos))
+    inner.with_decoder(Some(ByteLevel::default()));
+    Ok((inner, Some(splitting.splitter), splitting.add_bos))
 }
 
 /// GGUF marks the tokens that begin a word, where BERT's own files mark those that do not.

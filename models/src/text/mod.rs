@@ -36,6 +36,7 @@ mod thoughts;
 mod tokenizer;
 mod tokenizer_json;
 mod vocabulary_json;
+mod words;
 #[cfg(feature = "text")]
 mod work;
 

@@ -7,16 +7,19 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::digits::Digits;
 use tokenizers::pre_tokenizers::sequence::Sequence;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, normalizers::NFC, normalizers::NormalizerWrapper};
+use tokenizers::{
+    PreTokenizedString, PreTokenizer, PreTokenizerWrapper, normalizers::NFC, normalizers::NormalizerWrapper,
+};
 
 use super::TextError;
+use super::words::Words;
 use crate::error::shown;
 
 /// Llama 3: numbers in groups of up to three digits.
-const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Qwen 2 and 3: the same with single digits.
-const QWEN2: &str =
+pub(super) const QWEN2: &str =
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 /// Mistral's Tekken: words end where a small letter is followed by a capital one.
@@ -51,13 +54,46 @@ enum Family {
     Tekken,
 }
 
+/// How a text is split.
+#[derive(Debug)]
+pub(super) enum Splitter {
+    /// By the library.
+    Library(Box<PreTokenizerWrapper>),
+    /// By our own, where the text is ASCII.
+    Words(Words),
+}
+
+impl Splitter {
+    /// As the library does it.
+    pub(super) fn library(&self) -> tokenizers::Result<&PreTokenizerWrapper> {
+        match self {
+            Self::Library(pre_tokenizer) => Ok(pre_tokenizer),
+            Self::Words(words) => words.compiled(),
+        }
+    }
+
+    /// Splits what is left of a text.
+    pub(super) fn pre_tokenize(&self, pieces: &mut PreTokenizedString) -> tokenizers::Result<()> {
+        match self {
+            Self::Library(pre_tokenizer) => pre_tokenizer.pre_tokenize(pieces),
+            Self::Words(words) => words.pre_tokenize(pieces),
+        }
+    }
+}
+
+impl From<PreTokenizerWrapper> for Splitter {
+    fn from(pre_tokenizer: PreTokenizerWrapper) -> Self {
+        Self::Library(Box::new(pre_tokenizer))
+    }
+}
+
 /// What a name of a pre-tokenizer stands for.
 #[derive(Debug)]
 pub(super) struct Splitting {
     /// What comes before the splitting.
     pub(super) normalizer: Option<NormalizerWrapper>,
     /// The splitting.
-    pub(super) pre_tokenizer: PreTokenizerWrapper,
+    pub(super) splitter: Splitter,
     /// A word that is a token is that token, whatever the merges would make of it.
     pub(super) ignore_merges: bool,
     /// Whether texts begin with BOS where the file does not say.
@@ -72,21 +108,22 @@ impl Splitting {
             return Err(TextError::PreTokenizer { pre: shown(name), known: known.join(", ") });
         };
         let refused = |error: tokenizers::Error| TextError::PreTokenizer { pre: shown(name), known: error.to_string() };
-        let pre_tokenizer = match family {
-            Family::Default => split(&DEFAULT).map_err(refused)?,
-            Family::Gpt2 => ByteLevel::new(false, true, true).into(),
-            Family::Llama3 => split(&[LLAMA3]).map_err(refused)?,
-            Family::Qwen2 => split(&[QWEN2]).map_err(refused)?,
+        let byte_level = || PreTokenizerWrapper::from(ByteLevel::new(false, true, true));
+        let splitter = match family {
+            Family::Default => split(&DEFAULT).map_err(refused)?.into(),
+            Family::Gpt2 => byte_level().into(),
+            Family::Llama3 => Splitter::Words(Words::new(LLAMA3, 3)),
+            Family::Qwen2 => Splitter::Words(Words::new(QWEN2, 1)),
             Family::Smollm => {
-                Sequence::new(vec![Digits::new(true).into(), ByteLevel::new(false, true, true).into()]).into()
+                PreTokenizerWrapper::from(Sequence::new(vec![Digits::new(true).into(), byte_level()])).into()
             }
-            Family::Tekken => split(&[TEKKEN]).map_err(refused)?,
+            Family::Tekken => split(&[TEKKEN]).map_err(refused)?.into(),
         };
         // The names of Llama 3 itself; others use its pattern only.
         let whole_words = matches!(name, "llama-bpe" | "llama3" | "llama-v3" | "tekken");
         Ok(Self {
             normalizer: (*family == Family::Qwen2 && name != "stablelm2").then(|| NFC.into()),
-            pre_tokenizer,
+            splitter,
             ignore_merges: whole_words,
             add_bos: whole_words,
         })
@@ -94,7 +131,7 @@ impl Splitting {
 }
 
 /// Every match of each pattern is a word; then bytes become characters.
-fn split(patterns: &[&str]) -> tokenizers::Result<PreTokenizerWrapper> {
+pub(super) fn split(patterns: &[&str]) -> tokenizers::Result<PreTokenizerWrapper> {
     let mut steps: Vec<PreTokenizerWrapper> = Vec::new();
     for pattern in patterns {
         steps.push(Split::new(SplitPattern::Regex((*pattern).to_owned()), Isolated, false)?.into());

@@ -8,6 +8,7 @@ use tokenizers::{Model, Normalizer, OffsetType, PreTokenizedString, PreTokenizer
 use super::TextError;
 use super::added::{AddedTokens, Special};
 use super::affixes::{Affixes, Wish};
+use super::pre_tokenizer::Splitter;
 use super::spelling::Spelling;
 use super::stream::TextStream;
 use crate::error::shown;
@@ -27,6 +28,8 @@ pub struct Tokenizer(Arc<Parts>);
 #[derive(Debug)]
 struct Parts {
     inner: tokenizers::Tokenizer,
+    /// What splits instead of the one in `inner`, which then has none.
+    splitter: Option<Splitter>,
     added: AddedTokens,
     /// Special tokens by id.
     special: BTreeMap<u32, String>,
@@ -50,7 +53,11 @@ pub(super) struct Settings {
 
 impl Tokenizer {
     /// Puts a tokenizer together from what a reader of some format has found.
-    pub(super) fn assemble(inner: tokenizers::Tokenizer, settings: Settings) -> Result<Self, String> {
+    pub(super) fn assemble(
+        inner: tokenizers::Tokenizer,
+        splitter: Option<Splitter>,
+        settings: Settings,
+    ) -> Result<Self, String> {
         let vocabulary = inner.get_added_vocabulary();
         let added = AddedTokens::new(vocabulary)?;
         let decoder = vocabulary.get_added_tokens_decoder().iter();
@@ -61,7 +68,7 @@ impl Tokenizer {
             Wish { token: settings.eos, add: settings.add_eos },
         );
         let spelling = Spelling::of(inner.get_decoder());
-        Ok(Self(Arc::new(Parts { inner, added, special, spelling, affixes, settings })))
+        Ok(Self(Arc::new(Parts { inner, splitter, added, special, spelling, affixes, settings })))
     }
 
     /// The ids of a text, with nothing put before or after it.
@@ -191,7 +198,9 @@ impl Tokenizer {
             }
             parts.added.normalized.split(piece, special)
         })?;
-        if let Some(pre_tokenizer) = parts.inner.get_pre_tokenizer() {
+        if let Some(splitter) = &parts.splitter {
+            splitter.pre_tokenize(&mut pieces)?;
+        } else if let Some(pre_tokenizer) = parts.inner.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut pieces)?;
         }
         let trusted = matches!(special, Special::Everywhere);

@@ -34,7 +34,7 @@ impl Tokenizer {
                 .map_err(|error| TextError::TokenizerConfig { reason: error.to_string() })?;
             config.apply(&mut inner, &mut settings)?;
         }
-        Self::assemble(inner, settings).map_err(refused)
+        Self::assemble(inner, None, settings).map_err(refused)
     }
 }
 

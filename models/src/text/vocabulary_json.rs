@@ -196,7 +196,8 @@ fn name_of(
     let normalizer = normalizer.and_then(kind);
     for name in NAMES {
         let known = Splitting::named(name)?;
-        let splits = serde_json::to_value(&known.pre_tokenizer).map_err(|error| refused(error.to_string()))?;
+        let splits = known.splitter.library().map_err(|error| refused(error.to_string()))?;
+        let splits = serde_json::to_value(splits).map_err(|error| refused(error.to_string()))?;
         let normalizes = known.normalizer.and_then(|it| kind(&serde_json::to_value(it).ok()?));
         if steps(&splits) == wanted && normalizes == normalizer && known.ignore_merges == ignore_merges {
             return Ok(name);
