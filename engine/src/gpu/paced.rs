@@ -21,6 +21,8 @@ const MOST_IN_FLIGHT: usize = 16;
 pub struct StepTimes {
     seconds: Vec<f64>,
     measured: bool,
+    /// How many times as long as expected submits took lately, at most.
+    margin: f64,
 }
 
 impl StepTimes {
@@ -31,7 +33,7 @@ impl StepTimes {
             let work = plan.with_call(step, |call| step.kernel.work(call));
             start + (work.flops / flops).max(work.bytes / bytes)
         };
-        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false }
+        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false, margin: 1.0 }
     }
 
     /// Steps of the plan.
@@ -49,10 +51,10 @@ impl StepTimes {
         self.seconds.get(steps).unwrap_or_default().iter().sum()
     }
 
-    /// The steps from `begin` on that fit into `seconds`: at least one where there is one. As long as nothing was measured only an
-    /// eighth of the time is given out.
+    /// The steps from `begin` on that fit into `seconds`, with as much to spare as submits exceeded what was expected of them lately: at least
+    /// one where there is one. As long as nothing was measured only an eighth of the time is given out.
     pub fn fitting(&self, begin: usize, seconds: f64) -> Range<usize> {
-        let mut left = if self.measured { seconds } else { seconds / 8.0 };
+        let mut left = if self.measured { seconds / self.margin } else { seconds / 8.0 };
         let more = |step: &&f64| {
             left -= **step;
             left >= 0.0
@@ -70,6 +72,10 @@ impl StepTimes {
         }
         let factor = (seconds / expected).clamp(1e-3, 4.0);
         let known = std::mem::replace(&mut self.measured, true);
+        if known {
+            // The clock of a busy or a warm machine changes from one submit to the next, and what was learnt is a mean.
+            self.margin = factor.min(2.0).max(1.0 + 0.98 * (self.margin - 1.0));
+        }
         let told = if known { steps } else { 0..self.len() };
         self.seconds.iter_mut().take(told.end).skip(told.start).for_each(|step| *step *= factor);
     }
@@ -200,7 +206,7 @@ mod tests {
     use super::*;
 
     fn times(seconds: &[f64], measured: bool) -> StepTimes {
-        StepTimes { seconds: seconds.to_vec(), measured }
+        StepTimes { seconds: seconds.to_vec(), measured, margin: 1.0 }
     }
 
     #[test]
@@ -215,6 +221,24 @@ mod tests {
         // Nothing is known yet.
         let unknown = StepTimes { measured: false, ..times };
         assert_eq!(unknown.fitting(0, 24.0), 0..2);
+    }
+
+    #[test]
+    fn submits_that_took_longer_than_expected_leave_room_for_a_while() {
+        let mut times = times(&[1.0; 20], true);
+        assert_eq!(times.fitting(0, 12.0).len(), 12);
+        times.learn(0..1, 1.5);
+        assert_eq!(times.fitting(1, 12.0).len(), 8);
+        // What takes as long as it should, or less, does not make up for it at once.
+        times.learn(1..2, 0.1);
+        assert_eq!(times.fitting(2, 12.0).len(), 8);
+        for _ in 0..400 {
+            times.learn(2..3, 1.0);
+        }
+        assert_eq!(times.fitting(3, 12.0).len(), 11);
+        // An accident counts for twice as long.
+        times.learn(2..3, 50.0);
+        assert_eq!(times.fitting(3, 12.0).len(), 6);
     }
 
     #[test]
