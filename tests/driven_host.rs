@@ -70,6 +70,8 @@ fn watched(host: &Host, gpu: &Gpu, eyes: &mut Watching, time: Duration) -> Resul
         gpu.pump();
         match tick {
             Tick::Done(answer) => return Ok(answer),
+            // Nothing can be recorded until something arrives, for which a busy machine takes its time.
+            Tick::Working(progress) if progress.steps == 0 => std::thread::sleep(Duration::from_micros(300)),
             Tick::Working(_) => {}
             other => panic!("{other:?} on {}", host.name),
         }
@@ -114,6 +116,8 @@ fn whatever_becomes_of_encoders_the_answer_is_the_same() {
                 gpu.pump();
                 match tick {
                     Tick::Pieces(more) => tokens.extend(more),
+                    // Nothing can be recorded until something arrives, for which a busy machine takes its time.
+                    Tick::Working(progress) if progress.steps == 0 => std::thread::sleep(Duration::from_micros(300)),
                     Tick::Working(_) => {}
                     Tick::Done(_) => {
                         done = true;

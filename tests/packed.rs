@@ -5,14 +5,15 @@
 mod support;
 
 use lampyris::engine::certify::Prepared;
-use lampyris::engine::gpu::States;
+use lampyris::engine::gpu::{ConstantStore, GpuPlan, States, VariantChoice, VariantSet};
 use lampyris::engine::kernels::text::Quantize;
-use lampyris::engine::kernels::{Case, Desc, Fill, Tier};
+use lampyris::engine::kernels::{Case, Desc, Fill, Source, Tier};
+use lampyris::engine::plan::Step;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::decoder::{
     CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, SessionOptions,
 };
-use lampyris::{Gpu, engine};
+use lampyris::{AdapterChoice, Gpu, GpuOptions, adapters, engine};
 use serde_json::Value;
 use std::sync::Arc;
 use support::decoders::noise;
@@ -124,6 +125,41 @@ fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
             eprintln!("{format} on {name}: packed products move logits by {together:e}, token by token {one:e}");
             let allowed = 1e-3..Products::Packed.tolerance();
             assert!(allowed.contains(&together) && allowed.contains(&one), "{format} on {name}: {together:e}, {one:e}");
+        }
+    }
+}
+
+/// The variants for GPUs, which a software adapter can run if it must: several tokens at a time and one by one, and exact ones beside them.
+#[test]
+fn products_of_16_bit_floats_move_logits_by_no_more_than_is_said() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), (0..9).map(|i| i * 7 % 61).collect::<Vec<u32>>());
+    let path = folder.path().join("dense.gguf");
+    let files = noise(&MIXTURE.replace("qwen3_moe", "qwen3"), &[], &[]);
+    Conversion::new(&files, BlockFormat::Q4K, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+    let model = |gpu: &Gpu| Decoder::new(gpu, DecoderFiles::open(&path).unwrap()).unwrap();
+    let exact = one_by_one(&Gpu::cpu_executor(), &model(&Gpu::cpu_executor()), &text, Products::Exact);
+    for (index, name) in pollster::block_on(adapters()).iter().enumerate() {
+        let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
+        let gpu = pollster::block_on(Gpu::with(options)).unwrap();
+        let model = model(&gpu);
+        for (products, tokens) in [(Products::Exact, 1), (Products::Half, 1), (Products::Half, text.len())] {
+            let (context, cache, head) = (text.len(), CacheFormat::F32, Head::Logits);
+            let plan = model.plan(PlanRequest { context, cache, tokens, head, products }).unwrap();
+            let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
+            states.write("tokens", 0, &text).unwrap();
+            // The first, whatever is faster.
+            let choose = |_: &Step, candidates: &[&'static Source]| candidates.first().copied();
+            let (store, choice) = (ConstantStore::new(), VariantChoice::By(&choose));
+            let plan = gpu.block_on(GpuPlan::with_states(&gpu, plan, &store, &states, choice, |_| ())).unwrap();
+            let logits = (0..text.len()).step_by(tokens).flat_map(|at| {
+                states.write("cursor", 0, &[at as u32, tokens as u32]).unwrap();
+                gpu.block_on(plan.run_tensors(&[])).unwrap()[0].values()
+            });
+            let moved = relative(&logits.collect::<Vec<f32>>(), &exact);
+            eprintln!("{}, {tokens} tokens, on {name}: logits moved by {moved:e}", products.label());
+            let rounded = products == Products::Half && gpu.caps().f16;
+            let allowed = if rounded { 1e-4..products.tolerance() } else { 0.0..1e-4 };
+            assert!(allowed.contains(&moved), "{}, {tokens} tokens, {name}: {moved:e}", products.label());
         }
     }
 }

@@ -12,6 +12,8 @@ use std::ops::Range;
 pub struct StepTimes {
     seconds: Vec<f64>,
     measured: bool,
+    /// How many times as long as expected submits took lately, at most.
+    margin: f64,
 }
 
 impl StepTimes {
@@ -22,7 +24,7 @@ impl StepTimes {
             let work = plan.with_call(step, |call| step.kernel.work(call));
             start + (work.flops / flops).max(work.bytes / bytes)
         };
-        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false }
+        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false, margin: 1.0 }
     }
 
     /// What is known of a plan's steps on its device: what was measured of them, by this process or an earlier one that left it in the
@@ -51,12 +53,12 @@ impl StepTimes {
             at += pieces;
             self.of(at - pieces..at)
         };
-        StepTimes { seconds: pieces.iter().map(sum).collect(), measured: self.measured }
+        StepTimes { seconds: pieces.iter().map(sum).collect(), measured: self.measured, margin: self.margin }
     }
 
     /// What was measured of each step, in seconds.
     pub fn measured(seconds: Vec<f64>) -> StepTimes {
-        StepTimes { seconds, measured: true }
+        StepTimes { seconds, measured: true, margin: 1.0 }
     }
 
     /// The same for steps that are cut: each into as many even pieces as `pieces` says.
@@ -64,7 +66,7 @@ impl StepTimes {
     pub fn cut(&self, pieces: &[usize]) -> StepTimes {
         let each = self.seconds.iter().zip(pieces);
         let seconds = each.flat_map(|(step, pieces)| std::iter::repeat_n(step / (*pieces).max(1) as f64, *pieces));
-        StepTimes { seconds: seconds.collect(), measured: self.measured }
+        StepTimes { seconds: seconds.collect(), measured: self.measured, margin: self.margin }
     }
 
     /// Seconds of each step.
@@ -93,10 +95,10 @@ impl StepTimes {
         self.seconds.get(steps.start..end).unwrap_or_default().iter().sum()
     }
 
-    /// The steps from `begin` on that fit into `seconds`: at least one where there is one. As long as nothing was measured only an
-    /// eighth of the time is given out.
+    /// The steps from `begin` on that fit into `seconds`, with as much to spare as submits exceeded what was expected of them lately: at least
+    /// one where there is one. As long as nothing was measured only an eighth of the time is given out.
     pub fn fitting(&self, begin: usize, seconds: f64) -> Range<usize> {
-        let count = self.within(begin, if self.measured { seconds } else { seconds / 8.0 });
+        let count = self.within(begin, if self.measured { seconds / self.margin } else { seconds / 8.0 });
         begin..(begin + count.max(1)).min(self.len()).max(begin)
     }
 
@@ -127,6 +129,10 @@ impl StepTimes {
         if expected <= 0.0 || !seconds.is_finite() || seconds <= 0.0 {
             return;
         }
+        if self.measured {
+            // The clock of a busy or a warm machine changes from one submit to the next, and what was learnt is a mean.
+            self.margin = (seconds / expected).min(2.0).max(1.0 + 0.98 * (self.margin - 1.0));
+        }
         self.scale(steps, seconds / expected);
     }
 }
@@ -151,7 +157,7 @@ mod tests {
     use super::*;
 
     fn times(seconds: &[f64], measured: bool) -> StepTimes {
-        StepTimes { seconds: seconds.to_vec(), measured }
+        StepTimes { seconds: seconds.to_vec(), measured, margin: 1.0 }
     }
 
     #[test]
@@ -175,6 +181,24 @@ mod tests {
         assert_eq!(cut.seconds(), [1.0, 0.5, 0.5, 0.5, 0.5, 1.5, 1.5]);
         assert_eq!(cut.joined(&[1, 4, 2]), times);
         assert_eq!((micros("1.5"), micros("-1"), micros("x")), (Some(1.5e-6), None, None));
+    }
+
+    #[test]
+    fn submits_that_took_longer_than_expected_leave_room_for_a_while() {
+        let mut times = times(&[1.0; 20], true);
+        assert_eq!(times.fitting(0, 12.0).len(), 12);
+        times.learn(0..1, 1.5);
+        assert_eq!(times.fitting(1, 12.0).len(), 8);
+        // What takes as long as it should, or less, does not make up for it at once.
+        times.learn(1..2, 0.1);
+        assert_eq!(times.fitting(2, 12.0).len(), 8);
+        for _ in 0..400 {
+            times.learn(2..3, 1.0);
+        }
+        assert_eq!(times.fitting(3, 12.0).len(), 11);
+        // An accident counts for twice as long.
+        times.learn(2..3, 50.0);
+        assert_eq!(times.fitting(3, 12.0).len(), 6);
     }
 
     #[test]
