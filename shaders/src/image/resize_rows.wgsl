@@ -87,8 +87,8 @@ fn pixel(place: vec2<i32>) -> vec4<i32> {
     return clamp(sum >> vec4<u32>(16u), vec4<i32>(0), vec4<i32>(255));
 }
 # else
-fn pixel(place: vec2<i32>) -> vec4<i32> {
-    let word = x[u32(place.y) * params.pitch + u32(place.x)];
+fn pixel(at: u32) -> vec4<i32> {
+    let word = x[at];
     return vec4<i32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u));
 }
 # endif
@@ -107,14 +107,24 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let entry = column * params.stride;
     let first = u32(table[entry]);
     let count = min(u32(table[entry + 1u]), params.stride - 2u);
+    // Steps to the left and up are sums that wrap around.
+# if pixels == "bytes"
+    let origin = u32(params.y0) * params.pitch + u32(params.x0);
+    let across = u32(params.across_y) * params.pitch + u32(params.across_x);
+    let down = u32(params.down_y) * params.pitch + u32(params.down_x);
+# else
+    let origin = vec2<i32>(params.x0, params.y0);
+    let across = vec2<i32>(params.across_x, params.across_y);
+    let down = vec2<i32>(params.down_x, params.down_y);
+# endif
+# set index = "u32" if pixels == "bytes" else "i32"
 # for r in range(ROWS)
-    let row${ r } = i32(min(id.y * ${ ROWS }u + ${ r }u, params.rows - 1u));
-    let start${ r } = vec2<i32>(params.x0 + row${ r } * params.down_x, params.y0 + row${ r } * params.down_y);
+    let start${ r } = origin + ${ index }(min(id.y * ${ ROWS }u + ${ r }u, params.rows - 1u)) * down;
     var sum${ r } = vec4<i32>(1 << 21u);
 # endfor
     for (var t = 0u; t < count; t++) {
         let coefficient = table[entry + 2u + t];
-        let along = i32(min(first + t, params.last)) * vec2<i32>(params.across_x, params.across_y);
+        let along = ${ index }(min(first + t, params.last)) * across;
 # for r in range(ROWS)
         sum${ r } += coefficient * pixel(start${ r } + along);
 # endfor
