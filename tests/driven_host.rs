@@ -14,8 +14,8 @@ use lampyris::{
 };
 use std::time::Duration;
 use support::decoders::noise;
-use support::fixture;
 use support::host::{Host, hosts};
+use support::{fixture, full_tier};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 20000,
@@ -86,7 +86,7 @@ fn whatever_becomes_of_encoders_the_answer_is_the_same() {
         let (model, prompt) = (model(&gpu), text(75));
         let expected = expected(&gpu, &model, &prompt, 25);
         let mut noise = Noise::new(23);
-        for round in 0..4 {
+        for round in 0..if full_tier() { 10 } else { 2 } {
             let mut npc = driven(&gpu, &model, &prompt, 25);
             let (mut tokens, mut held) = (Vec::new(), Vec::<wgpu::CommandBuffer>::new());
             let (mut done, mut lost) = (false, 0);

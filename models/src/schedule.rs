@@ -200,7 +200,9 @@ mod tests {
     #[test]
     fn what_the_first_do_not_want_goes_to_the_others() {
         let mut scheduler = Scheduler::new();
-        (scheduler.add(Priority::FIRST), scheduler.add(Priority::LAST));
+        for priority in [Priority::FIRST, Priority::LAST] {
+            scheduler.add(priority);
+        }
         let mut work = Work::of(&[100.0], usize::MAX);
         for _ in 0..10 {
             let mut budget = Budget::gpu(FRAME);
