@@ -73,6 +73,22 @@ impl TextFiles {
     }
 }
 
+impl TextFiles {
+    /// The tokenizer, and the tokens that end an answer, as far as the files say.
+    ///
+    /// # Errors
+    /// [`Error::Text`] for the tokenizer; as [`TextFiles::ends`].
+    pub fn read_tokenizer(&self) -> Result<(Tokenizer, Vec<u32>)> {
+        if let TensorFile::Gguf(gguf) = &self.decoder.weights {
+            let vocabulary = GgufVocabulary::read(gguf)?;
+            let ends = vocabulary.ends();
+            return Ok((Tokenizer::from_gguf(vocabulary)?, ends));
+        }
+        let (json, beside) = (self.tokenizer.as_deref().unwrap_or_default(), self.tokenizer_config.as_deref());
+        Ok((Tokenizer::from_json(json, beside)?, self.ends()?))
+    }
+}
+
 /// A language model with its tokenizer and its chat template. Cheap to clone; clones share the weights.
 #[derive(Debug, Clone)]
 pub struct TextModel {
@@ -109,18 +125,15 @@ impl TextModel {
     /// # Errors
     /// As [`Decoder::new`]; [`Error::Text`] for the tokenizer, and when it has more tokens than the model has embeddings.
     pub fn new(gpu: &Gpu, files: TextFiles) -> Result<TextModel> {
-        let (tokenizer, stops) = match &files.decoder.weights {
-            TensorFile::Gguf(gguf) => {
-                let vocabulary = GgufVocabulary::read(gguf)?;
-                let ends = vocabulary.ends();
-                (Tokenizer::from_gguf(vocabulary)?, ends)
-            }
-            _ => {
-                let (json, beside) =
-                    (files.tokenizer.as_deref().unwrap_or_default(), files.tokenizer_config.as_deref());
-                (Tokenizer::from_json(json, beside)?, files.ends()?)
-            }
-        };
+        let read = files.read_tokenizer()?;
+        TextModel::with_tokenizer(gpu, files, read)
+    }
+
+    /// As [`TextModel::new`], with what [`TextFiles::read_tokenizer`] gave: whoever must not be kept long does other things between.
+    ///
+    /// # Errors
+    /// As [`TextModel::new`].
+    pub fn with_tokenizer(gpu: &Gpu, files: TextFiles, (tokenizer, stops): (Tokenizer, Vec<u32>)) -> Result<TextModel> {
         let stops = if stops.is_empty() { tokenizer.eos().into_iter().collect() } else { stops };
         let sampling = match (&files.decoder.weights, files.generation.as_deref()) {
             (TensorFile::Gguf(gguf), _) => Sampling::of_gguf(gguf)?,

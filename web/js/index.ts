@@ -248,7 +248,7 @@ export class Lampyris {
   /** Loads a language model: a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors. */
   loadText(source: Source, options: LoadTextOptions = {}): Promise<Text> {
     const names = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"];
-    return load(source, names, options, async (files) => new Text(await TextOfModule.load(this.#device, files, options.context)));
+    return load(source, names, options, async (files) => new Text(await TextOfModule.load(this.#device, files, options.context, breath)));
   }
 
   /** Loads a sentence encoder of the BERT family: a folder as sentence-transformers writes it, or a GGUF file. */

@@ -24,10 +24,16 @@ pub struct Text {
 
 #[wasm_bindgen]
 impl Text {
-    /// Loads a decoder with its tokenizer, and makes room for `context` tokens, or for as many as the model usually gets.
-    pub async fn load(device: &Device, files: &Files, context: Option<usize>) -> Outcome<Text> {
+    /// Loads a decoder with its tokenizer, and makes room for `context` tokens, or for as many as the model usually gets. `breath` is
+    /// called between pieces of work and promises to be back when the page has had its turn.
+    pub async fn load(device: &Device, files: &Files, context: Option<usize>, breath: Function) -> Outcome<Text> {
         let gpu = device.alive().await?;
-        let model = TextModel::new(&gpu, files.text()?).map_err(|error| failure::model(&error))?;
+        let of = files.text()?;
+        breathe(&breath).await?;
+        let read = of.read_tokenizer().map_err(|error| failure::model(&error))?;
+        breathe(&breath).await?;
+        let model = TextModel::with_tokenizer(&gpu, of, read).map_err(|error| failure::model(&error))?;
+        breathe(&breath).await?;
         let text = Text { files: files.clone(), context, model, idle: RefCell::new(None) };
         let session = text.session().await?;
         text.idle.replace(Some(session));
@@ -71,6 +77,12 @@ impl Text {
             }
         }
     }
+}
+
+/// Lets the page have its turn.
+async fn breathe(breath: &Function) -> Outcome<()> {
+    let back: JsValue = breath.call0(&JsValue::NULL)?;
+    JsFuture::from(Promise::resolve(&back)).await.map(|_| ())
 }
 
 /// Why a generation ended early.
