@@ -96,7 +96,7 @@ impl Kernel for Pointwise {
         let storage = storage_choice(call.inputs[0].format, call.inputs[1].format).unwrap_or_default();
         let gate = if self.scaled { "scaled" } else { "plain" };
         let paths: &[&str] =
-            if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["tiled", "portable"] };
+            if caps.software { &["subgroup8", "subgroup4", "broad", "portable"] } else { &["tiled", "portable"] };
         let mut found: Vec<_> = paths
             .iter()
             .flat_map(|path| {
@@ -119,6 +119,7 @@ impl Kernel for Pointwise {
         params.extend(self.activation.words());
         let (columns, rows) = match source.choice("path") {
             "portable" => (8, 8 * source.number("TM")),
+            "broad" => (source.number("NG"), 8 * source.number("TM")),
             "tiled" => (16, 16 * source.number("TM")),
             _ => (source.subgroup * source.number("NG"), source.number("TM")),
         };
@@ -202,7 +203,7 @@ pub(crate) fn cases() -> Vec<Case> {
         add(tier, Pointwise { scaled: true, ..plain }, storage, [3, 4, 5, 24, 40]);
         let both = Pointwise { residual: true, scaled: true, activation: Activation::Relu6 };
         add(Tier::Full, both, storage, [3, 5, 5, 17, 13]);
-        for m in [1, 3, 4, 5, 15, 16, 17, 27, 28, 29, 31, 32, 33, 57] {
+        for m in [1, 3, 4, 5, 15, 16, 17, 27, 28, 29, 31, 32, 33, 57, 63, 64, 65] {
             add(Tier::Full, plain, storage, [1, 1, m, 12, 36]);
         }
         for n in [1, 2, 4, 15, 16, 17, 31, 32, 33, 37, 64, 65] {

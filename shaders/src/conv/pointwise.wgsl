@@ -1,12 +1,16 @@
 // Pointwise (1x1) convolution as a matrix product: y = act((x * scale) * w + bias) + residual.
 //
 // portable: an invocation owns 4 pixels x 4 channels.
+// broad: an invocation owns TM pixels x 4*NG channels, and the lanes of a subgroup are pixels of the same channels: for adapters that have
+// no subgroup operations and for which loads are what costs.
 // subgroupN: a subgroup owns TM pixels x 4*SG*NG channels and a lane NG times 4 of those channels; each lane loads the
 // values of other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
 // tiled: a workgroup owns 64 pixels x 64 channels and stages 16 channels in at a time in workgroup memory.
-//@ axis path = portable(TM=4, NG=1) | tiled(TM=4, NG=1) | subgroup4(SG=4, TM=8, NG=2) | subgroup8(SG=8, TM=28, NG=1)
+//@ axis path = portable(TM=4, NG=1) | broad(TM=8, NG=4) | tiled(TM=4, NG=1) | subgroup4(SG=4, TM=8, NG=2) | subgroup8(SG=8, TM=28, NG=1)
 //@ axis storage = f32 | f16 | i8
 //@ axis gate = plain | scaled
+//@ skip path=broad, storage=f16
+//@ skip path=broad, storage=i8
 # import "storage" as storage_of
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
@@ -142,7 +146,7 @@ fn main(
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row0 = group.y * ${ TM }u;
 # else
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(${ "1, 8" if path == "broad" else "8, 8" })
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row0 = id.y * ${ TM }u;
 # endif
@@ -154,7 +158,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column${ g } = group.x * ${ SG * NG }u + ${ SG * g }u + lane;
 # endfor
 # else
-    let column0 = id.x;
+# for g in range(NG)
+    let column${ g } = id.x * ${ NG }u + ${ g }u;
+# endfor
 # endif
     // Addresses are clamped and only the stores are guarded.
 # for g in range(NG)

@@ -106,7 +106,7 @@ impl Kernel for Stem {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let storage = rows_choice(self.storage, call.inputs[1].format).unwrap_or_default();
         let pixels = if call.inputs[0].format == Format::Rgba8 { "rgba8" } else { "f32" };
-        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "broad", "portable"] } else { &["portable"] };
         paths
             .iter()
             .flat_map(|path| fitting(SOURCES, &[("path", path), ("storage", storage), ("pixels", pixels)], caps).collect::<Vec<_>>())
@@ -122,9 +122,10 @@ impl Kernel for Stem {
         params.extend(self.std.map(|std| (1.0 / (255.0 * std)).to_bits()));
         params.extend(self.mean.iter().zip(self.std).map(|(mean, std)| (-mean / std).to_bits()));
         params.extend(self.activation.words());
-        let (columns, rows) = match source.subgroup {
-            0 => (8, 8 * source.number("TM")),
-            lanes => (lanes, source.number("TM")),
+        let (columns, rows) = match source.choice("path") {
+            "broad" => (source.number("NG"), 8 * source.number("TM")),
+            "portable" => (8, 8 * source.number("TM")),
+            _ => (source.subgroup, source.number("TM")),
         };
         Launch::new(call, params, [n4.div_ceil(columns), m.div_ceil(rows), 1])
     }

@@ -1,15 +1,19 @@
 // The first convolution of an image network, straight from pixels: y = act(conv(normalize(pixels), w) + bias).
 //
 // portable: an invocation owns 4 pixels x 4 channels.
+// broad: an invocation owns TM pixels x 4*NG channels, so that a pixel is read and normalized for many of them; for adapters that have
+// no subgroup operations and for which loads are what costs.
 // subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; for each tap a lane loads and
 // normalizes the input of other pixels, which are then broadcast from its registers.
-//@ axis path = portable(TM=4) | subgroup4(SG=4, TM=16) | subgroup8(SG=8, TM=24)
+//@ axis path = portable(TM=4, NG=1) | broad(TM=4, NG=4) | subgroup4(SG=4, TM=16, NG=1) | subgroup8(SG=8, TM=24, NG=1)
 //@ axis pixels = rgba8 | f32
 //@ axis storage = f32 | f16 | i8
+//@ skip path=broad, storage=f16
+//@ skip path=broad, storage=i8
 # import "storage" as storage_of
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
-# set subgroups = path != "portable"
+# set subgroups = path in ["subgroup4", "subgroup8"]
 
 struct Params {
     // the input image
@@ -74,16 +78,20 @@ ${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let first = group.y * ${ TM }u;
-    let column = group.x * ${ SG }u + lane;
+    let column0 = group.x * ${ SG }u + lane;
 # else
-@compute @workgroup_size(8, 8)
+@compute @workgroup_size(${ "1, 8" if path == "broad" else "8, 8" })
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let first = id.y * ${ TM }u;
-    let column = id.x;
+# for g in range(NG)
+    let column${ g } = id.x * ${ NG }u + ${ g }u;
+# endfor
 # endif
     let n4 = params.n4;
     // Addresses are clamped and only the stores are guarded.
-    let n = min(column, n4 - 1u);
+# for g in range(NG)
+    let n_${ g } = min(column${ g }, n4 - 1u);
+# endfor
     let size = vec2<i32>(i32(params.w), i32(params.h));
     let border = vec2<i32>(i32(params.left), i32(params.top));
 # for p in range(groups)
@@ -92,10 +100,12 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let corner${ p } = vec2<i32>(vec2<u32>(pixel${ p } % params.wo, row${ p } % params.ho) * params.stride) - border;
     let image${ p } = row${ p } / params.ho * params.h;
 # endfor
+# for g in range(NG)
 # for t in range(TM)
-    var sum${ t } = vec4<f32>();
+    var sum${ t }_${ g } = vec4<f32>();
 # endfor
-    var tap = n;
+# endfor
+    var tap = 0u;
     for (var ky = 0u; ky < params.kernel; ky++) {
         for (var kx = 0u; kx < params.kernel; kx++) {
             let offset = vec2<i32>(i32(kx), i32(ky));
@@ -105,30 +115,36 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             let read${ p } = pixel((image${ p } + near${ p }.y) * params.w + near${ p }.x);
             let a${ p } = select(vec3<f32>(), read${ p }, all(at${ p } == vec2<i32>(near${ p })));
 # endfor
+# for g in range(NG)
 # for i in range(3)
-            let w${ i } = load_w(tap + ${ i }u * n4);
+            let w${ i }_${ g } = load_w(tap + ${ i }u * n4 + n_${ g });
+# endfor
 # endfor
             tap += 3u * n4;
+# for g in range(NG)
 # for i in range(3)
 # for t in range(TM)
 # if subgroups
-            sum${ t } += subgroupBroadcast(a${ t // SG }.${ "xyz"[i] }, ${ t % SG }u) * w${ i };
+            sum${ t }_${ g } += subgroupBroadcast(a${ t // SG }.${ "xyz"[i] }, ${ t % SG }u) * w${ i }_${ g };
 # else
-            sum${ t } += a${ t }.${ "xyz"[i] } * w${ i };
+            sum${ t }_${ g } += a${ t }.${ "xyz"[i] } * w${ i }_${ g };
 # endif
+# endfor
 # endfor
 # endfor
         }
     }
-    let bias = affine[n];
+# for g in range(NG)
+    let bias${ g } = affine[n_${ g }];
 # if storage == "i8"
-    let factor = affine[n4 + n];
+    let factor${ g } = affine[n4 + n_${ g }];
 # endif
-    if column < n4 {
+    if column${ g } < n4 {
 # for t in range(TM)
         if first + ${ t }u < params.m {
-            store_y((first + ${ t }u) * n4 + n, activate(sum${ t }${ " * factor" if storage == "i8" else "" } + bias));
+            store_y((first + ${ t }u) * n4 + n_${ g }, activate(sum${ t }_${ g }${ (" * factor" ~ g) if storage == "i8" else "" } + bias${ g }));
         }
 # endfor
     }
+# endfor
 }

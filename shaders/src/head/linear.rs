@@ -63,7 +63,7 @@ impl Kernel for Linear {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let storage = storage_choice(call.inputs[0].format, call.inputs[1].format).unwrap_or_default();
         let rows = if call.inputs[0].rows() == 1 { "one" } else { "few" };
-        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "portable"] } else { &["portable"] };
+        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "broad", "portable"] } else { &["portable"] };
         let mut found: Vec<_> = paths
             .iter()
             .flat_map(|path| fitting(SOURCES, &[("path", path), ("rows", rows), ("storage", storage)], caps).collect::<Vec<_>>())

@@ -2,16 +2,19 @@
 //
 // portable: a workgroup owns TM rows x 4*CW columns; SLICES invocations share the sum of four columns, which they add up
 // in workgroup memory, so that a single row still keeps a whole GPU busy.
+// broad: an invocation sums four columns of TM rows alone, with no barrier, which costs a software adapter more than it brings.
 // subgroupN: a subgroup owns TM rows x 4*SG columns and a lane 4 of those columns; each lane loads four other values of
 // each row, which then go round by shuffles, so that no value is ever loaded by all lanes at once.
-//@ axis path = portable(CW=8, SLICES=32) | subgroup4(SG=4) | subgroup8(SG=8)
+//@ axis path = portable(CW=8, SLICES=32) | broad(CW=4, SLICES=1) | subgroup4(SG=4) | subgroup8(SG=8)
 //@ axis rows = one(TM=1) | few(TM=4)
 //@ axis storage = f32 | f16 | i8
+//@ skip path=broad, storage=f16
+//@ skip path=broad, storage=i8
 # import "storage" as storage_of
 # import "matrix" as matrix
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
-# set subgroups = path != "portable"
+# set subgroups = path in ["subgroup4", "subgroup8"]
 
 struct Params {
     // rows
@@ -58,13 +61,17 @@ fn finish(row: u32, column: u32, sum: vec4<f32>) {
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let column = group.x * ${ SG }u + lane;
 # else
+# if SLICES > 1
 var<workgroup> partial: array<vec4<f32>, ${ CW * SLICES * TM }>;
 
+# endif
 @compute @workgroup_size(${ CW }, ${ SLICES })
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_id) local: vec3<u32>,
+# if SLICES > 1
     @builtin(local_invocation_index) lane: u32,
+# endif
 ) {
     let column = group.x * ${ CW }u + local.x;
 # endif
@@ -100,6 +107,11 @@ fn main(
         sum${ t } += weights * load_x(x${ t } + k);
 # endfor
     }
+# if SLICES == 1
+# for t in range(TM)
+    finish(row0 + ${ t }u, column, sum${ t });
+# endfor
+# else
 # for t in range(TM)
     partial[lane + ${ t * CW * SLICES }u] = sum${ t };
 # endfor
@@ -112,5 +124,6 @@ fn main(
         }
         finish(row0 + local.y, column, sum);
     }
+# endif
 # endif
 }
