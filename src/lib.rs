@@ -37,3 +37,8 @@ pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_mode
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The guide's examples, compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guest.md")]
+struct Guide;

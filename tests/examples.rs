@@ -14,6 +14,9 @@ mod classify;
 #[path = "../examples/custom_kernel.rs"]
 mod custom_kernel;
 #[allow(dead_code, reason = "the example's own main")]
+#[path = "../examples/guest.rs"]
+mod guest;
+#[allow(dead_code, reason = "the example's own main")]
 #[path = "../examples/own_device.rs"]
 mod own_device;
 #[allow(dead_code, reason = "the example's own main")]
@@ -62,6 +65,37 @@ fn a_guest_on_the_hosts_device_sees_what_the_host_sees() {
         answer.probabilities.iter().zip(&expected.probabilities).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-4, "{worst}");
     assert_eq!(answer.top(1)[0].index, expected.top(1)[0].index);
+}
+
+/// The bare host of the README: its picture is named and its character talks, in frames that it submits itself.
+#[test]
+fn a_bare_host_sees_answers_in_its_own_frames() {
+    if gpu().is_none() {
+        return;
+    }
+    let outcome = pollster::block_on(guest::run(24)).unwrap();
+    assert_eq!(outcome.named, "fish");
+    assert!(outcome.said.split_whitespace().count() > 8 && outcome.frames > 2, "{outcome:?}");
+}
+
+/// What the README shows of a host, line by line, is what the example does.
+#[test]
+fn the_readme_shows_lines_of_the_bare_host() {
+    let example = include_str!("../examples/guest.rs").lines().map(str::trim).collect::<Vec<_>>();
+    for (page, section) in
+        [(include_str!("../README.md"), "## In your game"), (include_str!("../docs/guest.md"), "## The whole of it")]
+    {
+        let after = page.split_once(section).unwrap().1;
+        let block = after.split_once("```rust,ignore\n").unwrap().1.split_once("```").unwrap().0;
+        let shown: Vec<&str> = block.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        assert!(shown.len() >= 10, "{shown:?}");
+        let mut from = 0;
+        for line in shown {
+            let found = example[from..].iter().position(|other| *other == line);
+            from +=
+                found.unwrap_or_else(|| panic!("{section}: '{line}' is not in the example, or not in this place")) + 1;
+        }
+    }
 }
 
 #[test]

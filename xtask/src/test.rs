@@ -64,6 +64,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         documentation.args(["test", "--doc", "--workspace", "--no-fail-fast"]);
         parts.push(("documentation", documentation));
     }
+    // Apart from the workspace, since it builds a window; it shares what is built.
+    if options.full && options.filters.is_empty() {
+        let mut game = cargo();
+        game.args(["test", "--manifest-path", "examples/game/Cargo.toml", "--target-dir", "target", "--no-fail-fast"]);
+        parts.push(("game", game));
+    }
     let mut failed = Vec::new();
     let mut words = Vec::new();
     for (part, mut command) in parts {
