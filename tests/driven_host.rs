@@ -85,16 +85,16 @@ fn whatever_becomes_of_encoders_the_answer_is_the_same() {
         let gpu = host.guest();
         let (model, prompt) = (model(&gpu), text(75));
         let expected = expected(&gpu, &model, &prompt, 25);
-        let mut noise = Noise::new(23);
+        let (mut noise, mut lost) = (Noise::new(23), 0);
         for round in 0..if full_tier() { 10 } else { 2 } {
             let mut npc = driven(&gpu, &model, &prompt, 25);
             let (mut tokens, mut held) = (Vec::new(), Vec::<wgpu::CommandBuffer>::new());
-            let (mut done, mut lost) = (false, 0);
+            let mut done = false;
             for _ in 0..MOST_FRAMES {
                 let mut frame = encoder(&host);
-                let time = Duration::from_secs_f64(10f64.powf(-4.5 + f64::from(noise.real(-1.5, 1.5))));
+                let time = Duration::from_secs_f64(10f64.powf(-4.5 + f64::from(noise.real(-1.0, 1.5))));
                 let tick = npc.tick(&mut frame, &mut Budget::gpu(time)).unwrap();
-                match (noise.real(0.0, 1.0) * 20.0) as u32 {
+                match (noise.real(0.0, 1.0) * 30.0) as u32 {
                     // Never finished, or finished and forgotten.
                     0 => drop(frame),
                     1 => drop(frame.finish()),
@@ -113,7 +113,8 @@ fn whatever_becomes_of_encoders_the_answer_is_the_same() {
                 if held.len() > 2 {
                     host.queue.submit(held.drain(..).rev());
                 }
-                gpu.pump();
+                // A host that is held up by its display.
+                gpu.block_on(gpu.idle()).unwrap();
                 match tick {
                     Tick::Pieces(more) => tokens.extend(more),
                     // Nothing can be recorded until something arrives, for which a busy machine takes its time.
@@ -126,9 +127,10 @@ fn whatever_becomes_of_encoders_the_answer_is_the_same() {
                     other => panic!("{other:?} on {}", host.name),
                 }
             }
-            assert!(done && lost > 5, "{}: {lost} frames were lost", host.name);
+            assert!(done, "{}: no answer, and {lost} frames were lost", host.name);
             assert_eq!(tokens, expected, "{}: round {round}", host.name);
         }
+        assert!(lost > 5, "{}: only {lost} frames were lost", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }

@@ -25,6 +25,10 @@ fn told(host: &Host, npc: &mut DrivenText) -> (String, Summary) {
         let mut budget = Budget::gpu(Duration::from_micros(500 + 700 * (frame % 5)));
         let tick = npc.tick(&mut encoder, &mut budget).unwrap();
         host.queue.submit([encoder.finish()]);
+        if frame % 4 == 0 {
+            // A host that is held up by its display.
+            host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        }
         match tick {
             Tick::Pieces(piece) => text += &piece,
             Tick::Done(summary) => return (text, summary),
