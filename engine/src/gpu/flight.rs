@@ -3,6 +3,7 @@
 //! Each flight proves two things by what the device writes: that its commands ran, and that nothing but the flight before it ran
 //! last. So a host that drops an encoder, submits two in another order, or spoils a submit is noticed, whatever it tells.
 
+use super::allocate::Wanted;
 use super::memory::Held;
 use super::poll::Mailbox;
 use super::record::Lease;
@@ -45,34 +46,33 @@ impl Slot {
             let activations = upload + result;
             held.push(gpu.account().take(PlanBytes { weights: 0, activations, states: 0, params: 0 })?);
         }
-        gpu.guarded("making room for a driven run", |device| {
+        let doing = "making room for a driven run";
+        gpu.guarded(doing, |device| {
             let buffer = |label: &str, size: u64, usage: wgpu::BufferUsages| {
-                device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(label),
-                    size,
-                    usage: usage | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
+                gpu.buffer(device, doing, Wanted { label, size, usage: usage | wgpu::BufferUsages::COPY_DST })
             };
             let clock = || {
+                gpu.allocating(doing)?;
                 let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
                     label: Some("lampyris.tick.clock"),
                     ty: wgpu::QueryType::Timestamp,
                     count: 2,
                 });
                 let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-                (queries, buffer("lampyris.tick.resolved", 16, usage))
+                Ok((queries, buffer("lampyris.tick.resolved", 16, usage)?))
             };
-            let slot = |held| Slot {
-                upload: buffer("lampyris.tick.words", upload, wgpu::BufferUsages::COPY_SRC),
-                result: buffer("lampyris.tick.result", result, wgpu::BufferUsages::MAP_READ),
-                clock: gpu.caps().timestamps.then(clock),
-                _held: held,
+            let slot = |held| -> Result<Slot> {
+                Ok(Slot {
+                    upload: buffer("lampyris.tick.words", upload, wgpu::BufferUsages::COPY_SRC)?,
+                    result: buffer("lampyris.tick.result", result, wgpu::BufferUsages::MAP_READ)?,
+                    clock: gpu.caps().timestamps.then(clock).transpose()?,
+                    _held: held,
+                })
             };
-            let last = buffer("lampyris.tick.last", 4, wgpu::BufferUsages::COPY_SRC);
-            (held.into_iter().map(slot).collect(), last)
+            let last = buffer("lampyris.tick.last", 4, wgpu::BufferUsages::COPY_SRC)?;
+            Ok((held.into_iter().map(slot).collect::<Result<_>>()?, last))
         })
-        .await
+        .await?
     }
 
     /// Where the passes of a flight write when they begin and end.

@@ -2,6 +2,7 @@
 //!
 //! A cut splits outputs, never a sum: the workgroups are those of the whole step, so the bits are as well.
 
+use super::allocate::Wanted;
 use super::compiled::bind;
 use super::{Gpu, GpuPlan, StepTimes};
 use crate::Result;
@@ -45,17 +46,14 @@ impl Pieces {
             return Ok(Pieces { pieces, counts });
         }
         let made = gpu.guarded("cutting the steps of a plan", |device| Pieces::cut(gpu, device, plan, &counts, own));
-        Ok(Pieces { pieces: made.await?, counts })
+        Ok(Pieces { pieces: made.await??, counts })
     }
 
-    fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, counts: &[usize], own: usize) -> Vec<Piece> {
+    fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, counts: &[usize], own: usize) -> Result<Vec<Piece>> {
         let inner = &plan.inner;
-        let params = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("lampyris.pieces"),
-            size: own as u64 * PARAMS_STRIDE,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let (size, usage) = (own as u64 * PARAMS_STRIDE, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let params =
+            gpu.buffer(device, "cutting the steps of a plan", Wanted { label: "lampyris.pieces", size, usage })?;
         let mut blocks = vec![0u32; own * PARAMS_STRIDE as usize / 4];
         let (mut pieces, mut block) = (Vec::new(), 0);
         for (at, (dispatch, count)) in inner.dispatches.iter().zip(counts).enumerate() {
@@ -70,6 +68,7 @@ impl Pieces {
                 let start = block * PARAMS_STRIDE as usize / 4;
                 blocks[start..start + launch.params.len()].copy_from_slice(&launch.params);
                 blocks[start + first] = begin;
+                gpu.allocating("cutting the steps of a plan")?;
                 let group = bind(device, step, &inner.plan, dispatch, &inner.regions, (&params, block), &[]);
                 let groups = each.min(dispatch.grid[0] - begin);
                 pieces.push(Piece { step: at, some: group.map(|group| (group, groups)) });
@@ -79,7 +78,7 @@ impl Pieces {
         if let Some(queue) = gpu.queue() {
             queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
         }
-        pieces
+        Ok(pieces)
     }
 
     /// Pieces of each step.
