@@ -184,7 +184,11 @@ test("each error has its code", withMaterial, async () => {
     GPU.prototype.requestAdapter = async () => null;
     codes["no-webgpu"] = await window.code(() => Lampyris.create());
     GPU.prototype.requestAdapter = request;
-    codes["out-of-memory"] = await window.code(() => window.gpu.loadText(source, { context: 400_000_000 }));
+    // As a browser says it of a buffer for which there is no room.
+    const pop = GPUDevice.prototype.popErrorScope;
+    GPUDevice.prototype.popErrorScope = async () => new GPUOutOfMemoryError("no room");
+    codes["out-of-memory"] = await window.code(() => window.gpu.loadText(source, { context: 64 }));
+    GPUDevice.prototype.popErrorScope = pop;
     codes["bad-file"] = await window.code(() => window.gpu.loadVision(source));
     codes.network = await window.code(() => window.gpu.loadText("http://127.0.0.1:9/"));
     codes["bad-input"] = await window.code(() => window.gpu.loadText(7));

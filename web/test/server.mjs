@@ -53,7 +53,7 @@ export async function serve(folders) {
     const size = imagined?.size ?? facts.size;
     let [start, end, status] = [0, size, 200];
     const asked = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-    const headers = { "content-type": KINDS[extname(pathname)] ?? "application/octet-stream", "cache-control": "no-store", ...manners.headers };
+    const headers = { "content-type": KINDS[extname(path ?? pathname)] ?? "application/octet-stream", "cache-control": "no-store", ...manners.headers };
     if (manners.ranges || !touched) {
       headers["accept-ranges"] = "bytes";
       if (asked !== null) {
