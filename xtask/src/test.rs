@@ -64,11 +64,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         documentation.args(["test", "--doc", "--workspace", "--no-fail-fast"]);
         parts.push(("documentation", documentation));
     }
-    // Apart from the workspace, since it builds a window; it shares what is built.
+    // Apart from the workspace, since they build a window and Bevy.
     if options.full && options.filters.is_empty() {
         let mut game = cargo();
         game.args(["test", "--manifest-path", "examples/game/Cargo.toml", "--target-dir", "target", "--no-fail-fast"]);
         parts.push(("game", game));
+        let mut bevy = cargo();
+        bevy.args(["run", "--manifest-path", "integrations/bevy/Cargo.toml", "--target-dir", "target"]);
+        bevy.args(["--ignore-rust-version", "--example", "sketches"]);
+        parts.push(("bevy", bevy));
     }
     let mut failed = Vec::new();
     let mut words = Vec::new();
