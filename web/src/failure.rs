@@ -32,6 +32,7 @@ fn code(failure: &lampyris::Error) -> &'static str {
         Error::PixelBytes { .. }
         | Error::Crop { .. }
         | Error::Context { .. }
+        | Error::Room { .. }
         | Error::Sampling { .. }
         | Error::Prompt { .. }
         | Error::Token { .. }

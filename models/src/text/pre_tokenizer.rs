@@ -60,7 +60,7 @@ pub(super) enum Splitter {
     /// By the library.
     Library(Box<PreTokenizerWrapper>),
     /// By our own, where the text is ASCII.
-    Words(Words),
+    Words(Box<Words>),
 }
 
 impl Splitter {
@@ -112,8 +112,8 @@ impl Splitting {
         let splitter = match family {
             Family::Default => split(&DEFAULT).map_err(refused)?.into(),
             Family::Gpt2 => byte_level().into(),
-            Family::Llama3 => Splitter::Words(Words::new(LLAMA3, 3)),
-            Family::Qwen2 => Splitter::Words(Words::new(QWEN2, 1)),
+            Family::Llama3 => Splitter::Words(Box::new(Words::new(LLAMA3, 3))),
+            Family::Qwen2 => Splitter::Words(Box::new(Words::new(QWEN2, 1))),
             Family::Smollm => {
                 PreTokenizerWrapper::from(Sequence::new(vec![Digits::new(true).into(), byte_level()])).into()
             }
