@@ -55,8 +55,8 @@ impl Gpu {
     pub(super) fn buffer(&self, device: &wgpu::Device, doing: &str, wanted: Wanted<'_>) -> Result<wgpu::Buffer> {
         self.allocating(doing)?;
         let Wanted { label, size, usage } = wanted;
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        Ok(device.create_buffer(&descriptor))
+        debug_assert!(label.starts_with("lampyris."), "{label} does not say whose it is");
+        Ok(device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false }))
     }
 
     /// A buffer for what cannot wait. A browser answers later; there the commands are refused if the buffer could not be had.

@@ -94,8 +94,8 @@ impl Gpu {
                 rows_per_image: Some(size.height),
             };
             queue.write_texture(texture.as_image_copy(), &texels, layout, size);
-            let label = Some("lampyris.picture");
-            Ok(texture.create_view(&wgpu::TextureViewDescriptor { label, ..Default::default() }))
+            let descriptor = wgpu::TextureViewDescriptor { label: Some("lampyris.picture"), ..Default::default() };
+            Ok(texture.create_view(&descriptor))
         })
         .await?
     }
