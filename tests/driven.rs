@@ -7,7 +7,7 @@ mod support;
 
 use lampyris::engine::kernels::Noise;
 use lampyris::models::decoder::{CacheFormat, Decoder, DrivenSession, Sampling, SessionOptions};
-use lampyris::{Budget, Gpu, Tick, wgpu};
+use lampyris::{Budget, Gpu, GpuOptions, Tick, VariantSet, wgpu};
 use std::time::Duration;
 use support::decoders::noise;
 use support::host::{Host, hosts};
@@ -124,6 +124,27 @@ fn cut_at_any_budget_an_answer_is_the_uncut_one() {
 }
 
 /// With work waiting most of a budget is used: by what steps are expected to take, which is all that a tick knows.
+/// What was made for GPUs, tiles and subgroups of any size among it, is cut as well.
+#[test]
+fn variants_for_gpus_are_cut_like_others() {
+    for host in hosts() {
+        let options = GpuOptions::default().variants(VariantSet::RealGpu);
+        let gpu = Gpu::from_device_with(&host.adapter, &host.device, &host.queue, options).unwrap();
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let (prompt, greedy, options) = (text(50), Sampling::greedy(), SessionOptions::from(100));
+        let expected = uncut(&gpu, &model, options, (&prompt, 8, &greedy));
+        let mut driven = gpu.block_on(model.session(options)).unwrap().driven().finest(Duration::from_nanos(100));
+        driven.generate(&prompt, 8, &greedy);
+        let mut submit = |frame: wgpu::CommandEncoder| {
+            host.queue.submit([frame.finish()]);
+        };
+        let (tokens, _) = answer((&host, &mut driven), &mut || Duration::from_micros(300), &mut submit);
+        assert_eq!(tokens, expected.0, "{}", host.name);
+        let session = settled(&host, &gpu, driven);
+        assert!(cache_of(&gpu.block_on(session.save()).unwrap()) == expected.1, "{}: another cache", host.name);
+    }
+}
+
 #[test]
 fn most_of_a_budget_is_used() {
     for host in hosts() {

@@ -200,8 +200,8 @@ fn recording_allocates_what_wgpu_does() {
         eprintln!(
             "{name}: {wgpu_made} allocations and {wgpu_took:?} by wgpu alone, {made} and {took:?} recorded, {ticked} and {tick_took:?} ticked"
         );
-        // The places of a recorded run are kept in a list that the encoder shares, and each plan of it has one of textures. What a tick
-        // writes is in two lists of the caller's.
-        assert!(made <= wgpu_made + 3 && ticked <= wgpu_made + 2, "{name}: {made} and {ticked} for {wgpu_made}");
+        // The places of a recorded run are kept in a list that the encoder shares, and each plan of it has one of textures: three more than
+        // wgpu's on lavapipe, five on SwiftShader. What a tick writes is in two lists of the caller's.
+        assert!(made <= wgpu_made + 5 && ticked <= wgpu_made + 2, "{name}: {made} and {ticked} for {wgpu_made}");
     }
 }

@@ -81,8 +81,8 @@ impl Scheduler {
         let whole = budget.whole().as_secs_f64();
         for member in &mut self.members {
             let sure = whole * member.priority.share;
-            // What nobody wanted is not saved up, and no more than a frame of what was.
-            member.credit = if member.waiting { (member.credit + sure).min(whole) } else { sure };
+            // What nobody wanted is not saved up, and no more than a frame of what was; a debt stays, whether a turn could be used or not.
+            member.credit = (member.credit + sure).min(if member.waiting { whole } else { sure });
         }
         for place in 0..self.order.len() {
             let at = self.order[place];
@@ -92,17 +92,20 @@ impl Scheduler {
             let member = &mut self.members[at];
             let credit = member.credit.max(0.0);
             let given = (left - kept).max(credit.min(left));
-            let mut part = Budget::gpu(Duration::from_secs_f64(given));
+            let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
             // A step that takes longer than what is given is begun by those who are owed it, or where nobody has begun anything.
-            if credit <= 0.0 && !budget.is_fresh() {
+            if budget.is_strict() || credit <= 0.0 && !budget.is_fresh() {
                 part = part.strict();
             }
             let done = turn(at, &mut part);
             let used = part.used().as_secs_f64();
             budget.take(part.used());
             member.waiting = used > 0.0;
-            member.credit =
-                if used > given { given - used } else { (member.credit - used).max(member.credit.min(0.0)) };
+            member.credit = if used > given {
+                given.max(credit) - used
+            } else {
+                (member.credit - used).max(member.credit.min(0.0))
+            };
             done?;
         }
         Ok(())

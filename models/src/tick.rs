@@ -4,8 +4,6 @@ use crate::Result;
 use lampyris_engine::gpu::{Budget, CommandEncoder};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// How soon a dispatch of a driven run should end at the latest, where its kernel can be cut.
@@ -74,15 +72,3 @@ pub trait Driven {
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 #[cfg(target_arch = "wasm32")]
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;
-
-/// Something that ticks look for without waiting.
-pub(crate) type Coming<T> = Mutex<Boxed<T>>;
-
-/// What has come, if it has.
-pub(crate) fn arrived<T>(coming: &mut Coming<T>) -> Option<T> {
-    let coming = coming.get_mut().unwrap_or_else(PoisonError::into_inner);
-    match coming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(made) => Some(made),
-        Poll::Pending => None,
-    }
-}

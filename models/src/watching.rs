@@ -1,14 +1,15 @@
 //! A classifier that runs only when a host ticks it: one picture at a time, cut into what the budgets of frames pay for.
 
+use crate::image_prep::Preprocess;
 use crate::mobilenet::Pixels;
 use crate::prepare;
 use crate::record::at_once;
-use crate::tick::{Coming, Driven, FINEST, Progress, Tick, arrived};
+use crate::tick::{Driven, FINEST, Progress, Tick};
 use crate::{Answer, Classifier, Error, Input, Result};
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, VariantChoice};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, Loading, VariantChoice};
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 /// Runs that steps are measured in.
 const MEASURED: usize = 3;
@@ -27,16 +28,7 @@ pub struct Watching {
     going: bool,
     run: u64,
     /// The same on the device that has taken the place of a lost one, while it is being made.
-    moving: Option<Moving>,
-}
-
-/// A future in a debuggable coat.
-struct Moving(Coming<Result<Watching>>);
-
-impl std::fmt::Debug for Moving {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Moving")
-    }
+    moving: Option<Box<Loading<Watching, Error>>>,
 }
 
 impl Classifier {
@@ -73,6 +65,31 @@ impl Watching {
         &self.classifier
     }
 
+    /// Makes what [`Watching::look`] needs for pictures of this kind and size, so that the first frame with one does not have to; in browsers it
+    /// cannot.
+    ///
+    /// # Errors
+    /// As [`Classifier::ready`].
+    pub async fn ready<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<()> {
+        let input = input.into();
+        let classifier = self.classifier.clone();
+        let picture = classifier.picture(&input)?;
+        let (kind, preprocess, _) = classifier.fitted(&picture)?;
+        self.preparing(kind, &preprocess).await.map(|_| ())
+    }
+
+    /// What prepares pictures of a kind.
+    async fn preparing(&mut self, kind: prepare::PictureKind, preprocess: &Preprocess) -> Result<GpuPlan> {
+        if let Some((_, plan)) = self.preparing.iter().find(|(known, _)| *known == kind) {
+            return Ok(plan.clone());
+        }
+        let made = Arc::new(kind.plan(preprocess)?);
+        let plan = GpuPlan::feeding(self.plan.gpu(), made, &self.plan, 0).await?;
+        self.preparing.truncate(KINDS - 1);
+        self.preparing.push_front((kind, plan.clone()));
+        Ok(plan)
+    }
+
     /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
     /// for of the rest. The ticks that follow do what is left. Everything is checked before the first command, and nothing waits.
     ///
@@ -85,7 +102,7 @@ impl Watching {
         budget: &mut Budget,
         input: impl Into<Input<'a>>,
     ) -> Result<()> {
-        if !self.rejoin()? {
+        if !self.rejoin(budget, true)? {
             if self.moving.is_none() {
                 self.plan.gpu().current().check_alive()?;
             }
@@ -99,17 +116,7 @@ impl Watching {
         let classifier = self.classifier.clone();
         let picture = classifier.picture(&input)?;
         let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
-        let preparing = match self.preparing.iter().find(|(known, _)| *known == kind) {
-            Some((_, plan)) => plan.clone(),
-            None => {
-                let made = Arc::new(kind.plan(&preprocess)?);
-                let made = async { Ok(GpuPlan::feeding(self.plan.gpu(), made, &self.plan, 0).await?) };
-                let plan: GpuPlan = at_once(made)?;
-                self.preparing.truncate(KINDS - 1);
-                self.preparing.push_front((kind, plan.clone()));
-                plan
-            }
-        };
+        let preparing = at_once(self.preparing(kind, &preprocess))?;
         let words = bytes.map(|bytes| prepare::words(&bytes));
         let data = picture.data(words.as_deref());
         self.run += 1;
@@ -119,28 +126,38 @@ impl Watching {
         Ok(())
     }
 
-    /// Goes to the device that has taken the place of a lost one, where there is one; the picture that was under way is given up. Never
-    /// waits, and says whether it is on a device that is there.
-    fn rejoin(&mut self) -> Result<bool> {
-        if let Some(Moving(moving)) = &mut self.moving {
-            let Some(moved) = arrived(moving) else { return Ok(false) };
+    /// Goes to the device that has taken the place of a lost one, where there is one and a picture was under way or is `wanted`, loading as
+    /// the budget pays for; the picture that was under way is given up. Never waits, and says whether it is on a device that is there.
+    fn rejoin(&mut self, budget: &mut Budget, wanted: bool) -> Result<bool> {
+        if let Some(moving) = &mut self.moving {
+            let moved = moving.tick(budget);
+            if let Ok(None) = moved {
+                return Ok(false);
+            }
             self.moving = None;
             match moved {
-                Ok(fresh) => *self = Watching { run: self.run, ..fresh },
-                Err(error) if error.is_device_lost() => return Ok(false),
-                Err(error) => return Err(error),
+                Ok(Some(fresh)) => *self = Watching { run: self.run, ..fresh },
+                Err(error) if !error.is_device_lost() => return Err(error),
+                _ => return Ok(false),
             }
         }
         let here = self.plan.gpu();
         if here.check_alive().is_ok() {
             return Ok(true);
         }
-        self.going = false;
-        if here.reopens() || here.current().check_alive().is_ok() {
+        let wanted = std::mem::take(&mut self.going) || wanted;
+        if wanted && self.is_replaced() {
             let classifier = self.classifier.clone();
-            self.moving = Some(Moving(Mutex::new(Box::pin(async move { classifier.driven().await }))));
+            let moving = Loading::new(&self.plan.gpu().current(), async move { classifier.driven().await });
+            self.moving = Some(Box::new(moving));
         }
         Ok(false)
+    }
+
+    /// Whether another device has taken, or will take, the place of a lost one.
+    fn is_replaced(&self) -> bool {
+        let here = self.plan.gpu();
+        here.reopens() || here.current().check_alive().is_ok()
     }
 
     /// Takes what is left of a run that nobody waits for any more.
@@ -168,8 +185,12 @@ impl Watching {
     /// [`Error::Engine`] with `Cancelled` when an encoder with a part of it was dropped or came in another order: look again; what else
     /// the device says. It is idle afterwards.
     pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
-        if !self.rejoin()? {
-            return Ok(if self.moving.is_some() { Tick::Working(Progress::default()) } else { Tick::Lost });
+        if !self.rejoin(budget, false)? {
+            return Ok(match (&self.moving, self.is_replaced()) {
+                (Some(_), _) => Tick::Working(Progress::default()),
+                (None, true) => Tick::Idle,
+                (None, false) => Tick::Lost,
+            });
         }
         if !self.going {
             return Ok(Tick::Idle);
@@ -199,6 +220,6 @@ impl Driven for Watching {
     }
 
     fn has_work(&self) -> bool {
-        self.going
+        self.going || self.moving.is_some()
     }
 }

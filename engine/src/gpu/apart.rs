@@ -18,7 +18,8 @@ impl GpuPlan {
     /// Hands the inputs of a submitted run to the queue: to where the plan reads them, or apart from there once the plan has recorded runs
     /// too. [`super::Gpu::submitting`] must be held from here to the submission.
     pub(super) fn hand_over(&self, device: &wgpu::Device, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
-        if !self.is_recorded() {
+        // What lies apart once is copied from there ever after.
+        if !self.is_recorded() && self.inner.apart.get().is_none() {
             self.write_inputs(queue, inputs);
             return Ok(());
         }

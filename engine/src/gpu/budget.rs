@@ -28,17 +28,17 @@ impl Budget {
 
     /// All of it.
     pub fn whole(&self) -> Duration {
-        Duration::from_secs_f64(self.whole)
+        seconds(self.whole)
     }
 
     /// What was used; a step that takes longer than the whole budget makes it more than that.
     pub fn used(&self) -> Duration {
-        Duration::from_secs_f64(self.used)
+        seconds(self.used)
     }
 
     /// What is left.
     pub fn left(&self) -> Duration {
-        Duration::from_secs_f64(self.left_seconds())
+        seconds(self.left_seconds())
     }
 
     /// Takes time that the host, or somebody else, uses.
@@ -51,6 +51,11 @@ impl Budget {
         self.used <= 0.0 && !self.strict
     }
 
+    /// Whether nothing is begun that it cannot pay for.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
     pub(super) fn left_seconds(&self) -> f64 {
         (self.whole - self.used).max(0.0)
     }
@@ -58,6 +63,11 @@ impl Budget {
     pub(super) fn spend(&mut self, seconds: f64) {
         self.used += seconds.max(0.0);
     }
+}
+
+/// A number of seconds, which rounding may have made more than the longest duration.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -75,5 +85,13 @@ mod tests {
         budget.take(Duration::from_millis(5));
         assert_eq!((budget.left(), budget.used()), (Duration::ZERO, Duration::from_micros(5500)));
         assert_eq!(budget.whole(), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn all_the_time_there_is_is_a_budget() {
+        let mut budget = Budget::gpu(Duration::MAX);
+        assert_eq!((budget.whole(), budget.left()), (Duration::MAX, Duration::MAX));
+        budget.take(Duration::MAX);
+        assert_eq!((budget.used(), budget.left()), (Duration::MAX, Duration::ZERO));
     }
 }

@@ -186,10 +186,15 @@ impl Flight {
             return;
         }
         let factor = seconds / expected;
+        let known: Vec<bool> = times.iter().map(|times| times.is_measured()).collect();
         for segment in &self.segments {
             let times = &mut times[segment.part];
-            let factor = if times.is_measured() { factor.powf(LEARN) } else { factor };
-            times.scale(segment.pieces.clone(), factor);
+            match (known[segment.part], times.is_measured()) {
+                (true, _) => times.scale(segment.pieces.clone(), factor.powf(LEARN)),
+                (false, false) => times.scale(segment.pieces.clone(), factor),
+                // An earlier segment of the same flight has told of all.
+                (false, true) => {}
+            }
         }
     }
 }

@@ -4,9 +4,10 @@
 
 use super::allocate::Wanted;
 use super::compiled::bind;
+use super::memory::Held;
 use super::{Gpu, GpuPlan, StepTimes};
 use crate::Result;
-use crate::plan::PARAMS_STRIDE;
+use crate::plan::{PARAMS_STRIDE, PlanBytes};
 
 /// Most pieces of a step.
 const MOST_PIECES: usize = 64;
@@ -24,6 +25,8 @@ struct Piece {
 pub(super) struct Pieces {
     pieces: Vec<Piece>,
     counts: Vec<usize>,
+    /// The bytes of the parameters.
+    _held: Option<Held>,
 }
 
 impl Pieces {
@@ -43,10 +46,12 @@ impl Pieces {
         let own: usize = counts.iter().filter(|count| **count > 1).sum();
         if own == 0 {
             let pieces = (0..counts.len()).map(|step| Piece { step, some: None }).collect();
-            return Ok(Pieces { pieces, counts });
+            return Ok(Pieces { pieces, counts, _held: None });
         }
+        let params = own as u64 * PARAMS_STRIDE;
+        let held = gpu.account().take(PlanBytes { weights: 0, activations: 0, states: 0, params })?;
         let made = gpu.guarded("cutting the steps of a plan", |device| Pieces::cut(gpu, device, plan, &counts, own));
-        Ok(Pieces { pieces: made.await??, counts })
+        Ok(Pieces { pieces: made.await??, counts, _held: Some(held) })
     }
 
     fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, counts: &[usize], own: usize) -> Result<Vec<Piece>> {

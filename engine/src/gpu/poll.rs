@@ -1,7 +1,6 @@
 //! Progress without a thread: futures that ask the device, never wait for it, and wake themselves again.
 
 use super::Gpu;
-use std::future::Future;
 #[cfg(not(target_arch = "wasm32"))]
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -7,6 +7,11 @@ use crate::{Error, Result};
 use lampyris_shaders::{Call, Source};
 use std::sync::Arc;
 
+/// The variant that a step runs: the best guess.
+pub(super) fn known_or_first(gpu: &Gpu, step: &Step, call: &Call<'_>) -> Option<&'static Source> {
+    step.kernel.candidates(call, gpu.caps()).first().copied()
+}
+
 /// The best guess among `candidates`, which were not measured.
 pub(super) async fn fastest(
     _gpu: &Gpu,

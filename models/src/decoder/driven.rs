@@ -5,12 +5,11 @@
 
 use super::network::{CURSOR, SAMPLING, TOKENS};
 use super::{Decoder, Sampling, Session};
-use crate::tick::{Boxed, Coming, Driven, FINEST, Progress, Summary, Tick, arrived};
+use crate::tick::{Boxed, Driven, FINEST, Progress, Summary, Tick};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, StepTimes, Written};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Loading, StepTimes, Written};
 use lampyris_engine::kernels::text::Sample;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// Words for the positions of the runs of one tick, beside the tokens and settings that the first brings.
@@ -26,26 +25,16 @@ const TOKEN: u64 = u64::MAX;
 type Prepared = Result<(Course, Option<Executor>)>;
 
 /// What records the runs.
+#[derive(Debug)]
 enum Stage {
     /// Nothing was asked yet.
     None,
     /// What is needed is being made.
-    Preparing(Coming<Prepared>),
+    Preparing(Loading<(Course, Option<Executor>), Error>),
     /// What the session held is computed again on the device that has taken the place of a lost one.
-    Moving(Coming<Result<Session>>),
+    Moving(Loading<Session, Error>),
     /// Ready; whether it draws its tokens.
     Ready(Box<Course>, bool),
-}
-
-impl std::fmt::Debug for Stage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Stage::None => "None",
-            Stage::Preparing(_) => "Preparing",
-            Stage::Moving(_) => "Moving",
-            Stage::Ready(..) => "Ready",
-        })
-    }
 }
 
 /// What is under way.
@@ -128,11 +117,14 @@ impl DrivenSession {
     }
 
     /// Makes what runs need and measures their steps alone, unless that is known, so that ticks know from the first what they can afford.
-    /// Submits runs of its own: for the time of loading. Measures nothing where the session has tokens already; ticks learn instead.
+    /// Submits runs of its own: for the time of loading. Measures nothing where the session has tokens already; ticks learn instead. Does
+    /// nothing once something was asked.
     ///
     /// # Errors
-    /// [`Error::Engine`] with `NoCommands` on the CPU executor, `Busy` when something is under way, and from the device.
+    /// [`Error::Engine`] with `NoCommands` on the CPU executor, `Busy` while a recorded token is under way, and from the device. The
+    /// session goes with the error.
     pub async fn measured(mut self, sampling: &Sampling) -> Result<DrivenSession> {
+        self.session.no_step()?;
         if let (Stage::None, Task::Idle) = (&self.stage, &self.task) {
             let draws = !sampling.is_plain();
             let (mut course, drawing) = self.preparing(draws)?.await?;
@@ -189,7 +181,7 @@ impl DrivenSession {
         if let Stage::Ready(course, _) = &mut self.stage {
             while let Ok(Some(_)) = course.event() {}
             // Of a lost device nothing can come any more.
-            if !course.is_idle() && self.session.model().gpu().check_alive().is_ok() {
+            if !course.is_idle() && self.session.states().gpu().check_alive().is_ok() {
                 return Err(Box::new(self));
             }
         }
@@ -224,7 +216,7 @@ impl DrivenSession {
         budget: &mut Budget,
         take: &mut dyn FnMut(u32) -> Result<bool>,
     ) -> Result<Stand> {
-        match self.rejoin() {
+        match self.rejoin(budget) {
             Ok(None) => {}
             Ok(Some(stand)) => return Ok(stand),
             Err(error) => {
@@ -260,7 +252,7 @@ impl DrivenSession {
         budget: &mut Budget,
         take: &mut dyn FnMut(u32) -> Result<bool>,
     ) -> Result<Stand> {
-        if !self.prepare()? {
+        if !self.prepare(budget)? {
             self.task = Task::Going;
             return Ok(Stand::Working(self.progress(0)));
         }
@@ -286,19 +278,22 @@ impl DrivenSession {
         Ok(Stand::Working(self.progress(steps)))
     }
 
-    /// Goes to the device that has taken the place of a lost one, where there is one, and computes there what the session held, in submits
-    /// of its own. Never waits; `None` when the session is on a device that is there.
-    fn rejoin(&mut self) -> Result<Option<Stand>> {
+    /// Goes to the device that has taken the place of a lost one, where there is one and something was asked: loads there as the budget
+    /// pays for, and computes what the session held in submits of its own. Never waits; `None` when the session is on a device that is there.
+    fn rejoin(&mut self, budget: &mut Budget) -> Result<Option<Stand>> {
         if let Stage::Moving(moving) = &mut self.stage {
-            let Some(moved) = arrived(moving) else { return Ok(Some(Stand::Working(self.progress(0)))) };
+            let moved = moving.tick(budget);
+            if let Ok(None) = moved {
+                return Ok(Some(Stand::Working(self.progress(0))));
+            }
             self.stage = Stage::None;
             match moved {
-                Ok(fresh) => {
+                Ok(Some(fresh)) => {
                     self.session.move_to(fresh);
                     self.restart();
                 }
-                Err(error) if error.is_device_lost() => return Ok(Some(Stand::Lost)),
-                Err(error) => return Err(error),
+                Err(error) if !error.is_device_lost() => return Err(error),
+                _ => return Ok(Some(Stand::Lost)),
             }
         }
         let here = self.session.states().gpu();
@@ -308,7 +303,10 @@ impl DrivenSession {
         if !here.reopens() && here.current().check_alive().is_err() {
             return Ok(Some(Stand::Lost));
         }
-        self.stage = Stage::Moving(Mutex::new(Box::pin(self.session.past().remade())));
+        if let Task::Idle = self.task {
+            return Ok(Some(Stand::Idle));
+        }
+        self.stage = Stage::Moving(Loading::new(&here.current(), self.session.past().remade()));
         Ok(Some(Stand::Working(self.progress(0))))
     }
 
@@ -378,8 +376,12 @@ impl DrivenSession {
         Some(Job { part, tag, begin, again, outputs: part == 1 })
     }
 
-    /// Makes what the runs need, and says whether it is there. Never waits.
-    fn prepare(&mut self) -> Result<bool> {
+    /// Makes what the runs need as the budget pays for, and says whether it is there. Never waits.
+    fn prepare(&mut self, budget: &mut Budget) -> Result<bool> {
+        // The commands of a recorded token are in no line with those of ticks.
+        if self.session.no_step().is_err() {
+            return Ok(false);
+        }
         let draws = !self.sampling.is_plain();
         if let Stage::Ready(course, for_draws) = &mut self.stage {
             if *for_draws == draws {
@@ -393,12 +395,15 @@ impl DrivenSession {
             self.stage = Stage::None;
         }
         if matches!(self.stage, Stage::None) {
-            self.stage = Stage::Preparing(Mutex::new(self.preparing(draws)?));
+            self.stage = Stage::Preparing(Loading::new(self.session.states().gpu(), self.preparing(draws)?));
         }
         let Stage::Preparing(preparing) = &mut self.stage else { return Ok(false) };
-        let Some(made) = arrived(preparing) else { return Ok(false) };
+        let made = preparing.tick(budget);
+        if let Ok(None) = made {
+            return Ok(false);
+        }
         self.stage = Stage::None;
-        let (course, drawing) = made?;
+        let Some((course, drawing)) = made? else { return Ok(false) };
         if let Some(drawing) = drawing {
             self.session.keep_drawing(drawing);
         }

@@ -38,6 +38,8 @@ impl Session {
         let states = self.states().fork().await?;
         let mut copy = self.model().session_on(self.options(), states).await?;
         copy.set(self.tokens().to_vec(), self.cached(), self.log.clone());
+        // Those of a driven session may not be on the device yet.
+        copy.bring_tokens()?;
         Ok(copy)
     }
 

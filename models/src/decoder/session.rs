@@ -187,7 +187,7 @@ impl Session {
     }
 
     /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them. The
-    /// session is as it was where the device does not take the tokens.
+    /// session is as it was where the device refuses the tokens; where it is lost, what takes its place is told them.
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
         let kept = self.newest(sinks, new);
         self.tell_tokens(0, &kept.0)?;

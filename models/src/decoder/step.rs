@@ -77,7 +77,7 @@ impl Session {
         };
         let at = self.step.take().map_or(0, |step| step.at);
         let outputs: Vec<HostTensor> = outputs?.unwrap_or_default();
-        if at != self.tokens().len() {
+        if at != self.tokens().len() || self.cached() + 1 != at {
             return Err(Error::Engine(lampyris_engine::Error::Cancelled));
         }
         self.accept(&outputs).map(Some)

@@ -104,6 +104,8 @@ fn word(text: &[u8], digits: usize) -> usize {
 
 #[cfg(all(test, feature = "text"))]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that is not as expected")]
+
     use super::super::pre_tokenizer::{LLAMA3, QWEN2};
     use super::*;
     use proptest::prelude::*;

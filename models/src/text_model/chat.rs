@@ -30,7 +30,7 @@ impl TextSession {
     ///
     /// # Errors
     /// As [`TextModel::chat_template`] for a model that knows no conversations; [`Error::Sampling`] for an option without meaning;
-    /// [`Error::Text`] from its template; as [`Session::feed`].
+    /// [`Error::Text`] from its template; as [`Session::feed`](crate::decoder::Session::feed).
     pub async fn chat(
         &mut self,
         conversation: &Conversation,

@@ -50,7 +50,7 @@ var<workgroup> sums: array<f32, 256>;
 
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let panel = group.x;
+    let panel = params.first + group.x;
     let row0 = local.x;
     let token0 = group.y * ${ TM }u + local.y;
     let at = local.y * 8u + local.x;

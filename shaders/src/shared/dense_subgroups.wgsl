@@ -25,7 +25,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         subgroups = atomicLoad(&taken);
     }
     let count = workgroupUniformLoad(&subgroups);
-    let panel = group.x;
+    let panel = params.first + group.x;
     let token = group.y;
     let k4 = params.k4;
     let normalize = (params.flags & 1u) != 0u;
