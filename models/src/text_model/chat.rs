@@ -1,6 +1,6 @@
 //! Conversations with a language model, by the template that its files came with.
 
-use super::{AnswerOptions, TextGeneration, TextModel, TextSession};
+use super::{AnswerOptions, DrivenText, TextGeneration, TextModel, TextSession};
 use crate::decoder::Sampling;
 use crate::text::{ChatTemplate, Conversation};
 use crate::{Error, Result};
@@ -41,5 +41,21 @@ impl TextSession {
         let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
         let opens_thought = template.opens_thought(conversation)?;
         self.continue_from(&ids, options.into(), sampling, opens_thought).await
+    }
+
+    /// As [`TextSession::chat`], in ticks. What is wrong is the first tick's error.
+    pub fn driven_chat(self, conversation: &Conversation, options: impl Into<AnswerOptions>) -> DrivenText {
+        let mut driven = self.driven();
+        driven.chat(conversation, options);
+        driven
+    }
+}
+
+impl DrivenText {
+    /// Answers the last message of a conversation in the ticks that follow; whatever was under way is given up.
+    pub fn chat(&mut self, conversation: &Conversation, options: impl Into<AnswerOptions>) {
+        let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
+        let ids = self.model.chat_template().and_then(|it| Ok(it.encode(conversation, &self.model.tokenizer)?));
+        self.ask(ids, options.into(), sampling);
     }
 }

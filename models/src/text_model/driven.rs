@@ -2,7 +2,6 @@
 
 use super::{AnswerOptions, TextModel, TextSession};
 use crate::decoder::{DrivenSession, Sampling, Stand};
-use crate::text::Conversation;
 use crate::text_answer::Writing;
 use crate::tick::{Driven, Summary, Tick};
 use crate::{Error, Result};
@@ -24,13 +23,6 @@ impl TextSession {
     pub fn driven(self) -> DrivenText {
         let (writing, refused) = (None, None);
         DrivenText { model: self.model, driven: self.session.driven(), writing, refused }
-    }
-
-    /// As [`TextSession::chat`], in ticks. What is wrong is the first tick's error.
-    pub fn driven_chat(self, conversation: &Conversation, options: impl Into<AnswerOptions>) -> DrivenText {
-        let mut driven = self.driven();
-        driven.chat(conversation, options);
-        driven
     }
 
     /// As [`TextSession::generate`], in ticks. What is wrong is the first tick's error.
@@ -69,20 +61,13 @@ impl DrivenText {
         &self.driven
     }
 
-    /// Answers the last message of a conversation in the ticks that follow; whatever was under way is given up.
-    pub fn chat(&mut self, conversation: &Conversation, options: impl Into<AnswerOptions>) {
-        let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
-        let ids = self.model.chat_template().and_then(|it| Ok(it.encode(conversation, &self.model.tokenizer)?));
-        self.ask(ids, options.into(), sampling);
-    }
-
     /// Begins anew with `prompt` and continues it in the ticks that follow; whatever was under way is given up.
     pub fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) {
         let ids = self.model.tokenizer.encode_document(prompt).map_err(Error::from);
         self.ask(ids, options.into(), Sampling::greedy());
     }
 
-    fn ask(&mut self, ids: Result<Vec<u32>>, options: AnswerOptions, otherwise: Sampling) {
+    pub(super) fn ask(&mut self, ids: Result<Vec<u32>>, options: AnswerOptions, otherwise: Sampling) {
         self.cancel();
         let ids = match options.check().and(ids) {
             Ok(ids) => ids,
