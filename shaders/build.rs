@@ -12,7 +12,7 @@
 //!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
 //! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
-//! than half of all text.
+//! than half of all text. So are those that multiply 16-bit floats, which the browser package has no way to ask for.
 //!
 //! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
 //! 16-bit floats.
@@ -155,6 +155,9 @@ fn link(
         let file = out.join(format!("{name}.{label}.wgsl"));
         fs::write(&file, &wgsl)?;
         let facts = reflect(&wgsl).map_err(|error| format!("variant {label} ({}): {error}", file.display()))?;
+        if facts.f16 && for_browsers {
+            continue;
+        }
         if facts.uses_subgroups != (subgroup != 0) {
             return Err(format!("variant {label}: subgroup operations and the number SG go together").into());
         }

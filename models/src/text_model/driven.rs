@@ -11,7 +11,7 @@ use std::time::Duration;
 /// A [`TextSession`] that runs only when it is ticked. It owns the session, so nothing else can come between its runs.
 #[derive(Debug)]
 pub struct DrivenText {
-    model: TextModel,
+    pub(super) model: TextModel,
     driven: DrivenSession,
     writing: Option<Writing>,
     /// What was asked and cannot be done, which the next tick says.
