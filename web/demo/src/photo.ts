@@ -106,7 +106,13 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     });
 
   let stream: MediaStream | undefined;
+  /** Which start of the camera counts; a person may take long to allow it, and want something else by then. */
+  let starts = 0;
+  let waiting = false;
   const stop = (): void => {
+    starts += 1;
+    if (waiting) say("photo-says", "No picture yet");
+    waiting = false;
     for (const track of stream?.getTracks() ?? []) track.stop();
     stream = undefined;
     video.srcObject = null;
@@ -135,8 +141,23 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (navigator.mediaDevices === undefined) {
       throw new Error("Browsers give the camera to pages over HTTPS or from localhost only; open this page so, or choose a photo.");
     }
+    starts += 1;
+    const turn = starts;
     say("photo-says", "Waiting for the camera …");
-    const mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    waiting = true;
+    let mine: MediaStream;
+    try {
+      mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    } catch (thrown) {
+      if (turn !== starts) return;
+      waiting = false;
+      throw thrown;
+    }
+    if (turn !== starts) {
+      for (const track of mine.getTracks()) track.stop();
+      return;
+    }
+    waiting = false;
     stream = mine;
     camera.setAttribute("aria-pressed", "true");
     camera.textContent = "Stop the camera";
