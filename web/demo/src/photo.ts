@@ -108,11 +108,12 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   let stream: MediaStream | undefined;
   /** Which start of the camera counts; a person may take long to allow it, and want something else by then. */
   let starts = 0;
-  let waiting = false;
+  /** What was said before the camera was waited for. */
+  let before: string | undefined;
   const stop = (): void => {
     starts += 1;
-    if (waiting) say("photo-says", "No picture yet");
-    waiting = false;
+    if (before !== undefined) say("photo-says", before);
+    before = undefined;
     for (const track of stream?.getTracks() ?? []) track.stop();
     stream = undefined;
     video.srcObject = null;
@@ -143,21 +144,21 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     }
     starts += 1;
     const turn = starts;
+    before ??= by("photo-says").textContent ?? "";
     say("photo-says", "Waiting for the camera …");
-    waiting = true;
     let mine: MediaStream;
     try {
       mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
     } catch (thrown) {
       if (turn !== starts) return;
-      waiting = false;
+      before = undefined;
       throw thrown;
     }
     if (turn !== starts) {
       for (const track of mine.getTracks()) track.stop();
       return;
     }
-    waiting = false;
+    before = undefined;
     stream = mine;
     camera.setAttribute("aria-pressed", "true");
     camera.textContent = "Stop the camera";
