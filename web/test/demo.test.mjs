@@ -178,8 +178,8 @@ test("a camera that is allowed too late is let go of", async () => {
   await tab(page, "Photo");
   const before = await page.innerText("#photo-says");
   await page.click("#camera");
-  await says(page, "#photo-says", /^Waiting for the camera/);
   while ((await late()).length < 1);
+  assert.match(await page.innerText("#photo-says"), /^Waiting for the camera/);
   await tab(page, "Draw");
   await page.evaluate(async () => {
     window.late[0].resolve();

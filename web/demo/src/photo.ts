@@ -45,13 +45,14 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (shown.width !== wide || shown.height !== high) [shown.width, shown.height] = [wide, high];
     shown.getContext("2d")?.drawImage(picture, 0, 0, wide, high);
   };
-  /** Looks once; gives the milliseconds. */
-  const look = (picture: ImageBitmap | HTMLVideoElement): Promise<number> =>
+  /** Looks once, and says what it is if that is still of interest; gives the milliseconds. */
+  const look = (picture: ImageBitmap | HTMLVideoElement, wanted = (): boolean => true): Promise<number> =>
     inTurn(async () => {
       const eyes = own ?? (await sketches());
       const begun = performance.now();
       const found = await eyes.classify(picture);
       const took = performance.now() - begun;
+      if (!wanted()) return took;
       bars("photo-bars", found);
       const best = found[0];
       say("photo-says", best === undefined ? "Nothing" : best.probability > 0.5 ? `This is: ${best.label}` : `Perhaps: ${best.label}`);
@@ -124,7 +125,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   const frames = async (mine: MediaStream): Promise<void> => {
     const ends: number[] = [];
     while (stream === mine) {
-      const took = await look(video).catch((thrown: unknown) => {
+      const took = await look(video, () => stream === mine).catch((thrown: unknown) => {
         // A camera that was stopped meanwhile has no more pictures.
         if (stream === mine) throw thrown;
       });
