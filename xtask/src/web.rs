@@ -78,7 +78,8 @@ pub(crate) fn look_for_node() -> Result<(), Error> {
         Some(_) => Ok(()),
         None => Err(Error::Missing {
             what: format!("Node.js {major}.{minor} or newer with npm"),
-            remedy: "install it (Debian 13: apt-get install nodejs npm)".to_owned(),
+            remedy: "install it (Debian 13: apt-get install nodejs npm; where the distribution's is older, as in Debian 12, then also: npm install --global node@22)"
+                .to_owned(),
         }),
     }
 }
