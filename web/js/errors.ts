@@ -61,6 +61,7 @@ export async function guarded<T>(work: () => Promise<T> | T): Promise<T> {
 
 /** The error of a signal that has said stop. */
 export function aborted(signal: AbortSignal): LampyrisError {
+  if (signal.reason instanceof LampyrisError) return signal.reason;
   const reason = signal.reason instanceof Error ? signal.reason.message : "the caller's signal stopped it";
   return new LampyrisError("aborted", reason, { cause: signal.reason });
 }

@@ -1,6 +1,7 @@
 // The package as a page uses it: a device, models on it, and nothing that leaves them.
 
 import start, { Device, Embedder as EmbedderOfModule, Files, Text as TextOfModule, Vision as VisionOfModule, heapBytes } from "../glue/lampyris.js";
+import type { DeviceHandle, EmbedderHandle, TextHandle, VisionHandle } from "./handles.js";
 import { LampyrisError, aborted, guarded } from "./errors.js";
 import { type Picture, pixels } from "./pixels.js";
 import { pieces } from "./pieces.js";
@@ -130,6 +131,9 @@ function breath(): Promise<void> {
 /** Something of the module's that can be given back. */
 abstract class Held<T extends { free(): void }> {
   #inner: T | undefined;
+  /** Calls under way, during which the module does not give it back. */
+  #calls = 0;
+  readonly #over = new AbortController();
 
   constructor(inner: T) {
     this.#inner = inner;
@@ -137,61 +141,84 @@ abstract class Held<T extends { free(): void }> {
 
   /** @internal */
   protected get inner(): T {
-    if (this.#inner === undefined) throw new LampyrisError("disposed", "this was disposed of; load it again");
+    if (this.#inner === undefined || this.over.aborted) throw new LampyrisError("disposed", GONE);
     return this.#inner;
   }
 
-  /** Gives its memory back. It cannot be used afterwards. */
+  /** @internal Says when it was disposed of. */
+  protected get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** @internal Works with it, and only then lets it be given back. */
+  protected using<R>(work: (inner: T) => Promise<R> | R): Promise<R> {
+    return guarded(async () => {
+      const { inner } = this;
+      this.#calls += 1;
+      try {
+        return await work(inner);
+      } finally {
+        this.#calls -= 1;
+        if (this.over.aborted) this.#free();
+      }
+    });
+  }
+
+  /** Gives its memory back, when what is under way has ended. It cannot be used afterwards; to dispose of it again does nothing. */
   dispose(): void {
-    try {
-      this.#inner?.free();
-    } catch (thrown) {
-      throw new LampyrisError("bad-input", "a call is under way; wait for it or stop it, then dispose", { cause: thrown });
-    }
+    this.#over.abort(new LampyrisError("disposed", GONE));
+    this.#free();
+  }
+
+  #free(): void {
+    if (this.#calls > 0) return;
+    this.#inner?.free();
     this.#inner = undefined;
   }
 }
 
+const GONE = "this was disposed of; load it again";
+
 /** A model that names what is in a picture. */
-export class Vision extends Held<VisionOfModule> {
+export class Vision extends Held<VisionHandle> {
   /** The likeliest classes of a picture, likeliest first. */
   classify(picture: Picture, options: { top?: number } = {}): Promise<Prediction[]> {
-    return guarded(async () => {
+    return this.using(async (inner) => {
       const { data, width, height } = pixels(picture);
-      return JSON.parse(await this.inner.classify(data, width, height, options.top ?? 5)) as Prediction[];
+      return JSON.parse(await inner.classify(data, width, height, options.top ?? 5)) as Prediction[];
     });
   }
 
   /** The network's outputs before the softmax, one a class. */
   logits(picture: Picture): Promise<Float32Array> {
-    return guarded(() => {
+    return this.using((inner) => {
       const { data, width, height } = pixels(picture);
-      return this.inner.logits(data, width, height);
+      return inner.logits(data, width, height);
     });
   }
 
   /** Names the classes, one name for each, or one for each after the background. */
   setLabels(labels: string[]): Promise<void> {
-    return guarded(() => this.inner.setLabels(labels));
+    return this.using((inner) => inner.setLabels(labels));
   }
 }
 
 /** A model that continues texts. */
-export class Text extends Held<TextOfModule> {
-  /** Continues a text, piece by piece. Leave the loop to stop it, or use a signal. */
+export class Text extends Held<TextHandle> {
+  /** Continues a text, piece by piece. Leave the loop to stop it, or use a signal; `dispose` stops it too. */
   generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
     const { signal, ...others } = options;
-    return pieces((emit) => this.inner.generate(prompt, JSON.stringify(others), emit), signal);
+    return pieces((emit) => this.using((inner) => inner.generate(prompt, JSON.stringify(others), emit)), signal, this.over);
   }
 
   /** The tokens of a text as a document. */
   encode(text: string): Promise<Uint32Array> {
-    return guarded(() => this.inner.encode(text));
+    return this.using((inner) => inner.encode(text));
   }
 }
 
 /** A model that makes a vector of each text, such that texts of like meaning have like vectors. */
-export class Embedder extends Held<EmbedderOfModule> {
+export class Embedder extends Held<EmbedderHandle> {
   /** Values of a vector. */
   get dimension(): number {
     return this.inner.dimension();
@@ -199,8 +226,8 @@ export class Embedder extends Held<EmbedderOfModule> {
 
   /** A vector for each text. */
   embed(texts: string[]): Promise<Float32Array[]> {
-    return guarded(async () => {
-      const [all, each] = [await this.inner.embed(texts), this.dimension];
+    return this.using(async (inner) => {
+      const [all, each] = [await inner.embed(texts), inner.dimension()];
       return texts.map((_, at) => all.subarray(at * each, (at + 1) * each));
     });
   }
@@ -209,10 +236,11 @@ export class Embedder extends Held<EmbedderOfModule> {
 let started: Promise<unknown> | undefined;
 
 /** The visitor's GPU, ready for models. */
-export class Lampyris {
-  #device: Device;
+export class Lampyris extends Held<DeviceHandle> {
+  readonly #device: Device;
 
   private constructor(device: Device) {
+    super(device);
     this.#device = device;
   }
 
@@ -236,42 +264,42 @@ export class Lampyris {
 
   /** The adapter and its limits. */
   adapter(): Adapter {
-    return JSON.parse(this.#device.summary()) as Adapter;
+    return JSON.parse(this.inner.summary()) as Adapter;
   }
 
   /** Loads a classifier: a MobileNet in a safetensors file. */
   loadVision(source: Source, options: LoadOptions = {}): Promise<Vision> {
     const names = ["config.json", "preprocessor_config.json"];
-    return load(source, names, options, async (files) => new Vision(await VisionOfModule.load(this.#device, files, () => {})));
+    return this.#load(source, names, options, async (files) => new Vision(await VisionOfModule.load(this.#device, files, () => {})));
   }
 
   /** Loads a language model: a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors. */
   loadText(source: Source, options: LoadTextOptions = {}): Promise<Text> {
     const names = ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"];
-    return load(source, names, options, async (files) => new Text(await TextOfModule.load(this.#device, files, options.context, breath)));
+    return this.#load(source, names, options, async (files) => new Text(await TextOfModule.load(this.#device, files, options.context, breath)));
   }
 
   /** Loads a sentence encoder of the BERT family: a folder as sentence-transformers writes it, or a GGUF file. */
   loadEmbedder(source: Source, options: LoadOptions = {}): Promise<Embedder> {
     const names = ["config.json", "modules.json", "1_Pooling/config.json", "sentence_bert_config.json"];
     names.push("config_sentence_transformers.json", "tokenizer.json", "tokenizer_config.json");
-    return load(source, names, options, async (files) => new Embedder(await EmbedderOfModule.load(this.#device, files, () => {})));
+    return this.#load(source, names, options, async (files) => new Embedder(await EmbedderOfModule.load(this.#device, files, () => {})));
   }
 
   /** Holds every kernel against its CPU twin on this very adapter. */
   doctor(options: DoctorOptions = {}): Promise<Check[]> {
-    return guarded(async () => {
+    return this.using(async (inner) => {
       const progress = (done: number, all: number): Promise<void> => {
         options.onProgress?.(done, all);
         return breath();
       };
-      return JSON.parse(await this.#device.doctor(options.full ?? false, options.only, progress)) as Check[];
+      return JSON.parse(await inner.doctor(options.full ?? false, options.only, progress)) as Check[];
     });
   }
 
   /** Bytes in use: of the GPU by models and sessions, and of the module's heap, which never shrinks. */
   memory(): { gpu: number; heap: number } {
-    return { gpu: this.#device.heldBytes(), heap: heapBytes() };
+    return { gpu: this.inner.heldBytes(), heap: heapBytes() };
   }
 
   /** Throws away what this package keeps in the browser for this site. */
@@ -279,35 +307,48 @@ export class Lampyris {
     return forget();
   }
 
-  /** Gives the device back. Models on it are disposed of by themselves. */
-  dispose(): void {
-    this.#device.free();
+  /** Gives the device back, when what is under way has ended. Models on it are disposed of by themselves. */
+  override dispose(): void {
+    super.dispose();
+  }
+
+  #load<T extends { dispose(): void }>(source: Source, names: string[], options: LoadOptions, make: (files: Files) => Promise<T>): Promise<T> {
+    return this.using(() => load(source, names, options, make));
   }
 }
 
 /** Hands a model's files to the module and lets it load them. */
-function load<T>(source: Source, names: string[], options: LoadOptions, make: (files: Files) => Promise<T>): Promise<T> {
-  return guarded(async () => {
-    const { signal, cache = true } = options;
-    const from = folder(source, { cache, ...(signal && { signal }) });
+async function load<T extends { dispose(): void }>(
+  source: Source,
+  names: string[],
+  options: LoadOptions,
+  make: (files: Files) => Promise<T>,
+): Promise<T> {
+  const { signal, cache = true } = options;
+  const from = folder(source, { cache, ...(signal && { signal }) });
+  let files: Files | undefined;
+  let made: T | undefined;
+  try {
     const weights = await from.weights();
     const telling = told(weights.files, options);
-    const files = await Files.open(telling.files, weights.index);
-    try {
-      // A GGUF file is all there is.
-      for (const name of weights.files.some((file) => /\.gguf$/i.test(file.name)) ? [] : names) {
-        const bytes = await from.small(name);
-        if (bytes !== undefined) files.put(name, bytes);
-      }
-      const made = await make(files);
-      for (const file of weights.files) await file.finish?.();
-      telling.end();
-      options.onProgress?.(1);
-      return made;
-    } finally {
-      files.free();
+    files = await Files.open(telling.files, weights.index);
+    // A GGUF file is all there is.
+    for (const name of weights.files.some((file) => /\.gguf$/i.test(file.name)) ? [] : names) {
+      const bytes = await from.small(name);
+      if (bytes !== undefined) files.put(name, bytes);
     }
-  });
+    made = await make(files);
+    await from.finish?.();
+    telling.end();
+    options.onProgress?.(1);
+    return made;
+  } catch (thrown) {
+    made?.dispose();
+    await from.discard?.();
+    throw thrown;
+  } finally {
+    files?.free();
+  }
 }
 
 /** Files that, until they are loaded, tell how much of them was read and stop at a signal. Later reads are after a lost device. */

@@ -1,6 +1,6 @@
 // Files kept in the browser's private file system, a window at a time, each with its hash: what was kept is what was fetched, or it is gone.
 
-import { LampyrisError } from "./errors.js";
+import { LampyrisError, asError } from "./errors.js";
 import { WINDOW } from "./remote.js";
 
 /** What is written beside the bytes, once all of them are there. */
@@ -32,8 +32,14 @@ async function remove(folder: FileSystemDirectoryHandle, name: string): Promise<
   for (const ending of ["json", "bytes"]) await folder.removeEntry(`${name}.${ending}`).catch(() => {});
 }
 
-/** A file that is kept whole; undefined where there is none. */
-export async function kept(address: string): Promise<{ size: number; read(start: number, end: number): Promise<Uint8Array> } | undefined> {
+/**
+ * A file that is kept whole; undefined where there is none. What is no longer kept when it is read is read by `otherwise`, and must be
+ * what was kept.
+ */
+export async function kept(
+  address: string,
+  otherwise?: (start: number, end: number, size: number) => Promise<Uint8Array>,
+): Promise<{ size: number; read(start: number, end: number): Promise<Uint8Array> } | undefined> {
   const folder = await root();
   if (folder === undefined) return undefined;
   const name = await nameOf(address);
@@ -53,8 +59,19 @@ export async function kept(address: string): Promise<{ size: number; read(start:
   let last: { at: number; bytes: Uint8Array } | undefined;
   const window = async (at: number): Promise<Uint8Array> => {
     if (last?.at === at) return last.bytes;
-    const bytes = new Uint8Array(await file.slice(at, at + WINDOW).arrayBuffer());
+    const end = Math.min(at + WINDOW, file.size);
+    let bytes: Uint8Array<ArrayBuffer>;
+    let here = true;
+    try {
+      bytes = new Uint8Array(await file.slice(at, end).arrayBuffer());
+    } catch (thrown) {
+      // The browser made room, or the page forgot it.
+      if (otherwise === undefined) throw asError(thrown, "bad-file");
+      bytes = new Uint8Array(await otherwise(at, end, file.size));
+      here = false;
+    }
     if ((await hash(bytes)) !== hashes[at / WINDOW]) {
+      if (!here) throw new LampyrisError("bad-file", `${address} is no longer what was loaded; load it again`);
       await remove(folder, name);
       throw new LampyrisError("bad-file", `what the browser kept of ${address} is damaged and was thrown away; load it again`);
     }

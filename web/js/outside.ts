@@ -1,6 +1,6 @@
 // The package in a worker, used from outside as if it were here: for large tokenizers, and for pages that must never wait.
 
-import { type ErrorCode, LampyrisError, aborted, guarded } from "./errors.js";
+import { type ErrorCode, LampyrisError, aborted, asError, guarded } from "./errors.js";
 import type { Adapter, Check, CreateOptions, DoctorOptions, GenerateOptions, LoadOptions, LoadTextOptions, Prediction } from "./index.js";
 import type { Picture } from "./pixels.js";
 import type { Source } from "./source.js";
@@ -10,6 +10,8 @@ import type { Answer, Ask } from "./worker.js";
 class Line {
   readonly #waiting = new Map<number, { done: (value: any) => void; failed: (error: Error) => void; progress: (...progress: number[]) => void }>();
   #last = 0;
+  /** Why nothing is answered any more. */
+  #ended: LampyrisError | undefined;
 
   constructor(readonly worker: Worker) {
     worker.addEventListener("message", ({ data }: MessageEvent<Answer>) => {
@@ -20,24 +22,37 @@ class Line {
       if ("error" in data) waiting.failed(new LampyrisError(data.error.code as ErrorCode, data.error.message));
       else waiting.done(data.value);
     });
-    worker.addEventListener("error", ({ message }) => this.end(new LampyrisError("internal", `the worker failed: ${message}`)));
+    worker.addEventListener("error", ({ message }) => this.end(new LampyrisError("internal", `the worker failed: ${message ?? "its script did not load"}`)));
   }
 
   /** Asks, with what can be handed over instead of copied. */
   ask<T>(ask: Omit<Ask, "id">, more: { transfer?: Transferable[]; signal?: AbortSignal | undefined; progress?: ((...progress: number[]) => void) | undefined } = {}): Promise<T> {
     const { signal } = more;
+    if (this.#ended !== undefined) return Promise.reject(this.#ended);
     if (signal?.aborted) return Promise.reject(aborted(signal));
     const id = (this.#last += 1);
     const stop = (): void => this.worker.postMessage({ abort: id });
     signal?.addEventListener("abort", stop, { once: true });
     return new Promise<T>((done, failed) => {
       this.#waiting.set(id, { done, failed, progress: more.progress ?? (() => {}) });
-      this.worker.postMessage({ ...ask, id }, more.transfer ?? []);
+      try {
+        this.worker.postMessage({ ...ask, id }, more.transfer ?? []);
+      } catch (thrown) {
+        this.#waiting.delete(id);
+        failed(new LampyrisError("bad-input", `this cannot be handed to a worker: ${asError(thrown).message}`, { cause: thrown }));
+      }
     }).finally(() => signal?.removeEventListener("abort", stop));
   }
 
-  /** Ends everything that waits. */
+  /** Whether the worker is no more. */
+  get ended(): boolean {
+    return this.#ended !== undefined;
+  }
+
+  /** Ends the worker, everything that waits for it, and everything that is asked later. */
   end(error: LampyrisError): void {
+    this.worker.terminate();
+    this.#ended ??= error;
     for (const { failed } of this.#waiting.values()) failed(error);
     this.#waiting.clear();
   }
@@ -52,8 +67,8 @@ abstract class There {
   ) {}
 
   /** Gives its memory back. It cannot be used afterwards. */
-  dispose(): Promise<void> {
-    return this.line.ask({ what: "dispose", on: this.on, with: [] });
+  async dispose(): Promise<void> {
+    if (!this.line.ended) await this.line.ask({ what: "dispose", on: this.on, with: [] });
   }
 }
 
@@ -80,10 +95,14 @@ export class WorkerText extends There {
   async *generate(prompt: string, options: GenerateOptions = {}): AsyncGenerator<string, void, undefined> {
     const { signal, ...others } = options;
     const on = await this.line.ask<number>({ what: "generate", on: this.on, with: [prompt, others] }, { signal });
-    const stopped = new Promise<never>((_, failed) => signal?.addEventListener("abort", () => failed(aborted(signal)), { once: true }));
+    let stop = (): void => {};
+    const stopped = new Promise<never>((_, failed) => (stop = () => signal && failed(aborted(signal))));
     // Nobody may be listening when the signal comes late.
     stopped.catch(() => {});
+    signal?.addEventListener("abort", stop, { once: true });
     try {
+      // It may have come while the worker was asked.
+      if (signal?.aborted) throw aborted(signal);
       for (;;) {
         const next = this.line.ask<IteratorResult<string, void>>({ what: "next", on, with: [] });
         const { done, value } = await Promise.race([next, stopped]);
@@ -91,7 +110,9 @@ export class WorkerText extends There {
         yield value;
       }
     } finally {
-      await this.line.ask({ what: "leave", on, with: [] });
+      signal?.removeEventListener("abort", stop);
+      // A worker that is no more has nothing to leave.
+      await this.line.ask({ what: "leave", on, with: [] }).catch(() => {});
     }
   }
 }
@@ -157,7 +178,6 @@ export class LampyrisWorker {
 
   /** Ends the worker, and with it all that it holds. */
   dispose(): void {
-    this.#line.worker.terminate();
     this.#line.end(new LampyrisError("disposed", "the worker was disposed of; create it again"));
   }
 

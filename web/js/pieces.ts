@@ -8,9 +8,14 @@ export type Run = (emit: (piece: string) => Promise<boolean>) => Promise<unknown
 /** What the generator hears of: a piece, an error, or the end. */
 type Heard = { piece: string } | { error: LampyrisError } | "end";
 
-/** The pieces of a run, as they come. Leaving the loop, or the signal, stops it. */
-export async function* pieces(run: Run, signal?: AbortSignal): AsyncGenerator<string, void, undefined> {
-  if (signal?.aborted) throw aborted(signal);
+/** The pieces of a run, as they come. Leaving the loop, or any of the signals, stops it. */
+export async function* pieces(run: Run, ...signals: (AbortSignal | undefined)[]): AsyncGenerator<string, void, undefined> {
+  const said = (): AbortSignal | undefined => signals.find((signal) => signal?.aborted);
+  const check = (): void => {
+    const signal = said();
+    if (signal !== undefined) throw aborted(signal);
+  };
+  check();
   const heard: Heard[] = [];
   let wake = (): void => {};
   const hear = (what: Heard): void => {
@@ -28,7 +33,7 @@ export async function* pieces(run: Run, signal?: AbortSignal): AsyncGenerator<st
     stop();
     wake();
   };
-  signal?.addEventListener("abort", onAbort, { once: true });
+  for (const signal of signals) signal?.addEventListener("abort", onAbort, { once: true });
   const running = run(
     (piece) =>
       new Promise((resolve) => {
@@ -42,8 +47,8 @@ export async function* pieces(run: Run, signal?: AbortSignal): AsyncGenerator<st
   );
   try {
     for (;;) {
-      while (heard.length === 0 && !signal?.aborted) await new Promise<void>((resolve) => (wake = resolve));
-      if (signal?.aborted) throw aborted(signal);
+      while (heard.length === 0 && said() === undefined) await new Promise<void>((resolve) => (wake = resolve));
+      check();
       const what = heard.shift();
       if (what === undefined || what === "end") return;
       if ("error" in what) throw what.error;
@@ -52,7 +57,7 @@ export async function* pieces(run: Run, signal?: AbortSignal): AsyncGenerator<st
     }
   } finally {
     stop();
-    signal?.removeEventListener("abort", onAbort);
+    for (const signal of signals) signal?.removeEventListener("abort", onAbort);
     await running;
   }
 }

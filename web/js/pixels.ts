@@ -20,6 +20,10 @@ function size(picture: Exclude<Picture, ImageData>): [number, number] {
   return [picture.width, picture.height];
 }
 
+/** Why a browser does not let a picture be read, and the way out. */
+const FOREIGN =
+  "the picture comes from another origin, which does not let it be read; give its element `crossorigin` and let its server allow this page (CORS)";
+
 let canvas: OffscreenCanvas | undefined;
 
 /** The pixels of a picture. */
@@ -39,6 +43,15 @@ export function pixels(picture: Picture): Pixels {
   }
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (context === null) throw new LampyrisError("internal", "the browser gives no 2-D canvas");
+  // Where a picture is transparent, the one before it must not show.
+  context.globalCompositeOperation = "copy";
   context.drawImage(picture, 0, 0, width, height);
-  return pixels(context.getImageData(0, 0, width, height));
+  try {
+    return pixels(context.getImageData(0, 0, width, height));
+  } catch (thrown) {
+    // A canvas that has seen such a picture is never readable again.
+    canvas = undefined;
+    if (!(thrown instanceof DOMException && thrown.name === "SecurityError")) throw thrown;
+    throw new LampyrisError("bad-input", FOREIGN, { cause: thrown });
+  }
 }

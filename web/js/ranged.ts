@@ -8,8 +8,6 @@ export interface RangedFile {
   readonly size: number;
   /** The bytes from `start` to `end`. */
   read(start: number, end: number): Promise<Uint8Array>;
-  /** Does what is left to do once a model is loaded. */
-  finish?(): Promise<void>;
 }
 
 /** A blob as one. */

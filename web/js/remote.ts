@@ -1,6 +1,6 @@
 // Files at an address, by range: a window at a time from the server, and kept in the browser's private file system for the next visit.
 
-import { LampyrisError, asError } from "./errors.js";
+import { LampyrisError, aborted, asError } from "./errors.js";
 import { type Kept, keep, kept } from "./kept.js";
 import { type RangedFile, ofBlob } from "./ranged.js";
 
@@ -10,15 +10,46 @@ export const WINDOW = 4 << 20;
 /** How often a window is asked for before it is given up. */
 const TRIES = 3;
 
-/** How to fetch. */
-export interface Fetching {
-  /** Keep files in the browser, and take those that are kept. */
-  cache: boolean;
-  /** Gives up when it says so. */
-  signal?: AbortSignal;
+/** What is left to do for a file once its model is loaded, or where loading failed. */
+interface Ending {
+  finish(): Promise<void>;
+  discard?(): Promise<void>;
 }
 
-const isAbort = (thrown: unknown): boolean => thrown instanceof DOMException && thrown.name === "AbortError";
+/** How the files of one model are fetched, and what is left to do for them. */
+export class Fetching {
+  readonly #endings: Ending[] = [];
+
+  constructor(
+    /** Keep files in the browser, and take those that are kept. */
+    readonly cache: boolean,
+    /** Gives up when it says so, until the model is loaded. */
+    public signal?: AbortSignal | undefined,
+  ) {}
+
+  /** Leaves something for the end. */
+  atEnd(ending: Ending): void {
+    this.#endings.push(ending);
+  }
+
+  /** The model is loaded: what was fetched is kept. */
+  async finish(): Promise<void> {
+    for (const ending of this.#endings) await ending.finish();
+    this.signal = undefined;
+  }
+
+  /** It is not: nothing is. */
+  async discard(): Promise<void> {
+    for (const ending of this.#endings) await ending.discard?.();
+    this.signal = undefined;
+  }
+
+  /** The error for what a request threw. A signal may have thrown anything. */
+  error(thrown: unknown, message?: string): LampyrisError {
+    if (this.signal?.aborted) return aborted(this.signal);
+    return message === undefined ? asError(thrown, "network") : new LampyrisError("network", message, { cause: thrown });
+  }
+}
 
 async function ask(address: URL, how: Fetching, range?: [number, number]): Promise<Response> {
   const headers: HeadersInit = range === undefined ? {} : { Range: `bytes=${range[0]}-${range[1] - 1}` };
@@ -27,10 +58,15 @@ async function ask(address: URL, how: Fetching, range?: [number, number]): Promi
     // The browser's own cache would hold the weights a second time.
     answer = await fetch(address, { headers, signal: how.signal ?? null, cache: how.cache ? "no-store" : "default" });
   } catch (thrown) {
-    throw asError(thrown, "network");
+    throw how.error(thrown);
   }
   if (answer.ok || answer.status === 404) return answer;
   throw new LampyrisError("network", `${address.href} was answered with ${answer.status}`);
+}
+
+/** Whether a file is not there. Servers of one-page applications answer with their page instead of 404, and no file of a model is one. */
+function isAbsent(answer: Response): boolean {
+  return answer.status === 404 || /^text\/html\b/i.test(answer.headers.get("content-type") ?? "");
 }
 
 /** A small file, whole; undefined where there is none. */
@@ -38,40 +74,64 @@ export async function small(address: URL, how: Fetching): Promise<Uint8Array | u
   const before = how.cache ? await kept(address.href) : undefined;
   if (before !== undefined) return before.size < 0 ? undefined : before.read(0, before.size);
   const answer = await ask(address, how);
-  const bytes = answer.status === 404 ? undefined : await body(answer, address);
-  if (how.cache) await (await keep(address.href, bytes?.length ?? -1))?.whole(bytes ?? new Uint8Array());
+  const bytes = isAbsent(answer) ? undefined : await body(answer, address, how);
+  if (how.cache) how.atEnd({ finish: async () => (await keep(address.href, bytes?.length ?? -1))?.whole(bytes ?? new Uint8Array()) });
   return bytes;
 }
 
 /** A body, which must be as long as was said. */
-async function body(answer: Response, address: URL): Promise<Uint8Array> {
+async function body(answer: Response, address: URL, how: Fetching): Promise<Uint8Array> {
   try {
     return new Uint8Array(await answer.arrayBuffer());
   } catch (thrown) {
-    if (isAbort(thrown)) throw asError(thrown);
-    throw new LampyrisError("network", `${address.href} broke off; load it again`, { cause: thrown });
+    throw how.error(thrown, `${address.href} broke off; load it again`);
   }
 }
 
 /** A file of any size, by range, that is to be called `name`; undefined where there is none. */
 export async function ranged(address: URL, name: string, how: Fetching): Promise<RangedFile | undefined> {
-  const before = how.cache ? await kept(address.href) : undefined;
+  let again: RangedFile | undefined;
+  const otherwise = async (start: number, end: number, size: number): Promise<Uint8Array> => {
+    again ??= await ranged(address, name, new Fetching(false));
+    if (again?.size !== size) throw changed(address);
+    return again.read(start, end);
+  };
+  const before = how.cache ? await kept(address.href, otherwise) : undefined;
   if (before !== undefined) return { name, size: before.size, read: (start, end) => before.read(start, end) };
   const answer = await ask(address, how, [0, WINDOW]);
-  if (answer.status === 404) return undefined;
+  if (isAbsent(answer)) return undefined;
   if (answer.status === 200) return whole(name, address, answer, how);
-  const first = await body(answer, address);
+  const first = await body(answer, address, how);
   const size = await total(answer, address, how);
   const entry = how.cache ? await keep(address.href, size) : undefined;
-  return new Windows(name, size, address, how, first, answer.headers.get("etag"), entry);
+  const file = new Windows(name, size, address, how, first, marks(answer), entry);
+  how.atEnd(file);
+  return file;
+}
+
+const changed = (address: URL): LampyrisError =>
+  new LampyrisError("bad-file", `${address.href} was changed since it was loaded or while it was; load it again`);
+
+/** What a server says of a file's version, as far as this page may see it. */
+const marks = ({ headers }: Response): string => `${headers.get("etag")} ${headers.get("last-modified")}`;
+
+/** The size of the whole that a part's answer tells; undefined where this page may not see it. */
+function sizeIn(answer: Response): number | undefined {
+  // Another origin's server must allow this header to be seen.
+  const seen = /\/(\d+)$/.exec(answer.headers.get("content-range") ?? "");
+  return seen === null ? undefined : Number(seen[1]);
 }
 
 /** The size of a file of which a part was sent. */
 async function total(answer: Response, address: URL, how: Fetching): Promise<number> {
-  // Another origin's server must allow this header to be seen.
-  const seen = /\/(\d+)$/.exec(answer.headers.get("content-range") ?? "");
-  if (seen !== null) return Number(seen[1]);
-  const head = await fetch(address, { method: "HEAD", signal: how.signal ?? null });
+  const seen = sizeIn(answer);
+  if (seen !== undefined) return seen;
+  let head: Response;
+  try {
+    head = await fetch(address, { method: "HEAD", signal: how.signal ?? null });
+  } catch (thrown) {
+    throw how.error(thrown);
+  }
   const length = Number(head.headers.get("content-length"));
   if (head.ok && length > 0) return length;
   throw new LampyrisError("network", `${address.href} does not tell its size; let its server expose Content-Range`);
@@ -83,20 +143,21 @@ async function whole(name: string, address: URL, answer: Response, how: Fetching
   try {
     blob = await answer.blob();
   } catch (thrown) {
-    if (isAbort(thrown)) throw asError(thrown);
-    throw new LampyrisError("network", `${address.href} broke off; load it again`, { cause: thrown });
+    throw how.error(thrown, `${address.href} broke off; load it again`);
   }
   const file = ofBlob(blob, name);
-  const entry = how.cache ? await keep(address.href, blob.size) : undefined;
-  if (entry === undefined) return file;
-  return { ...file, async finish() {
+  const finish = async (): Promise<void> => {
+    const entry = await keep(address.href, blob.size);
+    if (entry === undefined) return;
     for (let start = 0; start < blob.size; start += WINDOW) await entry.window(start, await file.read(start, Math.min(start + WINDOW, blob.size)));
     await entry.finish();
-  } };
+  };
+  if (how.cache) how.atEnd({ finish });
+  return file;
 }
 
 /** A file of a server that knows ranges. */
-class Windows implements RangedFile {
+class Windows implements RangedFile, Ending {
   /** Windows that may be asked for again: the last ones. */
   readonly #recent = new Map<number, Uint8Array>();
   readonly #fetched = new Set<number>();
@@ -109,14 +170,17 @@ class Windows implements RangedFile {
     readonly address: URL,
     readonly how: Fetching,
     first: Uint8Array,
-    readonly etag: string | null,
+    readonly version: string,
     readonly entry: Kept | undefined,
   ) {
     if (first.length === Math.min(WINDOW, size)) this.#recent.set(0, first);
   }
 
   async read(start: number, end: number): Promise<Uint8Array> {
-    if (this.#kept !== undefined) return this.#kept.read(start, end);
+    return this.#kept === undefined ? this.#read(start, end) : this.#kept.read(start, end);
+  }
+
+  async #read(start: number, end: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(end - start);
     for (let at = start - (start % WINDOW); at < end; at += WINDOW) {
       const window = await this.#window(at);
@@ -146,18 +210,13 @@ class Windows implements RangedFile {
     for (let tried = 1; ; tried += 1) {
       try {
         const answer = await ask(this.address, this.how, [at, end]);
-        const bytes = answer.status === 206 ? await body(answer, this.address) : undefined;
-        if (answer.headers.get("etag") !== this.etag) {
-          throw new LampyrisError("bad-file", `${this.address.href} was changed while it was loaded; load it again`);
-        }
+        const bytes = answer.status === 206 ? await body(answer, this.address, this.how) : undefined;
+        if (marks(answer) !== this.version || (sizeIn(answer) ?? this.size) !== this.size) throw changed(this.address);
         if (bytes?.length === end - at) return bytes;
         throw new LampyrisError("network", `${this.address.href} gave ${bytes?.length ?? 0} bytes for the ${end - at} from byte ${at} on`);
       } catch (thrown) {
         const error = asError(thrown);
-        if (error.code !== "network" || tried === TRIES) {
-          await this.entry?.discard();
-          throw error;
-        }
+        if (error.code !== "network" || tried === TRIES) throw error;
       }
     }
   }
@@ -166,8 +225,12 @@ class Windows implements RangedFile {
     if (this.entry !== undefined) {
       for (let at = 0; at < this.size; at += WINDOW) if (!this.#fetched.has(at)) await this.#window(at);
       await this.entry.finish();
-      this.#kept = await kept(this.address.href);
+      this.#kept = await kept(this.address.href, (start, end) => this.#read(start, end));
     }
     this.#recent.clear();
+  }
+
+  async discard(): Promise<void> {
+    await this.entry?.discard();
   }
 }

@@ -3,7 +3,15 @@
 import { LampyrisError, asError } from "./errors.js";
 import { type RangedFile, ofBlob, ofBytes } from "./ranged.js";
 import { kept } from "./kept.js";
-import { type Fetching, ranged, small } from "./remote.js";
+import { Fetching, ranged, small } from "./remote.js";
+
+/** How files at an address are fetched. */
+export interface Options {
+  /** Keep them in the browser, and take those that are kept. */
+  cache: boolean;
+  /** Gives up when it says so. */
+  signal?: AbortSignal;
+}
 
 /** One file that the page has in memory, by name. */
 export interface NamedBytes {
@@ -40,6 +48,10 @@ export interface Folder {
   weights(): Promise<WeightFiles>;
   /** Another file, whole, if it is there. */
   small(name: string): Promise<Uint8Array | undefined>;
+  /** Does what is left to do once a model is loaded. */
+  finish?(): Promise<void>;
+  /** Throws away what was begun, where loading failed. */
+  discard?(): Promise<void>;
 }
 
 const WHOLE = "model.safetensors";
@@ -101,7 +113,7 @@ const none = (where: string): LampyrisError =>
   new LampyrisError("bad-file", `${where} has no weights; a model is a .safetensors or .gguf file, or a folder with one`);
 
 /** The files behind a source. */
-export function folder(source: Source, how: Fetching): Folder {
+export function folder(source: Source, how: Options): Folder {
   if (typeof source === "string" || source instanceof URL) return atAddress(source, how);
   if (source instanceof ArrayBuffer) return ofFiles([ofBytes(new Uint8Array(source), "the given bytes")]);
   if (source instanceof Uint8Array) return ofFiles([ofBytes(source, "the given bytes")]);
@@ -113,8 +125,11 @@ export function folder(source: Source, how: Fetching): Folder {
   throw new LampyrisError("bad-input", "a source is an address, a File, a file or folder handle, or bytes");
 }
 
+/** The name of a file within the folder that was chosen, or its own. */
+const placeOf = ({ name, webkitRelativePath }: File): string => webkitRelativePath.slice(webkitRelativePath.indexOf("/") + 1) || name;
+
 function ofAny(file: Blob | NamedBytes): RangedFile {
-  if (file instanceof Blob) return ofBlob(file, file instanceof File ? file.name : "the given blob");
+  if (file instanceof Blob) return ofBlob(file, file instanceof File ? placeOf(file) : "the given blob");
   const { name, bytes } = file;
   return ofBytes(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), name);
 }
@@ -140,7 +155,11 @@ const ofHandle = (handle: FileSystemFileHandle): Folder => ({
 function ofDirectory(directory: FileSystemDirectoryHandle): Folder {
   const open = async (name: string): Promise<File | undefined> => {
     try {
-      return await (await directory.getFileHandle(name)).getFile();
+      const folders = name.split("/");
+      const file = folders.pop() ?? "";
+      let home = directory;
+      for (const folder of folders) home = await home.getDirectoryHandle(folder);
+      return await (await home.getFileHandle(file)).getFile();
     } catch (thrown) {
       if (thrown instanceof DOMException && ["NotFoundError", "TypeMismatchError"].includes(thrown.name)) return undefined;
       throw asError(thrown, "bad-file");
@@ -158,7 +177,8 @@ function ofDirectory(directory: FileSystemDirectoryHandle): Folder {
   return { weights: () => weightsOf(`the folder ${directory.name}`, { open: ranged, small, names }), small };
 }
 
-function atAddress(source: string | URL, how: Fetching): Folder {
+function atAddress(source: string | URL, { cache, signal }: Options): Folder {
+  const how = new Fetching(cache, signal);
   let address: URL;
   try {
     address = new URL(source, globalThis.location?.href);
@@ -184,5 +204,7 @@ function atAddress(source: string | URL, how: Fetching): Folder {
       return { files };
     },
     small: inside.small,
+    finish: () => how.finish(),
+    discard: () => how.discard(),
   };
 }

@@ -77,7 +77,7 @@ const answers: Record<string, (ask: Ask, signal: AbortSignal, tell: (...progress
       lampyris?.dispose();
       lampyris = undefined;
     } else {
-      thing<Vision | Text | Embedder>(on).dispose();
+      (things.get(on) as Vision | Text | Embedder | undefined)?.dispose();
       things.delete(on);
     }
   },

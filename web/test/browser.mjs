@@ -32,12 +32,23 @@ const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
   const profile = mkdtempSync(join(tmpdir(), "lampyris-web-"));
   const server = await serve({ pkg: resolve(here, "../pkg"), test: here, ...(material && { material }), ...folders });
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium",
-    headless: true,
-    args: [...FLAGS, ...(webgpu ? WEBGPU : []), ...more],
-    ignoreDefaultArgs: ["--disable-gpu"],
-  });
+  const gone = async () => {
+    await server.close();
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  };
+  let context;
+  try {
+    context = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium",
+      headless: true,
+      args: [...FLAGS, ...(webgpu ? WEBGPU : []), ...more],
+      ignoreDefaultArgs: ["--disable-gpu"],
+    });
+  } catch (error) {
+    // A server that listens would keep the test waiting for ever.
+    await gone();
+    throw error;
+  }
   return {
     server,
     context,
@@ -55,8 +66,7 @@ export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
     },
     async close() {
       await context.close();
-      await server.close();
-      rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+      await gone();
     },
   };
 }

@@ -162,6 +162,45 @@ test("the camera is looked at frame by frame, with rate and time, until it is st
   assert.equal(await page.getAttribute("#camera", "aria-pressed"), "false");
 });
 
+test("a camera that is allowed too late is let go of", async () => {
+  await page.evaluate(() => {
+    const media = navigator.mediaDevices;
+    const request = media.getUserMedia.bind(media);
+    window.late = [];
+    media.getUserMedia = async (wanted) => {
+      const stream = await request(wanted);
+      await new Promise((resolve) => window.late.push({ stream, resolve }));
+      return stream;
+    };
+    window.restore = () => void (media.getUserMedia = request);
+  });
+  const late = () => page.evaluate(() => window.late.map(({ stream }) => stream.getTracks()[0].readyState));
+  await tab(page, "Photo");
+  const before = await page.innerText("#photo-says");
+  await page.click("#camera");
+  while ((await late()).length < 1);
+  assert.match(await page.innerText("#photo-says"), /^Waiting for the camera/);
+  await tab(page, "Draw");
+  await page.evaluate(async () => {
+    window.late[0].resolve();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  });
+  assert.deepEqual(await late(), ["ended"]);
+  await tab(page, "Photo");
+  assert.equal(await page.innerText("#photo-says"), before);
+  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "false");
+  // Two starts: the later one counts.
+  await page.click("#camera");
+  await page.click("#camera");
+  while ((await late()).length < 3);
+  await page.evaluate(() => window.late.forEach(({ resolve }) => resolve()));
+  while ((await late())[1] !== "ended");
+  assert.deepEqual((await late()).slice(1), ["ended", "live"]);
+  await tab(page, "Draw");
+  assert.deepEqual((await late()).slice(1), ["ended", "ended"]);
+  await page.evaluate(() => window.restore());
+});
+
 test("the storyteller tells what the native program tells", async () => {
   await tab(page, "Write");
   await shoot(page, "write-empty");

@@ -19,6 +19,7 @@ const ENTRY = `
   export { forget } from "./kept.ts";
   export { pieces } from "./pieces.ts";
   export { asError } from "./errors.ts";
+  export { pixels } from "./pixels.ts";
 `;
 
 let browser;
@@ -42,19 +43,21 @@ before(async () => {
     window.hash = async (data) => Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", data)), (byte) => byte.toString(16).padStart(2, "0")).join("");
     // The file's hash, read in odd pieces out of order, with what else was found; or the error's code.
     window.take = async (source, how) => {
+      let from;
       try {
-        const from = window.files.folder(source, how);
+        from = window.files.folder(source, how);
         const [file] = (await from.weights()).files;
         const all = new Uint8Array(file.size);
         const step = 3_000_001;
         const starts = Array.from({ length: Math.ceil(file.size / step) }, (_, at) => at * step).reverse();
         for (const start of starts) all.set(await file.read(start, Math.min(start + step, file.size)), start);
-        await file.finish?.();
-        const again = await file.read(5, 25);
         const [config, absent] = [await from.small("config.json"), await from.small("absent.json")];
+        await from.finish?.();
+        const again = await file.read(5, 25);
         const same = again.length === 20 && again.every((byte, at) => byte === all[at + 5]);
         return { name: file.name, size: file.size, hash: await window.hash(all), same, config: config && new TextDecoder().decode(config), absent: absent ?? null };
       } catch (thrown) {
+        await from?.discard?.();
         const { code, message } = window.files.asError(thrown);
         return { code, message };
       }
@@ -142,6 +145,137 @@ test("damage to what was kept is noticed, and heals by loading again", async () 
   assert.deepEqual(await take("/made/model/", { cache: true }), whole);
 });
 
+test("nothing is kept of a load that fails, and no file is left open", async () => {
+  const found = await page.evaluate(async () => {
+    const from = window.files.folder("/made/model/", { cache: true });
+    await from.weights();
+    await from.small("config.json");
+    await from.small("absent.json");
+    await from.discard();
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("lampyris");
+    const names = [];
+    for await (const name of folder.keys()) names.push(name);
+    return names;
+  });
+  assert.deepEqual(found, []);
+});
+
+test("a page in a file's place is no file", async () => {
+  browser.server.manners.headers = { "content-type": "text/html; charset=utf-8" };
+  try {
+    const found = await page.evaluate(async () => {
+      const from = window.files.folder("/made/model/", { cache: true });
+      const code = await from.weights().then(() => "none", (error) => error.code);
+      return [(await from.small("config.json")) ?? null, code];
+    });
+    assert.deepEqual(found, [null, "bad-file"]);
+  } finally {
+    browser.server.manners.headers = {};
+  }
+});
+
+test("what is forgotten meanwhile is read from the server, if it is what it was", async () => {
+  for (const visit of ["first", "second"]) {
+    const found = await page.evaluate(async (visit) => {
+      const load = async () => {
+        const from = window.files.folder("/made/model/", { cache: true });
+        const [file] = (await from.weights()).files;
+        const before = await file.read(5_000_000, 9_000_000);
+        await from.finish();
+        return [file, before];
+      };
+      if (visit === "second") await load();
+      const [file, before] = await load();
+      await window.files.forget();
+      const after = await file.read(5_000_000, 9_000_000);
+      return [await window.hash(before), await window.hash(after)];
+    }, visit);
+    assert.equal(found[0], found[1]);
+    assert.ok(browser.server.log.length > 0);
+  }
+});
+
+test("a file that is changed while it is loaded is refused", async () => {
+  for (const header of ["etag", "last-modified"]) {
+    browser.server.manners.headers = { [header]: "one" };
+    const begun = await page.evaluateHandle(async () => (await window.files.folder("/made/model/", { cache: false }).weights()).files[0]);
+    browser.server.manners.headers = { [header]: "another" };
+    const code = await begun.evaluate((file) => file.read(5_000_000, 5_000_010).then(() => "none", (error) => error.code));
+    browser.server.manners.headers = {};
+    assert.equal(code, "bad-file", header);
+  }
+  const begun = await page.evaluateHandle(async () => (await window.files.folder("/made/model/", { cache: false }).weights()).files[0]);
+  writeFileSync(join(made, "model/model.safetensors"), Buffer.concat([bytes, bytes.subarray(0, 4)]));
+  const code = await begun.evaluate((file) => file.read(5_000_000, 5_000_010).then(() => "none", (error) => error.code));
+  writeFileSync(join(made, "model/model.safetensors"), bytes);
+  assert.equal(code, "bad-file", "its size");
+});
+
+test("folders in a folder are looked into, and a chosen folder's files are known by their places in it", async () => {
+  const found = await page.evaluate(async () => {
+    const home = await (await navigator.storage.getDirectory()).getDirectoryHandle("encoder", { create: true });
+    const pooling = await home.getDirectoryHandle("1_Pooling", { create: true });
+    for (const [folder, name, text] of [[home, "model.safetensors", "w"], [home, "config.json", "outer"], [pooling, "config.json", "inner"]]) {
+      const writing = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      await writing.write(text);
+      await writing.close();
+    }
+    const file = (place, text) => {
+      const made = new File([text], place.split("/").at(-1));
+      Object.defineProperty(made, "webkitRelativePath", { value: place });
+      return made;
+    };
+    const chosen = [file("m/1_Pooling/config.json", "inner"), file("m/config.json", "outer"), file("m/model.safetensors", "w")];
+    const answers = [];
+    for (const source of [home, chosen]) {
+      const from = window.files.folder(source, { cache: false });
+      const names = (await from.weights()).files.map(({ name }) => name);
+      const texts = ["config.json", "1_Pooling/config.json", "2_Dense/config.json"].map((name) => from.small(name));
+      answers.push([names, (await Promise.all(texts)).map((bytes) => (bytes === undefined ? null : new TextDecoder().decode(bytes)))]);
+    }
+    return answers;
+  });
+  const expected = [["model.safetensors"], ["outer", "inner", null]];
+  assert.deepEqual(found, [expected, expected]);
+});
+
+test("a picture is not mixed with the one before, and one of another origin is refused without harm to the next", async () => {
+  const other = await open({ made });
+  try {
+    writeFileSync(join(made, "dot.svg"), '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"><rect width="4" height="4" fill="red"/></svg>');
+    const found = await page.evaluate(async (address) => {
+      const filled = (style) => {
+        const canvas = new OffscreenCanvas(4, 4);
+        const context = canvas.getContext("2d");
+        context.fillStyle = style;
+        context.fillRect(0, 0, 4, 4);
+        return canvas;
+      };
+      const seen = (picture) => Array.from(window.files.pixels(picture).data.subarray(0, 4));
+      const [clear, full] = [filled("rgb(0 0 0 / 0)"), filled("rgb(200 100 50)")];
+      const first = seen(clear);
+      const opaque = seen(full);
+      const second = seen(clear);
+      const foreign = new Image();
+      foreign.src = address;
+      await foreign.decode();
+      let refused;
+      try {
+        seen(foreign);
+      } catch ({ code, message }) {
+        refused = { code, message };
+      }
+      return { first, opaque, second, refused, after: seen(full) };
+    }, `${other.server.at}/made/dot.svg`);
+    assert.deepEqual([found.first, found.opaque, found.second], [[0, 0, 0, 0], [200, 100, 50, 255], [0, 0, 0, 0]]);
+    assert.equal(found.refused?.code, "bad-input");
+    assert.match(found.refused.message, /CORS/);
+    assert.deepEqual(found.after, found.opaque);
+  } finally {
+    await other.close();
+  }
+});
+
 test("a signal stops a download, and what is no source is refused", async () => {
   const found = await page.evaluate(async () => {
     const control = new AbortController();
@@ -151,6 +285,11 @@ test("a signal stops a download, and what is no source is refused", async () => 
     const how = { cache: false };
     return [
       await code(() => from.weights()),
+      await code(() => window.files.folder("/made/model/", { cache: false, signal: AbortSignal.abort("enough") }).weights()),
+      await code(async () => {
+        const late = window.files.folder("/made/model/", { cache: false, signal: AbortSignal.timeout(20) });
+        for (;;) await late.weights();
+      }),
       await code(() => window.files.folder({}, how)),
       await code(() => window.files.folder(null, how)),
       await code(() => window.files.folder("http://[", how)),
@@ -158,7 +297,7 @@ test("a signal stops a download, and what is no source is refused", async () => 
       await code(() => window.files.folder([], how).weights()),
     ];
   });
-  assert.deepEqual(found, ["aborted", "bad-input", "bad-input", "bad-input", "bad-file", "bad-file"]);
+  assert.deepEqual(found, ["aborted", "aborted", "aborted", "bad-input", "bad-input", "bad-input", "bad-file", "bad-file"]);
 });
 
 test("pieces reach a slow page in order, and stop when it leaves, aborts or the run fails", async () => {

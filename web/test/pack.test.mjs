@@ -1,7 +1,7 @@
 // The package as somebody else gets it: packed by npm, installed into an empty folder, and used there without a bundler and by Vite.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -62,6 +62,33 @@ test("what is packed is what is needed, with types and licences", () => {
   }
   assert.match(readFileSync(join(installed, "types/index.d.ts"), "utf8"), /class Lampyris\b/);
   assert.equal(JSON.parse(readFileSync(join(installed, "package.json"), "utf8")).dependencies, undefined);
+});
+
+/** A page of somebody's who checks types: the README's example, and what it does not show. */
+const TYPED = (example) => `
+${example}
+import { LampyrisError, LampyrisWorker, type Check, type ErrorCode, type Prediction } from "lampyris";
+declare const bar: HTMLProgressElement, out: HTMLElement, signal: AbortSignal, picked: FileSystemDirectoryHandle;
+const first: Prediction | undefined = (await eyes.classify(new ImageData(1, 1), { top: 1 }))[0];
+const vectors: Float32Array[] = await (await lampyris.loadEmbedder(picked, { cache: false })).embed(["a"]);
+const checks: Check[] = await lampyris.doctor({ only: "matmul" });
+const code = (thrown: unknown): ErrorCode | undefined => (thrown instanceof LampyrisError ? thrown.code : undefined);
+const there = await LampyrisWorker.create();
+there.dispose();
+// @ts-expect-error A picture is not a number: the types are there and not \`any\`.
+await eyes.classify(7);
+// @ts-expect-error Nor are texts.
+const wrong: number[] = teller.generate("a");
+export { checks, code, first, vectors, wrong };
+`;
+
+test("the README's example and a strict TypeScript page agree with the types", () => {
+  const example = /```ts\n([\s\S]*?)```/.exec(readFileSync(join(web, "README.md"), "utf8"))?.[1];
+  assert.ok(example?.includes("loadVision"));
+  writeFileSync(join(home, "typed.ts"), TYPED(example));
+  const options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "es2022,dom,dom.iterable"];
+  const told = spawnSync(process.execPath, [join(web, "node_modules/typescript/bin/tsc"), ...options, "typed.ts"], { cwd: home, encoding: "utf8" });
+  assert.equal(told.status, 0, told.stdout + told.stderr);
 });
 
 for (const [how, path] of [["without a bundler", "/home/plain.html"], ["built by Vite", "/home/out/"]]) {

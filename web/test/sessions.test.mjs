@@ -67,7 +67,10 @@ test("pieces come one by one, and leaving the loop or a signal stops them", with
 test("a device destroyed in the middle of a text is survived with the same tokens", withMaterial, async () => {
   const found = await page.evaluate(async (source) => {
     const model = await window.gpu.loadText(source, { context: 256 });
-    const eyes = await window.gpu.loadVision("/material/mobilenet_tiny/mobilenet_v2_w025/").catch(() => undefined);
+    const eyes = await window.gpu.loadVision("/material/mobilenet_tiny/mobilenet_v2_w025/");
+    const picture = new ImageData(64, 64);
+    for (let at = 0; at < picture.data.length; at += 1) picture.data[at] = (at * 37) % 256;
+    const seen = [await eyes.classify(picture)];
     const tell = async (destroyAt) => {
       const pieces = [];
       for await (const piece of model.generate("The little dog", { maxTokens: 60 })) {
@@ -81,14 +84,19 @@ test("a device destroyed in the middle of a text is survived with the same token
     const broken = [await tell(1), await tell(20)];
     window.devices.at(-1).destroy();
     const after = await tell(0);
-    eyes?.dispose();
+    seen.push(await eyes.classify(picture));
+    window.devices.at(-1).destroy();
+    seen.push(await eyes.classify(picture));
+    eyes.dispose();
     model.dispose();
-    return { whole, broken, after, opened: window.devices.length - before, times: window.gpu.adapter().timesReopened };
+    return { seen, whole, broken, after, opened: window.devices.length - before, times: window.gpu.adapter().timesReopened };
   }, MODEL);
   assert.ok(found.whole.length > 50);
   assert.deepEqual(found.broken, [found.whole, found.whole]);
   assert.equal(found.after, found.whole);
-  assert.deepEqual([found.opened, found.times], [3, 3]);
+  assert.equal(found.seen[0].length, 5);
+  assert.deepEqual(found.seen.slice(1), [found.seen[0], found.seen[0]], "the classifier sees the same on each device");
+  assert.deepEqual([found.opened, found.times], [4, 4]);
 });
 
 test("a worker gives what the page gives", withMaterial, async () => {
@@ -119,4 +127,50 @@ test("a worker gives what the page gives", withMaterial, async () => {
   assert.equal(found.told[0], found.told[1]);
   assert.ok(found.told[0].length > 20);
   assert.deepEqual([found.few, found.code, found.bad, found.software, found.last], [3, "aborted", "bad-file", true, 1]);
+});
+
+test("what is disposed of early, twice or together with its worker says `disposed` and leaves nothing", withMaterial, async () => {
+  const found = await page.evaluate(async (source) => {
+    const { Lampyris, LampyrisWorker } = window.lampyris;
+    const gpu = await Lampyris.create();
+    const [model, eyes] = [await gpu.loadText(source, { context: 256 }), await gpu.loadVision("/material/mobilenet_tiny/mobilenet_v2_w025/")];
+    const picture = new ImageData(64, 64);
+    // Left where it waits for the page, and under way when it is disposed of.
+    const left = model.generate("Once", { maxTokens: 200 });
+    await left.next();
+    const codes = [];
+    const told = window.code(async () => {
+      for await (const _ of model.generate("Once upon a time", { maxTokens: 200 })) model.dispose();
+    });
+    codes.push(await told, await window.code(() => left.next()), await window.code(() => model.encode("a")));
+    const looking = eyes.classify(picture);
+    eyes.dispose();
+    const seen = (await looking).length;
+    eyes.dispose();
+    model.dispose();
+    codes.push(await window.code(() => eyes.classify(picture)), await window.code(() => eyes.setLabels([])));
+    const held = gpu.memory().gpu;
+    const loading = gpu.loadText(source, { context: 64 });
+    gpu.dispose();
+    gpu.dispose();
+    const late = await loading;
+    late.dispose();
+    codes.push(await window.code(async () => gpu.adapter()), await window.code(async () => gpu.memory()), await window.code(() => gpu.loadText(source)));
+    const there = await LampyrisWorker.create();
+    const far = await there.loadText(source, { context: 128 });
+    const control = new AbortController();
+    const soon = far.generate("Once", { signal: control.signal });
+    const asked = window.code(() => soon.next());
+    control.abort();
+    const early = await asked;
+    const open = far.generate("Once upon a time", { maxTokens: 60 });
+    await open.next();
+    there.dispose();
+    await open.return();
+    await far.dispose();
+    codes.push(await window.code(() => there.adapter()), await window.code(() => far.generate("a").next()));
+    return { codes, seen, held, early };
+  }, MODEL);
+  assert.deepEqual(found.codes, Array(10).fill("disposed"));
+  assert.deepEqual([found.seen, found.held, found.early], [5, 0, "aborted"]);
 });

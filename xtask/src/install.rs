@@ -33,8 +33,8 @@ pub(crate) fn missing() -> Result<Vec<Lack>, Error> {
         (found.swiftshader.is_some(), "SwiftShader, the software Vulkan inside Chromium", &["chromium"]),
         (which("spirv-val").is_some(), "spirv-val, which checks cross-compiled kernels", &["spirv-tools"]),
         (
-            which("node").is_some() && which("npm").is_some(),
-            "Node.js, which packs the browser package",
+            crate::web::look_for_node().is_ok(),
+            "Node.js 20.19 or newer with npm, which packs the browser package (Debian 12's is older)",
             &["nodejs", "npm"],
         ),
         (which("strace").is_some(), "strace, which proves that no socket is opened", &["strace"]),

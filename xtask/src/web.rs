@@ -70,7 +70,7 @@ pub(crate) fn look() -> Result<(), Error> {
     crate::wasm::look()
 }
 
-fn look_for_node() -> Result<(), Error> {
+pub(crate) fn look_for_node() -> Result<(), Error> {
     let [major, minor, _] = NODE;
     let has = output(Command::new("node").arg("--version"))
         .map(|text| crate::adapters::version(text.trim().trim_start_matches('v')));
@@ -78,7 +78,8 @@ fn look_for_node() -> Result<(), Error> {
         Some(_) => Ok(()),
         None => Err(Error::Missing {
             what: format!("Node.js {major}.{minor} or newer with npm"),
-            remedy: "install it (Debian 13: apt-get install nodejs npm)".to_owned(),
+            remedy: "install it (Debian 13: apt-get install nodejs npm; where the distribution's is older, as in Debian 12, then also: npm install --global node@22)"
+                .to_owned(),
         }),
     }
 }
@@ -102,7 +103,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
 #[cfg(feature = "web")]
 pub(crate) fn run(options: &Options) -> Result<(), Error> {
     look_for_node()?;
-    run_command(Command::new("npm").args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(folder()))?;
+    run_command(
+        Command::new("npm")
+            .args(["ci", "--loglevel=error", "--prefer-offline", "--no-audit", "--no-fund"])
+            .current_dir(folder()),
+    )?;
     if !options.no_build {
         let more: &[&str] = if options.quick { &QUICK } else { &[] };
         let built = crate::wasm::build_package("lampyris-web", "web", more, true)?;
@@ -123,10 +128,26 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let browser = look_for_browser()?;
         let mut tests = Command::new("node");
         // One after another: each starts a browser, and a software adapter takes every core.
-        tests.args(["--test", "--test-concurrency=1", "test/"]);
+        tests.args(["--test", "--test-concurrency=1", "--test-timeout=600000"]).args(test_files()?);
         run_command(tests.env("LAMPYRIS_BROWSER", browser).current_dir(folder()))?;
     }
     Ok(())
+}
+
+/// The files of tests, in their order: what a folder means to Node.js depends on its version.
+#[cfg(feature = "web")]
+fn test_files() -> Result<Vec<PathBuf>, Error> {
+    let tests = folder().join("test");
+    let read = |source| Error::File { path: tests.clone(), source };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&tests).map_err(read)? {
+        let path = entry.map_err(read)?.path();
+        if path.to_string_lossy().ends_with(".test.mjs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Writes the glue of a module, and the module as the glue wants it.

@@ -45,13 +45,14 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (shown.width !== wide || shown.height !== high) [shown.width, shown.height] = [wide, high];
     shown.getContext("2d")?.drawImage(picture, 0, 0, wide, high);
   };
-  /** Looks once; gives the milliseconds. */
-  const look = (picture: ImageBitmap | HTMLVideoElement): Promise<number> =>
+  /** Looks once, and says what it is if that is still of interest; gives the milliseconds. */
+  const look = (picture: ImageBitmap | HTMLVideoElement, wanted = (): boolean => true): Promise<number> =>
     inTurn(async () => {
       const eyes = own ?? (await sketches());
       const begun = performance.now();
       const found = await eyes.classify(picture);
       const took = performance.now() - begun;
+      if (!wanted()) return took;
       bars("photo-bars", found);
       const best = found[0];
       say("photo-says", best === undefined ? "Nothing" : best.probability > 0.5 ? `This is: ${best.label}` : `Perhaps: ${best.label}`);
@@ -106,7 +107,14 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     });
 
   let stream: MediaStream | undefined;
+  /** Which start of the camera counts; a person may take long to allow it, and want something else by then. */
+  let starts = 0;
+  /** What was said before the camera was waited for. */
+  let before: string | undefined;
   const stop = (): void => {
+    starts += 1;
+    if (before !== undefined) say("photo-says", before);
+    before = undefined;
     for (const track of stream?.getTracks() ?? []) track.stop();
     stream = undefined;
     video.srcObject = null;
@@ -117,7 +125,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   const frames = async (mine: MediaStream): Promise<void> => {
     const ends: number[] = [];
     while (stream === mine) {
-      const took = await look(video).catch((thrown: unknown) => {
+      const took = await look(video, () => stream === mine).catch((thrown: unknown) => {
         // A camera that was stopped meanwhile has no more pictures.
         if (stream === mine) throw thrown;
       });
@@ -135,8 +143,23 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (navigator.mediaDevices === undefined) {
       throw new Error("Browsers give the camera to pages over HTTPS or from localhost only; open this page so, or choose a photo.");
     }
+    starts += 1;
+    const turn = starts;
+    before ??= by("photo-says").textContent ?? "";
     say("photo-says", "Waiting for the camera …");
-    const mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    let mine: MediaStream;
+    try {
+      mine = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    } catch (thrown) {
+      if (turn !== starts) return;
+      before = undefined;
+      throw thrown;
+    }
+    if (turn !== starts) {
+      for (const track of mine.getTracks()) track.stop();
+      return;
+    }
+    before = undefined;
     stream = mine;
     camera.setAttribute("aria-pressed", "true");
     camera.textContent = "Stop the camera";
