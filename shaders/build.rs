@@ -12,7 +12,7 @@
 //!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
 //! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
-//! than half of all text. So are those that multiply 16-bit floats, which the browser package has no way to ask for.
+//! than half of all text. So are those that multiply 16-bit floats or bytes, which the browser package has no way to ask for.
 //!
 //! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
 //! 16-bit floats.
@@ -132,7 +132,8 @@ fn link(
             .any(|skip| skip.iter().all(|(axis, option)| variant.iter().any(|(a, c)| a == axis && c.name == *option)));
         let subgroup =
             variant.iter().flat_map(|(_, choice)| &choice.numbers).find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
-        if skipped || (subgroup != 0 && for_browsers) {
+        let bytes = variant.iter().any(|(axis, choice)| axis == "x" && choice.name == "i8");
+        if skipped || (for_browsers && (subgroup != 0 || bytes)) {
             continue;
         }
         let label = match variant.iter().map(|(_, c)| c.name.as_str()).collect::<Vec<_>>().join(".") {
