@@ -242,7 +242,10 @@ fn product(axes: &[(String, Vec<Choice>)]) -> Vec<Vec<(String, Choice)>> {
 fn tidy(wgsl: &str, for_browsers: bool) -> String {
     if for_browsers {
         let lines = wgsl.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
-        return lines.flat_map(|line| [line, "\n"]).collect();
+        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let spaces =
+            [(", ", ","), ("; ", ";"), (": ", ":"), (" = ", "="), (" + ", "+"), (" * ", "*"), (" {", "{"), ("{ ", "{")];
+        return spaces.iter().fold(text, |text, (wide, narrow)| text.replace(wide, narrow));
     }
     let mut text = String::with_capacity(wgsl.len());
     let mut blank = true;
