@@ -3,7 +3,7 @@
 use crate::failure::{self, Outcome};
 use lampyris::{AdapterKind, Gpu, GpuOptions, Power};
 use serde_json::json;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use wasm_bindgen::prelude::*;
 
@@ -16,8 +16,6 @@ pub struct Device {
 
 struct Shared {
     gpu: RefCell<Gpu>,
-    /// How often it was opened anew.
-    times: Cell<u32>,
 }
 
 #[wasm_bindgen]
@@ -41,7 +39,7 @@ impl Device {
             let message = "this browser gives no WebGPU adapter; use one with WebGPU, or turn hardware acceleration on";
             return Err(failure::error("no-webgpu", message));
         }
-        let shared = Shared { gpu: RefCell::new(gpu), times: Cell::new(0) };
+        let shared = Shared { gpu: RefCell::new(gpu) };
         Ok(Device { shared: Rc::new(shared) })
     }
 
@@ -61,7 +59,7 @@ impl Device {
             "maxStorageBuffers": caps.max_storage_buffers,
             "maxWorkgroupBytes": caps.max_workgroup_bytes,
             "maxInvocations": caps.max_invocations,
-            "timesReopened": self.shared.times.get(),
+            "timesReopened": gpu.times_replaced(),
         })
         .to_string()
     }
@@ -79,7 +77,6 @@ impl Device {
         let current = self.shared.gpu.borrow().current();
         if !current.is_same_device(&self.shared.gpu.borrow()) {
             self.shared.gpu.replace(current.clone());
-            self.shared.times.set(self.shared.times.get() + 1);
         }
         current
     }

@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The device that is there now, for all handles that began with the same one.
 #[derive(Debug)]
-pub(super) struct Seat(Mutex<Arc<Inner>>);
+pub(super) struct Seat {
+    inner: Mutex<Arc<Inner>>,
+    /// How often another device has taken the place.
+    times: AtomicU64,
+}
 
 impl Seat {
     fn lock(&self) -> MutexGuard<'_, Arc<Inner>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -26,13 +30,19 @@ impl Gpu {
     /// The first handle of a device that takes nobody's place.
     pub(super) fn seated(inner: Inner) -> Gpu {
         let inner = Arc::new(inner);
-        Gpu { seat: Arc::new(Seat(Mutex::new(inner.clone()))), inner }
+        let seat = Seat { inner: Mutex::new(inner.clone()), times: AtomicU64::new(0) };
+        Gpu { seat: Arc::new(seat), inner }
     }
 
     /// The handle of the device that is there now, lost or not: this one's, or the one that has taken its place.
     #[must_use]
     pub fn current(&self) -> Gpu {
         Gpu { inner: self.seat.lock().clone(), seat: self.seat.clone() }
+    }
+
+    /// How often another device has taken the place of the one before, for all handles that began with the same one.
+    pub fn times_replaced(&self) -> u64 {
+        self.seat.times.load(Ordering::Relaxed)
     }
 
     /// Whether both handles stand for the same device.
@@ -82,6 +92,7 @@ impl Gpu {
         let mut seat = self.seat.lock();
         if Arc::ptr_eq(&seat, &before.inner) {
             *seat = Arc::new(fresh);
+            self.seat.times.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -125,6 +136,7 @@ mod tests {
         first.take_place(&before, second);
         first.take_place(&before, slower);
         assert_eq!([&first, &clone].map(|gpu| gpu.current().inner.number), [number; 2]);
+        assert_eq!([&first, &clone].map(|gpu| gpu.times_replaced()), [1; 2]);
         assert!(!first.is_same_device(&first.current()), "a handle stands for its own device");
     }
 
