@@ -2,8 +2,6 @@
 
 use crate::Result;
 use lampyris_engine::gpu::{Budget, CommandEncoder};
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 
 /// How soon a dispatch of a driven run should end at the latest, where its kernel can be cut.
@@ -66,9 +64,3 @@ pub trait Driven {
     /// Whether a tick would have something to do, or to give.
     fn has_work(&self) -> bool;
 }
-
-/// A future that a host's threads may pass on where there are threads.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-#[cfg(target_arch = "wasm32")]
-pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T>>>;

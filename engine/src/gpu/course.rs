@@ -4,7 +4,8 @@
 //! order: then everything that was recorded since is given up, and the caller records it again from what had arrived before. Until the
 //! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after.
 
-use super::flight::{Arrival, Flight, HEADER, SLOTS, STAMP, Segment, Signal, Slot};
+use super::arrival::{Arrival, Signal};
+use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;

@@ -4,6 +4,7 @@
 //! last. So a host that drops an encoder, submits two in another order, or spoils a submit is noticed, whatever it tells.
 
 use super::allocate::Wanted;
+use super::arrival::Arrival;
 use super::memory::Held;
 use super::poll::Mailbox;
 use super::record::Lease;
@@ -97,42 +98,6 @@ impl Slot {
         if let Some((queries, resolved)) = &self.clock {
             encoder.resolve_query_set(queries, 0..2, resolved, 0);
             encoder.copy_buffer_to_buffer(resolved, 0, &self.result, CLOCK, 16);
-        }
-    }
-}
-
-/// What became of a flight's commands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arrival {
-    /// Its result can be read.
-    Mapped,
-    /// The device refused to give it.
-    Failed,
-    /// Its commands were dropped.
-    Dropped,
-}
-
-/// What the host's encoder holds of a flight, whether it is submitted or not.
-pub(super) struct Signal {
-    mailbox: Mailbox<Arrival>,
-    told: bool,
-}
-
-impl Signal {
-    pub(super) fn new(mailbox: Mailbox<Arrival>) -> Signal {
-        Signal { mailbox, told: false }
-    }
-
-    pub(super) fn tell(mut self, mapped: bool) {
-        self.told = true;
-        self.mailbox.put(if mapped { Arrival::Mapped } else { Arrival::Failed });
-    }
-}
-
-impl Drop for Signal {
-    fn drop(&mut self) {
-        if !self.told {
-            self.mailbox.put(Arrival::Dropped);
         }
     }
 }

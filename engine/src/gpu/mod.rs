@@ -3,6 +3,7 @@
 mod adapter;
 mod allocate;
 mod apart;
+mod arrival;
 mod budget;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;

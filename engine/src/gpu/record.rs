@@ -1,6 +1,7 @@
 //! A run in somebody else's encoder: recorded between a host's own passes, submitted by the host, its result some frames later.
 
 use super::allocate::Wanted;
+use super::arrival::{Arrival, Signal};
 use super::memory::Held;
 use super::poll::Mailbox;
 use super::run::read_outputs;
@@ -56,42 +57,6 @@ impl Drop for Lease {
                 slot.result.unmap();
             }
             lock(&self.plan.inner.ring).free.push(slot);
-        }
-    }
-}
-
-/// What became of a recorded run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Arrival {
-    /// Its result can be read.
-    Mapped,
-    /// The device refused to give it.
-    Failed,
-    /// Its commands were dropped.
-    Dropped,
-}
-
-/// What the host's encoder holds of a run, whether it is submitted or not.
-struct Signal {
-    mailbox: Mailbox<Arrival>,
-    leases: Arc<Vec<Lease>>,
-    told: bool,
-}
-
-impl Signal {
-    fn tell(mut self, mapped: bool) {
-        if let Some(last) = self.leases.last().filter(|_| mapped) {
-            last.mapped.store(true, Ordering::Release);
-        }
-        self.told = true;
-        self.mailbox.put(if mapped { Arrival::Mapped } else { Arrival::Failed });
-    }
-}
-
-impl Drop for Signal {
-    fn drop(&mut self) {
-        if !self.told {
-            self.mailbox.put(Arrival::Dropped);
         }
     }
 }
@@ -165,8 +130,13 @@ impl GpuPlan {
             self.encode_result(encoder, &slot.result);
             let (from, to) = (self.staged_bytes(), self.inner.result_bytes);
             encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, 4);
-            let signal = Signal { mailbox: arrived.clone(), leases: leases.clone(), told: false };
+            let held = (Signal::new(arrived.clone()), leases.clone());
             encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
+                // Dropped in this order too, when the commands are.
+                let (signal, leases) = held;
+                if let Some(last) = leases.last().filter(|_| mapped.is_ok()) {
+                    last.mapped.store(true, Ordering::Release);
+                }
                 signal.tell(mapped.is_ok());
             });
         }

@@ -5,7 +5,7 @@
 
 use super::network::{CURSOR, SAMPLING, TOKENS};
 use super::{Decoder, Sampling, Session};
-use crate::tick::{Boxed, Driven, FINEST, Progress, Summary, Tick};
+use crate::tick::{Driven, FINEST, Progress, Summary, Tick};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Loading, StepTimes, Written};
@@ -411,7 +411,7 @@ impl DrivenSession {
         Ok(true)
     }
 
-    fn preparing(&self, draws: bool) -> Result<Boxed<Prepared>> {
+    fn preparing(&self, draws: bool) -> Result<impl Future<Output = Prepared> + use<>> {
         let (prefill, decode, drawing) = self.session.executors();
         let gpu = self.session.states().gpu().clone();
         let adapter = gpu.summary().name.clone();
@@ -421,7 +421,7 @@ impl DrivenSession {
         let (plan, states) = (self.session.drawing_plan()?, self.session.states().clone());
         let (model, finest) = (self.session.model().clone(), self.finest);
         let words = self.session.context() + CURSORS;
-        Ok(Box::pin(async move {
+        Ok(async move {
             let chooses = match (draws, drawing) {
                 (false, _) => decode,
                 (true, Some(drawing)) => drawing,
@@ -429,7 +429,7 @@ impl DrivenSession {
             };
             let course = Course::new(&gpu, &[prefill, chooses.gpu_plan()?.clone()], finest, words).await?;
             Ok((course, draws.then_some(chooses)))
-        }))
+        })
     }
 }
 
