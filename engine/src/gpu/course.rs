@@ -10,7 +10,7 @@ use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
 use super::run::{Bound, read_outputs};
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
@@ -336,7 +336,7 @@ impl Course {
             let Some(flight) = self.flights.pop_front() else { break };
             let sound = arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
             if arrival == Arrival::Mapped {
-                flight.slot.result.unmap();
+                unmap(self.gpu.device(), &flight.slot.result);
             }
             if !sound {
                 self.broken = true;

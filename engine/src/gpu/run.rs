@@ -4,7 +4,7 @@ use super::allocate::Wanted;
 use super::compiled::{Region, bind};
 use super::few::Few;
 use super::poll::Mailbox;
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::timer::Timer;
 use super::{Gpu, GpuPlan};
 use crate::plan::Plan;
@@ -335,7 +335,7 @@ impl Pending {
         let view = view.ok_or_else(lost)?;
         read_outputs(&inner.plan, &view, outputs).ok_or_else(lost)?;
         drop(view);
-        staging.unmap();
+        unmap(inner.gpu.device(), &staging);
         inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push((staging, self.arrived.clone()));
         Ok(())
     }
