@@ -308,6 +308,9 @@ impl Course {
             }
             let full = results + wanted > room || (self.words.len() + words) as u64 * 4 > STAMP + self.room;
             if end == begin && begin < part.pieces.len() || full {
+                if !full {
+                    budget.fall_short();
+                }
                 self.current = Some((job, begin));
                 break;
             }
@@ -323,6 +326,7 @@ impl Course {
             results += if done { wanted } else { 0 };
             segments.push(Segment { part: job.part, pieces: begin..end, ends });
             if !done {
+                budget.fall_short();
                 self.current = Some((job, end));
                 break;
             }
