@@ -16,7 +16,7 @@ use lampyris::models::decoder::{
 use lampyris::{AdapterChoice, Gpu, GpuOptions, adapters, engine};
 use serde_json::Value;
 use std::sync::Arc;
-use support::decoders::noise;
+use support::decoders::{files, noise, tensors};
 use support::{devices, material, relative};
 
 /// Three experts that every token meets, so that no choice turns on what a rounding moves; columns for every format of blocks.
@@ -125,6 +125,35 @@ fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
             eprintln!("{format} on {name}: packed products move logits by {together:e}, token by token {one:e}");
             let allowed = 1e-3..Products::Packed.tolerance();
             assert!(allowed.contains(&together) && allowed.contains(&one), "{format} on {name}: {together:e}, {one:e}");
+        }
+    }
+}
+
+/// A model whose units overflow: what is no number any more must not become one on its way through bytes, neither those of inputs nor
+/// those of a cache.
+#[test]
+fn what_overflows_stays_no_number_in_bytes() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), (0..40).map(|i| i * 7 % 61).collect::<Vec<u32>>());
+    let config = MIXTURE.replace("qwen3_moe", "qwen3");
+    let path = folder.path().join("huge.gguf");
+    let huge = tensors(&config).into_iter().map(|(name, shape, values)| {
+        let factor = if name.contains("layers.0.post_attention_layernorm") { 1e37 } else { 1.0 };
+        (name, "F32", shape, values.iter().flat_map(|value| (value * factor).to_le_bytes()).collect())
+    });
+    Conversion::new(&files(&config, huge), BlockFormat::Q8_0, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+    for (name, gpu) in devices() {
+        let model = Decoder::new(&gpu, DecoderFiles::open(&path).unwrap()).unwrap();
+        for products in [Products::Exact, Products::Packed] {
+            let alone = one_by_one(&gpu, &model, &text[..3], products);
+            assert!(alone.iter().all(|logit| logit.is_nan()), "{} on {name}: {:?}", products.label(), &alone[..5]);
+            for cache in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8] {
+                let options = SessionOptions::default().context(60).products(products).cache(cache);
+                let mut session = gpu.block_on(model.session(options)).unwrap();
+                gpu.block_on(session.feed(&text)).unwrap();
+                let error = gpu.block_on(session.generate(1).unwrap().next()).unwrap_err();
+                let said = matches!(error, lampyris::Error::NotFinite { .. });
+                assert!(said, "{} on {name}, cache in {}: {error}", products.label(), cache.label());
+            }
         }
     }
 }
