@@ -199,6 +199,15 @@ pub(crate) struct ProductArguments {
 }
 
 impl ProductArguments {
+    /// The option that asks for other products than exact ones, where one is given.
+    pub(crate) fn given(self) -> Option<&'static str> {
+        match (self.packed, self.half) {
+            (true, _) => Some("--packed"),
+            (_, true) => Some("--half"),
+            _ => None,
+        }
+    }
+
     /// The products asked for.
     pub(crate) fn products(self) -> lampyris::models::decoder::Products {
         use lampyris::models::decoder::Products::{Exact, Half, Packed};
