@@ -68,7 +68,7 @@ impl OnAdapter {
             let found = line.worst_error.map(|error| format!(", {error:.1e} seen")).unwrap_or_default();
             text += &format!("  {:8} {:8.1e}{found}  {used}\n", line.asked, line.tolerance);
         }
-        text
+        text + "  mixtures of experts are held to that with exact products alone: others may turn the choice of an expert\n"
     }
 
     /// Fails where the bundled model's logits lie too far off.

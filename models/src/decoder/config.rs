@@ -1,6 +1,6 @@
 //! What `config.json` says of a decoder: sizes, heads, norms and positions, each read with the file's and the key's name at hand.
 
-use super::Rope;
+use super::{Products, Rope};
 use crate::json::{self, Object};
 use crate::{Error, Result};
 use lampyris_engine::kernels::text::{Attention, Route, Unit};
@@ -91,6 +91,13 @@ fn sane(value: u64) -> bool {
 }
 
 impl DecoderConfig {
+    /// [`Products::tolerance`] of this model. `None` where experts are chosen by what such products round: between two that are nearly
+    /// equal the choice may turn, and what another expert gives is not bounded by rounding.
+    pub fn tolerance(&self, products: Products) -> Option<f32> {
+        let chooses = self.mixture.as_ref().is_some_and(|mixture| mixture.chosen < mixture.experts);
+        (products == Products::Exact || !chooses).then(|| products.tolerance())
+    }
+
     /// Reads `config.json`, whose name in errors is `file`. Of a model that sees pictures too, Gemma 3 in its larger sizes, the part that
     /// continues texts is meant.
     ///

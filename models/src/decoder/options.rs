@@ -77,7 +77,8 @@ impl Products {
         }
     }
 
-    /// How far logits may lie from those of exact products on the CPU executor, relative to the largest; `docs/numerics.md` derives it.
+    /// How far logits may lie from those of exact products on the CPU executor, relative to the largest; `docs/numerics.md` derives it. For
+    /// models without a choice among experts: see [`DecoderConfig::tolerance`](super::DecoderConfig::tolerance).
     pub fn tolerance(self) -> f32 {
         match self {
             Products::Exact => 1e-3,
