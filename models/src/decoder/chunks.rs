@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) enum Chunks {
     /// In submits of bounded time.
-    Paced(Paced),
+    Paced(Box<Paced>),
     /// By the twins.
     Whole(Executor),
 }
@@ -19,15 +19,24 @@ pub(super) enum Chunks {
 impl Chunks {
     pub(super) fn new(executor: Executor, budget: Duration) -> Chunks {
         match executor {
-            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
+            Executor::Gpu(plan) => Chunks::Paced(Box::new(Paced::new(&plan, budget))),
             other => Chunks::Whole(other),
         }
     }
 
-    /// Submits a chunk, and gives its outputs once they have come where there are any.
-    pub(super) async fn run(&mut self) -> Result<Vec<HostTensor>> {
+    /// What runs a chunk.
+    pub(super) fn executor(&self) -> Executor {
         match self {
-            Chunks::Paced(paced) => match paced.run().await? {
+            Chunks::Paced(paced) => Executor::Gpu(paced.plan().clone()),
+            Chunks::Whole(executor) => executor.clone(),
+        }
+    }
+
+    /// Submits a chunk, after which the first `positions` of the cache are in use, and gives its outputs once they have come where there are
+    /// any.
+    pub(super) async fn run(&mut self, positions: usize) -> Result<Vec<HostTensor>> {
+        match self {
+            Chunks::Paced(paced) => match paced.run(positions).await? {
                 Some(pending) => Ok(pending.wait().await?),
                 None => Ok(Vec::new()),
             },

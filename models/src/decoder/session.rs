@@ -93,6 +93,11 @@ impl Session {
         self.decode.clone()
     }
 
+    /// What computes a chunk of a prompt.
+    pub(super) fn prefilling(&self) -> Executor {
+        self.prefill.executor()
+    }
+
     /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
     pub(super) fn push(&mut self, token: u32) {
         self.log.token(self.tokens.len().saturating_sub(1));
@@ -251,10 +256,7 @@ impl Session {
 
     /// What computes a chunk of a prompt, what chooses the likeliest token, and what draws one where it was made.
     pub(super) fn executors(&self) -> (Option<GpuPlan>, &Executor, Option<&Executor>) {
-        let prefill = match &self.prefill {
-            Chunks::Paced(paced) => Some(paced.plan().clone()),
-            Chunks::Whole(_) => None,
-        };
+        let prefill = if let Chunks::Paced(paced) = &self.prefill { Some(paced.plan().clone()) } else { None };
         (prefill, &self.decode, self.draw.as_ref())
     }
 
@@ -308,7 +310,7 @@ impl Session {
     /// Computes keys and values of `count` tokens from number `first` on in one run.
     pub(super) async fn compute(&mut self, first: usize, count: usize) -> Result<()> {
         self.states.write(CURSOR, 0, &[first as u32, count as u32])?;
-        self.prefill.run().await.map(|_| ())
+        self.prefill.run(first + count).await.map(|_| ())
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -409,7 +411,7 @@ impl Session {
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
-            let outputs = chunks.run().await?;
+            let outputs = chunks.run(first + count).await?;
             self.log.chunk(first, count);
             let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
