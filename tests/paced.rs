@@ -37,7 +37,7 @@ fn cache_of(saved: &[u8]) -> Vec<u8> {
     saved[8 + header..].to_vec()
 }
 
-/// Bit for bit on one adapter: the same variants on the same shapes, cut between dispatches.
+/// Bit for bit on one adapter: the same variants on the same shapes, cut between dispatches, and where one takes long within it.
 #[test]
 fn a_prompt_in_many_submits_is_the_prompt_in_few() {
     for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
@@ -54,10 +54,32 @@ fn a_prompt_in_many_submits_is_the_prompt_in_few() {
             let (few, many) = (run(Duration::from_secs(1000)), run(Duration::from_nanos(1)));
             let chunks = 149_u64.div_ceil(Decoder::CHUNK as u64);
             let steps = few.1 / chunks;
-            assert_eq!((few.0, many.0), (chunks, chunks * steps), "{name}, {cache:?}: one a chunk, and one a step");
-            assert_eq!(few.1, many.1, "{name}, {cache:?}");
+            assert_eq!((few.0, few.1), (chunks, chunks * steps), "{name}, {cache:?}: one a chunk");
+            // One a step, or more where a busy machine made one seem long.
+            assert!(many.0 >= chunks * steps && many.0 == many.1, "{name}, {cache:?}: {} for {steps} steps", many.0);
             assert!(few.2 == many.2 && few.3 == many.3, "{name}, {cache:?}: a cut changes what comes out");
         }
+    }
+}
+
+/// Wide enough that by its work alone a software adapter is expected to take long for a matrix, which is then cut by its rows.
+#[test]
+fn a_long_step_is_cut_and_gives_the_same_bits() {
+    const WIDE: &str = r#"{"model_type": "llama", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 61, "max_position_embeddings": 128,
+        "tie_word_embeddings": true}"#;
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| gpu.caps().software && !gpu.is_cpu_executor()) {
+        let model = Decoder::new(&gpu, noise(WIDE, &[], &[])).unwrap();
+        let run = |budget: Duration| {
+            let options = SessionOptions::from(100).submit_budget(budget);
+            let mut session = gpu.block_on(model.session(options)).unwrap();
+            let before = gpu.counts();
+            gpu.block_on(session.feed(&text(66))).unwrap();
+            (gpu.counts().dispatches - before.dispatches, cache_of(&gpu.block_on(session.save()).unwrap()))
+        };
+        let (whole, cut) = (run(Duration::from_secs(1000)), run(Duration::from_millis(4)));
+        assert!(cut.0 >= whole.0 + 3 * 4, "{name}: {} dispatches, and {} of whole steps", cut.0, whole.0);
+        assert!(whole.1 == cut.1, "{name}: a cut changes what comes out");
     }
 }
 

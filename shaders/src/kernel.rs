@@ -285,6 +285,12 @@ pub trait Kernel: fmt::Debug + Send + Sync + 'static {
     /// Arithmetic and traffic.
     fn work(&self, call: &Call<'_>) -> Work;
 
+    /// The share of that work which is there while only the first `positions` of its caches are in use; less than one for a kernel that
+    /// reads a cache as far as it is filled.
+    fn share(&self, _call: &Call<'_>, _positions: usize) -> f64 {
+        1.0
+    }
+
     /// Itself, so that a plan's fusion can recognize kernels it knows.
     fn as_any(&self) -> &dyn Any;
 }

@@ -1,11 +1,15 @@
 //! A plan whose runs are cut into several submits, so that none of them holds the device for longer than a budget of time.
 //!
-//! A run is cut between steps, which changes no bit of what it gives. How long a step takes is guessed from its work, then learnt
-//! from the device's clock, or the host's where the device has none. A single step is never cut: the longest of them is the floor.
+//! A run is cut between steps, and a step that alone takes much of the budget between its workgroups where its kernel can be cut; neither
+//! changes a bit of what it gives. How long a step takes is guessed from its work, then learnt from the device's clock, or the host's
+//! where the device has none. What cannot be cut is the floor.
 
+use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::timer::{Stopwatch, Timer};
 use super::{GpuPlan, Pending, StepTimes};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::Error;
 use crate::Result;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -14,10 +18,22 @@ use std::time::Duration;
 /// Most submits on their way at a time.
 const MOST_IN_FLIGHT: usize = 16;
 
+/// The share of a budget that a step may take before it is cut, and that its pieces take then: half as long again, as a submit now and then
+/// takes, they leave room for others.
+#[cfg(not(target_arch = "wasm32"))]
+const LONG: f64 = 0.4;
+#[cfg(not(target_arch = "wasm32"))]
+const PIECE: f64 = 0.2;
+/// Seconds that a piece takes at least: shorter ones cost more than they are good for.
+#[cfg(not(target_arch = "wasm32"))]
+const SHORTEST: f64 = 1e-3;
+
 /// A submit on its way.
 #[derive(Debug)]
 struct Flight {
     steps: Range<usize>,
+    /// Seconds that were expected of it.
+    expected: f64,
     timer: Option<Timer>,
     since: Stopwatch,
     done: Mailbox<()>,
@@ -28,7 +44,12 @@ struct Flight {
 pub struct Paced {
     plan: GpuPlan,
     budget: f64,
+    pieces: Pieces,
+    /// Of the pieces.
     times: StepTimes,
+    /// What the longest piece took when it could not be cut further.
+    #[cfg(not(target_arch = "wasm32"))]
+    floor: f64,
     flights: VecDeque<Flight>,
     /// Timers that no submit uses.
     timers: Vec<Timer>,
@@ -39,26 +60,42 @@ pub struct Paced {
 }
 
 impl Paced {
-    /// Cuts runs of `plan` so that each submit is expected to take at most `budget`, or one step.
+    /// Cuts runs of `plan` so that each submit is expected to take at most `budget`, or as long as a step that cannot be cut.
     pub fn new(plan: &GpuPlan, budget: Duration) -> Paced {
         let times = StepTimes::guess(plan.plan(), plan.gpu().caps());
         let (flights, timers, last) = Default::default();
-        let (plan, budget) = (plan.clone(), budget.as_secs_f64());
-        Paced { plan, budget, times, flights, timers, last, longest: 0.0, submits: 0 }
+        let (plan, budget, pieces) = (plan.clone(), budget.as_secs_f64(), Pieces::whole(plan));
+        Paced {
+            plan,
+            budget,
+            pieces,
+            times,
+            #[cfg(not(target_arch = "wasm32"))]
+            floor: 0.0,
+            flights,
+            timers,
+            last,
+            longest: 0.0,
+            submits: 0,
+        }
     }
 
-    /// Submits a run, and gives a handle to its result where the plan has outputs. Waits for earlier submits, without blocking a
-    /// thread, while those on their way and the next one are expected to take more than twice the budget together. A run that is
-    /// given up in the middle leaves the tensors that the plan keeps as far as it came.
+    /// Submits a run after which the first `positions` of the plan's caches are in use, and gives a handle to its result where the plan has
+    /// outputs. Waits for earlier submits, without blocking a thread, while those on their way and the next one are expected to take more
+    /// than twice the budget together. A run that is given up in the middle leaves the tensors that the plan keeps as far as it came.
     ///
     /// # Errors
     /// [`crate::Error::Input`] when the plan has inputs; [`crate::Error::DeviceLost`] when the device is gone.
-    pub async fn run(&mut self) -> Result<Option<Pending>> {
+    pub async fn run(&mut self, positions: usize) -> Result<Option<Pending>> {
+        self.times.fill(self.plan.plan(), self.pieces.counts(), positions);
+        #[cfg(not(target_arch = "wasm32"))]
+        self.cut(positions).await?;
         let (mut begin, count) = (0, self.times.len());
         loop {
             let steps = self.times.fitting(begin, self.budget);
-            let on_their_way: f64 = self.flights.iter().map(|flight| self.times.of(flight.steps.clone())).sum();
-            let full = on_their_way + self.times.of(steps.clone()) > 2.0 * self.budget || !self.times.is_measured();
+            let on_their_way: f64 = self.flights.iter().map(|flight| flight.expected).sum();
+            let expected = self.times.of(steps.clone());
+            let full = on_their_way + expected > 2.0 * self.budget || !self.times.is_measured();
             if !self.flights.is_empty() && (full || self.flights.len() >= MOST_IN_FLIGHT) {
                 self.settle().await?;
                 continue;
@@ -68,14 +105,40 @@ impl Paced {
                 None => Timer::new(self.plan.gpu(), 1).await?,
             };
             let (end, since) = (steps.end, Stopwatch::start());
-            let (done, pending) = self.plan.submit_steps(steps.clone(), timer.as_ref())?;
+            let (done, pending) = self.plan.submit_pieces((&self.pieces, steps.clone()), timer.as_ref())?;
             self.submits += 1;
-            self.flights.push_back(Flight { steps, timer, since, done });
+            self.flights.push_back(Flight { steps, expected, timer, since, done });
             begin = end;
             if begin >= count {
                 return Ok(pending);
             }
         }
+    }
+
+    /// Cuts steps that are expected to take a large part of the budget, where they can be cut and there is room for what that takes. Not in a
+    /// browser's module, where what it takes of the download is dearer.
+    #[cfg(not(target_arch = "wasm32"))]
+    async fn cut(&mut self, positions: usize) -> Result<()> {
+        let longest = self.times.longest();
+        if longest <= (LONG * self.budget).max(2.0 * SHORTEST) || longest <= 1.5 * self.floor {
+            return Ok(());
+        }
+        // What is on its way is told by the pieces that there are.
+        while !self.flights.is_empty() {
+            self.settle().await?;
+        }
+        let mut steps = self.times.joined(self.pieces.counts());
+        steps.fill(self.plan.plan(), &vec![1; steps.len()], positions);
+        let gpu = self.plan.gpu().clone();
+        match Pieces::new(&gpu, &self.plan, &steps, (PIECE * self.budget).max(SHORTEST)).await {
+            Ok(pieces) => self.pieces = pieces,
+            Err(Error::Budget { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        self.times = steps.cut(self.pieces.counts());
+        self.times.fill(self.plan.plan(), self.pieces.counts(), positions);
+        self.floor = self.times.longest();
+        Ok(())
     }
 
     /// Waits for the oldest submit, and learns from it and those that are done as well.
@@ -91,13 +154,13 @@ impl Paced {
             settled.extend(self.flights.pop_front());
         }
         // By the host's clock the device went from one submit to the next, or began when the first was submitted.
-        let expected: f64 = settled.iter().map(|flight| self.times.of(flight.steps.clone())).sum();
+        let expected: f64 = settled.iter().map(|flight| flight.expected).sum();
         let since = |clock: &Stopwatch| clock.seconds().unwrap_or(f64::INFINITY);
         let began = settled.first().map_or(f64::INFINITY, |flight| since(&flight.since));
         let elapsed = self.last.as_ref().map_or(began, |last| since(last).min(began));
         self.last = Some(Stopwatch::start());
         for flight in settled {
-            let share = elapsed * self.times.of(flight.steps.clone()) / expected;
+            let share = elapsed * flight.expected / expected;
             let seconds = match flight.timer {
                 Some(timer) => {
                     let by_device = timer.read(&gpu).await?.iter().sum::<f64>() * 1e-6;
@@ -110,7 +173,9 @@ impl Paced {
             if seconds.is_finite() {
                 self.longest = self.longest.max(seconds);
             }
-            self.times.learn(flight.steps, seconds);
+            // What was expected of it belongs to the positions of its own run.
+            let now = self.times.of(flight.steps.clone());
+            self.times.learn(flight.steps, seconds * now / flight.expected);
         }
         Ok(())
     }

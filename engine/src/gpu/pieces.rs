@@ -54,6 +54,13 @@ impl Pieces {
         Ok(Pieces { pieces: made.await??, counts, _held: Some(held) })
     }
 
+    /// Every step of `plan` whole.
+    pub(super) fn whole(plan: &GpuPlan) -> Pieces {
+        let steps = plan.inner.dispatches.len();
+        let pieces = (0..steps).map(|step| Piece { step, some: None }).collect();
+        Pieces { pieces, counts: vec![1; steps], _held: None }
+    }
+
     fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, counts: &[usize], own: usize) -> Result<Vec<Piece>> {
         let inner = &plan.inner;
         let (size, usage) = (own as u64 * PARAMS_STRIDE, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);

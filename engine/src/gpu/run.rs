@@ -2,6 +2,7 @@
 
 use super::allocate::Wanted;
 use super::compiled::{Region, bind};
+use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::scope::Refusal;
 use super::timer::Timer;
@@ -72,12 +73,12 @@ impl GpuPlan {
         Ok(Pending { plan: self.clone(), staging: Some(staging), arrived, refusal })
     }
 
-    /// Submits some steps of a run of a plan without inputs, between which no other run of it may come: one encoder, one pass, one
+    /// Submits some of the `pieces` of a run of a plan without inputs, between which no other run of it may come: one encoder, one pass, one
     /// submit, timed by `timer`. Tells when the device has done them; those up to the last one give a handle to the result, where
     /// there is one.
-    pub(super) fn submit_steps(
+    pub(super) fn submit_pieces(
         &self,
-        steps: Range<usize>,
+        (pieces, some): (&Pieces, Range<usize>),
         timer: Option<&Timer>,
     ) -> Result<(Mailbox<()>, Option<Pending>)> {
         let gpu = &self.inner.gpu;
@@ -87,7 +88,7 @@ impl GpuPlan {
         };
         let _alone = gpu.submitting();
         self.check_inputs(&[])?;
-        let ends = steps.end >= self.inner.dispatches.len() && !self.inner.plan.outputs.is_empty();
+        let ends = some.end >= pieces.len() && !self.inner.plan.outputs.is_empty();
         let result = ends.then(|| self.staging(device)).transpose()?;
         let mut encoder =
             device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.steps") });
@@ -96,8 +97,8 @@ impl GpuPlan {
                 label: Some("lampyris.steps"),
                 timestamp_writes: timer.map(|timer| timer.writes(0)),
             });
-            for at in steps {
-                self.encode_step(&mut pass, at, &[]);
+            for at in some {
+                pieces.encode(self, &mut pass, at, &[]);
             }
         }
         if let Some(timer) = timer {

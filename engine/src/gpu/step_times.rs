@@ -10,11 +10,18 @@ use std::ops::Range;
 /// How long the steps of a plan take, as far as is known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepTimes {
+    /// With all of the caches in use.
     seconds: Vec<f64>,
+    /// What is left of that where less of the caches is, and all of it where this list has no entry.
+    shares: Vec<f64>,
     measured: bool,
-    /// How many times as long as expected submits took lately, at most.
+    /// How many times as long as expected a submit may take: [`SPARE`] times what one took lately, at most.
     margin: f64,
 }
+
+/// How many times as long as what was learnt one submit among thousands takes on a machine that does nothing else. A submit's time varies by
+/// a seventh or so, of which this is three times.
+const SPARE: f64 = 1.5;
 
 impl StepTimes {
     /// A guess from each step's work, at rates that nearly every adapter of the kind exceeds.
@@ -24,7 +31,7 @@ impl StepTimes {
             let work = plan.with_call(step, |call| step.kernel.work(call));
             start + (work.flops / flops).max(work.bytes / bytes)
         };
-        StepTimes { seconds: plan.steps.iter().map(of).collect(), measured: false, margin: 1.0 }
+        StepTimes { seconds: plan.steps.iter().map(of).collect(), shares: Vec::new(), measured: false, margin: SPARE }
     }
 
     /// What is known of a plan's steps on its device: what was measured of them, by this process or an earlier one that left it in the
@@ -51,14 +58,34 @@ impl StepTimes {
         let mut at = 0;
         let sum = |pieces: &usize| {
             at += pieces;
-            self.of(at - pieces..at)
+            self.seconds.get(at - pieces..at).unwrap_or_default().iter().sum()
         };
-        StepTimes { seconds: pieces.iter().map(sum).collect(), measured: self.measured, margin: self.margin }
+        let seconds = pieces.iter().map(sum).collect();
+        StepTimes { seconds, shares: Vec::new(), measured: self.measured, margin: self.margin }
+    }
+
+    /// Expects of the steps of `plan`, cut into as many pieces as `pieces` says, what they take while only the first `positions` of the
+    /// caches are in use.
+    pub(super) fn fill(&mut self, plan: &Plan, pieces: &[usize], positions: usize) {
+        let share = |step| plan.with_call(step, |call| step.kernel.share(call, positions));
+        let each = plan.steps.iter().zip(pieces);
+        self.shares = each.flat_map(|(step, pieces)| std::iter::repeat_n(share(step), *pieces)).collect();
+    }
+
+    /// Seconds that a step is expected to take.
+    fn expected(&self, step: usize) -> f64 {
+        let share = self.shares.get(step).copied().unwrap_or(1.0);
+        self.seconds.get(step).map_or(0.0, |seconds| seconds * share)
+    }
+
+    /// Seconds that the longest step is expected to take.
+    pub(super) fn longest(&self) -> f64 {
+        (0..self.len()).map(|step| self.expected(step)).fold(0.0, f64::max)
     }
 
     /// What was measured of each step, in seconds.
     pub fn measured(seconds: Vec<f64>) -> StepTimes {
-        StepTimes { seconds, measured: true, margin: 1.0 }
+        StepTimes { seconds, shares: Vec::new(), measured: true, margin: SPARE }
     }
 
     /// The same for steps that are cut: each into as many even pieces as `pieces` says.
@@ -66,10 +93,10 @@ impl StepTimes {
     pub fn cut(&self, pieces: &[usize]) -> StepTimes {
         let each = self.seconds.iter().zip(pieces);
         let seconds = each.flat_map(|(step, pieces)| std::iter::repeat_n(step / (*pieces).max(1) as f64, *pieces));
-        StepTimes { seconds: seconds.collect(), measured: self.measured, margin: self.margin }
+        StepTimes { seconds: seconds.collect(), shares: Vec::new(), measured: self.measured, margin: self.margin }
     }
 
-    /// Seconds of each step.
+    /// Seconds of each step, with all of the caches in use.
     pub fn seconds(&self) -> &[f64] {
         &self.seconds
     }
@@ -91,12 +118,11 @@ impl StepTimes {
 
     /// Seconds that `steps` are expected to take.
     pub fn of(&self, steps: Range<usize>) -> f64 {
-        let end = steps.end.min(self.len());
-        self.seconds.get(steps.start..end).unwrap_or_default().iter().sum()
+        (steps.start..steps.end.min(self.len())).map(|step| self.expected(step)).sum()
     }
 
-    /// The steps from `begin` on that fit into `seconds`, with as much to spare as submits exceeded what was expected of them lately: at least
-    /// one where there is one. As long as nothing was measured only an eighth of the time is given out.
+    /// The steps from `begin` on that fit into `seconds`, with a third of it to spare and as much as submits exceeded what was expected of
+    /// them lately: at least one where there is one. As long as nothing was measured only an eighth of the time is given out.
     pub fn fitting(&self, begin: usize, seconds: f64) -> Range<usize> {
         let count = self.within(begin, if self.measured { seconds / self.margin } else { seconds / 8.0 });
         begin..(begin + count.max(1)).min(self.len()).max(begin)
@@ -105,11 +131,11 @@ impl StepTimes {
     /// How many of the steps from `begin` on fit into `seconds`; none where the first does not.
     pub(super) fn within(&self, begin: usize, seconds: f64) -> usize {
         let mut left = seconds;
-        let more = |step: &&f64| {
-            left -= **step;
+        let more = |step: &usize| {
+            left -= self.expected(*step);
             left >= 0.0
         };
-        self.seconds.iter().skip(begin).take_while(more).count()
+        (begin..self.len()).take_while(more).count()
     }
 
     /// Learns that runs of several steps took `factor` times as long as expected.
@@ -131,7 +157,8 @@ impl StepTimes {
         }
         if self.measured {
             // The clock of a busy or a warm machine changes from one submit to the next, and what was learnt is a mean.
-            self.margin = (seconds / expected).min(2.0).max(1.0 + 0.98 * (self.margin - 1.0));
+            let lately = (seconds / expected).min(2.0) * SPARE;
+            self.margin = lately.max(SPARE + 0.98 * (self.margin - SPARE));
         }
         self.scale(steps, seconds / expected);
     }
@@ -157,16 +184,16 @@ mod tests {
     use super::*;
 
     fn times(seconds: &[f64], measured: bool) -> StepTimes {
-        StepTimes { seconds: seconds.to_vec(), measured, margin: 1.0 }
+        StepTimes { seconds: seconds.to_vec(), shares: Vec::new(), measured, margin: SPARE }
     }
 
     #[test]
     fn steps_are_taken_while_they_fit_and_one_at_least() {
         let times = times(&[1.0, 2.0, 3.0, 9.0, 1.0], true);
-        assert_eq!(times.fitting(0, 3.0), 0..2);
-        assert_eq!(times.fitting(0, 5.9), 0..2);
-        assert_eq!(times.fitting(2, 3.0), 2..3);
-        assert_eq!(times.fitting(3, 3.0), 3..4);
+        assert_eq!(times.fitting(0, 4.5), 0..2);
+        assert_eq!(times.fitting(0, 8.9), 0..2);
+        assert_eq!(times.fitting(2, 4.5), 2..3);
+        assert_eq!(times.fitting(3, 4.5), 3..4);
         assert_eq!(times.fitting(3, 100.0), 3..5);
         assert_eq!(times.fitting(5, 1.0), 5..5);
         // Nothing is known yet.
@@ -186,19 +213,32 @@ mod tests {
     #[test]
     fn submits_that_took_longer_than_expected_leave_room_for_a_while() {
         let mut times = times(&[1.0; 20], true);
-        assert_eq!(times.fitting(0, 12.0).len(), 12);
+        assert_eq!(times.fitting(0, 18.0).len(), 12);
         times.learn(0..1, 1.5);
-        assert_eq!(times.fitting(1, 12.0).len(), 8);
+        assert_eq!(times.fitting(1, 18.0).len(), 8);
         // What takes as long as it should, or less, does not make up for it at once.
         times.learn(1..2, 0.1);
-        assert_eq!(times.fitting(2, 12.0).len(), 8);
+        assert_eq!(times.fitting(2, 18.0).len(), 8);
         for _ in 0..400 {
             times.learn(2..3, 1.0);
         }
-        assert_eq!(times.fitting(3, 12.0).len(), 11);
+        assert_eq!(times.fitting(3, 18.0).len(), 11);
         // An accident counts for twice as long.
         times.learn(2..3, 50.0);
-        assert_eq!(times.fitting(3, 12.0).len(), 6);
+        assert_eq!(times.fitting(3, 18.0).len(), 6);
+    }
+
+    #[test]
+    fn what_is_learnt_of_a_filled_cache_holds_for_a_fuller_one() {
+        let mut times = times(&[1.0, 4.0, 1.0], true);
+        times.shares = vec![1.0, 0.25, 1.0];
+        assert_eq!((times.of(0..3), times.longest()), (3.0, 1.0));
+        assert_eq!(times.fitting(0, 4.6).len(), 3);
+        times.learn(1..2, 2.0);
+        assert_eq!(times.seconds(), [1.0, 8.0, 1.0]);
+        times.shares[1] = 0.5;
+        assert_eq!((times.of(1..2), times.longest()), (4.0, 4.0));
+        assert_eq!(times.cut(&[1, 2, 1]).joined(&[1, 2, 1]).seconds(), times.seconds());
     }
 
     #[test]

@@ -24,10 +24,19 @@ impl Chunks {
         }
     }
 
-    /// Submits a chunk, and gives its outputs once they have come where there are any.
-    pub(super) async fn run(&mut self) -> Result<Vec<HostTensor>> {
+    /// What runs a chunk.
+    pub(super) fn executor(&self) -> Executor {
         match self {
-            Chunks::Paced(paced) => match paced.run().await? {
+            Chunks::Paced(paced) => Executor::Gpu(paced.plan().clone()),
+            Chunks::Whole(executor) => executor.clone(),
+        }
+    }
+
+    /// Submits a chunk, after which the first `positions` of the cache are in use, and gives its outputs once they have come where there are
+    /// any.
+    pub(super) async fn run(&mut self, positions: usize) -> Result<Vec<HostTensor>> {
+        match self {
+            Chunks::Paced(paced) => match paced.run(positions).await? {
                 Some(pending) => Ok(pending.wait().await?),
                 None => Ok(Vec::new()),
             },

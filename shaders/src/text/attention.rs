@@ -245,6 +245,11 @@ impl Kernel for Attention {
         Work { flops: 4.0 * call.inputs[0].len() as f64 * keys, bytes: traffic(call) }
     }
 
+    fn share(&self, call: &Call<'_>, positions: usize) -> f64 {
+        let keys = self.window.map_or(usize::MAX, |w| w as usize).min(call.inputs[1].shape[0]).max(1);
+        positions.clamp(1, keys) as f64 / keys as f64
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
