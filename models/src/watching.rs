@@ -120,7 +120,8 @@ impl Watching {
         let words = bytes.map(|bytes| prepare::words(&bytes));
         let data = picture.data(words.as_deref());
         self.run += 1;
-        let mut job = Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true });
+        let mut job =
+            Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true, positions: 0 });
         self.course.record_after(encoder, budget, Some((&preparing, &data)), &mut || job.take())?;
         self.going = true;
         Ok(())

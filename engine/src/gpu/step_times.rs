@@ -171,7 +171,7 @@ fn key(plan: &GpuPlan) -> String {
     });
     let texts: BTreeSet<_> = plan.sources().map(|source| source.wgsl.text()).collect();
     let texts = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
-    format!("times {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
+    format!("full {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
 }
 
 /// Seconds of a number of microseconds in a cache.
