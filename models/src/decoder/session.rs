@@ -308,7 +308,7 @@ impl Session {
     /// Computes keys and values of `count` tokens from number `first` on in one run.
     pub(super) async fn compute(&mut self, first: usize, count: usize) -> Result<()> {
         self.states.write(CURSOR, 0, &[first as u32, count as u32])?;
-        self.prefill.run().await.map(|_| ())
+        self.prefill.run(first + count).await.map(|_| ())
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -409,7 +409,7 @@ impl Session {
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;
-            let outputs = chunks.run().await?;
+            let outputs = chunks.run(first + count).await?;
             self.log.chunk(first, count);
             let values = outputs.first().map(HostTensor::values).unwrap_or_default();
             logits.extend_from_slice(&values[..(count * self.model.config().vocabulary).min(values.len())]);
