@@ -8,11 +8,13 @@
 //! //@ axis path = portable | subgroup8(SG=8, TM=28)
 //! //@ axis storage = f32 | f16
 //! //@ skip path=portable, storage=f16
+//! //@ native
 //! ```
 //!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
 //! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
-//! than half of all text. So are those that multiply 16-bit floats or bytes, which the browser package has no way to ask for.
+//! than half of all text. So are those that multiply 16-bit floats or bytes, which the browser package has no way to ask for. A
+//! template that says `//@ native` has no variants there.
 //!
 //! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
 //! 16-bit floats.
@@ -40,6 +42,8 @@ struct Choice {
 struct Template {
     axes: Vec<(String, Vec<Choice>)>,
     skips: Vec<Vec<(String, String)>>,
+    /// Left out for browsers.
+    native: bool,
     text: String,
 }
 
@@ -124,6 +128,9 @@ fn link(
     let name = stem(path);
     let template = parse(&fs::read_to_string(path)?)?;
     let for_browsers = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
+    if template.native && for_browsers {
+        return Ok(());
+    }
     writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
     for variant in product(&template.axes) {
         let skipped = template
@@ -183,7 +190,7 @@ fn link(
 
 /// Splits a template into its declarations and its text.
 fn parse(source: &str) -> Result<Template> {
-    let mut template = Template { axes: Vec::new(), skips: Vec::new(), text: String::new() };
+    let mut template = Template { axes: Vec::new(), skips: Vec::new(), native: false, text: String::new() };
     for line in source.lines() {
         let Some(declaration) = line.strip_prefix("//@") else {
             template.text.push_str(line);
@@ -201,6 +208,8 @@ fn parse(source: &str) -> Result<Template> {
                 Ok((axis.trim().to_owned(), option.trim().to_owned()))
             });
             template.skips.push(pairs.collect::<Result<Vec<_>>>()?);
+        } else if declaration == "native" {
+            template.native = true;
         } else {
             return Err(format!("unknown declaration `//@ {declaration}`").into());
         }

@@ -4,13 +4,16 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 mod support;
+#[path = "support/ticks.rs"]
+mod ticks;
 
 use lampyris::engine::kernels::Noise;
-use lampyris::models::decoder::{CacheFormat, Decoder, DrivenSession, Sampling, SessionOptions};
+use lampyris::models::decoder::{CacheFormat, Decoder, Sampling, SessionOptions};
 use lampyris::{Budget, Gpu, GpuOptions, Tick, VariantSet, wgpu};
 use std::time::Duration;
 use support::decoders::noise;
-use support::host::{Host, hosts};
+use support::host::hosts;
+use ticks::{answer, cache_of, encoder, settled, text, uncut};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 20000,
@@ -20,73 +23,6 @@ const GEMMA: &str = r#"{"model_type": "gemma2", "hidden_size": 32, "intermediate
     "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "vocab_size": 300, "max_position_embeddings": 512,
     "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "query_pre_attn_scalar": 16, "sliding_window": 24,
     "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh"}"#;
-
-fn text(tokens: u32) -> Vec<u32> {
-    (0..tokens).map(|i| (i * i + 3 * i) % 61).collect()
-}
-
-fn encoder(host: &Host) -> wgpu::CommandEncoder {
-    host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("the host's frame") })
-}
-
-/// What follows the header of a saved session, whose entries may stand in any order.
-fn cache_of(saved: &[u8]) -> Vec<u8> {
-    let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
-    saved[8 + header..].to_vec()
-}
-
-/// The tokens and the cache of an answer that nobody has cut.
-fn uncut(gpu: &Gpu, model: &Decoder, options: SessionOptions, (prompt, most, how): Asked<'_>) -> (Vec<u32>, Vec<u8>) {
-    let mut session = gpu.block_on(model.session(options)).unwrap();
-    gpu.block_on(session.feed(prompt)).unwrap();
-    let mut generation = session.sample(most, how).unwrap();
-    let tokens = std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect();
-    (tokens, cache_of(&gpu.block_on(session.save()).unwrap()))
-}
-
-/// A prompt, the most tokens that are to follow, and how they are chosen.
-type Asked<'a> = (&'a [u32], usize, &'a Sampling);
-
-/// Draws frames until the answer is there, each with a budget of `budget`'s; `submit` does with an encoder what the host does.
-fn answer(
-    (host, driven): (&Host, &mut DrivenSession),
-    budget: &mut dyn FnMut() -> Duration,
-    submit: &mut dyn FnMut(wgpu::CommandEncoder),
-) -> (Vec<u32>, usize) {
-    let (mut tokens, mut frames) = (Vec::new(), 0);
-    for _ in 0..100_000 {
-        let mut frame = encoder(host);
-        let tick = driven.tick(&mut frame, &mut Budget::gpu(budget())).unwrap();
-        submit(frame);
-        frames += 1;
-        match tick {
-            Tick::Pieces(more) => tokens.extend(more),
-            Tick::Done(summary) => {
-                assert_eq!(summary.tokens, tokens.len());
-                return (tokens, frames);
-            }
-            // Nothing can be recorded until something arrives, for which a busy machine takes its time.
-            Tick::Working(progress) if progress.steps == 0 => std::thread::sleep(Duration::from_micros(300)),
-            Tick::Working(_) => {}
-            other => panic!("{other:?} on {}", host.name),
-        }
-    }
-    panic!("no answer in 100,000 frames on {}", host.name);
-}
-
-/// The session of an answer that has come to its end.
-fn settled(host: &Host, gpu: &Gpu, mut driven: DrivenSession) -> lampyris::models::decoder::Session {
-    for _ in 0..100_000 {
-        match driven.into_session() {
-            Ok(session) => return session,
-            Err(again) => driven = *again,
-        }
-        host.queue.submit([]);
-        gpu.pump();
-        std::thread::sleep(Duration::from_micros(100));
-    }
-    panic!("commands are under way for ever on {}", host.name);
-}
 
 #[test]
 fn cut_at_any_budget_an_answer_is_the_uncut_one() {
@@ -123,7 +59,6 @@ fn cut_at_any_budget_an_answer_is_the_uncut_one() {
     }
 }
 
-/// With work waiting most of a budget is used: by what steps are expected to take, which is all that a tick knows.
 /// What was made for GPUs, tiles and subgroups of any size among it, is cut as well.
 #[test]
 fn variants_for_gpus_are_cut_like_others() {
@@ -145,6 +80,7 @@ fn variants_for_gpus_are_cut_like_others() {
     }
 }
 
+/// With work waiting most of a budget is used: by what steps are expected to take, which is all that a tick knows.
 #[test]
 fn most_of_a_budget_is_used() {
     for host in hosts() {

@@ -119,6 +119,27 @@ fn an_answer_ends_with_the_token_that_ends_a_turn() {
     assert_eq!(answer(GgufVocabulary { eot: Some(turn), ..vocabulary }), whole[..=first]);
 }
 
+/// Whoever shows an answer in pieces has to know, before the first of them, whether it is a thought.
+#[test]
+fn a_ticked_answer_says_that_it_begins_inside_a_thought() {
+    let gpu = Gpu::cpu_executor();
+    let template =
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if enable_thinking is not defined %}<think>{% endif %}";
+    let vocabulary = GgufVocabulary { chat_template: Some(template.to_owned()), ..letters(&["<eos>", "<think>"]) };
+    let model = load(vocabulary);
+    let (thinks, plain) = (asked("lampyris"), asked("lampyris").set("enable_thinking", json!(false)));
+    for (conversation, opens) in [(&thinks, true), (&plain, false)] {
+        let mut session = gpu.block_on(model.session(40)).unwrap();
+        assert_eq!(gpu.block_on(session.chat(conversation, 2)).unwrap().opens_thought(), opens);
+        let mut driven = session.driven_chat(conversation, 2);
+        assert_eq!(driven.opens_thought(), opens);
+        driven.generate("lampyris", 2);
+        assert!(!driven.opens_thought());
+        let session = driven.into_session().unwrap();
+        assert!(!session.driven().opens_thought());
+    }
+}
+
 #[test]
 fn a_gguf_file_made_of_a_folder_ends_and_draws_as_the_folder_does() {
     let drawn =

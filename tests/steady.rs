@@ -12,7 +12,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::decoders::noise;
-use support::host::{Host, hosts};
+use support::host::hosts;
 use support::{fixture, full_tier};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -41,26 +41,6 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
-
-/// Objects of wgpu that are alive, by kind.
-fn objects(host: &Host) -> Vec<(&'static str, usize)> {
-    let report = host.instance.generate_report().unwrap();
-    let hub = report.hub_report();
-    let of = |it: &wgpu::wgc::registry::RegistryReport| it.num_allocated;
-    vec![
-        ("buffers", of(&hub.buffers)),
-        ("bind groups", of(&hub.bind_groups)),
-        ("bind group layouts", of(&hub.bind_group_layouts)),
-        ("pipeline layouts", of(&hub.pipeline_layouts)),
-        ("pipelines", of(&hub.compute_pipelines)),
-        ("shader modules", of(&hub.shader_modules)),
-        ("query sets", of(&hub.query_sets)),
-        ("textures", of(&hub.textures)),
-        ("texture views", of(&hub.texture_views)),
-        ("command encoders", of(&hub.command_encoders)),
-        ("command buffers", of(&hub.command_buffers)),
-    ]
-}
 
 #[test]
 fn nothing_grows_with_the_frames() {
@@ -109,7 +89,7 @@ fn nothing_grows_with_the_frames() {
                 gpu.block_on(gpu.idle()).unwrap();
             }
             if frame == warm {
-                before = Some((LIVE.load(Ordering::Relaxed), objects(&host), gpu.held_bytes()));
+                before = Some((LIVE.load(Ordering::Relaxed), host.objects(), gpu.held_bytes()));
             }
         }
         gpu.block_on(gpu.idle()).unwrap();
@@ -120,7 +100,7 @@ fn nothing_grows_with_the_frames() {
         eprintln!("{}: {answers} answers, {tokens} tokens, {live} bytes, {grown} more", host.name);
         // What prepares the sizes of pictures that were seen last takes more or less.
         assert!(gpu.held_bytes() < held + (16 << 10), "{}: {held} bytes, and now {}", host.name, gpu.held_bytes());
-        for ((what, before), (_, after)) in made.into_iter().zip(objects(&host)) {
+        for ((what, before), (_, after)) in made.into_iter().zip(host.objects()) {
             assert!(after <= before + 2, "{}: {before} {what}, and now {after}", host.name);
         }
         assert!(grown < 64 << 10, "{}: {grown} bytes more after {frames} frames", host.name);

@@ -5,7 +5,7 @@ use crate::input::{self, Input};
 use crate::kept::{Kept, Numbered};
 use crate::labels::Labels;
 use crate::mobilenet::{Network, Pixels, PlanRequest, Precision, Settings, TensorIndex, recognize};
-use crate::prepare::{self, PictureKind};
+use crate::prepare::{self, Given, PictureKind};
 use crate::source::Source;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
@@ -299,21 +299,21 @@ impl Classifier {
         (plan, number): (&GpuPlan, u64),
         pictures: &[Picture<'_>],
     ) -> Result<Vec<HostTensor>> {
-        let mut words = Vec::with_capacity(pictures.len());
+        let mut given = Vec::with_capacity(pictures.len());
         let mut kinds = Vec::with_capacity(pictures.len());
         for picture in pictures {
             let (kind, preprocess, bytes) = self.fitted(picture)?;
             kinds.push((kind, preprocess));
-            words.push(bytes.map(|bytes| prepare::words(&bytes)));
+            given.push(bytes);
         }
         let mut plans = Vec::with_capacity(pictures.len());
         for (item, (kind, preprocess)) in kinds.iter().enumerate() {
             plans.push(self.preparing(kind, preprocess, (plan, number), (pictures.len(), item)).await?);
         }
-        let data: Vec<Vec<InputData<'_>>> =
-            pictures.iter().zip(&words).map(|(picture, words)| picture.data(words.as_deref())).collect();
+        let data: Vec<Given<'_>> =
+            pictures.iter().zip(&given).map(|(picture, bytes)| picture.data(bytes.as_deref())).collect();
         let before: Vec<(&GpuPlan, &[InputData<'_>])> =
-            plans.iter().zip(&data).map(|(plan, data)| (plan, data.as_slice())).collect();
+            plans.iter().zip(&data).map(|(plan, data)| (plan, &**data)).collect();
         Ok(plan.submit(&[InputData::Bound], &before)?.wait().await?)
     }
 
@@ -458,13 +458,13 @@ pub(crate) struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// What the preparing plan reads: the texture, or the words of [`Classifier::fitted`]'s bytes.
-    pub(crate) fn data<'a>(&'a self, words: Option<&'a [u32]>) -> Vec<InputData<'a>> {
-        match (&self.input.pixels, words) {
-            (input::Pixels::Texture(view, _), None) => vec![InputData::Texture(view)],
-            (input::Pixels::Planes(planes, _), None) => planes.iter().map(|view| InputData::Texture(view)).collect(),
-            (_, Some(words)) => vec![InputData::Words(words)],
-            _ => vec![InputData::Bound],
+    /// What the preparing plan reads: the texture, or [`Classifier::fitted`]'s bytes.
+    pub(crate) fn data<'a>(&'a self, bytes: Option<&'a [u8]>) -> Given<'a> {
+        match (&self.input.pixels, bytes) {
+            (_, Some(bytes)) => Given::One([InputData::Bytes(bytes)]),
+            (input::Pixels::Texture(view, _), None) => Given::One([InputData::Texture(view)]),
+            (input::Pixels::Planes(planes, _), None) => Given::Two(planes.map(InputData::Texture)),
+            (input::Pixels::Rgba8(bytes), None) => Given::One([InputData::Bytes(bytes)]),
         }
     }
 

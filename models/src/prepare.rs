@@ -1,14 +1,22 @@
-//! A picture becomes a network's input on the device: two dispatches that resize and crop it, from bytes or a texture.
+//! A picture becomes a network's input on the device, resized and cropped: by one dispatch from a texture, by two from bytes.
 
-use crate::image_prep::{Passes, Preprocess, ResizeTable};
+use crate::image_prep::{Passes, Preprocess};
 use crate::input::Input;
 use crate::{Classifier, Error, Result};
-use lampyris_engine::gpu::{ConstantStore, GpuPlan, VariantChoice};
+use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
+#[cfg(not(target_arch = "wasm32"))]
+use lampyris_engine::kernels::image::ResizeTexture;
 use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, Turn, Yuv, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::TensorId;
 use lampyris_engine::{Plan, PlanBuilder};
+use std::ops::Deref;
 use std::sync::Arc;
+
+/// Most pixels of a texture that one invocation weighs, beyond which two dispatches share the work among more: a texture that is shrunk
+/// some fifty times. Mesa's software rasterizer ends the loops of a shader after 65535 turns of all together, and says nothing.
+#[cfg(not(target_arch = "wasm32"))]
+const MOST_WEIGHED: u64 = 30_000;
 
 /// Which pictures a preparing plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,9 +55,20 @@ impl PictureKind {
             let halves = shape.map(|extent| extent.div_ceil(2));
             given.push(builder.input("chroma", Desc::new(Format::TextureChroma, halves)));
         }
-        let columns = constant(&mut builder, "resize.columns", &passes.horizontal);
-        let rows = constant(&mut builder, "resize.rows", &passes.vertical);
+        let [of_columns, of_rows] = [&passes.horizontal, &passes.vertical]
+            .map(|from| table(&from.first, &from.count, &from.coefficients, from.taps));
         let PictureKind { area, turn, planes, .. } = *self;
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.format.is_texture() && ResizeTexture::most_weighed(&of_columns, &of_rows) <= MOST_WEIGHED {
+            given.extend(
+                [("resize.columns", of_columns), ("resize.rows", of_rows)].map(|it| constant(&mut builder, it)),
+            );
+            let output = builder.apply("resize", ResizeTexture { area, turn, planes }, &given)?;
+            builder.output("pixels", output);
+            return Ok(builder.finish());
+        }
+        let columns = constant(&mut builder, ("resize.columns", of_columns));
+        let rows = constant(&mut builder, ("resize.rows", of_rows));
         let first = ResizeRows { area, turn, first_row: passes.first_row, rows: passes.rows, planes };
         given.push(columns);
         let middle = builder.apply("resize.horizontal", first, &given)?;
@@ -60,8 +79,7 @@ impl PictureKind {
     }
 }
 
-fn constant(builder: &mut PlanBuilder, name: &str, from: &ResizeTable) -> TensorId {
-    let tensor: HostTensor = table(&from.first, &from.count, &from.coefficients, from.taps);
+fn constant(builder: &mut PlanBuilder, (name, tensor): (&str, HostTensor)) -> TensorId {
     builder.constant(name, tensor.desc.clone(), Arc::new(move || Ok(tensor.clone())))
 }
 
@@ -81,9 +99,25 @@ impl Classifier {
         let (kind, preprocess, bytes) = self.fitted(&picture)?;
         let plan = Arc::new(kind.plan(&preprocess)?);
         let plan = GpuPlan::new(&self.gpu().alive().await?, plan, &ConstantStore::new(), VariantChoice::Best).await?;
-        let words = bytes.map(|bytes| words(&bytes));
-        let outputs = plan.run(&picture.data(words.as_deref())).await?;
+        let outputs = plan.run(&picture.data(bytes.as_deref())).await?;
         Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())
+    }
+}
+
+/// The inputs of a preparing plan: a picture, or its two planes.
+pub(crate) enum Given<'a> {
+    One([InputData<'a>; 1]),
+    Two([InputData<'a>; 2]),
+}
+
+impl<'a> Deref for Given<'a> {
+    type Target = [InputData<'a>];
+
+    fn deref(&self) -> &[InputData<'a>] {
+        match self {
+            Given::One(picture) => picture,
+            Given::Two(planes) => planes,
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A classifier in a host's frame: its dispatches between the host's own passes, its answer some frames later.
 
 use crate::mobilenet::Pixels;
-use crate::prepare;
 use crate::{Answer, Classifier, Error, Input, Result};
 use lampyris_engine::gpu::{Buffer, CommandEncoder, GpuPlan, InputData, Recorded};
 use std::future::Future;
@@ -68,9 +67,8 @@ impl Classifier {
         let numbered = at_once(self.numbered(1, Pixels::Rgba8))?;
         let plan = self.device_plan(&numbered.executor)?;
         let preparing = at_once(self.preparing(&kind, &preprocess, (plan, numbered.number), (1, 0)))?;
-        let words = bytes.map(|bytes| prepare::words(&bytes));
-        let data = picture.data(words.as_deref());
-        let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &data)])?;
+        let data = picture.data(bytes.as_deref());
+        let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &*data)])?;
         Ok(Seen { classifier: self.clone(), recorded })
     }
 

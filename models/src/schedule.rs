@@ -3,6 +3,9 @@
 use lampyris_engine::gpu::Budget;
 use std::time::Duration;
 
+/// What everybody is sure of, whatever was said of them: nobody starves.
+const LEAST_SHARE: f64 = 0.01;
+
 /// When somebody's turn is, and what they are sure of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Priority {
@@ -11,7 +14,7 @@ pub struct Priority {
 }
 
 impl Priority {
-    /// First in every frame, such as a detector that has to be done in it.
+    /// First in every frame, such as a detector that has to be done in it. Several that are first share what the others are not sure of.
     pub const FIRST: Priority = Priority { rank: 0, share: 0.0 };
 
     /// After those that are first, in what they leave, such as a character that talks; sure of a twentieth of the time.
@@ -26,8 +29,8 @@ impl Priority {
         Priority { rank, ..self }
     }
 
-    /// Sure of this share of the time, from 0 to 1, however much those before ask for: over some frames, for a single dispatch may take
-    /// more than the share of one.
+    /// Sure of this share of the time, from 0 to 1 and at least a hundredth, however much those before ask for: over some frames, for a single
+    /// dispatch may take more than the share of one. The time is what is left of the budget when a frame begins.
     #[must_use]
     pub fn share(self, share: f64) -> Priority {
         Priority { share: if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }, ..self }
@@ -38,6 +41,8 @@ impl Priority {
 #[derive(Debug, Clone)]
 struct Member {
     priority: Priority,
+    /// The share of the time that it is sure of.
+    share: f64,
     /// Seconds that it is sure of and has not had; less than nothing where it had more.
     credit: f64,
     /// It used what it was given the last time, so that it may want more.
@@ -52,6 +57,8 @@ pub struct Scheduler {
     members: Vec<Member>,
     /// The order of the turns.
     order: Vec<usize>,
+    /// Seconds that frames took beyond budgets of which the host had used a part.
+    over: f64,
 }
 
 impl Scheduler {
@@ -62,14 +69,30 @@ impl Scheduler {
 
     /// Somebody more, and their number.
     pub fn add(&mut self, priority: Priority) -> usize {
-        self.members.push(Member { priority, credit: 0.0, waiting: true });
+        self.members.push(Member { priority, share: 0.0, credit: 0.0, waiting: true });
         self.order = (0..self.members.len()).collect();
         self.order.sort_by_key(|at| self.members[*at].priority.rank);
+        self.share_out();
         self.members.len() - 1
+    }
+
+    /// Says what share of the time each is sure of: those of the first rank have what the others are not sure of as well, in equal parts.
+    fn share_out(&mut self) {
+        let said = |member: &Member| member.priority.share.max(LEAST_SHARE);
+        let rest = (1.0 - self.members.iter().map(said).sum::<f64>()).max(0.0);
+        let first = self.members.iter().map(|member| member.priority.rank).min();
+        let equals = self.members.iter().filter(|member| Some(member.priority.rank) == first).count().max(1);
+        for member in &mut self.members {
+            let more = if Some(member.priority.rank) == first { rest / equals as f64 } else { 0.0 };
+            member.share = said(member) + more;
+        }
     }
 
     /// Gives everybody their turn in a frame: `turn` is told whose it is, and ticks it with the budget that it is given. Those who come
     /// later are left what they are sure of, as long as they use it; what is left of that goes on to whoever comes next.
+    ///
+    /// A step that takes longer than what is left is begun all the same by those who are owed it, and by the first of a budget that nobody has
+    /// used yet. Where the host had used a part of its budgets, the frames that follow make up for it.
     ///
     /// # Errors
     /// The first that `turn` gives; those that come later have no turn in this frame.
@@ -78,37 +101,47 @@ impl Scheduler {
         budget: &mut Budget,
         mut turn: impl FnMut(usize, &mut Budget) -> Result<(), E>,
     ) -> Result<(), E> {
-        let whole = budget.whole().as_secs_f64();
+        let (whole, there, fresh) = (budget.whole().as_secs_f64(), budget.left().as_secs_f64(), budget.is_fresh());
+        let over = if fresh { 0.0 } else { self.over };
         for member in &mut self.members {
-            let sure = whole * member.priority.share;
-            // What nobody wanted is not saved up, and no more than a frame of what was; a debt stays, whether a turn could be used or not.
-            member.credit = (member.credit + sure).min(if member.waiting { whole } else { sure });
+            // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
+            // not.
+            let most = member.share * if member.waiting { 2.0 * whole } else { there };
+            member.credit = (member.credit + member.share * there).min(most);
         }
+        let (mut begun, mut result) = (0.0, Ok(()));
         for place in 0..self.order.len() {
             let at = self.order[place];
             let later = self.order[place + 1..].iter().map(|at| &self.members[*at]);
-            let kept: f64 = later.filter(|it| it.waiting).map(|it| it.credit.max(0.0)).sum();
-            let left = budget.left().as_secs_f64();
+            let kept: f64 = later.filter(|it| it.waiting).map(|it| it.credit.clamp(0.0, it.share * whole)).sum();
+            let left = (budget.left().as_secs_f64() - over).max(0.0);
             let member = &mut self.members[at];
             let credit = member.credit.max(0.0);
             let given = (left - kept).max(credit.min(left));
             let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
-            // A step that takes longer than what is given is begun by those who are owed it, or where nobody has begun anything.
-            if budget.is_strict() || credit <= 0.0 && !budget.is_fresh() {
+            if budget.is_strict() || credit <= 0.0 && !(fresh && begun <= 0.0) {
                 part = part.strict();
             }
             let done = turn(at, &mut part);
             let used = part.used().as_secs_f64();
             budget.take(part.used());
-            member.waiting = used > 0.0;
+            begun += used;
+            // Who leaves more than half of it did not want more, or begins it when it is owed.
+            member.waiting = used > 0.0 && 2.0 * used >= given;
             member.credit = if used > given {
                 given.max(credit) - used
             } else {
                 (member.credit - used).max(member.credit.min(0.0))
             };
-            done?;
+            if done.is_err() {
+                result = done;
+                break;
+            }
         }
-        Ok(())
+        if !fresh {
+            self.over = (self.over + begun - there).max(0.0);
+        }
+        result
     }
 }
 
@@ -196,6 +229,105 @@ mod tests {
             let whole = FRAME.as_secs_f64() * f64::from(frames);
             for (work, least) in all.iter().zip([0.5, 0.09, 0.018]) {
                 assert!(work.had >= least * whole, "{} of {whole}", work.had);
+            }
+        }
+    }
+
+    /// Frames for all of `work`, of each of whose budgets the host has used a share before; gives all that was left for them.
+    fn drawn(scheduler: &mut Scheduler, work: &mut [Work], frames: usize, mut taken: impl FnMut() -> f64) -> f64 {
+        let mut there = 0.0;
+        for _ in 0..frames {
+            let mut budget = Budget::gpu(FRAME);
+            budget.take(FRAME.mul_f64(taken()));
+            there += budget.left().as_secs_f64();
+            let turn = |who: usize, part: &mut Budget| -> Result<(), ()> {
+                work[who].tick(part);
+                Ok(())
+            };
+            scheduler.frame(&mut budget, turn).unwrap();
+        }
+        there
+    }
+
+    fn of(priorities: &[Priority]) -> Scheduler {
+        let mut scheduler = Scheduler::new();
+        priorities.iter().for_each(|priority| {
+            scheduler.add(*priority);
+        });
+        scheduler
+    }
+
+    /// The host uses half of each budget for passes of its own, and a single step of the detector takes longer than the other half.
+    #[test]
+    fn those_who_are_first_go_on_where_the_host_has_used_a_part() {
+        let mut scheduler = of(&[Priority::FIRST, Priority::AFTER]);
+        let mut work = [Work::of(&[1500.0], usize::MAX), Work::of(&[90.0], usize::MAX)];
+        let there = drawn(&mut scheduler, &mut work, 2000, || 0.5);
+        let [look, talk] = [work[0].had / there, work[1].had / there];
+        assert!(look > 0.8 && talk > 0.04 && look + talk < 1.01, "{look} and {talk} of what was left");
+        // A budget that pays for nothing else is not broken.
+        let mut scheduler = of(&[Priority::FIRST]);
+        let mut budget = Budget::gpu(FRAME).strict();
+        let mut look = Work::of(&[2100.0], 1);
+        let turn = |_: usize, part: &mut Budget| -> Result<(), ()> {
+            look.tick(part);
+            Ok(())
+        };
+        scheduler.frame(&mut budget, turn).unwrap();
+        assert_eq!((look.left, budget.used()), (1, Duration::ZERO));
+    }
+
+    /// A chat that waits for its tokens uses less than it is sure of; that is not kept from the detector for ever.
+    #[test]
+    fn what_somebody_leaves_is_not_kept_for_them() {
+        let mut scheduler = of(&[Priority::FIRST, Priority::AFTER.share(0.2)]);
+        let mut look = Work::of(&[10.0], usize::MAX);
+        let mut had = 0.0;
+        for frame in 0..1000 {
+            let (mut talk, mut budget) = (Work::of(&[20.0], 1), Budget::gpu(FRAME));
+            let before = look.had;
+            let turn = |who: usize, part: &mut Budget| -> Result<(), ()> {
+                if who == 0 {
+                    look.tick(part)
+                } else {
+                    talk.tick(part)
+                }
+                Ok(())
+            };
+            scheduler.frame(&mut budget, turn).unwrap();
+            assert_eq!(talk.left, 0, "the chat has its turn");
+            had += look.had - before;
+            assert!(frame < 10 || budget.used() > FRAME.mul_f64(0.75), "{:?} of frame {frame}", budget.used());
+        }
+        let share = had / (1000.0 * FRAME.as_secs_f64());
+        assert!(share > 0.85, "the detector had {share}");
+    }
+
+    #[test]
+    fn equals_have_equal_parts_and_nobody_is_sure_of_nothing() {
+        let mut scheduler = of(&[Priority::FIRST, Priority::FIRST, Priority::LAST.share(0.0)]);
+        let mut work = [&[130.0, 420.0][..], &[70.0], &[300.0]].map(|steps| Work::of(steps, usize::MAX));
+        let there = drawn(&mut scheduler, &mut work, 4000, || 0.0);
+        for (work, least) in work.iter().zip([0.4, 0.4, 0.009]) {
+            assert!(work.had > least * there, "{} of {there}", work.had);
+        }
+    }
+
+    #[test]
+    fn nobody_starves_whatever_the_host_uses() {
+        let mut noise = Noise::new(17);
+        for round in 0..40 {
+            let priorities = [Priority::FIRST, Priority::FIRST, Priority::AFTER, Priority::LAST];
+            let mut scheduler = of(&priorities);
+            let mut work = [0; 4].map(|_: usize| {
+                let steps: Vec<f64> = (0..5).map(|_| f64::from(noise.real(20.0, 1900.0))).collect();
+                Work::of(&steps, usize::MAX)
+            });
+            let most = f64::from(noise.real(0.0, 0.95));
+            let there = drawn(&mut scheduler, &mut work, 8000, || most * f64::from(noise.real(0.0, 1.0)));
+            let shares = work.each_ref().map(|work| work.had / there);
+            for (share, least) in shares.iter().zip([0.4, 0.4, 0.045, 0.018]) {
+                assert!(share >= &least, "round {round}: {shares:?}");
             }
         }
     }

@@ -117,12 +117,11 @@ impl Watching {
         let picture = classifier.picture(&input)?;
         let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
         let preparing = at_once(self.preparing(kind, &preprocess))?;
-        let words = bytes.map(|bytes| prepare::words(&bytes));
-        let data = picture.data(words.as_deref());
+        let data = picture.data(bytes.as_deref());
         self.run += 1;
         let mut job =
             Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true, positions: 0 });
-        self.course.record_after(encoder, budget, Some((&preparing, &data)), &mut || job.take())?;
+        self.course.record_after(encoder, budget, Some((&preparing, &*data)), &mut || job.take())?;
         self.going = true;
         Ok(())
     }

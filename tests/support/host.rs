@@ -77,6 +77,26 @@ impl Host {
         });
     }
 
+    /// Objects of wgpu that are alive, by kind, whichever device of the instance has them.
+    pub fn objects(&self) -> Vec<(&'static str, usize)> {
+        let report = self.instance.generate_report().unwrap();
+        let hub = report.hub_report();
+        let of = |it: &wgpu::wgc::registry::RegistryReport| it.num_allocated;
+        vec![
+            ("buffers", of(&hub.buffers)),
+            ("bind groups", of(&hub.bind_groups)),
+            ("bind group layouts", of(&hub.bind_group_layouts)),
+            ("pipeline layouts", of(&hub.pipeline_layouts)),
+            ("pipelines", of(&hub.compute_pipelines)),
+            ("shader modules", of(&hub.shader_modules)),
+            ("query sets", of(&hub.query_sets)),
+            ("textures", of(&hub.textures)),
+            ("texture views", of(&hub.texture_views)),
+            ("command encoders", of(&hub.command_encoders)),
+            ("command buffers", of(&hub.command_buffers)),
+        ]
+    }
+
     /// Another device of the same adapter and instance, with handlers of its own.
     pub fn another(&self) -> Host {
         Host::new(self.instance.clone(), self.adapter.clone())

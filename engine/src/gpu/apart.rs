@@ -31,9 +31,9 @@ impl GpuPlan {
             }
         };
         let mut at = 0;
-        for (_, words) in self.words(inputs) {
-            queue.write_buffer(&apart.inputs, at, bytemuck::cast_slice(words));
-            at += words.len() as u64 * 4;
+        for (_, bytes) in self.written(inputs) {
+            queue.write_buffer(&apart.inputs, at, bytes);
+            at += bytes.len() as u64;
         }
         Ok(())
     }
@@ -42,8 +42,8 @@ impl GpuPlan {
     pub(super) fn copy_handed_over(&self, encoder: &mut wgpu::CommandEncoder, inputs: &[InputData<'_>]) {
         let Some(apart) = self.inner.apart.get() else { return };
         let mut at = 0;
-        for (region, words) in self.words(inputs).filter(|(_, words)| !words.is_empty()) {
-            let bytes = words.len() as u64 * 4;
+        for (region, bytes) in self.written(inputs).filter(|(_, bytes)| !bytes.is_empty()) {
+            let bytes = bytes.len() as u64;
             encoder.copy_buffer_to_buffer(&apart.inputs, at, &region.buffer, region.offset, bytes);
             at += bytes;
         }

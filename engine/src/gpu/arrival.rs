@@ -13,27 +13,38 @@ pub(super) enum Arrival {
     Dropped,
 }
 
+/// Who hears of it.
+pub(super) trait Hears {
+    fn hear(&self, arrival: Arrival);
+}
+
+impl Hears for Mailbox<Arrival> {
+    fn hear(&self, arrival: Arrival) {
+        self.put(arrival);
+    }
+}
+
 /// What the host's encoder holds of recorded commands, whether it is submitted or not.
-pub(super) struct Signal {
-    mailbox: Mailbox<Arrival>,
+pub(super) struct Signal<H: Hears> {
+    hears: H,
     told: bool,
 }
 
-impl Signal {
-    pub(super) fn new(mailbox: Mailbox<Arrival>) -> Signal {
-        Signal { mailbox, told: false }
+impl<H: Hears> Signal<H> {
+    pub(super) fn new(hears: H) -> Signal<H> {
+        Signal { hears, told: false }
     }
 
     pub(super) fn tell(mut self, mapped: bool) {
         self.told = true;
-        self.mailbox.put(if mapped { Arrival::Mapped } else { Arrival::Failed });
+        self.hears.hear(if mapped { Arrival::Mapped } else { Arrival::Failed });
     }
 }
 
-impl Drop for Signal {
+impl<H: Hears> Drop for Signal<H> {
     fn drop(&mut self) {
         if !self.told {
-            self.mailbox.put(Arrival::Dropped);
+            self.hears.hear(Arrival::Dropped);
         }
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Dispatch {
     pub(super) operands: Vec<Operand>,
     pub(super) grid: [u32; 3],
     pub(super) source: &'static Source,
+    /// What its bind groups are called.
+    label: String,
 }
 
 /// A plan on a device. Cheap to clone.
@@ -264,8 +266,9 @@ fn assemble(
             Some(pipelines) => pipelines.get(device, source),
             None => continue,
         };
+        let label = format!("lampyris.{}", plan.steps[at].name);
         let mut dispatch =
-            Dispatch { pipeline, bind_group: None, operands: launch.operands, grid: launch.grid, source };
+            Dispatch { pipeline, bind_group: None, operands: launch.operands, grid: launch.grid, source, label };
         gpu.allocating(doing)?;
         dispatch.bind_group = bind(device, &plan.steps[at], &plan, &dispatch, &regions, (&params, at), &[]);
         dispatches.push(dispatch);
@@ -288,7 +291,11 @@ fn assemble(
     })
 }
 
-/// The bind group of a step; `None` when it reads a texture that `inputs` do not give.
+/// Most bindings of a kernel: its parameters, and as many buffers and textures as WebGPU gives to a shader everywhere.
+const MOST_BINDINGS: usize = 1 + 8 + 16;
+
+/// The bind group of a step; `None` when it reads a texture that `inputs` do not give. Takes no memory of its own, for those with textures are
+/// made in every frame.
 pub(super) fn bind(
     device: &wgpu::Device,
     step: &Step,
@@ -303,7 +310,8 @@ pub(super) fn bind(
         offset: at as u64 * PARAMS_STRIDE,
         bytes: u64::from(dispatch.source.params_bytes).max(16),
     };
-    let mut entries = vec![wgpu::BindGroupEntry { binding: 0, resource: params.binding() }];
+    let mut entries: [_; MOST_BINDINGS] =
+        std::array::from_fn(|_| wgpu::BindGroupEntry { binding: 0, resource: params.binding() });
     for (i, operand) in dispatch.operands.iter().enumerate() {
         let id = match operand {
             Operand::Input(at) => step.inputs[*at],
@@ -317,11 +325,13 @@ pub(super) fn bind(
             },
             (None, _) => return None,
         };
-        entries.push(wgpu::BindGroupEntry { binding: i as u32 + 1, resource });
+        *entries.get_mut(i + 1)? = wgpu::BindGroupEntry { binding: i as u32 + 1, resource };
     }
+    let label = &dispatch.label;
+    debug_assert!(label.starts_with("lampyris."), "{label} does not say whose it is");
     Some(device.create_bind_group(&wgpu::BindGroupDescriptor {
-        label: Some(&format!("lampyris.{}", step.name)),
+        label: Some(label),
         layout: &dispatch.pipeline.layout,
-        entries: &entries,
+        entries: entries.get(..=dispatch.operands.len())?,
     }))
 }

@@ -9,7 +9,7 @@ use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
-use super::run::read_outputs;
+use super::run::{Bound, read_outputs};
 use super::scope::Refusal;
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
@@ -400,7 +400,7 @@ impl Drop for Course {
 struct Before<'a> {
     plan: &'a GpuPlan,
     inputs: &'a [InputData<'a>],
-    bound: Vec<(usize, wgpu::BindGroup)>,
+    bound: Bound,
     lease: Lease,
     refusal: Option<Refusal>,
 }

@@ -11,6 +11,7 @@ mod compiled;
 mod course;
 mod device;
 mod disk;
+mod few;
 mod fit;
 mod flight;
 mod loading;

@@ -4,13 +4,15 @@ use super::Gpu;
 #[cfg(not(target_arch = "wasm32"))]
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-#[cfg(not(target_arch = "wasm32"))]
-use std::task::Context;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A value that a driver's callback delivers.
 #[derive(Debug)]
-pub(super) struct Mailbox<T>(Arc<Mutex<Slot<T>>>);
+pub(super) struct Mailbox<T>(Arc<Letterbox<T>>);
+
+/// The same, for those who share it with something else.
+#[derive(Debug)]
+pub(super) struct Letterbox<T>(Mutex<Slot<T>>);
 
 /// What has been delivered, and who waits for it.
 #[derive(Debug)]
@@ -25,9 +27,9 @@ impl<T> Clone for Mailbox<T> {
     }
 }
 
-impl<T> Mailbox<T> {
-    pub(super) fn new() -> Mailbox<T> {
-        Mailbox(Arc::new(Mutex::new(Slot { value: None, waiting: None })))
+impl<T> Letterbox<T> {
+    pub(super) fn new() -> Letterbox<T> {
+        Letterbox(Mutex::new(Slot { value: None, waiting: None }))
     }
 
     fn slot(&self) -> MutexGuard<'_, Slot<T>> {
@@ -48,23 +50,43 @@ impl<T> Mailbox<T> {
         self.slot().value.take()
     }
 
+    /// Takes what was delivered, or has the waker of `context` called once something is: by the delivery, and where nobody but this
+    /// future may ask the device, at once.
+    pub(super) fn poll(&self, context: &mut Context<'_>) -> Option<T> {
+        let mut slot = self.slot();
+        if slot.value.is_none() {
+            slot.waiting = Some(context.waker().clone());
+            // A browser delivers between two turns of its event loop, which a task that wakes itself at once would never
+            // let come; it tells of a lost device by delivering too.
+            #[cfg(not(target_arch = "wasm32"))]
+            context.waker().wake_by_ref();
+        }
+        slot.value.take()
+    }
+}
+
+impl<T> Mailbox<T> {
+    pub(super) fn new() -> Mailbox<T> {
+        Mailbox(Arc::new(Letterbox::new()))
+    }
+
+    pub(super) fn put(&self, value: T) {
+        self.0.put(value);
+    }
+
+    pub(super) fn take(&self) -> Option<T> {
+        self.0.take()
+    }
+
     /// Waits for the delivery, polling the device each time it is asked; `None` when the device is lost, for then a
     /// driver may never deliver.
     pub(super) async fn receive(&self, gpu: &Gpu) -> Option<T> {
         std::future::poll_fn(|context| {
             gpu.pump();
-            let mut slot = self.slot();
-            match slot.value.take() {
+            match self.0.poll(context) {
                 Some(value) => Poll::Ready(Some(value)),
                 None if gpu.check_alive().is_err() => Poll::Ready(None),
-                None => {
-                    slot.waiting = Some(context.waker().clone());
-                    // A browser delivers between two turns of its event loop, which a task that wakes itself at once would never
-                    // let come; it tells of a lost device by delivering too. Elsewhere nobody but this future may ask the device.
-                    #[cfg(not(target_arch = "wasm32"))]
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
+                None => Poll::Pending,
             }
         })
         .await

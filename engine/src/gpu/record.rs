@@ -1,9 +1,10 @@
 //! A run in somebody else's encoder: recorded between a host's own passes, submitted by the host, its result some frames later.
 
 use super::allocate::Wanted;
-use super::arrival::{Arrival, Signal};
+use super::arrival::{Arrival, Hears, Signal};
+use super::few::Few;
 use super::memory::Held;
-use super::poll::Mailbox;
+use super::poll::Letterbox;
 use super::run::read_outputs;
 use super::scope::Refusal;
 use super::{Gpu, GpuPlan, InputData};
@@ -61,13 +62,34 @@ impl Drop for Lease {
     }
 }
 
+/// What the commands of a recorded run share with whoever waits for its result: the slots of its plans, its own last, and what has become
+/// of them.
+#[derive(Debug)]
+struct Run {
+    leases: Few<Lease>,
+    arrived: Letterbox<Arrival>,
+}
+
+/// What a host's encoder holds of a run.
+struct Commands(Arc<Run>);
+
+impl Hears for Commands {
+    fn hear(&self, arrival: Arrival) {
+        if arrival == Arrival::Mapped
+            && let Some(last) = self.0.leases.last()
+        {
+            last.mapped.store(true, Ordering::Release);
+        }
+        self.0.arrived.put(arrival);
+    }
+}
+
 /// A recorded run. Dropping it drops the result, not the commands.
 #[derive(Debug)]
 #[must_use = "the result is dropped with it"]
 pub struct Recorded {
     gpu: Gpu,
-    leases: Option<Arc<Vec<Lease>>>,
-    arrived: Mailbox<Arrival>,
+    run: Option<Arc<Run>>,
     /// What the driver says of textures, where it says it late.
     refusal: Option<Refusal>,
 }
@@ -99,16 +121,16 @@ impl GpuPlan {
         for (plan, inputs) in chain() {
             textures |= plan.check_inputs(inputs)?;
         }
-        let bind = || chain().map(|(plan, inputs)| plan.bind_textures(device, inputs)).collect::<Result<Vec<_>>>();
+        let bind = || chain().map(|(plan, inputs)| plan.bind_textures(device, inputs)).collect::<Result<Few<_>>>();
         let (bound, refusal) = if textures {
             let (bound, refusal) = Refusal::of(device, bind);
             (bound?, gpu.known_refusal(refusal)?)
         } else {
             (bind()?, None)
         };
-        let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Vec<_>>>()?;
+        let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Few<_>>>()?;
 
-        for ((plan, inputs), lease) in chain().zip(&leases) {
+        for ((plan, inputs), lease) in chain().zip(leases.iter()) {
             plan.stage(queue, inputs, lease)?;
             plan.copy_inputs(encoder, inputs, lease)?;
         }
@@ -117,30 +139,25 @@ impl GpuPlan {
                 label: Some("lampyris.recorded"),
                 timestamp_writes: None,
             });
-            for ((plan, _), bound) in chain().zip(&bound) {
+            for ((plan, _), bound) in chain().zip(bound.iter()) {
                 for at in 0..plan.inner.dispatches.len() {
                     plan.encode_step(&mut pass, at, bound);
                 }
             }
         }
-        let arrived = Mailbox::new();
-        let leases = Arc::new(leases);
-        if let Some(lease) = leases.last() {
+        let run = Arc::new(Run { leases, arrived: Letterbox::new() });
+        if let Some(lease) = run.leases.last() {
             let slot = lease.slot()?;
-            self.encode_result(encoder, &slot.result);
             let (from, to) = (self.staged_bytes(), self.inner.result_bytes);
+            queue.write_buffer(&slot.inputs, from, &lease.stamp.to_le_bytes());
+            self.encode_result(encoder, &slot.result);
             encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, 4);
-            let held = (Signal::new(arrived.clone()), leases.clone());
+            let signal = Signal::new(Commands(run.clone()));
             encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
-                // Dropped in this order too, when the commands are.
-                let (signal, leases) = held;
-                if let Some(last) = leases.last().filter(|_| mapped.is_ok()) {
-                    last.mapped.store(true, Ordering::Release);
-                }
                 signal.tell(mapped.is_ok());
             });
         }
-        Ok(Recorded { gpu: gpu.clone(), leases: Some(leases), arrived, refusal })
+        Ok(Recorded { gpu: gpu.clone(), run: Some(run), refusal })
     }
 
     /// Where an output lies on the device, for a host's own shader to bind: the buffer, the offset and the length in bytes. What it holds
@@ -218,18 +235,17 @@ impl GpuPlan {
         Ok(Slot { inputs, result, _held: held })
     }
 
-    /// Hands the words of the inputs and the stamp to the queue, which writes them before the host's next submit.
+    /// Hands the words of the inputs to the queue, which writes them before the host's next submit.
     pub(super) fn stage(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
         let (slot, mut at) = (lease.slot()?, 0);
         for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
             if self.inner.regions[id.0].is_some() {
-                if let InputData::Words(words) = input {
-                    queue.write_buffer(&slot.inputs, at, bytemuck::cast_slice(words));
+                if let Some(bytes) = input.bytes() {
+                    queue.write_buffer(&slot.inputs, at, bytes);
                 }
                 at += self.inner.plan.tensor(*id).desc.bytes();
             }
         }
-        queue.write_buffer(&slot.inputs, at, &lease.stamp.to_le_bytes());
         Ok(())
     }
 
@@ -244,7 +260,7 @@ impl GpuPlan {
         for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
             let Some(region) = &self.inner.regions[id.0] else { continue };
             let bytes = self.inner.plan.tensor(*id).desc.bytes();
-            if matches!(input, InputData::Words(_)) && bytes > 0 {
+            if input.bytes().is_some() && bytes > 0 {
                 encoder.copy_buffer_to_buffer(&slot.inputs, at, &region.buffer, region.offset, bytes);
             }
             at += bytes;
@@ -273,36 +289,32 @@ impl Recorded {
     pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
         std::future::poll_fn(|context| {
             self.gpu.pump();
-            let done = self.poll(context);
-            if done.is_pending() {
-                context.waker().wake_by_ref();
-            }
-            done
+            self.poll(context)
         })
         .await
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<HostTensor>>> {
-        let Some(leases) = &self.leases else { return Poll::Ready(Err(Error::Taken)) };
+        let Some(run) = &self.run else { return Poll::Ready(Err(Error::Taken)) };
         if let Some(refusal) = &self.refusal {
             match refusal.poll(context) {
                 Poll::Ready(None) => self.refusal = None,
                 Poll::Ready(Some(words)) => {
-                    self.leases = None;
+                    self.run = None;
                     return Poll::Ready(Err(self.gpu.foreign_texture(&words)));
                 }
                 Poll::Pending => {}
             }
         }
-        let done = match self.arrived.take() {
-            Some(Arrival::Mapped) => leases.last().map_or(Err(Error::Taken), Lease::read),
+        let done = match run.arrived.poll(context) {
+            Some(Arrival::Mapped) => run.leases.last().map_or(Err(Error::Taken), Lease::read),
             Some(Arrival::Failed | Arrival::Dropped) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
             None => match self.gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),
             },
         };
-        self.leases = None;
+        self.run = None;
         Poll::Ready(done)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::allocate::Wanted;
 use super::compiled::{Region, bind};
+use super::few::Few;
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::scope::Refusal;
@@ -21,14 +22,30 @@ use std::task::{Context, Poll, Waker};
 pub enum InputData<'a> {
     /// Storage words, in the format of the plan's input.
     Words(&'a [u32]),
+    /// The same as bytes, the lowest of each word first.
+    Bytes(&'a [u8]),
     /// A texture of the same device.
     Texture(&'a wgpu::TextureView),
     /// Already written by an earlier step of the same submit.
     Bound,
 }
 
+/// The bind groups of steps that read a texture of a run, each with its step.
+pub(super) type Bound = Few<(usize, wgpu::BindGroup)>;
+
 /// A plan with the inputs of one run.
 type Run<'a> = (&'a GpuPlan, &'a [InputData<'a>]);
+
+impl<'a> InputData<'a> {
+    /// The bytes of what comes as words.
+    pub(super) fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            InputData::Words(words) => Some(bytemuck::cast_slice(words)),
+            InputData::Bytes(bytes) => Some(bytes),
+            InputData::Texture(_) | InputData::Bound => None,
+        }
+    }
+}
 
 impl GpuPlan {
     /// Runs the plan: one encoder, one pass, one submit.
@@ -169,17 +186,15 @@ impl GpuPlan {
 
     /// Writes the inputs that are words to where the plan reads them.
     pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) {
-        for (region, words) in self.words(inputs) {
-            queue.write_buffer(&region.buffer, region.offset, bytemuck::cast_slice(words));
+        for (region, bytes) in self.written(inputs) {
+            queue.write_buffer(&region.buffer, region.offset, bytes);
         }
     }
 
-    /// The inputs that are words, and where the plan reads them.
-    pub(super) fn words<'a>(&'a self, inputs: &'a [InputData<'_>]) -> impl Iterator<Item = (&'a Region, &'a [u32])> {
-        self.inner.plan.inputs.iter().zip(inputs).filter_map(|(id, input)| match (input, &self.inner.regions[id.0]) {
-            (InputData::Words(words), Some(region)) => Some((region, *words)),
-            _ => None,
-        })
+    /// The bytes of the inputs that come as words, and where the plan reads them.
+    pub(super) fn written<'a>(&'a self, inputs: &'a [InputData<'_>]) -> impl Iterator<Item = (&'a Region, &'a [u8])> {
+        let inputs = self.inner.plan.inputs.iter().zip(inputs);
+        inputs.filter_map(move |(id, input)| Some((self.inner.regions[id.0].as_ref()?, input.bytes()?)))
     }
 
     /// Refuses inputs that are not the plan's, and says whether a texture is among them.
@@ -192,6 +207,7 @@ impl GpuPlan {
             };
             match (inputs.get(position), region) {
                 (Some(InputData::Words(words)), Some(_)) if words.len() == tensor.desc.words() => {}
+                (Some(InputData::Bytes(bytes)), Some(_)) if bytes.len() as u64 == tensor.desc.bytes() => {}
                 (Some(InputData::Bound), Some(_)) => {}
                 (Some(InputData::Texture(view)), None) => {
                     let &[_, height, width] = &tensor.desc.shape[..] else {
@@ -202,6 +218,7 @@ impl GpuPlan {
                     textures = true;
                 }
                 (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),
+                (Some(InputData::Bytes(bytes)), _) => return refuse(format!("{} bytes", bytes.len())),
                 (Some(InputData::Texture(_)), _) => return refuse("a texture".to_owned()),
                 (Some(InputData::Bound), None) | (None, _) => return refuse("nothing".to_owned()),
             }
@@ -210,13 +227,9 @@ impl GpuPlan {
     }
 
     /// The bind groups of the steps that read a texture of this run, by step.
-    pub(super) fn bind_textures(
-        &self,
-        device: &wgpu::Device,
-        inputs: &[InputData<'_>],
-    ) -> Result<Vec<(usize, wgpu::BindGroup)>> {
+    pub(super) fn bind_textures(&self, device: &wgpu::Device, inputs: &[InputData<'_>]) -> Result<Bound> {
         let inner = &self.inner;
-        let mut bound = Vec::new();
+        let mut bound = Bound::None;
         for (at, dispatch) in inner.dispatches.iter().enumerate().filter(|(_, d)| d.bind_group.is_none()) {
             let params = (&inner.params, at);
             inner.gpu.allocating("binding a texture")?;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 #[cfg(not(target_arch = "wasm32"))]
 type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
@@ -20,12 +20,23 @@ enum State {
     Known(Option<String>),
 }
 
+impl State {
+    fn of(error: Option<wgpu::Error>) -> State {
+        State::Known(error.map(|error| error.to_string()))
+    }
+}
+
 impl Refusal {
     /// Runs `calls` in a scope that closes before this returns.
     pub(super) fn of<T>(device: &wgpu::Device, calls: impl FnOnce() -> T) -> (T, Refusal) {
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = calls();
-        (made, Refusal(Mutex::new(State::Asked(Box::pin(scope.pop())))))
+        let mut answer = scope.pop();
+        let state = match Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(error) => State::of(error),
+            Poll::Pending => State::Asked(Box::pin(answer)),
+        };
+        (made, Refusal(Mutex::new(state)))
     }
 
     /// The driver's words, once they are known.
@@ -33,7 +44,7 @@ impl Refusal {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Asked(answer) = &mut *state {
             match answer.as_mut().poll(context) {
-                Poll::Ready(error) => *state = State::Known(error.map(|error| error.to_string())),
+                Poll::Ready(error) => *state = State::of(error),
                 Poll::Pending => return Poll::Pending,
             }
         }

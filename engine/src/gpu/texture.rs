@@ -19,13 +19,12 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::check_texture`].
     pub fn check_plane(&self, view: &wgpu::TextureView, width: u32, height: u32, channels: u8) -> Result<()> {
-        let (adapter, texture) = (self.summary().name.clone(), view.texture());
+        let (adapter, texture) = (|| self.summary().name.clone(), view.texture());
         if self.device().is_none() {
-            return Err(Error::NoTexture { adapter });
+            return Err(Error::NoTexture { adapter: adapter() });
         }
-        let refuse = |found: String, wanted: &str| {
-            Err(Error::Texture { adapter: adapter.clone(), found, wanted: wanted.to_owned() })
-        };
+        let refuse =
+            |found: String, wanted: &str| Err(Error::Texture { adapter: adapter(), found, wanted: wanted.to_owned() });
         if !texture.usage().contains(wgpu::TextureUsages::TEXTURE_BINDING) {
             return refuse(format!("of usage {:?}", texture.usage()), "one with TEXTURE_BINDING among its usages");
         }

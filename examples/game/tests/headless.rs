@@ -48,6 +48,23 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// Once round the lighthouse: eight boards, nine frames before each.
+#[test]
+fn every_drawing_is_named_by_what_it_shows() {
+    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x180"];
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).args(["--pictures", "0"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let drawings = report["drawings"].as_array().unwrap();
+    assert_eq!(drawings.len(), 8, "{report:#}");
+    for drawing in drawings {
+        let [answers, right] = ["answers", "right"].map(|key| drawing[key].as_u64().unwrap());
+        assert_eq!(drawing["named"], drawing["drawn"], "{report:#}");
+        assert!(answers >= 5 && right + 1 >= answers, "{report:#}");
+    }
+}
+
 #[test]
 fn what_it_does_not_know_it_refuses() {
     let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game")).arg("--fullscreen").output().unwrap();

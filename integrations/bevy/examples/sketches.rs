@@ -1,16 +1,23 @@
 //! Two drawings before a camera that renders to an image, and a story: headless, until both are named and the story is told.
 //!
-//! Ends with 1 where a drawing was named wrongly. `cargo run --example sketches --ignore-rust-version`
+//! Ends with 1 where a drawing was named wrongly. `cargo run --example sketches --ignore-rust-version`; with `-- --destroy` the renderer's
+//! device is destroyed while the models load, and again in the middle of the story.
 
 use bevy::camera::RenderTarget;
 use bevy::image::Image;
 use bevy::prelude::*;
+use bevy::render::error_handler::{RenderErrorHandler, RenderErrorPolicy};
 use bevy::render::render_resource::TextureFormat;
+use bevy::render::renderer::RenderDevice;
+use bevy::render::settings::RenderCreation;
+use bevy::render::{Render, RenderApp, RenderSystems};
 use bevy::window::ExitCondition;
 use lampyris::text::{Conversation, Message};
 use lampyris::{AnswerOptions, Classifier, TextModel};
 use lampyris_bevy::{Ask, Eye, Failed, LampyrisPlugin, Named, Said};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// How far the drawings lie from each other, in pixels, and a side of the picture.
@@ -22,6 +29,13 @@ const MOST: usize = 200_000;
 
 /// The classifier's words for what is drawn.
 const DRAWN: [&str; 2] = ["house", "star"];
+
+/// Frames after which the device is destroyed for the first time, and letters of the story after which it is for the second.
+const DESTROYED: [usize; 2] = [2, 40];
+
+/// That the renderer's device is to be destroyed: said in the main world, done in the render world.
+#[derive(Resource, Clone, Default)]
+struct Destroy(Arc<AtomicBool>);
 
 /// What has come so far.
 #[derive(Resource, Default)]
@@ -49,6 +63,15 @@ fn main() -> ExitCode {
         .init_resource::<Heard>()
         .add_systems(Startup, setup)
         .add_systems(Update, hear);
+    let destroy = Destroy::default();
+    if std::env::args().any(|argument| argument == "--destroy") {
+        // A renderer of Bevy's ends the program unless it is told to open another device.
+        app.insert_resource(RenderErrorHandler(|_, _, _| RenderErrorPolicy::Recover(RenderCreation::default())));
+        if let Some(render) = app.get_sub_app_mut(RenderApp) {
+            render.insert_resource(destroy.clone()).add_systems(Render, lose.in_set(RenderSystems::Cleanup));
+        }
+    }
+    let mut losses = 0;
     while app.plugins_state() == bevy::app::PluginsState::Adding {
         bevy::tasks::tick_global_task_pools_on_main_thread();
     }
@@ -61,6 +84,11 @@ fn main() -> ExitCode {
             eprintln!("sketches: {reason}");
             return ExitCode::FAILURE;
         }
+        let reached = [frame, heard.story.len()];
+        if losses < DESTROYED.len() && reached[losses] >= DESTROYED[losses] {
+            destroy.0.store(true, Ordering::Relaxed);
+            losses += 1;
+        }
         if heard.told && heard.at == DRAWN.len() {
             println!("{frame} frames; told: {}", heard.story);
             return if heard.wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -68,6 +96,13 @@ fn main() -> ExitCode {
     }
     eprintln!("sketches: nothing came in {MOST} frames");
     ExitCode::FAILURE
+}
+
+/// Destroys the device where that is asked.
+fn lose(destroy: Res<Destroy>, device: Res<RenderDevice>) {
+    if destroy.0.swap(false, Ordering::Relaxed) {
+        device.wgpu_device().destroy();
+    }
 }
 
 fn setup(

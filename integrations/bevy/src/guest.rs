@@ -14,13 +14,16 @@ use lampyris::text_model::{DrivenText, TextSession};
 use lampyris::{Budget, Classifier, Error, Gpu, Input, Tick, wgpu};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What both worlds share: requests one way, answers the other.
 #[derive(Resource, Clone)]
 pub(crate) struct Shared(Arc<Mutex<State>>);
 
 pub(crate) struct State {
-    plugin: LampyrisPlugin,
+    budget: Duration,
+    /// What has not been loaded yet.
+    missing: LampyrisPlugin,
     gpu: Option<Gpu>,
     loading: Option<JoinHandle<(lampyris::Result<Option<Classifier>>, lampyris::Result<Option<TextSession>>)>>,
     classifier: Option<Classifier>,
@@ -37,7 +40,8 @@ pub(crate) struct State {
 impl Shared {
     pub(crate) fn new(plugin: LampyrisPlugin) -> Shared {
         Shared(Arc::new(Mutex::new(State {
-            plugin,
+            budget: plugin.budget,
+            missing: plugin,
             gpu: None,
             loading: None,
             classifier: None,
@@ -61,25 +65,52 @@ impl State {
         self.failed.push(Failed { reason: error.to_string() });
     }
 
-    /// Takes what the loading thread has brought.
+    /// Loads what is missing on a thread of its own, where there is a device and nothing is being loaded.
+    fn load(&mut self) {
+        let LampyrisPlugin { classifier, chat, .. } = &self.missing;
+        if self.loading.is_some() || classifier.is_none() && chat.is_none() {
+            return;
+        }
+        let Some(gpu) = self.gpu.clone().filter(|gpu| gpu.check_alive().is_ok()) else { return };
+        let (classifier, chat) = (classifier.clone(), chat.clone());
+        self.loading = Some(std::thread::spawn(move || {
+            let classifier = classifier.map(|load| load(&gpu)).transpose();
+            (classifier, chat.map(|load| load(&gpu)).transpose())
+        }));
+    }
+
+    /// Takes what the loading thread has brought. What it could not because the device was lost meanwhile stays missing, and is loaded again
+    /// once the renderer has another.
     fn loaded(&mut self) {
         if !self.loading.as_ref().is_some_and(JoinHandle::is_finished) {
             return;
         }
         match self.loading.take().map(JoinHandle::join) {
             Some(Ok((classifier, chat))) => {
-                match classifier {
-                    Ok(classifier) => self.classifier = classifier,
-                    Err(error) => self.fail(&error),
+                if self.brought(classifier, |state, classifier| state.classifier = Some(classifier)) {
+                    self.missing.classifier = None;
                 }
-                match chat {
-                    Ok(session) => self.chat = session.map(TextSession::driven),
-                    Err(error) => self.fail(&error),
+                if self.brought(chat, |state, session| state.chat = Some(session.driven())) {
+                    self.missing.chat = None;
                 }
             }
-            Some(Err(_)) => self.fail(&"the thread that loads the models has stopped"),
+            Some(Err(_)) => {
+                (self.missing.classifier, self.missing.chat) = (None, None);
+                self.fail(&"the thread that loads the models has stopped");
+            }
             None => {}
         }
+    }
+
+    /// Keeps what was loaded, and says whether it need not be loaded again: because it is there, was not wanted, or cannot be had.
+    fn brought<T>(&mut self, loaded: lampyris::Result<Option<T>>, keep: impl FnOnce(&mut State, T)) -> bool {
+        match loaded {
+            Ok(Some(model)) => keep(self, model),
+            Ok(None) => {}
+            Err(error) if error.is_device_lost() => return false,
+            Err(error) => self.fail(&error),
+        }
+        true
     }
 
     /// Takes the answers that have arrived.
@@ -119,7 +150,7 @@ impl State {
         if let Some(ask) = self.question.take() {
             chat.chat(&ask.conversation, ask.options);
         }
-        match chat.tick(encoder, &mut Budget::gpu(self.plugin.budget)) {
+        match chat.tick(encoder, &mut Budget::gpu(self.budget)) {
             Ok(Tick::Pieces(text)) => self.said.push(Said::Piece(text)),
             Ok(Tick::Done(_)) => self.said.push(Said::Done),
             Ok(Tick::Working(_) | Tick::Idle | Tick::Lost) => {}
@@ -145,14 +176,7 @@ pub(crate) fn adopt(
         return;
     }
     match Gpu::from_device(&adapter, device.wgpu_device(), &queue) {
-        Ok(gpu) => {
-            let (at, plugin) = (gpu.clone(), state.plugin.clone());
-            state.loading = Some(std::thread::spawn(move || {
-                let classifier = plugin.classifier.map(|load| load(&at)).transpose();
-                (classifier, plugin.chat.map(|load| load(&at)).transpose())
-            }));
-            state.gpu = Some(gpu);
-        }
+        Ok(gpu) => state.gpu = Some(gpu),
         Err(error) => state.fail(&error),
     }
 }
@@ -167,6 +191,7 @@ pub(crate) fn think(
     let mut state = shared.lock();
     let Some(gpu) = state.gpu.clone() else { return };
     state.loaded();
+    state.load();
     gpu.pump();
     state.seen();
     let label = wgpu::CommandEncoderDescriptor { label: Some("lampyris in bevy") };

@@ -6,7 +6,9 @@ use super::weights::Tensors;
 use super::{EncoderConfig, EncoderFiles, Pooled};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, InputData, Pending};
-use lampyris_engine::kernels::text::{spans_desc, spans_of_rows, spans_of_sequences};
+use lampyris_engine::kernels::text::{
+    SPAN_WORDS, push_spans_of_rows, push_spans_of_sequences, spans_desc, spans_of_rows, spans_of_sequences,
+};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
@@ -56,6 +58,8 @@ struct Inner {
     store: ConstantStore,
     /// Those used last, the latest at the end.
     kept: Mutex<Vec<(EncoderPlan, Executor)>>,
+    /// The words of the sequence that was recorded last, whose memory the next one takes.
+    words: Mutex<Vec<u32>>,
 }
 
 impl TokenEncoder {
@@ -73,8 +77,9 @@ impl TokenEncoder {
             }
         };
         let tensors = Tensors::new(files.weights, config, options.half)?;
-        let (gpu, store, kept) = (gpu.clone(), ConstantStore::fed_by(tensors.feed()), Mutex::default());
-        Ok(TokenEncoder { inner: Arc::new(Inner { gpu, tensors, pooled, store, kept }) })
+        let (gpu, store) = (gpu.clone(), ConstantStore::fed_by(tensors.feed()));
+        let (kept, words) = (Mutex::default(), Mutex::default());
+        Ok(TokenEncoder { inner: Arc::new(Inner { gpu, tensors, pooled, store, kept, words }) })
     }
 
     /// Brings the weights to the device and compiles the kernels, telling `progress` the bytes of weights that have arrived, and all of
@@ -233,6 +238,24 @@ impl TokenEncoder {
         self.inner.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives `take` the inputs of a run of one sequence; takes no memory of its own after the longest.
+    pub(super) fn with_inputs<T>(
+        &self,
+        sequence: &[u32],
+        request: EncoderPlan,
+        take: impl FnOnce([&[u32]; 3]) -> T,
+    ) -> T {
+        let mut words = self.inner.words.lock().unwrap_or_else(PoisonError::into_inner);
+        words.clear();
+        words.extend(sequence);
+        words.resize(request.rows, 0);
+        push_spans_of_rows(&mut words, &[sequence.len()], request.rows);
+        push_spans_of_sequences(&mut words, &[sequence.len()], request.sequences.unwrap_or(0));
+        let (tokens, spans) = words.split_at(request.rows);
+        let (of_rows, of_sequences) = spans.split_at(request.rows * SPAN_WORDS);
+        take([tokens, of_rows, of_sequences])
+    }
+
     /// Keeps an executor as the one used last.
     fn keep(&self, request: EncoderPlan, executor: Executor) {
         let mut kept = self.kept();
@@ -301,7 +324,7 @@ fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
 }
 
 /// The inputs of a run: tokens, where each row's sequence lies, and where each sequence does.
-pub(super) fn inputs(sequences: &[Vec<u32>], request: EncoderPlan) -> Vec<HostTensor> {
+fn inputs(sequences: &[Vec<u32>], request: EncoderPlan) -> Vec<HostTensor> {
     let lengths: Vec<usize> = sequences.iter().map(Vec::len).collect();
     let mut tokens = sequences.concat();
     tokens.resize(request.rows, 0);

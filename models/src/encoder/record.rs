@@ -1,7 +1,7 @@
 //! A vector in a host's frame: its dispatches between the host's own passes, its values some frames later, or never off the device.
 
 use super::TokenEncoder;
-use super::model::{inputs, request};
+use super::model::request;
 use crate::record::at_once;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{Buffer, CommandEncoder, GpuPlan, InputData, Recorded};
@@ -41,9 +41,8 @@ impl TokenEncoder {
         let adapter = || self.gpu().summary().name.clone();
         let plan = executor.gpu_plan();
         let plan = plan.map_err(|_| Error::Engine(lampyris_engine::Error::NoCommands { adapter: adapter() }))?.clone();
-        let inputs = inputs(&[sequence.to_vec()], request);
-        let words: Vec<InputData<'_>> = inputs.iter().map(|tensor| InputData::Words(&tensor.words)).collect();
-        let recorded = plan.record(encoder, &words, &[])?;
+        let recorded =
+            self.with_inputs(sequence, request, |inputs| plan.record(encoder, &inputs.map(InputData::Words), &[]))?;
         Ok(Embedding { encoder: self.clone(), plan, recorded })
     }
 }

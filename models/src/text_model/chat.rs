@@ -55,7 +55,11 @@ impl DrivenText {
     /// Answers the last message of a conversation in the ticks that follow; whatever was under way is given up.
     pub fn chat(&mut self, conversation: &Conversation, options: impl Into<AnswerOptions>) {
         let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
-        let ids = self.model.chat_template().and_then(|it| Ok(it.encode(conversation, &self.model.tokenizer)?));
-        self.ask(ids, options.into(), sampling);
+        let asked = self.model.chat_template().and_then(|template| {
+            let opens_thought = template.opens_thought(conversation)?;
+            Ok((template.encode(conversation, &self.model.tokenizer)?, opens_thought))
+        });
+        let opens_thought = asked.as_ref().is_ok_and(|(_, opens)| *opens);
+        self.ask(asked.map(|(ids, _)| ids), options.into(), sampling, opens_thought);
     }
 }

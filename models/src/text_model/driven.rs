@@ -16,13 +16,15 @@ pub struct DrivenText {
     writing: Option<Writing>,
     /// What was asked and cannot be done, which the next tick says.
     refused: Option<Error>,
+    /// The answer begins inside a thought.
+    opens_thought: bool,
 }
 
 impl TextSession {
     /// The session as something that runs only when it is ticked.
     pub fn driven(self) -> DrivenText {
-        let (writing, refused) = (None, None);
-        DrivenText { model: self.model, driven: self.session.driven(), writing, refused }
+        let (writing, refused, opens_thought) = (None, None, false);
+        DrivenText { model: self.model, driven: self.session.driven(), writing, refused, opens_thought }
     }
 
     /// As [`TextSession::generate`], in ticks. What is wrong is the first tick's error.
@@ -64,11 +66,18 @@ impl DrivenText {
     /// Begins anew with `prompt` and continues it in the ticks that follow; whatever was under way is given up.
     pub fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) {
         let ids = self.model.tokenizer.encode_document(prompt).map_err(Error::from);
-        self.ask(ids, options.into(), Sampling::greedy());
+        self.ask(ids, options.into(), Sampling::greedy(), false);
     }
 
-    pub(super) fn ask(&mut self, ids: Result<Vec<u32>>, options: AnswerOptions, otherwise: Sampling) {
+    pub(super) fn ask(
+        &mut self,
+        ids: Result<Vec<u32>>,
+        options: AnswerOptions,
+        otherwise: Sampling,
+        opens_thought: bool,
+    ) {
         self.cancel();
+        self.opens_thought = opens_thought;
         let ids = match options.check().and(ids) {
             Ok(ids) => ids,
             Err(error) => {
@@ -79,6 +88,12 @@ impl DrivenText {
         self.driven.generate(&ids, options.most, &options.sampling.unwrap_or(otherwise));
         let stream = self.model.tokenizer.stream_continuing();
         self.writing = Some(Writing::new(stream, self.model.stops.clone(), options.stops));
+    }
+
+    /// Whether the model's template has begun a thought, so that the answer that was asked for last begins inside it; see
+    /// [`Thoughts`](crate::text::Thoughts).
+    pub fn opens_thought(&self) -> bool {
+        self.opens_thought
     }
 
     /// Gives up what is under way. The session keeps what has been given.
@@ -92,10 +107,10 @@ impl DrivenText {
     /// # Errors
     /// Itself: tick it, or submit or drop the encoders that have been recorded into, and try again.
     pub fn into_session(self) -> Result<TextSession, Box<DrivenText>> {
-        let DrivenText { model, driven, writing, refused } = self;
+        let DrivenText { model, driven, writing, refused, opens_thought } = self;
         match driven.into_session() {
             Ok(session) => Ok(TextSession { model, session }),
-            Err(driven) => Err(Box::new(DrivenText { model, driven: *driven, writing, refused })),
+            Err(driven) => Err(Box::new(DrivenText { model, driven: *driven, writing, refused, opens_thought })),
         }
     }
 

@@ -29,6 +29,8 @@ struct Params {
     top: u32,
     left: u32,
 ${ activation.fields() }
+    // the first workgroup in x, where a launch is of some of them
+    first_group: u32,
 }
 
 # set element = "vec4<f32>" if grouping == "one" else "f32"
@@ -48,7 +50,7 @@ ${ activation.function() }
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n4 = (params.cout + 3u) / 4u;
     let k4 = (params.cin + 3u) / 4u;
-    let column = id.x;
+    let column = params.first_group * 8u + id.x;
     // Addresses are clamped and only the stores are guarded.
     let n = min(column, n4 - 1u);
     let image = id.z;

@@ -119,12 +119,17 @@ impl Kernel for Depthwise {
         let mut params = vec![x[1] as u32, x[2] as u32, c4, ho, wo, self.padding.top, self.padding.left];
         params.extend([self.kernel, self.stride]);
         params.extend(self.activation.words());
+        params.push(0);
         let rows = match source.choice("path") {
             "sweep" => ho.div_ceil(source.number("OY")),
             _ if self.pool => ho.div_ceil(POOLED_ROWS as u32),
             _ => (ho * wo.div_ceil(4)).div_ceil(8),
         };
         Launch::new(call, params, [c4.div_ceil(8), rows, y[0] as u32])
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(15)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

@@ -30,6 +30,8 @@ struct Params {
     kernel: u32,
     stride: u32,
 ${ activation.fields() }
+    // the first workgroup in x, where a launch is of some of them
+    first_group: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -60,7 +62,7 @@ ${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 # set ages = (K - 1) // S
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    let channel = group.x * 8u + lane;
+    let channel = (params.first_group + group.x) * 8u + lane;
     let oy = group.y * ${ OY }u;
     let image = group.z;
 # else
@@ -71,7 +73,7 @@ var<workgroup> sums: array<vec4<f32>, 64>;
 # endif
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
-    let channel = group.x * 8u + local.x;
+    let channel = (params.first_group + group.x) * 8u + local.x;
     let image = group.z;
 # endif
     let c4 = params.c4;

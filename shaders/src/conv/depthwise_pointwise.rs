@@ -130,11 +130,16 @@ impl Kernel for DepthwisePointwise {
         let mut params = vec![x[1] as u32, x[2] as u32, c4, n4, ho, wo, self.padding.top, self.padding.left];
         params.extend([self.kernel, u32::from(self.residual)]);
         params.extend(self.activation.words());
+        params.push(0);
         let lanes = if source.subgroup == 0 { 8 } else { source.subgroup };
         let mut operands: Vec<Operand> = (0..5).map(Operand::Input).collect();
         operands.extend([Operand::Input(if self.residual { 5 } else { 0 }), Operand::Output(0)]);
         let strips = ho * wo.div_ceil(4);
         Launch { params, grid: [n4.div_ceil(lanes), strips.div_ceil(lanes), y[0] as u32], operands }
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(16)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

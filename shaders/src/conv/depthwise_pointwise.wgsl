@@ -34,6 +34,8 @@ struct Params {
     // whether the residual is added
     residual: u32,
 ${ activation.fields() }
+    // the first workgroup in x, where a launch is of some of them
+    first_group: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -68,7 +70,7 @@ ${ activation.function() }
 # if subgroups
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let column = group.x * ${ SG }u + lane;
+    let column = (params.first_group + group.x) * ${ SG }u + lane;
 # else
 // 32 pixels of 8 quads of channels between the two convolutions.
 var<workgroup> tile: array<vec4<f32>, 256>;
@@ -76,7 +78,7 @@ var<workgroup> tile: array<vec4<f32>, 256>;
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let lane = local.y;
-    let column = group.x * 8u + local.x;
+    let column = (params.first_group + group.x) * 8u + local.x;
 # endif
     let c4 = params.c4;
     let n4 = params.n4;

@@ -117,6 +117,7 @@ impl Kernel for Pointwise {
         let scales = call.inputs[2].shape[0] == 2;
         let mut params = vec![m as u32, k4 as u32, n4 as u32, pixels as u32, u32::from(self.residual), u32::from(scales)];
         params.extend(self.activation.words());
+        params.push(0);
         let (columns, rows) = match source.choice("path") {
             "portable" => (8, 8 * source.number("TM")),
             "broad" => (source.number("NG"), 8 * source.number("TM")),
@@ -130,6 +131,10 @@ impl Kernel for Pointwise {
         }
         operands.push(Operand::Output(0));
         Launch { params, grid: [(n4 as u32).div_ceil(columns), (m as u32).div_ceil(rows), 1], operands }
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(12)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

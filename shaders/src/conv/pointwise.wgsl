@@ -29,6 +29,8 @@ struct Params {
     // whether the bias row is followed by a row of weight scales
     scales: u32,
 ${ activation.fields() }
+    // the first workgroup in x, where a launch is of some of them
+    first_group: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -90,11 +92,12 @@ fn main(
 ) {
     let k4 = params.k4;
     let n4 = params.n4;
-    let column0 = group.x * 16u + local.x;
+    let group_x = params.first_group + group.x;
+    let column0 = group_x * 16u + local.x;
     let row0 = group.y * 64u + local.y * ${ TM }u;
     // What this invocation stages: one pixel's four channels, and weights of one four of channels out.
     let staged_row = min(group.y * 64u + index / 4u, params.m - 1u);
-    let staged_n = min(group.x * 16u + index % 16u, n4 - 1u);
+    let staged_n = min(group_x * 16u + index % 16u, n4 - 1u);
 # for t in range(TM)
     var sum${ t }_0 = vec4<f32>();
 # endfor
@@ -155,11 +158,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let last = params.m - 1u;
 # if subgroups
 # for g in range(NG)
-    let column${ g } = group.x * ${ SG * NG }u + ${ SG * g }u + lane;
+    let column${ g } = (params.first_group + group.x) * ${ SG * NG }u + ${ SG * g }u + lane;
 # endfor
 # else
 # for g in range(NG)
-    let column${ g } = id.x * ${ NG }u + ${ g }u;
+    let column${ g } = (params.first_group * ${ 1 if path == "broad" else 8 }u + id.x) * ${ NG }u + ${ g }u;
 # endfor
 # endif
     // Addresses are clamped and only the stores are guarded.

@@ -122,12 +122,17 @@ impl Kernel for Stem {
         params.extend(self.std.map(|std| (1.0 / (255.0 * std)).to_bits()));
         params.extend(self.mean.iter().zip(self.std).map(|(mean, std)| (-mean / std).to_bits()));
         params.extend(self.activation.words());
+        params.push(0);
         let (columns, rows) = match source.choice("path") {
             "broad" => (source.number("NG"), 8 * source.number("TM")),
             "portable" => (8, 8 * source.number("TM")),
             _ => (source.subgroup, source.number("TM")),
         };
         Launch::new(call, params, [n4.div_ceil(columns), m.div_ceil(rows), 1])
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(22)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

@@ -148,6 +148,11 @@ impl Yuv {
         [unit(luma), unit(for_red), unit(for_green[0]), unit(for_green[1]), unit(for_blue), black]
     }
 
+    /// `.bt601.full` and the like, for labels.
+    pub(super) fn label(self) -> String {
+        format!(".{:?}.{:?}", self.matrix, self.range).to_lowercase()
+    }
+
     /// Red, green and blue, in the lowest bytes, of a pixel; alpha is full.
     pub fn rgba(self, luma: u8, [blue, red]: [u8; 2]) -> u32 {
         let [scale, for_red, blue_for_green, red_for_green, for_blue, black] = self.factors().map(i64::from);

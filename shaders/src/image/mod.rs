@@ -1,17 +1,20 @@
 //! Pictures before a network sees them: the antialiased resize in 8-bit fixed point, exact to the bit.
 //!
 //! A resize is two passes, first [`ResizeRows`] along the rows, then [`ResizeColumns`] along the columns, and between
-//! them the picture is bytes again. Which pixels count how much comes as a [`table`] from the host, so that the
+//! them the picture is bytes again. `ResizeTexture` does both at once, to the same bytes, where the picture is a texture. Which pixels count how much comes as a [`table`] from the host, so that the
 //! filter and its rounding are decided in one place; here are only whole numbers.
 
 mod camera;
 
 pub use camera::{Area, Quarter, Turn, Yuv, YuvMatrix, YuvRange};
 
-use crate::{Desc, Format, HostTensor};
+use crate::{Desc, Fill, Format, HostTensor, ShapeError};
 
 crate::kernels! {
     resize_rows, resize_columns,
+    // In browsers, where every line of a shader is fetched, textures take the two passes too.
+    #[cfg(not(target_arch = "wasm32"))]
+    resize_texture,
 }
 
 /// Bits after the point of a coefficient: 1 is `1 << 22`.
@@ -44,6 +47,97 @@ fn weighted(entry: &[u32], pixel: impl Fn(usize) -> u32) -> u32 {
     u32::from_le_bytes(sums.map(|sum| (sum >> PRECISION_BITS).clamp(0, 255) as u8))
 }
 
+/// What a kernel reads of its source: a part of it, turned, from bytes, one texture, or two planes.
+#[derive(Debug, Clone, Copy)]
+struct View {
+    kernel: &'static str,
+    area: Area,
+    turn: Turn,
+    planes: Option<Yuv>,
+}
+
+impl View {
+    /// The source's planes and the `tables` behind them, if there are as many as there should be.
+    fn split<T>(self, inputs: &[T], tables: usize) -> Option<(&[T], &[T])> {
+        let count = if self.planes.is_some() { 2 } else { 1 };
+        (inputs.len() == count + tables).then(|| inputs.split_at(count))
+    }
+
+    fn summary(self) -> String {
+        let Area { x, y, width, height } = self.area;
+        let turned =
+            if self.turn == Turn::default() { String::new() } else { format!(" turned {}", self.turn.label()) };
+        format!("{width}x{height}+{x}+{y}{turned}")
+    }
+
+    /// Width and height of what is read, as it is turned.
+    fn size(self) -> [u32; 2] {
+        self.turn.size(self.area.width, self.area.height)
+    }
+
+    /// Refuses a source of none of the formats `known`, one whose planes do not belong together, and one that lacks the area.
+    fn check(self, planes: &[Desc], known: &[Format]) -> Result<(), ShapeError> {
+        let kernel = self.kernel;
+        let refuse = |position: usize, expected: &str| {
+            Err(ShapeError::Input { kernel, position, expected: expected.to_owned(), found: planes[position].clone() })
+        };
+        let known = match self.planes {
+            Some(_) => planes[0].format == Format::TextureLuma,
+            None => known.contains(&planes[0].format),
+        };
+        let (&[1, height, width], true) = (&planes[0].shape[..], known) else {
+            return refuse(
+                0,
+                "one picture [1, height, width] of bytes or a texture, as it takes, or of luma where it has two planes",
+            );
+        };
+        let halves = Desc::new(Format::TextureChroma, [1, height.div_ceil(2), width.div_ceil(2)]);
+        if planes.get(1).is_some_and(|chroma| *chroma != halves) {
+            return refuse(1, "chroma of half the luma's rows and columns, rounded up");
+        }
+        let within = |start: u32, length: u32, whole: usize| length > 0 && start as usize + length as usize <= whole;
+        if !within(self.area.x, self.area.width, width) || !within(self.area.y, self.area.height, height) {
+            let reason =
+                format!("the area {:?} is empty or not within the source's {width}x{height} pixels", self.area);
+            return Err(ShapeError::Parameter { kernel, reason });
+        }
+        Ok(())
+    }
+
+    /// What a shader is told of it first: where pixel 0 of row `first_row` lies in the source.
+    fn origin(self, first_row: u32) -> [u32; 2] {
+        let (origin, _, down) = self.turn.steps(self.area.width, self.area.height);
+        let at = [self.area.x, self.area.y];
+        [0, 1].map(|axis| (at[axis] as i32 + origin[axis] + first_row as i32 * down[axis]) as u32)
+    }
+
+    /// What a shader is told of it last: whether texels decode the sRGB curve, the steps from a pixel to the next and to the one below, and
+    /// how two planes are read.
+    fn params(self, format: Format) -> Vec<u32> {
+        let (_, across, down) = self.turn.steps(self.area.width, self.area.height);
+        let mut params = vec![u32::from(format == Format::TextureSrgb)];
+        params.extend([across, down].concat().into_iter().map(|step| step as u32));
+        params.extend(self.planes.map_or([0; 6], Yuv::factors).map(|factor| factor as u32));
+        params
+    }
+
+    /// The pixel at a column and a row of what is read; the last column stands for those beyond it.
+    fn pixel(self, planes: &[&HostTensor], [column, row]: [usize; 2]) -> u32 {
+        let Area { x, y, width, height } = self.area;
+        let last = self.size()[0] as usize - 1;
+        let from = self.turn.source([column.min(last) as u32, row as u32], [width, height]);
+        let (x, y) = ((x + from[0]) as usize, (y + from[1]) as usize);
+        let word = planes[0].words[y * planes[0].desc.shape[2] + x];
+        match (self.planes, planes.get(1)) {
+            (Some(yuv), Some(chroma)) => {
+                let [blue, red, ..] = chroma.words[y / 2 * chroma.desc.shape[2] + x / 2].to_le_bytes();
+                yuv.rgba(word as u8, [blue, red])
+            }
+            _ => word,
+        }
+    }
+}
+
 /// Whether `desc` is a [`table`] with at least one position and one coefficient.
 fn is_table(desc: &Desc) -> bool {
     desc.format == Format::Word && matches!(desc.shape[..], [outputs, words] if outputs > 0 && words > 2)
@@ -69,6 +163,26 @@ fn triangle(input: usize, output: usize, start: usize, length: usize) -> HostTen
         coefficients.resize(first.len() * taps, 0);
     }
     table(&first, &count, &coefficients, taps)
+}
+
+/// Every kind of texture, for cases: of colours, plain and with a curve, and every way to read two planes.
+fn textures() -> Vec<(Format, Option<Yuv>)> {
+    let planes = [YuvMatrix::Bt601, YuvMatrix::Bt709].into_iter().flat_map(|matrix| {
+        [YuvRange::Limited, YuvRange::Full].map(|range| (Format::TextureLuma, Some(Yuv { matrix, range })))
+    });
+    [(Format::Texture, None), (Format::TextureSrgb, None)].into_iter().chain(planes).collect()
+}
+
+/// A source of noise, for cases.
+fn noise(format: Format, planes: Option<Yuv>, [height, width]: [usize; 2]) -> Vec<(Desc, Fill)> {
+    let halves = [1, height.div_ceil(2), width.div_ceil(2)];
+    let first = [(Desc::new(format, [1, height, width]), Fill::Noise)];
+    first.into_iter().chain(planes.map(|_| (Desc::new(Format::TextureChroma, halves), Fill::Noise))).collect()
+}
+
+/// 256 pixels that have every byte once in each channel, for cases.
+fn every_byte() -> Vec<u32> {
+    (0..256u32).map(|i| u32::from_le_bytes([i, i ^ 0x55, 255 - i, i ^ 0xAA].map(|byte| byte as u8))).collect()
 }
 
 #[cfg(test)]

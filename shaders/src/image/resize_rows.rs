@@ -1,6 +1,6 @@
 //! First pass of the antialiased resize: every row of a picture, from bytes or straight from a texture.
 
-use super::{Area, Quarter, Turn, Yuv, YuvMatrix, YuvRange, is_table, triangle, weighted};
+use super::{Area, Quarter, Turn, View, Yuv, every_byte, is_table, noise, textures, triangle, weighted};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
 };
@@ -40,10 +40,8 @@ impl ResizeRows {
         ResizeRows { area, turn: Turn::default(), first_row, rows, planes: None }
     }
 
-    /// The source's planes and the table, if there are as many as there should be.
-    fn split<T>(self, inputs: &[T]) -> Option<(&[T], &T)> {
-        let count = if self.planes.is_some() { 2 } else { 1 };
-        inputs.split_last().filter(|(_, planes)| planes.len() == count).map(|(table, planes)| (planes, table))
+    fn view(self) -> View {
+        View { kernel: "resize_rows", area: self.area, turn: self.turn, planes: self.planes }
     }
 }
 
@@ -53,48 +51,23 @@ impl Kernel for ResizeRows {
     }
 
     fn summary(&self) -> String {
-        let Area { x, y, width, height } = self.area;
-        let turned =
-            if self.turn == Turn::default() { String::new() } else { format!(" turned {}", self.turn.label()) };
         let last = u64::from(self.first_row) + u64::from(self.rows);
-        format!("{width}x{height}+{x}+{y}{turned} rows {}..{last}", self.first_row)
+        format!("{} rows {}..{last}", self.view().summary(), self.first_row)
     }
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let Some((planes, table)) = self.split(inputs) else {
+        let Some((planes, [table])) = self.view().split(inputs, 1) else {
             let expected = if self.planes.is_some() { "luma, chroma and a table" } else { "a source and a table" };
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
-        let refuse = |position: usize, expected: &str| {
-            Err(ShapeError::Input { kernel, position, expected: expected.to_owned(), found: inputs[position].clone() })
-        };
-        let format = planes[0].format;
-        let known = match self.planes {
-            Some(_) => format == Format::TextureLuma,
-            None => matches!(format, Format::Rgba8 | Format::Texture | Format::TextureSrgb),
-        };
-        let (&[1, height, width], true) = (&planes[0].shape[..], known) else {
-            return refuse(
-                0,
-                "one picture [1, height, width] of rgba8 or a texture, or of luma where it has two planes",
-            );
-        };
-        let halves = Desc::new(Format::TextureChroma, [1, height.div_ceil(2), width.div_ceil(2)]);
-        if planes.get(1).is_some_and(|chroma| *chroma != halves) {
-            return refuse(1, "chroma of half the luma's rows and columns, rounded up");
-        }
+        self.view().check(planes, &[Format::Rgba8, Format::Texture, Format::TextureSrgb])?;
         if !is_table(table) {
-            return refuse(inputs.len() - 1, "a table [columns, 2 + taps] of words");
+            let (position, expected) = (planes.len(), "a table [columns, 2 + taps] of words".to_owned());
+            return Err(ShapeError::Input { kernel, position, expected, found: table.clone() });
         }
-        let within = |start: u32, length: u32, whole: usize| length > 0 && start as usize + length as usize <= whole;
-        if !within(self.area.x, self.area.width, width) || !within(self.area.y, self.area.height, height) {
-            let reason =
-                format!("the area {:?} is empty or not within the source's {width}x{height} pixels", self.area);
-            return Err(ShapeError::Parameter { kernel, reason });
-        }
-        let [_, height] = self.turn.size(self.area.width, self.area.height);
-        if !within(self.first_row, self.rows, height as usize) {
+        let [_, height] = self.view().size();
+        if self.rows == 0 || u64::from(self.first_row) + u64::from(self.rows) > u64::from(height) {
             let reason = format!("{} rows from {} on are none or not within {height}", self.rows, self.first_row);
             return Err(ShapeError::Parameter { kernel, reason });
         }
@@ -117,45 +90,21 @@ impl Kernel for ResizeRows {
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
         let (source, table) = (&call.inputs[0], &call.inputs[call.inputs.len() - 1]);
         let columns = table.shape[0] as u32;
-        let Area { x, y, width, height } = self.area;
-        let (origin, across, down) = self.turn.steps(width, height);
-        let first = [0, 1].map(|axis| origin[axis] + self.first_row as i32 * down[axis]);
-        let mut params = vec![
-            (x as i32 + first[0]) as u32,
-            (y as i32 + first[1]) as u32,
-            self.turn.size(width, height)[0] - 1,
-            source.shape[2] as u32,
-            columns,
-            self.rows,
-            table.shape[1] as u32,
-            u32::from(source.format == Format::TextureSrgb),
-        ];
-        params.extend([across, down].concat().into_iter().map(|step| step as u32));
-        params.extend(self.planes.map_or([0; 6], Yuv::factors).map(|factor| factor as u32));
+        let mut params = self.view().origin(self.first_row).to_vec();
+        let last = self.view().size()[0] - 1;
+        params.extend([last, source.shape[2] as u32, columns, self.rows, table.shape[1] as u32]);
+        params.extend(self.view().params(source.format));
         Launch::new(call, params, [columns.div_ceil(8), self.rows.div_ceil(32), 1])
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
-        let Some((planes, table)) = self.split(inputs) else { return Vec::new() };
-        let (width, columns, stride) = (planes[0].desc.shape[2], outputs[0].shape[2], table.desc.shape[1]);
-        let Area { x, y, width: across, height: down } = self.area;
-        let last = self.turn.size(across, down)[0] as usize - 1;
-        let pixel = |column: usize, row: usize| {
-            let from = self.turn.source([column.min(last) as u32, row as u32], [across, down]);
-            let (x, y) = ((x + from[0]) as usize, (y + from[1]) as usize);
-            let word = planes[0].words[y * width + x];
-            match (self.planes, planes.get(1)) {
-                (Some(yuv), Some(chroma)) => {
-                    let [blue, red, ..] = chroma.words[y / 2 * chroma.desc.shape[2] + x / 2].to_le_bytes();
-                    yuv.rgba(word as u8, [blue, red])
-                }
-                _ => word,
-            }
-        };
+        let Some((planes, [table])) = self.view().split(inputs, 1) else { return Vec::new() };
+        let (columns, stride) = (outputs[0].shape[2], table.desc.shape[1]);
         let mut out = Vec::with_capacity(outputs[0].words());
         for row in 0..self.rows as usize {
             for entry in table.words.chunks_exact(stride).take(columns) {
-                out.push(weighted(entry, |column| pixel(column, self.first_row as usize + row)));
+                let pixel = |column: usize| self.view().pixel(planes, [column, self.first_row as usize + row]);
+                out.push(weighted(entry, pixel));
             }
         }
         vec![HostTensor::from_words(outputs[0].clone(), out)]
@@ -230,37 +179,22 @@ pub(crate) fn cases() -> Vec<Case> {
 
 /// Every turn of every kind of source, a part of odd sides of a picture of odd sides, and every way to read two planes.
 fn turned() -> Vec<Case> {
-    let yuv = |matrix, range| Some(Yuv { matrix, range });
     let (area, [height, width]) = (Area { x: 6, y: 3, width: 27, height: 14 }, [21, 35]);
-    let sources = [
-        (Format::Rgba8, None),
-        (Format::Texture, None),
-        (Format::TextureSrgb, None),
-        (Format::TextureLuma, yuv(YuvMatrix::Bt601, YuvRange::Limited)),
-        (Format::TextureLuma, yuv(YuvMatrix::Bt601, YuvRange::Full)),
-        (Format::TextureLuma, yuv(YuvMatrix::Bt709, YuvRange::Limited)),
-        (Format::TextureLuma, yuv(YuvMatrix::Bt709, YuvRange::Full)),
-    ];
-    let case = |tier: Tier,
-                (format, planes): (Format, Option<Yuv>),
-                turn: Turn,
-                area: Area,
-                [height, width]: [usize; 2]| {
-        let [columns, rows] = turn.size(area.width, area.height);
-        let table = triangle(columns as usize, 11, 1, 9);
-        let first_row = 2.min(rows - 1);
-        let kernel = ResizeRows { area, turn, first_row, rows: rows - first_row, planes };
-        let mut inputs = vec![(Desc::new(format, [1, height, width]), Fill::Noise)];
-        inputs.extend(
-            planes.map(|_| (Desc::new(Format::TextureChroma, [1, height.div_ceil(2), width.div_ceil(2)]), Fill::Noise)),
-        );
-        inputs.push((table.desc, Fill::Words(table.words)));
-        let read = planes.map_or_else(String::new, |yuv| format!(".{:?}.{:?}", yuv.matrix, yuv.range).to_lowercase());
-        let label = format!("{height}x{width}.{}{read}.turned{}", format.label(), turn.label());
-        Case { label, kernel: Arc::new(kernel), inputs, tier }
-    };
+    let sources = [(Format::Rgba8, None)].into_iter().chain(textures()).collect::<Vec<_>>();
+    let case =
+        |tier: Tier, (format, planes): (Format, Option<Yuv>), turn: Turn, area: Area, [height, width]: [usize; 2]| {
+            let [columns, rows] = turn.size(area.width, area.height);
+            let table = triangle(columns as usize, 11, 1, 9);
+            let first_row = 2.min(rows - 1);
+            let kernel = ResizeRows { area, turn, first_row, rows: rows - first_row, planes };
+            let mut inputs = noise(format, planes, [height, width]);
+            inputs.push((table.desc, Fill::Words(table.words)));
+            let read = planes.map_or_else(String::new, Yuv::label);
+            let label = format!("{height}x{width}.{}{read}.turned{}", format.label(), turn.label());
+            Case { label, kernel: Arc::new(kernel), inputs, tier }
+        };
     let mut cases = Vec::new();
-    for (at, source) in sources.into_iter().enumerate() {
+    for (at, source) in sources.iter().copied().enumerate() {
         for (way, turn) in Turn::all().into_iter().enumerate() {
             if source.1.is_none() && turn == Turn::default() {
                 continue;
@@ -273,9 +207,4 @@ fn turned() -> Vec<Case> {
     let frame = Area { x: 0, y: 0, width: 1280, height: 720 };
     cases.push(case(Tier::Model, sources[3], Turn::default().rotated(Quarter::Clockwise), frame, [720, 1280]));
     cases
-}
-
-/// 256 pixels that have every byte once in each channel.
-fn every_byte() -> Vec<u32> {
-    (0..256u32).map(|i| u32::from_le_bytes([i, i ^ 0x55, 255 - i, i ^ 0xAA].map(|byte| byte as u8))).collect()
 }

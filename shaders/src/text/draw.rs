@@ -246,7 +246,7 @@ pub(crate) fn cases() -> Vec<Case> {
             (Desc::f32([1, vocabulary]), fill),
             (Desc::new(Format::Word, [context]), Fill::Words(tokens)),
             (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![seen.len() as u32, 0])),
-            (Desc::new(Format::Word, [DrawSettings::WORDS]), Fill::Words(settings.words())),
+            (Desc::new(Format::Word, [DrawSettings::WORDS]), Fill::Words(settings.words().to_vec())),
         ];
         cases.push(Case { label: format!("{vocabulary}.{what}"), kernel: Arc::new(Draw), inputs, tier });
     };

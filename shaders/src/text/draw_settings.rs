@@ -39,14 +39,14 @@ impl DrawSettings {
 
     /// `[1 / temperature, top_k, top_p, ln min_p, repetition, 1 / repetition, presence, frequency, seed, seed >> 32]`, floats as their
     /// bits. A temperature of 0 is 0 and turns the filters off, because the likeliest token passes all of them.
-    pub fn words(&self) -> Vec<u32> {
+    pub fn words(&self) -> [u32; DrawSettings::WORDS] {
         let greedy = self.temperature == 0.0;
         let inverse = if greedy { 0.0 } else { (1.0 / self.temperature).min(f32::MAX) };
         let floor = if self.min_p > 0.0 && !greedy { self.min_p.ln() } else { -3e38 };
         let (top_k, top_p) = if greedy { (0, 1.0) } else { (self.top_k, self.top_p) };
         let repetition = self.repetition_penalty;
         let real = f32::to_bits;
-        vec![
+        [
             real(inverse),
             top_k,
             real(top_p),

@@ -191,12 +191,17 @@ impl Kernel for Experts {
             x.last().div_ceil(panel::BLOCK) as u32,
             unit,
             epsilon.to_bits(),
+            0,
         ];
         // What there is none of is bound to x.
         let there = |at: usize| if at < call.inputs.len() { at } else { 0 };
         let mut operands: Vec<Operand> = (0..tensors + 4).map(|at| Operand::Input(there(at))).collect();
         operands.push(Operand::Output(0));
         Launch { params, grid: [panels, y.rows() as u32, 1], operands }
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(12)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

@@ -44,6 +44,8 @@ struct Params {
     activation: u32,
     // added to the mean square
     epsilon: f32,
+    // the first workgroup in x, where a launch is of some of them
+    first_group: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -75,6 +77,7 @@ var<workgroup> squares: array<f32, 8>;
 @compute @workgroup_size(32, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let row0 = local.x;
+    let panel_of_expert = params.first_group + group.x;
 # if not packed
     let k4 = params.k4;
 # endif
@@ -89,7 +92,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         // An expert below the first wraps to a large number.
         let expert = chosen[choice] - params.first;
         if expert < params.count {
-            let home = expert * params.panels + group.x;
+            let home = expert * params.panels + panel_of_expert;
 # if packed
             let token = select(choice, choice / params.chosen, gated);
 # else
@@ -201,7 +204,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
         }
         let width = params.n4 * 4u;
         if gated {
-            let n = group.x * 16u + local.x;
+            let n = panel_of_expert * 16u + local.x;
 # if packed
             let factor = 1.0;
 # else
@@ -211,7 +214,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
                 y[group.y * width + n] = activate(factor * sum) * (factor * other);
             }
         } else {
-            let n = group.x * 32u + local.x;
+            let n = panel_of_expert * 32u + local.x;
             if n < width {
                 y[group.y * width + n] = residual[group.y * width + n] + sum;
             }

@@ -23,7 +23,9 @@ mod spans;
 
 pub use draw_settings::DrawSettings;
 pub use scheme::Scheme;
-pub use spans::{SPAN_WORDS, spans_desc, spans_of_rows, spans_of_sequences};
+pub use spans::{
+    SPAN_WORDS, push_spans_of_rows, push_spans_of_sequences, spans_desc, spans_of_rows, spans_of_sequences,
+};
 
 /// The storage of keys and values, in words.
 const CACHES: &str = "f32, f16 or scaled-i8";
