@@ -171,7 +171,7 @@ impl Course {
         }
         let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
         let mut times = StepTimes::known(&part.plan);
-        if !times.is_measured() {
+        if !times.is_alone() {
             let profile = part.plan.profile(inputs, runs).await?;
             times = StepTimes::measured(profile.steps.iter().map(|step| step.micros * 1e-6).collect());
             times.remember(&part.plan);
@@ -390,7 +390,8 @@ impl Course {
 
 impl Drop for Course {
     fn drop(&mut self) {
-        for part in &self.parts {
+        // What was measured alone says more than what was learnt beside a host's own work.
+        for part in self.parts.iter().filter(|part| !part.times.is_alone()) {
             part.times.joined(part.pieces.counts()).remember(&part.plan);
         }
     }
