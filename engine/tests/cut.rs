@@ -25,7 +25,8 @@ fn in_pieces(gpu: &Gpu, plan: &GpuPlan, inputs: &[HostTensor]) -> (usize, Vec<Ho
     let course = Course::new(gpu, std::slice::from_ref(plan), Duration::from_nanos(1), words);
     let mut course = gpu.block_on(course).unwrap();
     let written = NAMES.iter().zip(inputs).map(|(name, tensor)| Written { name, at: 0, words: tensor.words.clone() });
-    let mut job = Some(Job { part: 0, tag: 1, begin: written.collect(), again: Vec::new(), outputs: true });
+    let begin = written.collect();
+    let mut job = Some(Job { part: 0, tag: 1, begin, again: Vec::new(), outputs: true, positions: 0 });
     let (device, queue, mut pieces) = (gpu.device().unwrap(), gpu.queue().unwrap(), 0);
     loop {
         let label = Some("the host's frame");
@@ -90,7 +91,8 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
     }
     eprintln!("{} variants cut on {} devices", cut.len(), devices.len());
     if only.is_none() && !devices.is_empty() {
-        let expected = ["conv", "dense", "depthwise", "depthwise_pointwise", "experts", "pointwise", "stem"];
+        let expected =
+            ["attention", "conv", "dense", "depthwise", "depthwise_pointwise", "experts", "pointwise", "stem"];
         assert!(expected.iter().all(|name| cut.iter().any(|(kernel, ..)| kernel == name)), "{cut:?}");
     }
 }

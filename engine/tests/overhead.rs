@@ -280,7 +280,7 @@ fn recording_allocates_what_wgpu_does() {
             &gpu,
             |encoder| {
                 let begin = vec![Written { name: "x", at: 0, words: words.clone() }];
-                let job = Job { part: 0, tag: 1, begin, again: Vec::new(), outputs: true };
+                let job = Job { part: 0, tag: 1, begin, again: Vec::new(), outputs: true, positions: 0 };
                 let (mut budget, mut next) = (Budget::gpu(Duration::from_secs(60)), Some(job));
                 let steps = course.borrow_mut().record(encoder, &mut budget, &mut || next.take()).unwrap();
                 assert_eq!(steps, DISPATCHES);

@@ -119,7 +119,8 @@ impl Watching {
         let preparing = at_once(self.preparing(kind, &preprocess))?;
         let data = picture.data(bytes.as_deref());
         self.run += 1;
-        let mut job = Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true });
+        let mut job =
+            Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true, positions: 0 });
         self.course.record_after(encoder, budget, Some((&preparing, &*data)), &mut || job.take())?;
         self.going = true;
         Ok(())

@@ -45,6 +45,8 @@ pub struct Job {
     pub again: Vec<Written>,
     /// Whether its outputs are wanted.
     pub outputs: bool,
+    /// How many positions of the plan's caches are in use after it, by which goes how long it is expected to take.
+    pub positions: usize,
 }
 
 /// What has become of runs.
@@ -68,6 +70,10 @@ struct Part {
     plan: GpuPlan,
     pieces: Pieces,
     times: StepTimes,
+    /// The steps that take longer the more of the caches is in use.
+    growing: Vec<usize>,
+    /// The positions that the times are for; all where none is told.
+    positions: Option<usize>,
 }
 
 /// Plans that work on one set of states, in the order in which their runs are given. Nobody else may run one of them, or write
@@ -91,6 +97,8 @@ pub struct Course {
     events: VecDeque<Event>,
     /// Words of the flight that is being recorded.
     words: Vec<u32>,
+    /// Seconds that no dispatch should exceed.
+    finest: f64,
 }
 
 impl Course {
@@ -105,7 +113,8 @@ impl Course {
             let times = StepTimes::known(plan);
             let pieces = Pieces::new(gpu, plan, &times, finest.as_secs_f64()).await?;
             let times = times.cut(pieces.counts());
-            parts.push(Part { plan: plan.clone(), pieces, times });
+            let growing = StepTimes::growing(plan.plan());
+            parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None });
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
         let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
@@ -123,6 +132,7 @@ impl Course {
             current: None,
             events: VecDeque::new(),
             words: Vec::new(),
+            finest: finest.as_secs_f64(),
         })
     }
 
@@ -147,31 +157,31 @@ impl Course {
     /// Replaces what is known of how long the dispatches of a plan take.
     pub fn set_times(&mut self, part: usize, times: StepTimes) {
         if let Some(part) = self.parts.get_mut(part).filter(|part| part.pieces.len() == times.len()) {
-            part.times = times;
+            (part.times, part.positions) = (times, None);
         }
     }
 
-    /// Measures each step of a plan alone, with `inputs`, unless it is known: by the device's timestamps, or the host's clock where it has
-    /// none. It submits runs of its own, so it is for the time of loading; what the plan keeps is written over. What was measured
-    /// goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
+    /// Measures each step of a plan alone, with `inputs`, unless it is known, and cuts the plan anew by what was found: by the device's
+    /// timestamps, or the host's clock where it has none. It submits runs of its own, so it is for the time of loading; what the plan keeps
+    /// is written over. The states should say that its caches are full, for so long is what takes longer with fuller ones then expected to
+    /// take at most. What was measured goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
     ///
     /// # Errors
-    /// [`Error::Busy`] unless the course is idle; as [`GpuPlan::profile`].
+    /// [`Error::Busy`] unless the course is idle; as [`GpuPlan::profile`] and [`Course::new`].
     pub async fn measure_part(&mut self, part: usize, inputs: &[InputData<'_>], runs: usize) -> Result<()> {
         if !self.is_idle() {
             return Err(Error::Busy { runs: self.flights.len() });
         }
         let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
-        let known = StepTimes::known(&part.plan);
-        if known.is_measured() {
-            part.times = known.cut(part.pieces.counts());
-            return Ok(());
+        let mut times = StepTimes::known(&part.plan);
+        if !times.is_alone() {
+            let profile = part.plan.profile(inputs, runs).await?;
+            times = StepTimes::measured(profile.steps.iter().map(|step| step.micros * 1e-6).collect());
+            times.remember(&part.plan);
+            self.gpu.save_measurements();
+            part.pieces = Pieces::new(&self.gpu, &part.plan, &times, self.finest).await?;
         }
-        let profile = part.plan.profile(inputs, runs).await?;
-        let times = StepTimes::measured(profile.steps.iter().map(|step| step.micros * 1e-6).collect());
-        times.remember(&part.plan);
-        part.times = times.cut(part.pieces.counts());
-        self.gpu.save_measurements();
+        (part.times, part.positions) = (times.cut(part.pieces.counts()), None);
         Ok(())
     }
 
@@ -252,9 +262,7 @@ impl Course {
                     label: Some("lampyris.tick"),
                     timestamp_writes: slot.writes(at == 0, at + 1 == segments.len()),
                 });
-                for piece in segment.pieces.clone() {
-                    part.pieces.encode(&part.plan, &mut pass, piece, &[]);
-                }
+                part.pieces.encode(&part.plan, &mut pass, segment.pieces.clone());
             }
             if let Some((_, Some(to))) = segment.ends {
                 part.plan.encode_result_at(encoder, &slot.result, to);
@@ -292,7 +300,8 @@ impl Course {
                     None => break,
                 },
             };
-            let Some(part) = self.parts.get(job.part) else { break };
+            let Some(part) = self.parts.get_mut(job.part) else { break };
+            part.fill(job.positions);
             let wanted = if job.outputs { part.plan.inner.result_bytes } else { 0 };
             let left = budget.left_seconds();
             // Of what was only guessed little is given out, where it will be known soon.
@@ -324,7 +333,7 @@ impl Course {
             let done = end == part.pieces.len();
             let ends = done.then(|| (job.tag, job.outputs.then_some(results)));
             results += if done { wanted } else { 0 };
-            segments.push(Segment { part: job.part, pieces: begin..end, ends });
+            segments.push(Segment { part: job.part, pieces: begin..end, positions: job.positions, ends });
             if !done {
                 budget.fall_short();
                 self.current = Some((job, end));
@@ -364,8 +373,14 @@ impl Course {
             return false;
         }
         let period = self.gpu.queue().map_or(0.0, |queue| f64::from(queue.get_timestamp_period()) * 1e-9);
+        let mut expected = 0.0;
+        for segment in &flight.segments {
+            let part = &mut self.parts[segment.part];
+            part.fill(segment.positions);
+            expected += part.times.of(segment.pieces.clone());
+        }
         let mut times: Vec<&mut StepTimes> = self.parts.iter_mut().map(|part| &mut part.times).collect();
-        flight.learn(&bytes, period, &mut times);
+        flight.learn(&bytes, period, expected, &mut times);
         for segment in &flight.segments {
             let Some((tag, at)) = segment.ends else { continue };
             let mut outputs = Vec::new();
@@ -382,7 +397,8 @@ impl Course {
 
 impl Drop for Course {
     fn drop(&mut self) {
-        for part in &self.parts {
+        // What was measured alone says more than what was learnt beside a host's own work.
+        for part in self.parts.iter().filter(|part| !part.times.is_alone()) {
             part.times.joined(part.pieces.counts()).remember(&part.plan);
         }
     }
@@ -442,6 +458,13 @@ struct Copied {
 }
 
 impl Part {
+    /// Expects what it takes while only the first `positions` of the caches are in use.
+    fn fill(&mut self, positions: usize) {
+        if self.positions.replace(positions) != Some(positions) {
+            self.times.fill(self.plan.plan(), &self.growing, self.pieces.counts(), positions);
+        }
+    }
+
     /// Where words go that lie at byte `from`.
     fn copied(&self, written: &Written, segment: usize, from: u64) -> Result<Copied> {
         let (plan, bytes) = (&self.plan.inner.plan, written.words.len() as u64 * 4);

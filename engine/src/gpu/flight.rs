@@ -108,6 +108,8 @@ pub(super) struct Segment {
     /// The plan, by its place in the course.
     pub(super) part: usize,
     pub(super) pieces: Range<usize>,
+    /// Positions of the caches that are in use after the run.
+    pub(super) positions: usize,
     /// What the caller calls the run, and where its outputs lie in the result, when they do; present when the run ends here.
     pub(super) ends: Option<(u64, Option<u64>)>,
 }
@@ -140,12 +142,11 @@ impl Flight {
         word(4) == Some(self.number) && (self.first || word(0) == Some(self.number.wrapping_sub(1)))
     }
 
-    /// Learns from the timestamps how long the steps of this flight took; of one flight a little.
-    pub(super) fn learn(&self, bytes: &[u8], period: f64, times: &mut [&mut StepTimes]) {
+    /// Learns from the timestamps how long the steps of this flight took, which was `expected` to take so many seconds; of one flight a little.
+    pub(super) fn learn(&self, bytes: &[u8], period: f64, expected: f64, times: &mut [&mut StepTimes]) {
         let tick = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
         let (Some(began), Some(ended)) = (tick(CLOCK as usize), tick(CLOCK as usize + 8)) else { return };
         let seconds = ended.saturating_sub(began) as f64 * period;
-        let expected: f64 = self.segments.iter().map(|it| times[it.part].of(it.pieces.clone())).sum();
         // A clock that stands still is none.
         if self.slot.clock.is_none() || seconds <= 0.0 || expected <= 0.0 {
             return;

@@ -1,6 +1,7 @@
 //! The dispatches of a plan that is to be cut finely: a step that alone takes too long is several, each of some of its workgroups.
 //!
-//! A cut splits outputs, never a sum: the workgroups are those of the whole step, so the bits are as well.
+//! A cut splits outputs, never a sum: the workgroups are those of the whole step, so the bits are as well. Neighbouring pieces that run
+//! together are one dispatch, so a fine cut costs nothing where it is not needed.
 
 use super::allocate::Wanted;
 use super::compiled::bind;
@@ -8,6 +9,7 @@ use super::memory::Held;
 use super::{Gpu, GpuPlan, StepTimes};
 use crate::Result;
 use crate::plan::{PARAMS_STRIDE, PlanBytes};
+use std::ops::Range;
 
 /// Most pieces of a step.
 const MOST_PIECES: usize = 64;
@@ -16,7 +18,7 @@ const MOST_PIECES: usize = 64;
 #[derive(Debug)]
 struct Piece {
     step: usize,
-    /// The parameters that say which workgroups, and how many these are in x; all of them when absent.
+    /// The parameters that say where the workgroups begin in x, and how many these are; all of them when absent.
     some: Option<(wgpu::BindGroup, u32)>,
 }
 
@@ -102,23 +104,15 @@ impl Pieces {
         self.pieces.len()
     }
 
-    /// Encodes one piece of `plan`, whose pieces these are.
-    pub(super) fn encode(
-        &self,
-        plan: &GpuPlan,
-        pass: &mut wgpu::ComputePass<'_>,
-        at: usize,
-        bound: &[(usize, wgpu::BindGroup)],
-    ) {
-        let piece = &self.pieces[at];
-        match &piece.some {
-            None => plan.encode_step(pass, piece.step, bound),
-            Some((group, groups)) => {
-                let dispatch = &plan.inner.dispatches[piece.step];
-                pass.set_pipeline(&dispatch.pipeline.pipeline);
-                pass.set_bind_group(0, group, &[]);
-                pass.dispatch_workgroups(*groups, dispatch.grid[1], dispatch.grid[2]);
-                plan.inner.gpu.count_dispatch();
+    /// Encodes some pieces of `plan`, whose pieces these are.
+    pub(super) fn encode(&self, plan: &GpuPlan, pass: &mut wgpu::ComputePass<'_>, some: Range<usize>) {
+        let some = self.pieces.get(some).unwrap_or_default();
+        for together in some.chunk_by(|a, b| a.step == b.step) {
+            let groups = together.iter().filter_map(|piece| piece.some.as_ref()).map(|(_, groups)| groups).sum();
+            match together.first().map(|first| (first.step, &first.some)) {
+                Some((step, Some((params, _)))) => plan.encode_groups(pass, step, (params, groups)),
+                Some((step, None)) => plan.encode_step(pass, step, &[]),
+                None => {}
             }
         }
     }

@@ -114,9 +114,7 @@ impl GpuPlan {
                 label: Some("lampyris.steps"),
                 timestamp_writes: timer.map(|timer| timer.writes(0)),
             });
-            for at in some {
-                pieces.encode(self, &mut pass, at, &[]);
-            }
+            pieces.encode(self, &mut pass, some);
         }
         if let Some(timer) = timer {
             timer.resolve(&mut encoder);
@@ -253,6 +251,21 @@ impl GpuPlan {
         let textured = || bound.iter().find(|(step, _)| *step == at).map(|(_, bind_group)| bind_group);
         pass.set_bind_group(0, dispatch.bind_group.as_ref().or_else(textured), &[]);
         pass.dispatch_workgroups(x, y, z);
+        self.inner.gpu.count_dispatch();
+    }
+
+    /// Encodes one dispatch of some of a step's workgroups in x: so many, which begin where the parameters say.
+    pub(super) fn encode_groups(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        at: usize,
+        (params, groups): (&wgpu::BindGroup, u32),
+    ) {
+        let dispatch = &self.inner.dispatches[at];
+        let [_, y, z] = dispatch.grid;
+        pass.set_pipeline(&dispatch.pipeline.pipeline);
+        pass.set_bind_group(0, params, &[]);
+        pass.dispatch_workgroups(groups, y, z);
         self.inner.gpu.count_dispatch();
     }
 

@@ -15,6 +15,8 @@ pub struct StepTimes {
     /// What is left of that where less of the caches is, and all of it where this list has no entry.
     shares: Vec<f64>,
     measured: bool,
+    /// Each step was measured alone, by nothing else's side.
+    alone: bool,
     /// How many times as long as expected a submit may take: [`SPARE`] times what one took lately, at most.
     margin: f64,
 }
@@ -31,25 +33,33 @@ impl StepTimes {
             let work = plan.with_call(step, |call| step.kernel.work(call));
             start + (work.flops / flops).max(work.bytes / bytes)
         };
-        StepTimes { seconds: plan.steps.iter().map(of).collect(), shares: Vec::new(), measured: false, margin: SPARE }
+        StepTimes {
+            seconds: plan.steps.iter().map(of).collect(),
+            shares: Vec::new(),
+            measured: false,
+            alone: false,
+            margin: SPARE,
+        }
     }
 
-    /// What is known of a plan's steps on its device: what was measured of them, by this process or an earlier one that left it in the
-    /// cache of [`GpuOptions::cache`](super::GpuOptions::cache), or else a guess.
+    /// What is known of a plan's steps on its device: what was measured of them alone or else learnt, by this process or an earlier one that
+    /// left it in the cache of [`GpuOptions::cache`](super::GpuOptions::cache), or else a guess.
     pub fn known(plan: &GpuPlan) -> StepTimes {
-        let text = plan.gpu().tuning().and_then(|tuning| tuning.get(&key(plan)));
-        let seconds: Option<Vec<f64>> = text.map(|text| text.split(' ').filter_map(micros).collect());
-        match seconds.filter(|seconds| seconds.len() == plan.plan().steps.len()) {
-            Some(seconds) => StepTimes::measured(seconds),
-            None => StepTimes::guess(plan.plan(), plan.gpu().caps()),
-        }
+        let found = |kind| {
+            let text = plan.gpu().tuning()?.get(&key(plan, kind))?;
+            let seconds: Vec<f64> = text.split(' ').filter_map(micros).collect();
+            let times = StepTimes { alone: kind == ALONE, ..StepTimes::measured(seconds) };
+            (times.len() == plan.plan().steps.len()).then_some(times)
+        };
+        let guess = || StepTimes::guess(plan.plan(), plan.gpu().caps());
+        found(ALONE).or_else(|| found(LEARNT)).unwrap_or_else(guess)
     }
 
     /// Lets other plans like `plan` on its device know, and, once they are saved, later processes.
     pub(super) fn remember(&self, plan: &GpuPlan) {
         if let Some(tuning) = plan.gpu().tuning().filter(|_| self.measured && !self.is_empty()) {
             let micros: Vec<String> = self.seconds.iter().map(|seconds| format!("{:.2}", seconds * 1e6)).collect();
-            tuning.put(key(plan), &micros.join(" "));
+            tuning.put(key(plan, if self.alone { ALONE } else { LEARNT }), &micros.join(" "));
         }
     }
 
@@ -61,7 +71,7 @@ impl StepTimes {
             self.seconds.get(at - pieces..at).unwrap_or_default().iter().sum()
         };
         let seconds = pieces.iter().map(sum).collect();
-        StepTimes { seconds, shares: Vec::new(), measured: self.measured, margin: self.margin }
+        StepTimes { seconds, shares: Vec::new(), ..self.clone() }
     }
 
     /// The steps of `plan` that take less while less of its caches is in use.
@@ -99,9 +109,9 @@ impl StepTimes {
         (0..self.len()).map(|step| self.expected(step)).fold(0.0, f64::max)
     }
 
-    /// What was measured of each step, in seconds.
+    /// What was measured of each step alone, in seconds.
     pub fn measured(seconds: Vec<f64>) -> StepTimes {
-        StepTimes { seconds, shares: Vec::new(), measured: true, margin: SPARE }
+        StepTimes { seconds, shares: Vec::new(), measured: true, alone: true, margin: SPARE }
     }
 
     /// The same for steps that are cut: each into as many even pieces as `pieces` says.
@@ -109,12 +119,17 @@ impl StepTimes {
     pub fn cut(&self, pieces: &[usize]) -> StepTimes {
         let each = self.seconds.iter().zip(pieces);
         let seconds = each.flat_map(|(step, pieces)| std::iter::repeat_n(step / (*pieces).max(1) as f64, *pieces));
-        StepTimes { seconds: seconds.collect(), shares: Vec::new(), measured: self.measured, margin: self.margin }
+        StepTimes { seconds: seconds.collect(), shares: Vec::new(), ..self.clone() }
     }
 
     /// Seconds of each step, with all of the caches in use.
     pub fn seconds(&self) -> &[f64] {
         &self.seconds
+    }
+
+    /// Whether each step was measured alone; else what is known of them was learnt from runs of many, or guessed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Whether anything was measured; a guess otherwise.
@@ -180,14 +195,19 @@ impl StepTimes {
     }
 }
 
+/// What was measured of steps alone, and what was learnt of them from runs, in a cache. The second is no better than what else the device
+/// did meanwhile.
+const ALONE: &str = "alone";
+const LEARNT: &str = "learnt";
+
 /// What times hold for: the steps of a plan, and the very text of the shaders that run them.
-fn key(plan: &GpuPlan) -> String {
+fn key(plan: &GpuPlan, kind: &str) -> String {
     let shaders = plan.sources().fold(0, |sum: u64, source| {
         sum.rotate_left(1) ^ checksum(source.label.as_bytes()) ^ u64::from(source.params_bytes)
     });
     let texts: BTreeSet<_> = plan.sources().map(|source| source.wgsl.text()).collect();
     let texts = texts.iter().fold(0, |sum, text| sum ^ checksum(text.as_bytes()));
-    format!("times {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
+    format!("{kind} {:016x} {shaders:016x} {texts:016x}", checksum(plan.plan().to_string().as_bytes()))
 }
 
 /// Seconds of a number of microseconds in a cache.
@@ -200,7 +220,7 @@ mod tests {
     use super::*;
 
     fn times(seconds: &[f64], measured: bool) -> StepTimes {
-        StepTimes { seconds: seconds.to_vec(), shares: Vec::new(), measured, margin: SPARE }
+        StepTimes { seconds: seconds.to_vec(), shares: Vec::new(), measured, alone: measured, margin: SPARE }
     }
 
     #[test]
@@ -262,6 +282,7 @@ mod tests {
         let mut times = times(&[1.0; 6], false);
         times.learn(0..2, 0.2);
         assert!((times.of(0..6) - 0.6).abs() < 1e-9, "the first tells of all: {times:?}");
+        assert!(times.is_measured() && !times.is_alone());
         times.learn(2..4, 0.3);
         assert!((times.of(2..4) - 0.3).abs() < 1e-9 && (times.of(4..6) - 0.2).abs() < 1e-9, "{times:?}");
         times.learn(4..6, 1e3);

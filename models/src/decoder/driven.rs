@@ -133,10 +133,12 @@ impl DrivenSession {
             }
             let runs = MEASURED.min(self.session.context() / 2);
             if self.session.tokens().is_empty() && runs > 0 {
-                let states = self.session.states();
-                states.write(CURSOR, 0, &[0, self.session.context().min(Decoder::CHUNK) as u32])?;
+                let (states, context) = (self.session.states(), self.session.context());
+                let chunk = context.min(Decoder::CHUNK);
+                states.write(CURSOR, 0, &[(context - chunk) as u32, chunk as u32])?;
                 course.measure_part(0, &[], runs).await?;
-                states.write(CURSOR, 0, &[0, 1])?;
+                // Every run is one position behind the one before.
+                states.write(CURSOR, 0, &[context.saturating_sub(runs + 2) as u32, 1])?;
                 if draws {
                     states.write(SAMPLING, 0, &sampling.settings().words())?;
                 }
@@ -373,7 +375,7 @@ impl DrivenSession {
             begin.push(Written { name: SAMPLING, at: 0, words: self.sampling.settings().words().to_vec() });
         }
         self.next += count;
-        Some(Job { part, tag, begin, again, outputs: part == 1 })
+        Some(Job { part, tag, begin, again, outputs: part == 1, positions: self.next })
     }
 
     /// Makes what the runs need as the budget pays for, and says whether it is there. Never waits.

@@ -189,9 +189,14 @@ impl Kernel for Attention {
             self.softcap.unwrap_or(0.0).to_bits(),
             self.parts as u32,
             pad4(self.query_heads * self.parts) as u32,
+            0,
         ];
         let rows = (self.rows(call) as u32).div_ceil(source.number("R"));
-        Launch::new(call, params, [self.key_heads as u32, rows, self.parts as u32])
+        Launch::new(call, params, [self.key_heads as u32 * rows * self.parts as u32, 1, 1])
+    }
+
+    fn first_group(&self) -> Option<usize> {
+        Some(11)
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
@@ -338,4 +343,30 @@ pub(crate) fn cases() -> Vec<Case> {
     add(Tier::Model, Format::F32, Attention { parts: 2, ..of(9, 3, 64) }, [1, 2000, 2048]);
     add(Tier::Model, Format::F32, of(16, 8, 128), [32, 224, 512]);
     cases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_variant_begins_at_the_workgroup_it_is_told() {
+        for source in SOURCES {
+            assert!(source.wgsl.text().contains("params.first + group.x"), "{}", source.label);
+        }
+    }
+
+    #[test]
+    fn work_grows_up_to_a_full_cache_or_a_full_window() {
+        let inputs =
+            [Desc::f32([32, 64]), Desc::f32([512, 2, 16]), Desc::f32([512, 2, 16]), Desc::new(Format::Word, [2])];
+        let whole =
+            Attention { query_heads: 4, key_heads: 2, head: 16, scale: 1.0, window: None, softcap: None, parts: 1 };
+        let share = |kernel: Attention, positions| {
+            kernel.share(&Call { inputs: &inputs, outputs: &inputs[..1] }, positions)
+        };
+        assert_eq!([32, 256, 512, 600].map(|positions| share(whole, positions)), [0.0625, 0.5, 1.0, 1.0]);
+        let window = Attention { window: Some(128), ..whole };
+        assert_eq!([32, 128, 512].map(|positions| share(window, positions)), [0.25, 1.0, 1.0]);
+    }
 }

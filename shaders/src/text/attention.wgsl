@@ -44,6 +44,8 @@ struct Params {
     parts: u32,
     // numbers in a row of masses
     masses: u32,
+    // the first workgroup, where a launch is of some of them
+    first: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -184,10 +186,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
 # endif
     let d4 = params.d4;
-    let key_head = group.x;
+    // Heads of keys next to each other, then rows${ ", then parts" if part else "" }.
+    let at = params.first + group.x;
+    let key_head = at % params.key_heads;
     let rows = params.m * params.group;
-    let first = group.y * ${ R }u;
-    let span = seen_by_rows(first, min(first + ${ R }u, rows) - 1u${ ", group.z" if part else "" });
+# if part
+    let blocks = (rows + ${ R - 1 }u) / ${ R }u;
+    let section = at / params.key_heads / blocks;
+    let first = at / params.key_heads % blocks * ${ R }u;
+# else
+    let first = at / params.key_heads * ${ R }u;
+# endif
+    let span = seen_by_rows(first, min(first + ${ R }u, rows) - 1u${ ", section" if part else "" });
 # if tiles
     let number = first + lane / ${ S }u;
     let share = lane % ${ S }u;
@@ -251,7 +261,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         workgroupBarrier();
     }
     if number < rows {
-        let to = ${ "part_of(row.query, group.z)" if part else "row.query" };
+        let to = ${ "part_of(row.query, section)" if part else "row.query" };
 # for c in range(fours)
         if share + ${ c * S }u < d4 {
             y[to + share + ${ c * S }u] = sum${ c } / max(total, 1.0e-30);
@@ -259,7 +269,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 # endfor
 # if part
         if share == 0u {
-            store_mass(row.query, group.z, top, total);
+            store_mass(row.query, section, top, total);
         }
 # endif
     }
@@ -338,14 +348,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
     }
     if number < rows {
         let share = 1.0 / max(total, 1.0e-30);
-        let to = ${ "part_of(row.query, group.z)" if part else "row.query" };
+        let to = ${ "part_of(row.query, section)" if part else "row.query" };
 # for c in range(D4)
         if ${ c }u < d4 {
             y[to + ${ c }u] = sum${ c } * share;
         }
 # endfor
 # if part
-        store_mass(row.query, group.z, top, total);
+        store_mass(row.query, section, top, total);
 # endif
     }
 # else
@@ -433,7 +443,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 # for r in range(R)
     if first + ${ r }u < rows {
         let share = 1.0 / max(totals${ of[r] }, 1.0e-30);
-        let to = ${ "part_of(row" ~ r ~ ".query, group.z)" if part else "row" ~ r ~ ".query" };
+        let to = ${ "part_of(row" ~ r ~ ".query, section)" if part else "row" ~ r ~ ".query" };
 # for c in range(fours)
         if ${ c * SG }u + lane < d4 {
             y[to + ${ c * SG }u + lane] = sum${ c }_${ r } * share;
@@ -441,7 +451,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
 # endfor
 # if part
         if lane == 0u {
-            store_mass(row${ r }.query, group.z, top${ of[r] }, totals${ of[r] });
+            store_mass(row${ r }.query, section, top${ of[r] }, totals${ of[r] });
         }
 # endif
     }
