@@ -27,7 +27,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -96,14 +96,21 @@ fn build() -> Result<()> {
         link(path, &environment, &out, (&mut table, &mut texts))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let lines: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).collect();
-    // Sorted, so that lines that are alike lie together and compress well.
-    let lines: Vec<&str> = lines.into_iter().collect();
-    u16::try_from(lines.len()).map_err(|_| "more lines than 16 bits can number")?;
+    // Numbered as they first come, so that after most lines of a variant comes the next number, and what is stored, how far a line is
+    // from there, is mostly zeros and compresses well.
+    let mut lines: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
     for (text, number) in texts.iter().zip(0..) {
-        let places: std::result::Result<Vec<usize>, _> = text.lines().map(|line| lines.binary_search(&line)).collect();
-        let places = places.map_err(|_| "a line that is in no text")?;
-        writeln!(table, "static TEXT_{number}: [u16; {}] = {places:?};", places.len())?;
+        let (mut steps, mut next) = (Vec::new(), 0);
+        for line in text.lines() {
+            let place = *numbers.entry(line).or_insert(lines.len());
+            if place == lines.len() {
+                lines.push(line);
+            }
+            steps.push(i16::try_from(place as isize - next).map_err(|_| "more lines than 15 bits can number")?);
+            next = place as isize + 1;
+        }
+        writeln!(table, "static TEXT_{number}: [i16; {}] = {steps:?};", steps.len())?;
     }
     fs::write(out.join("lines.txt"), lines.join("\n"))?;
     fs::write(out.join("linked.rs"), table)?;
