@@ -41,14 +41,17 @@ struct Choice {
     numbers: Vec<(String, u32)>,
 }
 
+/// Options of an axis.
+type Options = (String, Vec<String>);
+
 /// What a template's `//@` lines declare, and the text without them.
 struct Template {
     axes: Vec<(String, Vec<Choice>)>,
     skips: Vec<Vec<(String, String)>>,
     /// An option, and an axis of which a combination with it may have these options.
-    only: Vec<((String, String), (String, Vec<String>))>,
+    only: Vec<((String, String), Options)>,
     /// Options of an axis that no browser gets.
-    beyond_browsers: Vec<(String, Vec<String>)>,
+    beyond_browsers: Vec<Options>,
     text: String,
 }
 
@@ -233,7 +236,7 @@ fn pair(text: &str) -> Result<(String, String)> {
 }
 
 /// Reads `axis=option|option`.
-fn options(text: &str) -> Result<(String, Vec<String>)> {
+fn options(text: &str) -> Result<Options> {
     let (axis, options) = pair(text)?;
     Ok((axis, options.split('|').map(|option| option.trim().to_owned()).collect()))
 }
@@ -304,14 +307,17 @@ fn reflect(wgsl: &str) -> Result<Facts> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|error| error.emit_to_string(wgsl))?;
     // Packing two halves in a word is core WGSL; naga keeps a capability for old OpenGL.
     let base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let valid = |allowed: Capabilities| Validator::new(ValidationFlags::all(), allowed).validate(&module);
+    let valid = |allowed: Capabilities| -> std::result::Result<(), String> {
+        let judged = Validator::new(ValidationFlags::all(), allowed).validate(&module);
+        judged.map(|_| ()).map_err(|error| error.emit_to_string(wgsl))
+    };
     // Most need nothing more, and are judged once.
     let (mut f16, mut uses_subgroups) = (false, false);
     if valid(base).is_err() {
         f16 = valid(base | Capabilities::SUBGROUP).is_err();
         let base = if f16 { base | Capabilities::SHADER_FLOAT16 } else { base };
         uses_subgroups = valid(base).is_err();
-        valid(base | Capabilities::SUBGROUP).map_err(|error| error.emit_to_string(wgsl))?;
+        valid(base | Capabilities::SUBGROUP)?;
     }
     let entry = match &module.entry_points[..] {
         [entry] if entry.name == "main" => entry,
