@@ -13,7 +13,7 @@
 //! //@ native
 //! ```
 //!
-//! `skip` leaves out combinations that have all of these options, `only` those that have the first and none of the second; `native`
+//! `skip` leaves out combinations that have an option of each of these axes, `only` those that have the first and none of the second; `native`
 //! leaves variants out of what is built for browsers, all of the template's where it names none.
 //!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
@@ -42,16 +42,19 @@ struct Choice {
     numbers: Vec<(String, u32)>,
 }
 
+/// Options of an axis.
+type Options = (String, Vec<String>);
+
 /// What a template's `//@` lines declare, and the text without them.
 struct Template {
     axes: Vec<(String, Vec<Choice>)>,
-    skips: Vec<Vec<(String, String)>>,
+    skips: Vec<Vec<Options>>,
     /// An option, and an axis of which a combination with it may have these options.
-    only: Vec<((String, String), (String, Vec<String>))>,
+    only: Vec<(Options, Options)>,
     /// Left out for browsers whole.
     native: bool,
     /// Options of an axis that no browser gets.
-    beyond_browsers: Vec<(String, Vec<String>)>,
+    beyond_browsers: Vec<Options>,
     text: String,
 }
 
@@ -149,10 +152,10 @@ fn link(
     writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
     for variant in product(&template.axes) {
         let has = |axis: &str, options: &[String]| variant.iter().any(|(a, c)| a == axis && options.contains(&c.name));
-        let one = |(axis, option): &(String, String)| has(axis, std::slice::from_ref(option));
+        let one = |(axis, options): &Options| has(axis, options);
         let skipped = template.skips.iter().any(|skip| skip.iter().all(one))
-            || template.only.iter().any(|(first, (axis, options))| one(first) && !has(axis, options));
-        let native = template.beyond_browsers.iter().any(|(axis, options)| has(axis, options));
+            || template.only.iter().any(|(first, second)| one(first) && !one(second));
+        let native = template.beyond_browsers.iter().any(one);
         let subgroup =
             variant.iter().flat_map(|(_, choice)| &choice.numbers).find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
         let bytes = variant.iter().any(|(axis, choice)| axis == "x" && choice.name == "i8");
@@ -226,11 +229,11 @@ fn parse(source: &str) -> Result<Template> {
             let options = options.split('|').map(choice).collect::<Result<Vec<_>>>()?;
             template.axes.push((name.trim().to_owned(), options));
         } else if let Some(skip) = declaration.strip_prefix("skip ") {
-            template.skips.push(skip.split(',').map(pair).collect::<Result<Vec<_>>>()?);
+            template.skips.push(skip.split(',').map(options).collect::<Result<Vec<_>>>()?);
         } else if let Some(only) = declaration.strip_prefix("only ") {
             let (first, second) =
                 only.split_once(',').ok_or("an only is written `only axis=option, axis=option|option`")?;
-            template.only.push((pair(first)?, options(second)?));
+            template.only.push((options(first)?, options(second)?));
         } else if declaration == "native" {
             template.native = true;
         } else if let Some(native) = declaration.strip_prefix("native ") {
@@ -242,16 +245,10 @@ fn parse(source: &str) -> Result<Template> {
     Ok(template)
 }
 
-/// Reads `axis=option`.
-fn pair(text: &str) -> Result<(String, String)> {
-    let (axis, option) = text.split_once('=').ok_or("what a declaration is about is written `axis=option`")?;
-    Ok((axis.trim().to_owned(), option.trim().to_owned()))
-}
-
 /// Reads `axis=option|option`.
-fn options(text: &str) -> Result<(String, Vec<String>)> {
-    let (axis, options) = pair(text)?;
-    Ok((axis, options.split('|').map(|option| option.trim().to_owned()).collect()))
+fn options(text: &str) -> Result<Options> {
+    let (axis, options) = text.split_once('=').ok_or("what a declaration is about is written `axis=option|option`")?;
+    Ok((axis.trim().to_owned(), options.split('|').map(|option| option.trim().to_owned()).collect()))
 }
 
 /// Reads one option, `name` or `name(A=1, B=2)`.
@@ -320,14 +317,17 @@ fn reflect(wgsl: &str) -> Result<Facts> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|error| error.emit_to_string(wgsl))?;
     // Packing two halves in a word is core WGSL; naga keeps a capability for old OpenGL.
     let base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let valid = |allowed: Capabilities| Validator::new(ValidationFlags::all(), allowed).validate(&module);
+    let valid = |allowed: Capabilities| -> std::result::Result<(), String> {
+        let judged = Validator::new(ValidationFlags::all(), allowed).validate(&module);
+        judged.map(|_| ()).map_err(|error| error.emit_to_string(wgsl))
+    };
     // Most need nothing more, and are judged once.
     let (mut f16, mut uses_subgroups) = (false, false);
     if valid(base).is_err() {
         f16 = valid(base | Capabilities::SUBGROUP).is_err();
         let base = if f16 { base | Capabilities::SHADER_FLOAT16 } else { base };
         uses_subgroups = valid(base).is_err();
-        valid(base | Capabilities::SUBGROUP).map_err(|error| error.emit_to_string(wgsl))?;
+        valid(base | Capabilities::SUBGROUP)?;
     }
     let entry = match &module.entry_points[..] {
         [entry] if entry.name == "main" => entry,

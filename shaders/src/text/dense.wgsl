@@ -23,7 +23,7 @@
 //@ only path=pairs, tokens=one
 //@ only path=quads, tokens=few|several
 //@ only path=subgroup4, tokens=one|few
-//@ only path=subgroup8, tokens=one|few
+//@ only path=subgroup8, tokens=one|few|several
 //@ only path=subgroups, tokens=one
 //@ only path=sliced, x=f32
 //@ only path=wide, x=f32|i8
@@ -36,8 +36,9 @@
 //@ only scheme=f32, x=f32
 //@ only scheme=f16, x=f32
 //@ only scheme=bf16, x=f32
-//@ skip x=i8, tokens=one, path=subgroup4
-//@ skip x=i8, tokens=one, path=subgroup8
+//@ skip x=i8, tokens=one, path=subgroup4|subgroup8
+//@ skip path=subgroup8, tokens=several, x=i8
+//@ skip path=subgroup8, tokens=several, scheme=q8_0|q4_0|q4_1|q5_0|q5_1|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs|mxfp4
 //@ native path=sliced|wide|pairs|quads
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
