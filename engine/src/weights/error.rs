@@ -31,7 +31,7 @@ pub enum WeightsError {
     },
     /// The folder has no weights, or more than one model's.
     #[error(
-        "{folder}: the folder has no model.safetensors and {found} GGUF models; give the path of a file of theirs, PyTorch's .bin is not read"
+        "{folder}: the folder has no model.safetensors and {found} GGUF models, and PyTorch's .bin is not read; give the path of a file"
     )]
     NoWeights {
         /// The folder.
