@@ -169,6 +169,8 @@ fn every_allocation_in_turn() {
                 }
                 let typed = matches!(found, Err(Error::Engine(EngineError::OutOfMemory { .. })));
                 assert!(typed, "{what}: without allocation {refused} of {count}: {found:?}");
+                // What was recorded beside it holds its places until the device is done.
+                host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
                 assert_eq!(gpu.held_bytes(), held, "{what}: allocation {refused} of {count} leaves something behind");
                 if refused % (8 * step) == 0 {
                     assert_eq!(look(), seen, "{what}: a model beside it, without allocation {refused}");

@@ -88,8 +88,8 @@ impl Classifier {
     }
 
     pub(crate) fn device_plan<'a>(&self, executor: &'a lampyris_engine::Executor) -> Result<&'a GpuPlan> {
-        let adapter = self.gpu().summary().name.clone();
-        executor.gpu_plan().map_err(|_| Error::Engine(lampyris_engine::Error::NoCommands { adapter }))
+        let adapter = || self.gpu().summary().name.clone();
+        executor.gpu_plan().map_err(|_| Error::Engine(lampyris_engine::Error::NoCommands { adapter: adapter() }))
     }
 }
 
