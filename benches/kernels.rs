@@ -12,7 +12,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use lampyris::Gpu;
 use lampyris::engine::certify::Prepared;
 use lampyris::engine::gpu::{GpuPlan, InputData, TextureView};
-use lampyris::engine::kernels::{self, Call, Case, Source, Tier, Work};
+use lampyris::engine::kernels::{self, Call, Case, Format, Source, Tier, Work};
 use lampyris::engine::measure::{Roofline, roofline};
 use std::cell::{Cell, OnceCell};
 use std::time::Duration;
@@ -145,6 +145,10 @@ impl Timed<'_> {
     /// Prints the best time as a share of what the adapter could do, if there was one.
     fn report(&self, roofline: &Roofline, work: Work) {
         let best = self.best.get();
+        // What multiplies bytes is held against the rate of packed products.
+        let of_bytes = self.case.inputs.first().is_some_and(|(desc, _)| desc.format == Format::BlockI8);
+        let gflops = if of_bytes { roofline.gops } else { roofline.gflops };
+        let roofline = Roofline { gflops, ..roofline.clone() };
         if best.is_finite() && best > 0.0 {
             println!(
                 "{:24}best {:.1} us, {:.1} GFLOP/s, {:.1} GB/s, {:.0} % of the roofline",

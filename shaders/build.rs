@@ -8,13 +8,17 @@
 //! //@ axis path = portable | subgroup8(SG=8, TM=28)
 //! //@ axis storage = f32 | f16
 //! //@ skip path=portable, storage=f16
+//! //@ only path=subgroup8, storage=f32|f16
+//! //@ native path=subgroup8
 //! //@ native
 //! ```
 //!
+//! `skip` leaves out combinations that have an option of each of these axes, `only` those that have the first and none of the second; `native`
+//! leaves variants out of what is built for browsers, all of the template's where it names none.
+//!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
 //! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
-//! than half of all text. So are those that multiply 16-bit floats or bytes, which the browser package has no way to ask for. A
-//! template that says `//@ native` has no variants there.
+//! than half of all text. So are those that multiply 16-bit floats or bytes, which the browser package has no way to ask for.
 //!
 //! `SG` is the size of subgroups that a variant is right for, 1 where that is any. A variant that begins with `enable f16;` multiplies
 //! 16-bit floats.
@@ -23,7 +27,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -38,12 +42,19 @@ struct Choice {
     numbers: Vec<(String, u32)>,
 }
 
+/// Options of an axis.
+type Options = (String, Vec<String>);
+
 /// What a template's `//@` lines declare, and the text without them.
 struct Template {
     axes: Vec<(String, Vec<Choice>)>,
-    skips: Vec<Vec<(String, String)>>,
-    /// Left out for browsers.
+    skips: Vec<Vec<Options>>,
+    /// An option, and an axis of which a combination with it may have these options.
+    only: Vec<(Options, Options)>,
+    /// Left out for browsers whole.
     native: bool,
+    /// Options of an axis that no browser gets.
+    beyond_browsers: Vec<Options>,
     text: String,
 }
 
@@ -88,14 +99,21 @@ fn build() -> Result<()> {
         link(path, &environment, &out, (&mut table, &mut texts))
             .map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    let lines: BTreeSet<&str> = texts.iter().flat_map(|text| text.lines()).collect();
-    // Sorted, so that lines that are alike lie together and compress well.
-    let lines: Vec<&str> = lines.into_iter().collect();
-    u16::try_from(lines.len()).map_err(|_| "more lines than 16 bits can number")?;
+    // Numbered as they first come, so that after most lines of a variant comes the next number, and what is stored, how far a line is
+    // from there, is mostly zeros and compresses well.
+    let mut lines: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
     for (text, number) in texts.iter().zip(0..) {
-        let places: std::result::Result<Vec<usize>, _> = text.lines().map(|line| lines.binary_search(&line)).collect();
-        let places = places.map_err(|_| "a line that is in no text")?;
-        writeln!(table, "static TEXT_{number}: [u16; {}] = {places:?};", places.len())?;
+        let (mut steps, mut next) = (Vec::new(), 0);
+        for line in text.lines() {
+            let place = *numbers.entry(line).or_insert(lines.len());
+            if place == lines.len() {
+                lines.push(line);
+            }
+            steps.push(i16::try_from(place as isize - next).map_err(|_| "more lines than 15 bits can number")?);
+            next = place as isize + 1;
+        }
+        writeln!(table, "static TEXT_{number}: [i16; {}] = {steps:?};", steps.len())?;
     }
     fs::write(out.join("lines.txt"), lines.join("\n"))?;
     fs::write(out.join("linked.rs"), table)?;
@@ -133,14 +151,15 @@ fn link(
     }
     writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
     for variant in product(&template.axes) {
-        let skipped = template
-            .skips
-            .iter()
-            .any(|skip| skip.iter().all(|(axis, option)| variant.iter().any(|(a, c)| a == axis && c.name == *option)));
+        let has = |axis: &str, options: &[String]| variant.iter().any(|(a, c)| a == axis && options.contains(&c.name));
+        let one = |(axis, options): &Options| has(axis, options);
+        let skipped = template.skips.iter().any(|skip| skip.iter().all(one))
+            || template.only.iter().any(|(first, second)| one(first) && !one(second));
+        let native = template.beyond_browsers.iter().any(one);
         let subgroup =
             variant.iter().flat_map(|(_, choice)| &choice.numbers).find(|(n, _)| n == "SG").map_or(0, |(_, v)| *v);
         let bytes = variant.iter().any(|(axis, choice)| axis == "x" && choice.name == "i8");
-        if skipped || (for_browsers && (subgroup != 0 || bytes)) {
+        if skipped || (for_browsers && (subgroup != 0 || bytes || native)) {
             continue;
         }
         let label = match variant.iter().map(|(_, c)| c.name.as_str()).collect::<Vec<_>>().join(".") {
@@ -190,7 +209,14 @@ fn link(
 
 /// Splits a template into its declarations and its text.
 fn parse(source: &str) -> Result<Template> {
-    let mut template = Template { axes: Vec::new(), skips: Vec::new(), native: false, text: String::new() };
+    let mut template = Template {
+        axes: Vec::new(),
+        skips: Vec::new(),
+        only: Vec::new(),
+        native: false,
+        beyond_browsers: Vec::new(),
+        text: String::new(),
+    };
     for line in source.lines() {
         let Some(declaration) = line.strip_prefix("//@") else {
             template.text.push_str(line);
@@ -203,18 +229,26 @@ fn parse(source: &str) -> Result<Template> {
             let options = options.split('|').map(choice).collect::<Result<Vec<_>>>()?;
             template.axes.push((name.trim().to_owned(), options));
         } else if let Some(skip) = declaration.strip_prefix("skip ") {
-            let pairs = skip.split(',').map(|pair| {
-                let (axis, option) = pair.split_once('=').ok_or("a skip is written `skip axis=option, ..`")?;
-                Ok((axis.trim().to_owned(), option.trim().to_owned()))
-            });
-            template.skips.push(pairs.collect::<Result<Vec<_>>>()?);
+            template.skips.push(skip.split(',').map(options).collect::<Result<Vec<_>>>()?);
+        } else if let Some(only) = declaration.strip_prefix("only ") {
+            let (first, second) =
+                only.split_once(',').ok_or("an only is written `only axis=option, axis=option|option`")?;
+            template.only.push((options(first)?, options(second)?));
         } else if declaration == "native" {
             template.native = true;
+        } else if let Some(native) = declaration.strip_prefix("native ") {
+            template.beyond_browsers.push(options(native)?);
         } else {
             return Err(format!("unknown declaration `//@ {declaration}`").into());
         }
     }
     Ok(template)
+}
+
+/// Reads `axis=option|option`.
+fn options(text: &str) -> Result<Options> {
+    let (axis, options) = text.split_once('=').ok_or("what a declaration is about is written `axis=option|option`")?;
+    Ok((axis.trim().to_owned(), options.split('|').map(|option| option.trim().to_owned()).collect()))
 }
 
 /// Reads one option, `name` or `name(A=1, B=2)`.
@@ -282,15 +316,19 @@ struct Facts {
 fn reflect(wgsl: &str) -> Result<Facts> {
     let module = naga::front::wgsl::parse_str(wgsl).map_err(|error| error.emit_to_string(wgsl))?;
     // Packing two halves in a word is core WGSL; naga keeps a capability for old OpenGL.
-    let mut base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let f16 = Validator::new(ValidationFlags::all(), base | Capabilities::SUBGROUP).validate(&module).is_err();
-    if f16 {
-        base |= Capabilities::SHADER_FLOAT16;
+    let base = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let valid = |allowed: Capabilities| -> std::result::Result<(), String> {
+        let judged = Validator::new(ValidationFlags::all(), allowed).validate(&module);
+        judged.map(|_| ()).map_err(|error| error.emit_to_string(wgsl))
+    };
+    // Most need nothing more, and are judged once.
+    let (mut f16, mut uses_subgroups) = (false, false);
+    if valid(base).is_err() {
+        f16 = valid(base | Capabilities::SUBGROUP).is_err();
+        let base = if f16 { base | Capabilities::SHADER_FLOAT16 } else { base };
+        uses_subgroups = valid(base).is_err();
+        valid(base | Capabilities::SUBGROUP)?;
     }
-    let plain = Validator::new(ValidationFlags::all(), base).validate(&module).is_ok();
-    Validator::new(ValidationFlags::all(), base | Capabilities::SUBGROUP)
-        .validate(&module)
-        .map_err(|error| error.emit_to_string(wgsl))?;
     let entry = match &module.entry_points[..] {
         [entry] if entry.name == "main" => entry,
         _ => return Err("a kernel has one entry point, `main`".into()),
@@ -329,7 +367,7 @@ fn reflect(wgsl: &str) -> Result<Facts> {
         workgroup: entry.workgroup_size,
         workgroup_bytes,
         params_bytes,
-        uses_subgroups: !plain,
+        uses_subgroups,
         f16,
         bindings: bindings.values().copied().collect::<Vec<_>>().join(", "),
     })

@@ -106,7 +106,8 @@ fn cut_at_random(
         let finest = any_time(noisy);
         let mut course = gpu.block_on(Course::new(gpu, std::slice::from_ref(&plan), finest, room)).unwrap();
         let written = names.iter().zip(&given).map(|(name, words)| Written { name, at: 0, words: words.clone() });
-        let mut job = Some(Job { part: 0, tag: 0, begin: written.collect(), again: Vec::new(), outputs: true });
+        let begin = written.collect();
+        let mut job = Some(Job { part: 0, tag: 0, positions: 0, begin, again: Vec::new(), outputs: true });
         let (mut found, mut frames): (Option<Vec<HostTensor>>, usize) = (None, 0);
         while found.is_none() {
             assert!(frames < 100_000, "{what}: nothing came");

@@ -7,7 +7,7 @@ mod support;
 use lampyris::engine::certify::Prepared;
 use lampyris::engine::gpu::{ConstantStore, GpuPlan, States, VariantChoice, VariantSet};
 use lampyris::engine::kernels::text::Quantize;
-use lampyris::engine::kernels::{Case, Desc, Fill, Source, Tier};
+use lampyris::engine::kernels::{Case, Desc, Fill, HostTensor, Source, Tier};
 use lampyris::engine::plan::Step;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::decoder::{
@@ -16,7 +16,7 @@ use lampyris::models::decoder::{
 use lampyris::{AdapterChoice, Gpu, GpuOptions, adapters, engine};
 use serde_json::Value;
 use std::sync::Arc;
-use support::decoders::noise;
+use support::decoders::{files, noise, tensors};
 use support::{devices, material, relative};
 
 /// Three experts that every token meets, so that no choice turns on what a rounding moves; columns for every format of blocks.
@@ -125,6 +125,114 @@ fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
             eprintln!("{format} on {name}: packed products move logits by {together:e}, token by token {one:e}");
             let allowed = 1e-3..Products::Packed.tolerance();
             assert!(allowed.contains(&together) && allowed.contains(&one), "{format} on {name}: {together:e}, {one:e}");
+        }
+    }
+}
+
+/// The experts that each layer chose for each token, sorted, the logits by which it did, and those of the vocabulary.
+fn choices(gpu: &Gpu, model: &Decoder, text: &[u32], products: Products) -> (Vec<Vec<u32>>, Vec<Vec<f32>>, Vec<f32>) {
+    let (context, cache, head) = (text.len(), CacheFormat::F32, Head::Logits);
+    let request = PlanRequest { context, cache, tokens: text.len(), head, products };
+    let mut plan = model.plan(request).unwrap().with_every_step_visible();
+    let of = |ending: &str| {
+        let steps = plan.steps.iter().filter(|step| step.name.ends_with(ending));
+        steps.map(|step| (step.name.clone(), step.outputs[0])).collect::<Vec<_>>()
+    };
+    let (chosen, asked, logits) = (of(".route"), of(".router"), of("head"));
+    let layers = chosen.len();
+    assert_eq!((layers, asked.len(), logits.len()), (model.config().layers, layers, 1));
+    plan.outputs = [chosen, asked, logits].concat();
+    let plan = Arc::new(plan);
+    let states = gpu.block_on(States::new(gpu, &[&plan])).unwrap();
+    states.write("tokens", 0, text).unwrap();
+    states.write("cursor", 0, &[0, text.len() as u32]).unwrap();
+    let executor = gpu.block_on(model.executor(plan, &states)).unwrap();
+    let outputs = gpu.block_on(executor.run(&[])).unwrap();
+    let each = model.config().mixture.as_ref().unwrap().chosen;
+    let sorted = |words: &[u32]| {
+        let mut words = words.to_vec();
+        words.chunks_mut(each).for_each(<[u32]>::sort_unstable);
+        words
+    };
+    let chosen = outputs[..layers].iter().map(|tensor| sorted(&tensor.words)).collect();
+    let asked = outputs[layers..2 * layers].iter().map(HostTensor::values).collect();
+    (chosen, asked, outputs[2 * layers].values())
+}
+
+/// Where experts are chosen, the tolerance holds as long as no choice turns, and a choice turns only between experts whose logits are so near
+/// each other that what products round may tell: `docs/numerics.md`.
+#[test]
+fn a_choice_of_experts_turns_only_where_two_are_nearly_equal() {
+    const EXPERTS: usize = 16;
+    const CHOSEN: usize = 4;
+    let config = MIXTURE.replace("\"num_experts\": 3", "\"num_experts\": 16").replace("_tok\": 3", "_tok\": 4");
+    let (folder, text) = (tempfile::tempdir().unwrap(), (0..64).map(|i| i * i % 61).collect::<Vec<u32>>());
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K] {
+        let path = folder.path().join(format!("{format}.gguf"));
+        Conversion::new(&noise(&config, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+        let model = |gpu: &Gpu| Decoder::new(gpu, DecoderFiles::open(&path).unwrap()).unwrap();
+        let cpu = Gpu::cpu_executor();
+        assert_eq!(model(&cpu).config().tolerance(Products::Packed), None);
+        assert_eq!(model(&cpu).config().tolerance(Products::Exact), Some(1e-3));
+        let exact = choices(&cpu, &model(&cpu), &text, Products::Exact);
+        for (name, gpu) in devices() {
+            let packed = choices(&gpu, &model(&gpu), &text, Products::Packed);
+            let turned = |token: usize| {
+                (0..exact.0.len()).find(|layer| {
+                    let of = |chosen: &[Vec<u32>]| chosen[*layer][token * CHOSEN..][..CHOSEN].to_vec();
+                    of(&exact.0) != of(&packed.0)
+                })
+            };
+            // Tokens behind one whose choice turned have seen what came of it.
+            let first = (0..text.len()).find(|token| turned(*token).is_some());
+            let alike = first.unwrap_or(text.len());
+            let vocabulary = exact.2.len() / text.len();
+            let moved = relative(&packed.2[..alike * vocabulary], &exact.2[..alike * vocabulary]);
+            let count = (0..text.len()).filter(|token| turned(*token).is_some()).count();
+            eprintln!(
+                "{format} on {name}: {moved:e} for {alike} tokens before a choice turned, {count} tokens with another choice"
+            );
+            assert!(alike > 0 && moved < Products::Packed.tolerance(), "{format} on {name}: {moved:e}");
+            if let Some(token) = first
+                && let Some(layer) = turned(token)
+            {
+                let logits = &exact.1[layer][token * EXPERTS..][..EXPERTS];
+                let before = &exact.0[layer][token * CHOSEN..][..CHOSEN];
+                let after = &packed.0[layer][token * CHOSEN..][..CHOSEN];
+                let least = |all: &[u32]| all.iter().map(|at| logits[*at as usize]).fold(f32::INFINITY, f32::min);
+                let gap = least(before) - least(after);
+                let largest = logits.iter().fold(0.0f32, |most, logit| most.max(logit.abs()));
+                assert!(gap >= 0.0 && gap < 0.1 * largest, "{format} on {name}: {gap} between {logits:?}");
+            }
+        }
+    }
+}
+
+/// A model whose units overflow: what is no number any more must not become one on its way through bytes, neither those of inputs nor
+/// those of a cache.
+#[test]
+fn what_overflows_stays_no_number_in_bytes() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), (0..40).map(|i| i * 7 % 61).collect::<Vec<u32>>());
+    let config = MIXTURE.replace("qwen3_moe", "qwen3");
+    let path = folder.path().join("huge.gguf");
+    let huge = tensors(&config).into_iter().map(|(name, shape, values)| {
+        let factor = if name.contains("layers.0.post_attention_layernorm") { 1e37 } else { 1.0 };
+        (name, "F32", shape, values.iter().flat_map(|value| (value * factor).to_le_bytes()).collect())
+    });
+    Conversion::new(&files(&config, huge), BlockFormat::Q8_0, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+    for (name, gpu) in devices() {
+        let model = Decoder::new(&gpu, DecoderFiles::open(&path).unwrap()).unwrap();
+        for products in [Products::Exact, Products::Packed] {
+            let alone = one_by_one(&gpu, &model, &text[..3], products);
+            assert!(alone.iter().all(|logit| logit.is_nan()), "{} on {name}: {:?}", products.label(), &alone[..5]);
+            for cache in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8] {
+                let options = SessionOptions::default().context(60).products(products).cache(cache);
+                let mut session = gpu.block_on(model.session(options)).unwrap();
+                gpu.block_on(session.feed(&text)).unwrap();
+                let error = gpu.block_on(session.generate(1).unwrap().next()).unwrap_err();
+                let said = matches!(error, lampyris::Error::NotFinite { .. });
+                assert!(said, "{} on {name}, cache in {}: {error}", products.label(), cache.label());
+            }
         }
     }
 }

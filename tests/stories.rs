@@ -6,7 +6,7 @@
 mod support;
 
 use lampyris::Error;
-use lampyris::models::decoder::{Decoder, DecoderFiles};
+use lampyris::models::decoder::{Decoder, DecoderFiles, Products};
 use serde_json::Value;
 use support::{Tensors, devices, full_tier, material, relative};
 
@@ -79,12 +79,12 @@ fn tokens_logits_and_perplexity_of_the_reference() {
             eprintln!("{file} on {name}: logits {worst:e}, perplexity {found:.5} ({recorded:.5} recorded)");
             assert!((found - recorded).abs() < 5e-4, "{file} on {name}: {found} and not {recorded}");
             let mut read = 0;
-            let again = gpu.block_on(model.perplexity(&text, |tokens| read += tokens)).unwrap();
+            let again = gpu.block_on(model.perplexity(&text, Products::Exact, |tokens| read += tokens)).unwrap();
             assert!(
                 (again - found).abs() < 1e-4 && read == text.len() as u64,
                 "{file} on {name}: {again} and not {found}"
             );
-            let short = gpu.block_on(model.perplexity(&text[..1], |_| ())).unwrap_err();
+            let short = gpu.block_on(model.perplexity(&text[..1], Products::Exact, |_| ())).unwrap_err();
             assert!(matches!(short, Error::Short { tokens: 1 }), "{short:?}");
         }
     }

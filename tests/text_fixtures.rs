@@ -5,11 +5,14 @@
 
 mod support;
 
-use lampyris::models::decoder::{Decoder, DecoderFiles};
+use lampyris::engine::weights::Weights;
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::models::decoder::{Conversion, Decoder, DecoderFiles};
 use lampyris::models::encoder::{EncoderFiles, EncoderOptions, TokenEncoder};
-use serde_json::Value;
+use lampyris::{Gpu, Result};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use support::{Tensors, devices, relative};
+use support::{Tensors, decoders, devices, relative};
 
 const DECODERS: [&str; 10] = [
     "gemma2",
@@ -93,5 +96,70 @@ fn the_encoder_gives_the_recorded_rows_and_means() {
             worst = errors.into_iter().fold(worst, f32::max);
         }
         eprintln!("{name}: worst value {worst:e}");
+    }
+}
+
+/// How far the CPU executor's logits of both prompts of `family` lie from the recorded ones.
+fn error(family: &str, files: DecoderFiles) -> Result<f32> {
+    let (said, tensors) = recorded(&folder(family));
+    let (prompts, gpu) = (texts(&said["prompts"]), Gpu::cpu_executor());
+    let model = Decoder::new(&gpu, files)?;
+    let error = |(at, prompt): (usize, &Vec<u32>)| {
+        // As much room as when they were recorded, on which the angles of some models depend.
+        let mut session = gpu.block_on(model.session(prompt.len() + 12)).unwrap();
+        gpu.block_on(session.feed(prompt)).unwrap();
+        relative(&gpu.block_on(session.logits()).unwrap(), &tensors.f32(&format!("logits.{at}")))
+    };
+    Ok(prompts.iter().enumerate().map(error).fold(0.0, f32::max))
+}
+
+/// By way of our own writer: names, turned rows, joined experts, norms and angles come out as they went in. That other programs' files
+/// are read as they mean it, `families.rs` holds.
+#[test]
+fn every_family_written_as_a_gguf_file_gives_the_recorded_logits() {
+    let out = tempfile::tempdir().unwrap();
+    for family in DECODERS {
+        let files = DecoderFiles::open(folder(family).join("model.safetensors")).unwrap();
+        let path = out.path().join(format!("{family}.gguf"));
+        // What such files take for granted: the scale of scores, and the order of layers with windows.
+        let no_words = [("gemma2", "query_pre_attn_scalar"), ("gemma3", "layer_types")];
+        let no_words = no_words.into_iter().find(|(name, _)| *name == family);
+        let conversion = match (Conversion::new(&files, BlockFormat::F32, Vec::new()), no_words) {
+            (Err(refused), Some((_, key))) => {
+                assert!(refused.to_string().contains(key), "{refused}");
+                continue;
+            }
+            (conversion, None) => conversion.unwrap(),
+            (Ok(_), Some((_, key))) => panic!("{family} was written, and the format has no words for {key}"),
+        };
+        conversion.write(&path, |_| ()).unwrap();
+        let error = error(family, DecoderFiles::open(&path).unwrap()).unwrap();
+        assert!(error <= TOLERANCE, "{family}: {error:e}");
+    }
+}
+
+/// Gemma 3 in its larger sizes comes with an encoder of pictures, under two names of old and of new.
+#[test]
+fn the_decoder_of_a_model_that_sees_pictures_too_is_found_in_it() {
+    let folder = folder("gemma3");
+    let weights = Weights::open(&folder.join("model.safetensors")).unwrap();
+    let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap();
+    let whole = json!({"model_type": "gemma3", "text_config": config, "vision_config": {"hidden_size": 8}}).to_string();
+    for prefix in ["model.language_model.", "language_model.model.", "language_model."] {
+        let tensors = weights.tensors().iter().map(|tensor| {
+            let name = tensor.name.replacen("model.", prefix, 1);
+            (name, tensor.dtype.name(), tensor.shape.clone(), weights.bytes(&tensor.name).unwrap().to_vec())
+        });
+        let pictures = ("vision_tower.patches.weight".to_owned(), "F32", vec![1], vec![0; 4]);
+        let files = decoders::files(&whole, tensors.chain([pictures]));
+        match error("gemma3", files) {
+            Ok(error) => assert!(prefix != "language_model." && error <= TOLERANCE, "{prefix}: {error:e}"),
+            Err(error) => {
+                assert!(
+                    prefix == "language_model." && error.to_string().contains("model.embed_tokens.weight"),
+                    "{error}"
+                );
+            }
+        }
     }
 }

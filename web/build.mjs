@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { copyFileSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { build, transform } from "esbuild";
+import { ordered } from "./order.mjs";
 import { shrunk } from "./shrink.mjs";
 
 /** Most bytes of the module, gzipped, and of the glue, minified: what joins the module to the browser. */
@@ -21,7 +22,7 @@ mkdirSync("pkg");
 const FEATURES = ["bulk-memory", "multivalue", "mutable-globals", "nontrapping-float-to-int", "reference-types", "sign-ext"];
 
 /** What gzip makes smaller. Its `-Oz` makes the module a twenty-fifth smaller as it is, and a hundredth larger gzipped. */
-const PASSES = ["--strip-debug", "--strip-producers", "--duplicate-function-elimination", "--remove-unused-module-elements", "--memory-packing"];
+const PASSES = ["--duplicate-function-elimination", "--remove-unused-module-elements", "--memory-packing", "--reorder-functions-by-name", "--strip-debug"];
 
 const tool = (name, ...args) => execFileSync(`node_modules/.bin/${name}`, args, { stdio: "inherit" });
 
@@ -36,7 +37,8 @@ function gzipped(bytes) {
 
 let from = "glue/lampyris_bg.wasm";
 if (!quick) {
-  tool("wasm-opt", ...PASSES, ...FEATURES.map((feature) => `--enable-${feature}`), from, "-o", "glue/optimized.wasm");
+  writeFileSync("glue/ordered.wasm", ordered(readFileSync(from)));
+  tool("wasm-opt", ...PASSES, ...FEATURES.map((feature) => `--enable-${feature}`), "glue/ordered.wasm", "-o", "glue/optimized.wasm");
   from = "glue/optimized.wasm";
 }
 const { module, script } = shrunk(readFileSync(from), readFileSync("glue/lampyris.js", "utf8"));

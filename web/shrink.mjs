@@ -1,25 +1,6 @@
 // Makes what joins the module and its scripts small: short names for what each takes from the other, and the joints as arrows.
 
-/** Reads a number as the format writes it. */
-function leb(bytes, at) {
-  let [value, shift] = [0, 0];
-  for (;;) {
-    const byte = bytes[at++];
-    value += (byte & 0x7f) * 2 ** shift;
-    if (byte < 0x80) return [value, at];
-    shift += 7;
-  }
-}
-
-/** Writes one. */
-function written(value) {
-  const bytes = [];
-  do {
-    bytes.push((value & 0x7f) | (value > 0x7f ? 0x80 : 0));
-    value = Math.floor(value / 128);
-  } while (value > 0);
-  return Buffer.from(bytes);
-}
+import { leb, section, written } from "./wasm.mjs";
 
 /** `a`, `b`, to `Z`, `aa` and so on. */
 function short(number) {
@@ -63,8 +44,7 @@ function renamed(module, rename) {
       else throw new Error(`${name} is imported and no function`);
       body.push(module.subarray(from, place));
     }
-    const made = Buffer.concat(body);
-    parts.push(Buffer.from([id]), written(made.length), made);
+    parts.push(section(id, Buffer.concat(body)));
   }
   return Buffer.concat(parts);
 }

@@ -1,7 +1,8 @@
-//! The matrices of language models as cases of their kernel: every scheme at the shapes of Qwen3-0.6B and Llama-3.2-1B.
+//! The matrices of language models as cases of their kernel: every scheme at the shapes of Qwen3-0.6B and Llama-3.2-1B, of inputs in floats
+//! and in bytes.
 
 use lampyris::engine::kernels::text::{Dense, Scheme, Unit};
-use lampyris::engine::kernels::{self, Case, Desc, Fill, Tier};
+use lampyris::engine::kernels::{self, Case, Desc, Fill, Format, Tier};
 use std::sync::Arc;
 
 /// A model's columns, columns of its attention, rows of its queries, keys and values, units, and vocabulary.
@@ -10,6 +11,9 @@ const MODELS: [(&str, [usize; 5]); 2] =
 
 /// Tokens of a run: one, as in generation, and a chunk of a prompt.
 const TOKENS: [usize; 2] = [1, 32];
+
+/// Tokens of a prompt in one run, which only tiles of a large GPU are made for, and the schemes that are timed with so many.
+const LONG: (usize, [Scheme; 3]) = (512, [Scheme::Q8_0, Scheme::Q4_0, Scheme::Q4K]);
 
 /// The largest tensor that WebGPU's default limits bind, in bytes; a larger matrix is cut by rows when it is used.
 const MOST: u64 = 128 << 20;
@@ -25,9 +29,9 @@ pub(crate) fn cases() -> Vec<Case> {
         // What the kernel's own cases fill a matrix of the scheme with, so that sums stay small.
         let filled: Vec<(Desc, Fill)> = known.iter().filter(same).flat_map(|case| case.inputs.clone()).collect();
         for (model, [hidden, attended, qkv, units, vocabulary]) in MODELS {
-            let mut add = |part: &str, kernel: Dense, [m, k, n]: [usize; 3]| {
+            let mut add = |part: &str, kernel: Dense, format: Format, [m, k, n]: [usize; 3]| {
                 let rows = kernel.gated.map_or(n, Dense::gated_rows);
-                let mut inputs = vec![(Desc::f32([m, k]), Fill::Noise)];
+                let mut inputs = vec![(Desc::new(format, [m, k]), Fill::Noise)];
                 for desc in scheme.descs(rows, k) {
                     let of = filled.iter().find(|(known, _)| known.format == desc.format);
                     inputs.push((desc, of.map_or(Fill::Noise, |(_, fill)| fill.clone())));
@@ -37,18 +41,27 @@ pub(crate) fn cases() -> Vec<Case> {
                 }
                 let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.residual, Desc::f32([m, n]))];
                 inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
-                let label = format!("{model}.{part}.{m}.{}", scheme.label());
+                let of = if format == Format::F32 { "" } else { ".of-bytes" };
+                let label = format!("{model}.{part}.{m}.{}{of}", scheme.label());
                 cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier: Tier::Model });
             };
             let normed = Dense { norm: Some(1e-6), ..Dense::default() };
             let added = Dense { residual: true, ..Dense::default() };
+            let gated = Dense { gated: Some(units), unit: Unit::Silu, ..Dense::default() };
             for m in TOKENS {
-                add("qkv", normed, [m, hidden, qkv]);
-                add("output", added, [m, attended, hidden]);
-                add("gate_up", Dense { gated: Some(units), unit: Unit::Silu, ..normed }, [m, hidden, units]);
-                add("down", added, [m, units, hidden]);
+                add("qkv", normed, Format::F32, [m, hidden, qkv]);
+                add("output", added, Format::F32, [m, attended, hidden]);
             }
-            add("head", normed, [1, hidden, vocabulary]);
+            let long = LONG.1.contains(&scheme).then_some(LONG.0);
+            for m in TOKENS.into_iter().chain(long) {
+                add("gate_up", Dense { norm: normed.norm, ..gated }, Format::F32, [m, hidden, units]);
+                add("down", added, Format::F32, [m, units, hidden]);
+                if scheme.is_bytes() {
+                    add("gate_up", gated, Format::BlockI8, [m, hidden, units]);
+                    add("down", added, Format::BlockI8, [m, units, hidden]);
+                }
+            }
+            add("head", normed, Format::F32, [1, hidden, vocabulary]);
         }
     }
     cases

@@ -199,6 +199,15 @@ pub(crate) struct ProductArguments {
 }
 
 impl ProductArguments {
+    /// The option that asks for other products than exact ones, where one is given.
+    pub(crate) fn given(self) -> Option<&'static str> {
+        match (self.packed, self.half) {
+            (true, _) => Some("--packed"),
+            (_, true) => Some("--half"),
+            _ => None,
+        }
+    }
+
     /// The products asked for.
     pub(crate) fn products(self) -> lampyris::models::decoder::Products {
         use lampyris::models::decoder::Products::{Exact, Half, Packed};
@@ -222,8 +231,6 @@ pub(crate) struct TextArguments {
     /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) context: Option<usize>,
-    #[command(flatten)]
-    pub(crate) choice: ChoiceArguments,
     /// A text that ends the answer and is not shown; can be given more than once
     #[arg(long, value_name = "TEXT", value_parser = stop)]
     pub(crate) stop: Vec<String>,
@@ -235,6 +242,9 @@ pub(crate) struct TextArguments {
     /// Go on when the context is full, with the first SINKS tokens and the newest, instead of ending or refusing there
     #[arg(long, value_name = "SINKS")]
     pub(crate) slide: Option<usize>,
+    // Last, because options after it would be listed under its heading.
+    #[command(flatten)]
+    pub(crate) choice: ChoiceArguments,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -317,8 +327,6 @@ pub(crate) fn any_seed() -> u64 {
 
 #[derive(Debug, Args)]
 pub(crate) struct Generate {
-    #[command(flatten)]
-    pub(crate) text: TextArguments,
     /// The text to continue
     #[arg(long, value_name = "TEXT", required_unless_present = "prompt_file")]
     pub(crate) prompt: Option<String>,
@@ -328,18 +336,20 @@ pub(crate) struct Generate {
     /// One line of JSON at the end instead of the text as it comes
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) text: TextArguments,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Chat {
-    #[command(flatten)]
-    pub(crate) text: TextArguments,
     /// What the model should know and obey before anything is said
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
     /// Ask the model to answer without thinking first, where its template can
     #[arg(long)]
     pub(crate) no_think: bool,
+    #[command(flatten)]
+    pub(crate) text: TextArguments,
 }
 
 #[derive(Debug, Args)]

@@ -27,6 +27,9 @@ const RUNS_ON_CPU: usize = 3;
 /// Measures what was asked for and prints it.
 pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failure> {
     let options = device::options(arguments, device::choice(arguments));
+    if let (None, Some(option)) = (&job.model, job.products.given()) {
+        return Err(Failure::NoModel { option });
+    }
     match job.model.as_deref().map(texts::kind) {
         Some(Kind::Language) => return text::run(job, arguments, options),
         Some(Kind::Encoder) => return encoder::run(job, arguments, options),
@@ -37,9 +40,12 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
     {
         return Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" });
     }
-    if let Some(model) = job.model.as_deref().filter(|_| job.compare) {
+    if let Some(model) = &job.model {
         let model = model.display().to_string();
-        return Err(Failure::OtherKind { option: "--compare", kind: "language models and encoders", model });
+        if job.compare {
+            return Err(Failure::OtherKind { option: "--compare", kind: "language models and encoders", model });
+        }
+        no_products(job, &model)?;
     }
     let (mut report, mut opened) = (Report::default(), None);
     if let Some(model) = &job.model {
@@ -68,6 +74,12 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
 /// Pictures in one run.
 fn images(job: &Bench) -> usize {
     usize::from(job.batch.unwrap_or(1))
+}
+
+/// The options that only language models have, refused for `model`.
+fn no_products(job: &Bench, model: &str) -> Result<(), Failure> {
+    let kind = "language models";
+    job.products.given().map_or(Ok(()), |option| Err(Failure::OtherKind { option, kind, model: model.to_owned() }))
 }
 
 /// The options that only networks for pictures have, refused for `model`.

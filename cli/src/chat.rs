@@ -48,6 +48,7 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
     device::say_kind(&gpu);
+    session.tokens().multiplied_otherwise().into_iter().for_each(output::note);
     note.into_iter().for_each(output::note);
     let presses = Arc::new(Presses::default());
     let (pressed, input) = (presses.clone(), std::io::stdin());

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod certificate;
+mod products;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ use adapters::Adapter;
 use certificate::{Check, Checked, Extent};
 use lampyris::engine::kernels::{Entry, all};
 use lampyris::{AdapterChoice, AdapterSummary, Gpu, engine};
+use products::OnAdapter;
 use serde::Serialize;
 
 /// Everything that doctor found out.
@@ -19,6 +21,8 @@ use serde::Serialize;
 struct Report {
     adapters: Vec<Adapter>,
     certificate: Vec<Check>,
+    /// How language models are multiplied, and how far their logits may move.
+    products: Vec<products::Line>,
 }
 
 /// Lists the adapters, certifies those that `arguments` choose, and fails when a check failed or an adapter cannot be opened.
@@ -35,7 +39,7 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
         pollster::block_on(Gpu::with(device::options(arguments, choice)))
     })?;
     let extent = if job.full { Extent::Full } else { Extent::Short };
-    let mut checked = Vec::new();
+    let (mut checked, mut asked) = (Vec::new(), Vec::new());
     for gpu in &devices {
         if gpu.is_cpu_executor() {
             device::say_kind(gpu);
@@ -44,18 +48,24 @@ pub(crate) fn run(job: &Doctor, arguments: &DeviceArguments) -> Result<(), Failu
         }
         let again = || pollster::block_on(Gpu::with(gpu.options().clone()));
         checked.push(certificate::certify(gpu, &again, &entries, extent)?);
+        if job.only.is_none() {
+            asked.push(OnAdapter::of(gpu, extent)?);
+        }
         device::say_kind(gpu);
     }
     let text = if job.json {
         let certificate = checked.iter().flat_map(|c| c.lines(every)).collect();
-        output::json(&Report { adapters, certificate })?
+        let products = asked.iter().flat_map(|on| on.lines(every)).collect();
+        output::json(&Report { adapters, certificate, products })?
     } else {
         let tables: String = checked.iter().map(Checked::table).collect();
-        format!("{}{tables}", adapters::table(&adapters))
+        let products: String = asked.iter().map(|on| on.table(every)).collect();
+        format!("{}{tables}{products}", adapters::table(&adapters))
     };
     output::print(&text)?;
     checked.iter().filter_map(Checked::unreached).for_each(|said| output::note(&said));
     certificate::verdict(&checked)?;
+    asked.iter().try_for_each(OnAdapter::verdict)?;
     unopened.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -8,6 +8,7 @@ use crate::args::{DeviceArguments, Eval};
 use crate::failure::Failure;
 use crate::model::{Chosen, Loaded};
 use crate::{device, output, texts};
+use lampyris::models::decoder::Products;
 use lampyris::models::source::read_small;
 use lampyris::text_model::TextModel;
 use lampyris::{ClassifierOptions, Gpu};
@@ -22,6 +23,9 @@ const MOST_TEXT: u64 = 256 << 20;
 struct Report {
     model: String,
     adapter: String,
+    /// How products were asked for, where not exactly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    products_asked: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     images: Option<pictures::Score>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,8 +57,12 @@ pub(crate) fn run(job: &Eval, arguments: &DeviceArguments) -> Result<(), Failure
         }
         None => {
             let Loaded { model, name, note } = chosen.load_text(&gpu)?;
-            report.text = job.text.as_deref().map(|path| perplexity(&gpu, &model, path)).transpose()?;
-            report.questions = job.questions.as_deref().map(|path| questions::score(&gpu, &model, path)).transpose()?;
+            let products = job.products.products();
+            texts::say_products(&gpu, &model, products, job.questions.is_some())?;
+            report.text = job.text.as_deref().map(|path| perplexity(&gpu, &model, path, products)).transpose()?;
+            let score = |path: &Path| questions::score(&gpu, &model, path, products);
+            report.questions = job.questions.as_deref().map(score).transpose()?;
+            report.products_asked = job.products.given().map(|_| products.label());
             report.model = name;
             note
         }
@@ -64,8 +72,8 @@ pub(crate) fn run(job: &Eval, arguments: &DeviceArguments) -> Result<(), Failure
     output::print(&if job.json { output::json(&report)? } else { report.shown() })
 }
 
-fn perplexity(gpu: &Gpu, model: &TextModel, path: &Path) -> Result<Perplexity, Failure> {
-    let (perplexity, tokens) = texts::perplexity(gpu, model, &read(path)?, path)?;
+fn perplexity(gpu: &Gpu, model: &TextModel, path: &Path, products: Products) -> Result<Perplexity, Failure> {
+    let (perplexity, tokens) = texts::perplexity(gpu, model, (&read(path)?, path), products)?;
     Ok(Perplexity { file: path.display().to_string(), tokens, perplexity })
 }
 
@@ -82,7 +90,8 @@ fn percent(right: usize, count: usize) -> f64 {
 impl Report {
     /// For people.
     fn shown(&self) -> String {
-        let mut text = format!("{} on {}\n", output::one_line(&self.model), self.adapter);
+        let asked = self.products_asked.map(|asked| format!(", products asked for: {asked}")).unwrap_or_default();
+        let mut text = format!("{} on {}{asked}\n", output::one_line(&self.model), self.adapter);
         text += &self.images.as_ref().map(pictures::Score::shown).unwrap_or_default();
         if let Some(it) = &self.text {
             text +=

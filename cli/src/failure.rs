@@ -87,6 +87,12 @@ pub(crate) enum Failure {
     /// An option that belongs to the other kind of model.
     #[error("{option} is for {kind}, and {model} is none; leave it out")]
     OtherKind { option: &'static str, kind: &'static str, model: String },
+    /// An option says how a model is run, and there is none.
+    #[error("{option} is about how a language model is run; name one with --model")]
+    NoModel { option: &'static str },
+    /// An option says how a text is measured on, and there is none.
+    #[error("{option} is about how the perplexity of a text is measured; name one with --text")]
+    NoMeasure { option: &'static str },
     /// A model is none for texts.
     #[error("{model} is no model for texts; name a .gguf file, or a folder with config.json and .safetensors files")]
     NoTexts { model: String },
@@ -129,6 +135,11 @@ pub(crate) enum Failure {
         "{failed} of {total} checks failed, the first {first}; do not trust this adapter with these kernels, and please report the output of `lampyris doctor --json`"
     )]
     Certificate { failed: usize, total: usize, first: String },
+    /// A model's logits lie too far from exact ones.
+    #[error(
+        "{adapter} gives logits with {products} products that are {apart:.1e} of the largest one away from the CPU executor's, and {allowed:.1e} is allowed; do not trust such products here, and please report the output of `lampyris doctor --full --json`"
+    )]
+    Products { adapter: String, products: &'static str, apart: f64, allowed: f64 },
     /// The answer cannot be written.
     #[error("the output cannot be written: {0}")]
     Output(std::io::Error),
@@ -147,9 +158,11 @@ impl Failure {
     /// 1 for a failed check and for a machine or a connection that fails, 2 for what the caller can mend on the command line or in a file.
     pub(crate) fn code(&self) -> u8 {
         let error = match self {
-            Failure::Certificate { .. } | Failure::Differs { .. } | Failure::Apart { .. } | Failure::Output(_) => {
-                return 1;
-            }
+            Failure::Certificate { .. }
+            | Failure::Products { .. }
+            | Failure::Differs { .. }
+            | Failure::Apart { .. }
+            | Failure::Output(_) => return 1,
             #[cfg(feature = "pull")]
             Failure::Hub(error) => return if error.is_of_the_connection() { 1 } else { 2 },
             Failure::Engine(error) | Failure::Model(lampyris::Error::Engine(error)) => error,

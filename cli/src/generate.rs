@@ -85,6 +85,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     let (fits, context) = (session.tokens().tokens().len(), session.tokens().context());
     let dropped = session.tokens().dropped();
     device::say_kind(&gpu);
+    session.tokens().multiplied_otherwise().into_iter().for_each(output::note);
     note.into_iter().for_each(output::note);
     if dropped > 0 {
         output::note(&format!(

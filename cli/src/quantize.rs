@@ -25,6 +25,9 @@ const BESIDE: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// Writes the model in the format that was asked for, which must be one for its kind.
 pub(crate) fn run(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Failure> {
     let model = job.model.display().to_string();
+    if let (Kind::Pictures, Some(option)) = (texts::kind(&job.model), job.products.given()) {
+        return Err(Failure::OtherKind { option, kind: "language models", model });
+    }
     match (texts::kind(&job.model), job.format) {
         (Kind::Encoder, _) => Err(Failure::NotQuantized { model }),
         (Kind::Language, Format::Blocks(recipe)) => text::run(job, arguments, recipe),

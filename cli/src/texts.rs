@@ -4,6 +4,8 @@ use crate::failure::Failure;
 use crate::output;
 use lampyris::engine::weights::TensorFile;
 use lampyris::engine::weights::gguf::Value as GgufValue;
+use lampyris::models::Decoder;
+use lampyris::models::decoder::{Products, SessionOptions};
 use lampyris::models::encoder::EncoderConfig;
 use lampyris::models::source::read_small;
 use lampyris::text_model::TextModel;
@@ -88,7 +90,11 @@ pub(crate) fn language(path: &Path) -> Result<(), Failure> {
 
 /// What a config.json speaks of: an encoder by its name, a language model by its vocabulary and its columns.
 fn kind_of(path: &Path) -> Kind {
-    let speaks = |map: &Value| map.get("vocab_size").is_some() && map.get("hidden_size").is_some();
+    let speaks = |map: &Value| {
+        let itself = map.get("vocab_size").is_some() && map.get("hidden_size").is_some();
+        // A model that sees pictures too has the part that continues texts below.
+        itself || map.get("text_config").is_some_and(Value::is_object)
+    };
     let Some(map) = config(path).filter(speaks) else { return Kind::Pictures };
     match map.get("model_type").and_then(Value::as_str) {
         Some(model) if EncoderConfig::KNOWN.contains(&model) => Kind::Encoder,
@@ -96,14 +102,31 @@ fn kind_of(path: &Path) -> Kind {
     }
 }
 
-/// The perplexity of `text`, which `path` holds, shown while it is measured, and its tokens.
-pub(crate) fn perplexity(gpu: &Gpu, model: &TextModel, text: &str, path: &Path) -> Result<(f64, usize), Failure> {
+/// The perplexity of `text`, which `path` holds, with `products`, shown while it is measured, and its tokens.
+pub(crate) fn perplexity(
+    gpu: &Gpu,
+    model: &TextModel,
+    (text, path): (&str, &Path),
+    products: Products,
+) -> Result<(f64, usize), Failure> {
     let ids = model.tokenizer().encode_document(text).map_err(Error::from)?;
     let progress = output::progress(ids.len(), "measuring");
-    let found = gpu.block_on(model.decoder().perplexity(&ids, |tokens| progress.inc(tokens)));
+    let found = gpu.block_on(model.decoder().perplexity(&ids, products, |tokens| progress.inc(tokens)));
     progress.finish_and_clear();
     match found {
         Err(Error::Short { tokens }) => Err(Failure::Short { path: path.display().to_string(), tokens }),
         found => Ok((found?, ids.len())),
     }
+}
+
+/// Says what of `products` the adapter or the model's weights do not give: for prompts, and with `answers` for what comes after them.
+pub(crate) fn say_products(gpu: &Gpu, model: &TextModel, products: Products, answers: bool) -> Result<(), Failure> {
+    if products != Products::Exact {
+        let chunk = Decoder::CHUNK.min(model.decoder().config().context);
+        let session = gpu.block_on(model.decoder().session(SessionOptions::from(chunk).products(products)))?;
+        let [prompt, _] = session.multiplied();
+        let said = session.multiplied_otherwise().filter(|_| answers || !prompt.any(products));
+        said.into_iter().for_each(output::note);
+    }
+    Ok(())
 }

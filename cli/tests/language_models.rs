@@ -181,6 +181,7 @@ fn speed_is_told_on_every_adapter() {
         let lines = lampyris(&[&arguments[..], &["--json", "--runs", "2"]].concat()).json();
         let expected = [
             "adapter",
+            "decode_products",
             "decode_tokens_per_s",
             "dispatches_per_token",
             "first_token_ms",
@@ -189,6 +190,7 @@ fn speed_is_told_on_every_adapter() {
             "model",
             "prefill_tokens_per_s",
             "products",
+            "products_asked",
             "read_share",
             "submits_per_token",
             "weight_bytes",

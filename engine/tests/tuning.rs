@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use lampyris_engine::gpu::{AdapterChoice, ConstantStore, GpuOptions, GpuPlan, VariantChoice, VariantSet};
-use lampyris_engine::kernels::{Desc, Format, conv::Pointwise};
+use lampyris_engine::kernels::text::{Dense, Scheme};
+use lampyris_engine::kernels::{Case, Desc, Format, HostTensor, Tier, conv::Pointwise, difference};
 use lampyris_engine::{Gpu, Plan, PlanBuilder};
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ fn plan() -> Plan {
     b.finish()
 }
 
-fn chosen(folder: &std::path::Path) -> Option<&'static str> {
+/// A device that measures what a GPU would, and keeps it in `folder`.
+fn measuring(folder: &std::path::Path) -> Option<Gpu> {
     let options = GpuOptions::default().variants(VariantSet::RealGpu).cache(folder);
     let gpu = pollster::block_on(Gpu::with(options.adapter(AdapterChoice::Best))).unwrap();
     if gpu.is_cpu_executor() {
@@ -26,6 +28,11 @@ fn chosen(folder: &std::path::Path) -> Option<&'static str> {
         eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
         return None;
     }
+    Some(gpu)
+}
+
+fn chosen(folder: &std::path::Path) -> Option<&'static str> {
+    let gpu = measuring(folder)?;
     let store = ConstantStore::new();
     let plan = gpu.block_on(GpuPlan::new(&gpu, Arc::new(plan()), &store, VariantChoice::Best)).unwrap();
     Some(plan.sources().next().unwrap().choice("path"))
@@ -50,4 +57,27 @@ fn the_choice_is_measured_once_and_kept_on_disk() {
     std::fs::write(file(), "{ not json").unwrap();
     assert!(chosen(folder.path()).is_some());
     assert!(std::fs::read_to_string(file()).unwrap().contains("pointwise"));
+}
+
+#[test]
+fn a_matrix_of_one_token_is_timed_among_copies_and_gives_what_its_twin_gives() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(gpu) = measuring(folder.path()) else { return };
+    let descs = [vec![Desc::f32([1, 96])], Scheme::Q8_0.descs(40, 96)].concat();
+    let case = Case::noise("matrix", Tier::Short, Dense::default(), descs.clone());
+    let mut b = PlanBuilder::new();
+    let ids: Vec<_> = descs.iter().enumerate().map(|(i, desc)| b.input(format!("{i}"), desc.clone())).collect();
+    let y = b.apply("y", Dense::default(), &ids).unwrap();
+    b.output("y", y);
+    let (plan, store) = (Arc::new(b.finish()), ConstantStore::new());
+    let plan = gpu.block_on(GpuPlan::new(&gpu, plan, &store, VariantChoice::Best)).unwrap();
+    let path = plan.sources().next().unwrap().choice("path");
+    assert!(["pairs", "subgroups", "portable"].contains(&path), "{path}");
+    let inputs: Vec<HostTensor> = case.tensors();
+    let found = gpu.block_on(plan.run_tensors(&inputs)).unwrap();
+    let worst = difference(&case.expected(&inputs).unwrap(), &found).worst;
+    assert!(worst < 1e-4, "{path}: {worst:e}");
+    let kept = std::fs::read_dir(folder.path()).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let kept = kept.map(|file| String::from_utf8_lossy(&file).into_owned()).collect::<String>();
+    assert!(kept.contains("dense "), "{kept}");
 }

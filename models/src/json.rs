@@ -49,6 +49,11 @@ impl<'a> Object<'a> {
         self.map.get(key).filter(|value| !value.is_null())
     }
 
+    /// Whether the key is there, be it with `null`.
+    pub(crate) fn names(self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
     /// An object inside this one. Its errors name `key` as the parent.
     pub(crate) fn object(self, key: &'a str) -> Result<Option<Object<'a>>> {
         match self.get(key) {

@@ -125,3 +125,25 @@ impl<'a> Deref for Given<'a> {
 pub(crate) fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect()
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use super::*;
+    use lampyris_engine::kernels::image::{YuvMatrix, YuvRange};
+
+    #[test]
+    fn a_texture_takes_one_dispatch_unless_too_much_of_it_is_one_pixel() {
+        let dispatches = |format: Format, [width, height]: [u32; 2], planes: Option<Yuv>| {
+            let area = Area { x: 0, y: 0, width, height };
+            let kind = PictureKind { format, width, height, area, turn: Turn::default(), planes };
+            kind.plan(&Preprocess::default()).unwrap().steps.len()
+        };
+        let yuv = Some(Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Full });
+        for size in [[1920, 1080], [64, 64], [8000, 6000]] {
+            assert_eq!(dispatches(Format::Texture, size, None), 1);
+            assert_eq!(dispatches(Format::TextureLuma, size, yuv), 1);
+            assert_eq!(dispatches(Format::Rgba8, size, None), 2);
+        }
+        assert_eq!(dispatches(Format::Texture, [16_384; 2], None), 2);
+    }
+}

@@ -45,7 +45,7 @@ struct Member {
     share: f64,
     /// Seconds that it is sure of and has not had; less than nothing where it had more.
     credit: f64,
-    /// It used what it was given the last time, so that it may want more.
+    /// It wanted more than it was given the last time.
     waiting: bool,
 }
 
@@ -114,10 +114,11 @@ impl Scheduler {
             let at = self.order[place];
             let later = self.order[place + 1..].iter().map(|at| &self.members[*at]);
             let kept: f64 = later.filter(|it| it.waiting).map(|it| it.credit.clamp(0.0, it.share * whole)).sum();
-            let left = (budget.left().as_secs_f64() - over).max(0.0);
+            let left = budget.left().as_secs_f64();
             let member = &mut self.members[at];
             let credit = member.credit.max(0.0);
-            let given = (left - kept).max(credit.min(left));
+            // What makes up for frames that took too long is what nobody is owed.
+            let given = (left - over - kept).max(credit.min(left));
             let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
             if budget.is_strict() || credit <= 0.0 && !(fresh && begun <= 0.0) {
                 part = part.strict();
@@ -126,8 +127,8 @@ impl Scheduler {
             let used = part.used().as_secs_f64();
             budget.take(part.used());
             begun += used;
-            // Who leaves more than half of it did not want more, or begins it when it is owed.
-            member.waiting = used > 0.0 && 2.0 * used >= given;
+            // Somebody who does not say so and has left most of it did not want more.
+            member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given;
             member.credit = if used > given {
                 given.max(credit) - used
             } else {
@@ -168,6 +169,7 @@ mod tests {
             while self.left > 0 {
                 let step = self.steps[self.at] * 1e-6;
                 if step > budget.left().as_secs_f64() + 1e-12 && !budget.is_fresh() {
+                    budget.fall_short();
                     return;
                 }
                 budget.take(Duration::from_secs_f64(step));

@@ -55,7 +55,14 @@ impl TextFiles {
             let file = folder.join(name);
             file.exists().then(|| crate::source::read_small(&file, TextFiles::MOST_TOKENIZER)).transpose()
         };
-        let tokenizer = crate::source::read_small(&folder.join("tokenizer.json"), TextFiles::MOST_TOKENIZER);
+        let json = folder.join("tokenizer.json");
+        let tokenizer = match json.exists() {
+            true => crate::source::read_small(&json, TextFiles::MOST_TOKENIZER),
+            false => {
+                let reason = "it is missing, and a tokenizer.model or a vocab.json alone is not read; save the tokenizer with transformers";
+                Err(Error::Unreadable { path: json.display().to_string(), reason: reason.to_owned() })
+            }
+        };
         if tokenizer.is_err() {
             // A folder of another kind of model is better told so than that it has no tokenizer.
             DecoderConfig::read("config.json", decoder.config.as_deref().unwrap_or_default())?;

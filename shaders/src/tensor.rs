@@ -191,8 +191,12 @@ impl Desc {
     }
 }
 
-/// A 127th of the largest of `values`, and the multiples of it that are nearest to them, as signed bytes, four a word.
+/// A 127th of the largest of `values`, and the multiples of it that are nearest to them, as signed bytes, four a word. Where a value is
+/// not finite, bytes of zero and a scale that is no number, so that none of them is one.
 fn bytes(values: &[f32]) -> (f32, Vec<u32>) {
+    if values.iter().any(|value| !value.is_finite()) {
+        return (f32::NAN, vec![0; values.len().div_ceil(4)]);
+    }
     let peak = values.iter().fold(0.0f32, |peak, v| peak.max(v.abs()));
     let inverse = if peak > 0.0 { 127.0 / peak } else { 0.0 };
     let mut words = vec![0; values.len().div_ceil(4)];
@@ -220,7 +224,7 @@ impl HostTensor {
 
     /// Stores logical `values` (row-major, unpadded) in the format of `desc`, rounding to nearest even.
     /// Pixels and words take values that are whole numbers. The scale of a row of [`Format::ScaledI8`], or of a block of
-    /// [`Format::BlockI8`], is a 127th of its largest value.
+    /// [`Format::BlockI8`], is a 127th of its largest value, and no number where one of its values is not finite.
     pub fn from_values(desc: Desc, values: &[f32]) -> HostTensor {
         debug_assert_eq!(values.len(), desc.len());
         let mut tensor = HostTensor::zeros(desc);

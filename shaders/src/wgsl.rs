@@ -14,8 +14,8 @@ pub struct Wgsl(Stored);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Stored {
     Whole(&'static str),
-    /// Which lines, one after another.
-    Lines(&'static [u16]),
+    /// Which lines, one after another: how far each lies from the one after the line before it.
+    Lines(&'static [i16]),
 }
 
 impl Wgsl {
@@ -25,7 +25,7 @@ impl Wgsl {
     }
 
     /// A shader that the build validated before it took it apart.
-    pub(crate) const fn linked(lines: &'static [u16]) -> Wgsl {
+    pub(crate) const fn linked(lines: &'static [i16]) -> Wgsl {
         Wgsl(Stored::Lines(lines))
     }
 
@@ -42,7 +42,12 @@ impl Wgsl {
             Stored::Lines(lines) => lines,
         };
         let table = TABLE.get_or_init(|| LINES.split('\n').collect());
-        let text = lines.iter().flat_map(|line| [table[usize::from(*line)], "\n"]);
+        let mut next = 0_usize;
+        let text = lines.iter().flat_map(|step| {
+            let line = next.wrapping_add_signed(isize::from(*step));
+            next = line + 1;
+            [table[line], "\n"]
+        });
         Cow::Owned(text.collect())
     }
 }

@@ -7,22 +7,22 @@ use lampyris::models::decoder::{Decoder, DrivenSession, Sampling, Session, Sessi
 use lampyris::{Budget, Gpu, Tick, wgpu};
 use std::time::Duration;
 
-pub fn text(tokens: u32) -> Vec<u32> {
+pub(crate) fn text(tokens: u32) -> Vec<u32> {
     (0..tokens).map(|i| (i * i + 3 * i) % 61).collect()
 }
 
-pub fn encoder(host: &Host) -> wgpu::CommandEncoder {
+pub(crate) fn encoder(host: &Host) -> wgpu::CommandEncoder {
     host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("the host's frame") })
 }
 
 /// What follows the header of a saved session, whose entries may stand in any order.
-pub fn cache_of(saved: &[u8]) -> Vec<u8> {
+pub(crate) fn cache_of(saved: &[u8]) -> Vec<u8> {
     let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
     saved[8 + header..].to_vec()
 }
 
 /// The tokens and the cache of an answer that nobody has cut.
-pub fn uncut(
+pub(crate) fn uncut(
     gpu: &Gpu,
     model: &Decoder,
     options: SessionOptions,
@@ -36,10 +36,10 @@ pub fn uncut(
 }
 
 /// A prompt, the most tokens that are to follow, and how they are chosen.
-pub type Asked<'a> = (&'a [u32], usize, &'a Sampling);
+pub(crate) type Asked<'a> = (&'a [u32], usize, &'a Sampling);
 
 /// Draws frames until the answer is there, each with a budget of `budget`'s; `submit` does with an encoder what the host does.
-pub fn answer(
+pub(crate) fn answer(
     (host, driven): (&Host, &mut DrivenSession),
     budget: &mut dyn FnMut() -> Duration,
     submit: &mut dyn FnMut(wgpu::CommandEncoder),
@@ -66,7 +66,7 @@ pub fn answer(
 }
 
 /// The session of an answer that has come to its end.
-pub fn settled(host: &Host, gpu: &Gpu, mut driven: DrivenSession) -> Session {
+pub(crate) fn settled(host: &Host, gpu: &Gpu, mut driven: DrivenSession) -> Session {
     for _ in 0..100_000 {
         match driven.into_session() {
             Ok(session) => return session,

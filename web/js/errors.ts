@@ -8,11 +8,11 @@ export type ErrorCode =
   | "out-of-memory"
   /** The device went away, and again after it was opened anew. */
   | "device-lost"
-  /** No kernel runs on this device. */
+  /** The device cannot run this model: no kernel is for it, or a layer has more workgroups than it starts. */
   | "unsupported-device"
   /** A file is damaged, of another kind, or of a model that is not known. */
   | "bad-file"
-  /** A server did not give what it was asked for, or broke off. */
+  /** A server did not give what it was asked for, or broke off; so with a model, the module or the worker's script. */
   | "network"
   /** An argument makes no sense. */
   | "bad-input"

@@ -2,7 +2,7 @@
 
 import start, { Device, Embedder as EmbedderOfModule, Files, Text as TextOfModule, Vision as VisionOfModule, heapBytes } from "../glue/lampyris.js";
 import type { DeviceHandle, EmbedderHandle, TextHandle, VisionHandle } from "./handles.js";
-import { LampyrisError, aborted, guarded } from "./errors.js";
+import { LampyrisError, aborted, asError, guarded } from "./errors.js";
 import { type Picture, pixels } from "./pixels.js";
 import { pieces } from "./pieces.js";
 import type { RangedFile } from "./ranged.js";
@@ -256,7 +256,8 @@ export class Lampyris extends Held<DeviceHandle> {
         await started;
       } catch (thrown) {
         started = undefined;
-        throw thrown;
+        // What a browser throws where nothing came, or an answer that is no module.
+        throw asError(thrown, thrown instanceof TypeError ? "network" : "internal");
       }
       return new Lampyris(await Device.open(options.powerPreference));
     });
@@ -286,7 +287,10 @@ export class Lampyris extends Held<DeviceHandle> {
     return this.#load(source, names, options, async (files) => new Embedder(await EmbedderOfModule.load(this.#device, files, () => {})));
   }
 
-  /** Holds every kernel against its CPU twin on this very adapter. */
+  /**
+   * Holds every kernel against its CPU twin on this very adapter. Variants that it cannot run are not among the checks: where `adapter().f16`
+   * is false, nothing is said of those in 16-bit floats.
+   */
   doctor(options: DoctorOptions = {}): Promise<Check[]> {
     return this.using(async (inner) => {
       const progress = (done: number, all: number): Promise<void> => {

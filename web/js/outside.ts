@@ -22,7 +22,11 @@ class Line {
       if ("error" in data) waiting.failed(new LampyrisError(data.error.code as ErrorCode, data.error.message));
       else waiting.done(data.value);
     });
-    worker.addEventListener("error", ({ message }) => this.end(new LampyrisError("internal", `the worker failed: ${message ?? "its script did not load"}`)));
+    worker.addEventListener("error", ({ message }: Partial<ErrorEvent>) => {
+      // What fails within has a message; a script that did not come has none.
+      const missing = "the worker's script did not load; serve worker.js beside the package, and let the content policy's worker-src allow it";
+      this.end(message === undefined ? new LampyrisError("network", missing) : new LampyrisError("internal", `the worker failed: ${message}`));
+    });
   }
 
   /** Asks, with what can be handed over instead of copied. */
@@ -76,10 +80,19 @@ abstract class There {
 export class WorkerVision extends There {
   /** The likeliest classes of a picture, likeliest first. */
   classify(picture: Picture, options: { top?: number } = {}): Promise<Prediction[]> {
+    return this.#look("classify", picture, options);
+  }
+
+  /** The network's outputs before the softmax, one a class. */
+  logits(picture: Picture): Promise<Float32Array> {
+    return this.#look("logits", picture);
+  }
+
+  #look<T>(what: string, picture: Picture, ...more: unknown[]): Promise<T> {
     return guarded(async () => {
       const handed = picture instanceof ImageData ? picture : await createImageBitmap(picture);
       const transfer = handed instanceof ImageBitmap ? [handed] : [];
-      return this.line.ask<Prediction[]>({ what: "classify", on: this.on, with: [handed, options] }, { transfer });
+      return this.line.ask<T>({ what, on: this.on, with: [handed, ...more] }, { transfer });
     });
   }
 
@@ -115,10 +128,20 @@ export class WorkerText extends There {
       await this.line.ask({ what: "leave", on, with: [] }).catch(() => {});
     }
   }
+
+  /** The tokens of a text as a document. */
+  encode(text: string): Promise<Uint32Array> {
+    return this.line.ask({ what: "encode", on: this.on, with: [text] });
+  }
 }
 
 /** As `Embedder`. */
 export class WorkerEmbedder extends There {
+  /** Values of a vector. */
+  get dimension(): Promise<number> {
+    return this.line.ask({ what: "dimension", on: this.on, with: [] });
+  }
+
   /** A vector for each text. */
   embed(texts: string[]): Promise<Float32Array[]> {
     return this.line.ask({ what: "embed", on: this.on, with: [texts] });

@@ -44,6 +44,15 @@ function thing<T>(on: number | undefined): T {
   return found as T;
 }
 
+/** Looks at a picture that was handed over for this. */
+async function looking<T>(picture: Picture, look: () => Promise<T>): Promise<T> {
+  try {
+    return await look();
+  } finally {
+    if (picture instanceof ImageBitmap) picture.close();
+  }
+}
+
 const answers: Record<string, (ask: Ask, signal: AbortSignal, tell: (...progress: number[]) => void) => unknown> = {
   create: async ({ with: [options] }) => void (lampyris = await Lampyris.create(options)),
   adapter: () => gpu().adapter(),
@@ -55,16 +64,12 @@ const answers: Record<string, (ask: Ask, signal: AbortSignal, tell: (...progress
     keep(await gpu().loadText(source as Source, { ...(options as LoadTextOptions), signal, onProgress: tell })),
   loadEmbedder: async ({ with: [source, options] }, signal, tell) =>
     keep(await gpu().loadEmbedder(source as Source, { ...options, signal, onProgress: tell })),
-  classify: async ({ on, with: [picture, options] }) => {
-    try {
-      return await thing<Vision>(on).classify(picture as Picture, options);
-    } finally {
-      if (picture instanceof ImageBitmap) picture.close();
-    }
-  },
+  classify: ({ on, with: [picture, options] }) => looking(picture, () => thing<Vision>(on).classify(picture, options)),
+  logits: ({ on, with: [picture] }) => looking(picture, () => thing<Vision>(on).logits(picture)),
   setLabels: ({ on, with: [labels] }) => thing<Vision>(on).setLabels(labels),
   embed: ({ on, with: [texts] }) => thing<Embedder>(on).embed(texts),
   dimension: ({ on }) => thing<Embedder>(on).dimension,
+  encode: ({ on, with: [text] }) => thing<Text>(on).encode(text),
   generate: ({ on, with: [prompt, options] }) => keep(thing<Text>(on).generate(prompt, options as GenerateOptions)),
   next: async ({ on }) => thing<AsyncGenerator<string, void, undefined>>(on).next(),
   leave: async ({ on }) => {

@@ -60,7 +60,7 @@ export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
       const told = (message) => message.type() === "error" && !message.text().startsWith("Failed to load resource");
       page.on("console", (message) => told(message) && console.error("page:", message.text()));
       page.setDefaultTimeout(120_000);
-      await page.goto(server.at + path);
+      await page.goto(new URL(path, server.at).href);
       if (path === "/test/page.html") await page.waitForFunction(() => document.title === "ready");
       return page;
     },
@@ -70,3 +70,6 @@ export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
     },
   };
 }
+
+/** What a model at `source` tells on a page with the package: `{ text }`, or the error's name, code and message. */
+export const tell = (page, source, options) => page.evaluate(([source, options]) => window.tell(source, options), [source, options]);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
-import { material, open } from "./browser.mjs";
+import { material, open, tell as told } from "./browser.mjs";
 
 const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
 const MODEL = "/material/stories260k/gguf/stories260K-Q8_0.gguf";
@@ -17,18 +17,6 @@ before(async () => {
   page = await browser.page();
   await page.evaluate(async () => {
     window.gpu = await window.lampyris.Lampyris.create();
-    // The text of a few tokens, or the error's code and message.
-    window.tell = async (source, options = {}) => {
-      try {
-        const model = await window.gpu.loadText(source, { context: 64, ...options });
-        let text = "";
-        for await (const piece of model.generate("Once upon a time", { maxTokens: 20 })) text += piece;
-        model.dispose();
-        return { text };
-      } catch (error) {
-        return { name: error.name, code: error.code, message: error.message };
-      }
-    };
   });
 });
 after(() => browser?.close());
@@ -38,7 +26,7 @@ beforeEach(async () => {
   await page.evaluate(() => window.lampyris.Lampyris.forget());
 });
 
-const tell = (source, options) => page.evaluate(([source, options]) => window.tell(source, options), [source, options]);
+const tell = (source, options) => told(page, source, options);
 
 /** What the reference continues with. */
 const expected = () => {

@@ -6,11 +6,10 @@ import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { material, open } from "./browser.mjs";
 import { zeros } from "./splitting.mjs";
+import { LONGEST, longest, tasks } from "./thread.mjs";
 
 const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
 
-/** Milliseconds that one task may keep the main thread. */
-const LONGEST = 8;
 /** Bytes that the heap may have more with a model than without. */
 const HEAP = 96 << 20;
 
@@ -25,36 +24,6 @@ before(async () => {
 });
 after(() => browser?.close());
 
-/**
- * The longest tasks of the page's main thread while `work` runs there, by the time that the thread itself was at work: other programs and
- * the software adapter's threads, which take the cores from it, are not the package's doing. In milliseconds, longest first.
- */
-async function tasks(work, argument) {
-  const session = await browser.context.newCDPSession(page);
-  const events = [];
-  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
-  const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
-  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "disabled-by-default-devtools.timeline", "v8"] } });
-  // Marks what is measured, so that the test's own messages before and after do not count.
-  await page.evaluate(() => console.timeStamp("begin"));
-  const result = await page.evaluate(work, argument);
-  await session.send("Tracing.end");
-  await complete;
-  await session.detach();
-  const mains = new Set(events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`));
-  const found = events.filter(({ name, pid, tid }) => /RunTask$/.test(name) && mains.has(`${pid} ${tid}`));
-  const times = found.map(({ tdur, dur, ts }) => ({ ms: (tdur ?? dur) / 1000, wall: dur / 1000, ts })).sort((a, b) => b.ms - a.ms);
-  return { times, result, events };
-}
-
-/** Says and checks the longest. */
-function judge(what, { times }) {
-  assert.ok(times.length > 10, `the trace of ${what} shows ${times.length} tasks`);
-  const show = ({ ms, wall }) => `${ms.toFixed(1)} (${wall.toFixed(1)})`;
-  console.log(`${what}: longest tasks ${times.slice(0, 5).map(show).join(", ")} ms of the thread (of the clock), of ${times.length}`);
-  return times[0].ms;
-}
-
 const classified = async (source) => {
   window.model = await window.gpu.loadVision(source, { cache: false });
 };
@@ -62,6 +31,23 @@ const looked = async () => {
   const picture = new ImageData(224, 224);
   picture.data.fill(200);
   for (let time = 0; time < 4; time += 1) await window.model.classify(picture);
+  window.model.dispose();
+};
+/** Loading that keeps what it fetched, and pictures of a camera's size that must be drawn to be read. */
+const kept = async (source) => {
+  await window.lampyris.Lampyris.forget();
+  window.model = await window.gpu.loadVision(source);
+};
+const photographed = async () => {
+  const canvas = new OffscreenCanvas(640, 480);
+  const context = canvas.getContext("2d");
+  for (let time = 0; time < 4; time += 1) {
+    context.fillStyle = `rgb(${60 * time} 90 120)`;
+    context.fillRect(0, 0, 640, 480);
+    const frame = canvas.transferToImageBitmap();
+    await window.model.classify(frame);
+    frame.close();
+  }
   window.model.dispose();
 };
 const opened = async (source) => {
@@ -76,6 +62,7 @@ const told = async () => {
 
 const CASES = [
   ["MobileNetV2", "/material/mobilenet_v2/", classified, looked],
+  ["MobileNetV2, kept, with pictures of 640 x 480", "/material/mobilenet_v2/", kept, photographed],
   ["the bundled classifier", "/bundled/sketches/", classified, looked],
   ["the bundled storyteller", "/bundled/storyteller/storyteller.gguf", opened, told],
 ];
@@ -84,8 +71,8 @@ for (const [name, source, load, use] of CASES) {
     let [loading, using] = [Infinity, Infinity];
     // What the package does comes again each time; the garbage of the page and a busy machine do not.
     for (let time = 0; time < 3 && Math.max(loading, using) > LONGEST; time += 1) {
-      loading = judge(`loading ${name}`, await tasks(load, source));
-      using = judge(`using ${name}`, await tasks(use));
+      loading = longest(`loading ${name}`, await tasks(page, () => page.evaluate(load, source)));
+      using = longest(`using ${name}`, await tasks(page, () => page.evaluate(use)));
     }
     assert.ok(using <= LONGEST, `using ${name}: ${using} ms`);
     assert.ok(loading <= LONGEST, `loading ${name}: ${loading} ms`);

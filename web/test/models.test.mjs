@@ -5,7 +5,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { material, open } from "./browser.mjs";
+import { material, open, tell as told } from "./browser.mjs";
 import { parts, shards } from "./splitting.mjs";
 
 const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
@@ -33,18 +33,6 @@ before(async () => {
   page = await browser.page();
   await page.evaluate(async () => {
     window.gpu = await window.lampyris.Lampyris.create();
-    // The text of a few tokens, or the error's code and message.
-    window.tell = async (source, options = {}) => {
-      try {
-        const model = await window.gpu.loadText(source, { context: 64, ...options });
-        let text = "";
-        for await (const piece of model.generate("Once upon a time", { maxTokens: 20 })) text += piece;
-        model.dispose();
-        return { text };
-      } catch (error) {
-        return { code: error.code, message: error.message };
-      }
-    };
   });
 });
 after(async () => {
@@ -52,7 +40,7 @@ after(async () => {
   rmSync(made, { recursive: true, force: true });
 });
 
-const tell = (source, options = { cache: false }) => page.evaluate(([source, options]) => window.tell(source, options), [source, options]);
+const tell = (source, options = { cache: false }) => told(page, source, options);
 
 test("the shards of a model and the parts of a GGUF file are the model", withMaterial, async () => {
   const [folder, file] = [await tell(FOLDER), await tell(FILE)];
@@ -176,10 +164,16 @@ test("a power preference reaches the browser, and a device of the page's is refu
   assert.match(found.device, /^bad-input: .*wgpu/);
 });
 
+/** A network whose first layer has more workgroups than a device starts in one direction. */
+const WIDE = { image_size: 4096 };
+
 test("each error has its code", withMaterial, async () => {
-  const found = await page.evaluate(async (source) => {
+  const found = await page.evaluate(async ([source, small, wide]) => {
     const { Lampyris } = window.lampyris;
     const codes = {};
+    const weights = { name: "model.safetensors", bytes: await (await fetch(`${small}model.safetensors`)).arrayBuffer() };
+    const config = { name: "config.json", bytes: new TextEncoder().encode(JSON.stringify({ ...(await (await fetch(`${small}config.json`)).json()), ...wide })) };
+    codes["unsupported-device"] = await window.code(() => window.gpu.loadVision([weights, config]));
     const request = GPU.prototype.requestAdapter;
     GPU.prototype.requestAdapter = async () => null;
     codes["no-webgpu"] = await window.code(() => Lampyris.create());
@@ -218,6 +212,23 @@ test("each error has its code", withMaterial, async () => {
     codes.disposed = await window.code(() => model.encode("a"));
     gpu.dispose();
     return codes;
-  }, FOLDER);
-  for (const [code, found_] of Object.entries(found)) assert.equal(found_, code, JSON.stringify(found));
+  }, [FOLDER, "/material/mobilenet_tiny/mobilenet_v3_small_w025/", WIDE]);
+  // A module that is not what was built.
+  const fresh = await browser.page();
+  const create = (kind) => fresh.evaluate((kind) => window.code(() => window.lampyris[kind].create()), kind);
+  Object.assign(browser.server.manners, { only: "lampyris_bg.wasm", corrupt: 1 });
+  found.internal = await create("Lampyris");
+  Object.assign(browser.server.manners, { corrupt: undefined });
+  for (const [code, answer] of Object.entries(found)) assert.equal(answer, code, JSON.stringify(found));
+  const all = readFileSync(join(import.meta.dirname, "../js/errors.ts"), "utf8").matchAll(/^  \| "([a-z-]+)"/gm);
+  assert.deepEqual(Object.keys(found).sort(), Array.from(all, ([, code]) => code).sort(), "every code was seen");
+
+  // Module and worker that are not to be had; and what failed is tried again.
+  Object.assign(browser.server.manners, { down: true });
+  assert.equal(await create("Lampyris"), "network");
+  Object.assign(browser.server.manners, { only: "worker.js" });
+  assert.equal(await create("LampyrisWorker"), "network");
+  Object.assign(browser.server.manners, { down: false, only: "" });
+  assert.deepEqual([await create("Lampyris"), await create("LampyrisWorker")], ["none", "none"]);
+  await fresh.close();
 });

@@ -1,4 +1,4 @@
-// The package as somebody else gets it: packed by npm, installed into an empty folder, and used there without a bundler and by Vite.
+// The package as somebody else gets it: packed by npm, installed into an empty folder, and used there without a bundler, by Vite and by webpack.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
@@ -6,7 +6,8 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
-import { build } from "vite";
+import { build, createServer } from "vite";
+import webpack from "webpack";
 import { open } from "./browser.mjs";
 
 const web = resolve(import.meta.dirname, "..");
@@ -14,24 +15,32 @@ const web = resolve(import.meta.dirname, "..");
 /** What a page of somebody's does: on the main thread, and in a worker. */
 const SCRIPT = `
 import { Lampyris, LampyrisWorker } from "lampyris";
-const tell = async (gpu) => {
-  const model = await gpu.loadText("/bundled/storyteller/storyteller.gguf", { context: 64, cache: false });
+const use = async (kind) => {
+  const gpu = await kind.create();
+  const eyes = await gpu.loadVision("/bundled/sketches/", { cache: false });
+  const drawing = await createImageBitmap(await (await fetch("/bundled/sketches/samples/fish.png")).blob());
+  const [{ label }] = await eyes.classify(drawing);
+  const teller = await gpu.loadText("/bundled/storyteller/storyteller.gguf", { context: 64, cache: false });
   let text = "";
-  for await (const piece of model.generate("Once upon a time", { maxTokens: 12 })) text += piece;
-  return text;
-};
-const told = [];
-for (const here of [Lampyris, LampyrisWorker]) {
-  const gpu = await here.create();
-  told.push(await tell(gpu).catch(String));
+  for await (const piece of teller.generate("Once upon a time", { maxTokens: 12 })) text += piece;
   gpu.dispose();
-}
-window.told = told;
-document.title = "told";
+  return { label, text };
+};
+window.used = [];
+for (const kind of [Lampyris, LampyrisWorker]) window.used.push(await use(kind).catch(String));
+document.title = "used";
 `;
+
+/** webpack, with nothing set but where. */
+async function pack(home, out) {
+  const options = { mode: "production", context: home, entry: "./main.js", output: { path: out } };
+  const stats = await new Promise((resolve, reject) => webpack(options, (error, stats) => (error ? reject(error) : resolve(stats))));
+  assert.ok(!stats.hasErrors(), stats.toString({ all: false, errors: true }));
+}
 
 let home;
 let browser;
+let development;
 before(async () => {
   home = mkdtempSync(join(tmpdir(), "lampyris-pack-"));
   // npm is a script of another name on Windows.
@@ -45,11 +54,17 @@ before(async () => {
   const page = (head) => `<!doctype html><title>somebody's</title>${head}<script type="module" src="./main.js"></script>`;
   writeFileSync(join(home, "plain.html"), page(`<script type="importmap">${JSON.stringify(imports)}</script>`));
   writeFileSync(join(home, "index.html"), page(""));
-  mkdirSync(join(home, "out"));
-  await build({ root: home, base: "./", configFile: false, logLevel: "error", build: { outDir: join(home, "out"), emptyOutDir: true } });
+  for (const folder of ["vite", "webpack"]) mkdirSync(join(home, folder));
+  await build({ root: home, base: "./", configFile: false, logLevel: "error", build: { outDir: join(home, "vite"), emptyOutDir: true } });
+  await pack(home, join(home, "webpack"));
+  writeFileSync(join(home, "webpack/index.html"), `<!doctype html><title>somebody's</title><script src="./main.js"></script>`);
   browser = await open({ home, bundled: resolve(web, "../models/bundled") });
+  const server = { host: "127.0.0.1", port: 0, proxy: { "/bundled": browser.server.at } };
+  development = await createServer({ root: home, configFile: false, logLevel: "error", server });
+  await development.listen();
 });
 after(async () => {
+  await development?.close();
   await browser?.close();
   if (home !== undefined) rmSync(home, { recursive: true, force: true });
 });
@@ -91,13 +106,21 @@ test("the README's example and a strict TypeScript page agree with the types", (
   assert.equal(told.status, 0, told.stdout + told.stderr);
 });
 
-for (const [how, path] of [["without a bundler", "/home/plain.html"], ["built by Vite", "/home/out/"]]) {
-  test(`installed, it tells a story ${how}, on the page and in a worker`, async () => {
-    const page = await browser.page(path);
-    await page.waitForFunction(() => document.title === "told");
-    const [here, there] = await page.evaluate(() => window.told);
-    assert.ok(here.length > 10 && !here.includes("Error"), here);
-    assert.equal(here, there);
+const native = JSON.parse(readFileSync(join(import.meta.dirname, "native.json"), "utf8"));
+const WAYS = [
+  ["without a bundler", () => "/home/plain.html"],
+  ["built by Vite", () => "/home/vite/"],
+  ["served by Vite", () => `http://127.0.0.1:${development.httpServer.address().port}/`],
+  ["built by webpack", () => "/home/webpack/"],
+];
+for (const [how, where] of WAYS) {
+  test(`installed, it names a drawing and tells a story ${how}, on the page and in a worker`, async () => {
+    const page = await browser.page(where());
+    await page.waitForFunction(() => document.title === "used");
+    const [here, there] = await page.evaluate(() => window.used);
+    assert.equal(here.label, "fish", JSON.stringify(here));
+    assert.ok(here.text.length > 10 && native.story.text.startsWith(here.text), here.text);
+    assert.deepEqual(there, here);
     await page.close();
   });
 }

@@ -2,14 +2,14 @@
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
 import { material, open } from "./browser.mjs";
 
 let browser;
 let page;
 before(async () => {
-  browser = await open();
+  browser = await open({ bundled: resolve(import.meta.dirname, "../../models/bundled") });
   page = await browser.page();
   await page.evaluate(async () => {
     window.gpu = await window.lampyris.Lampyris.create();
@@ -47,6 +47,42 @@ test("a MobileNetV2 names photos as the reference does", withMaterial, async () 
   assert.equal(found.shares.at(-1), 1);
 });
 
+test("pictures of every kind are seen alike", async () => {
+  const found = await page.evaluate(async () => {
+    const model = await window.gpu.loadVision("/bundled/sketches/", { cache: false });
+    const image = new Image();
+    image.src = "/bundled/sketches/samples/fish.png";
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    const off = new OffscreenCanvas(canvas.width, canvas.height);
+    off.getContext("2d").drawImage(image, 0, 0);
+    const frame = new VideoFrame(canvas, { timestamp: 0 });
+    const video = document.createElement("video");
+    video.muted = true;
+    video.srcObject = canvas.captureStream();
+    const playing = video.play();
+    context.drawImage(image, 0, 0);
+    await playing;
+    const pictures = { image, canvas, off, frame, video, bitmap: await createImageBitmap(image), data: context.getImageData(0, 0, canvas.width, canvas.height) };
+    const seen = {};
+    for (const [kind, picture] of Object.entries(pictures)) seen[kind] = (await model.classify(picture, { top: 1 }))[0];
+    const early = await window.code(() => model.classify(new Image()));
+    frame.close();
+    for (const track of video.srcObject.getTracks()) track.stop();
+    model.dispose();
+    return { seen, early };
+  });
+  for (const [kind, { label, probability }] of Object.entries(found.seen)) {
+    assert.equal(label, "fish", kind);
+    // A video's colours are those of its codec.
+    if (kind !== "video") assert.equal(probability, found.seen.data.probability, kind);
+  }
+  assert.equal(found.early, "bad-input");
+});
+
 test("stories260K continues as the reference does, token for token", withMaterial, async () => {
   const { prompts, models } = json("stories260k", "reference.json");
   for (const [name, source] of [["hf", "/material/stories260k/hf/"], ["Q8_0", "/material/stories260k/gguf/stories260K-Q8_0.gguf"]]) {
@@ -80,4 +116,16 @@ test("every kernel agrees with its twin in the browser", async () => {
   console.log(`${checks.length} checks of ${kernels.size} kernels`);
   assert.deepEqual(failed, []);
   assert.ok(kernels.size > 30, `${kernels.size} kernels`);
+});
+
+const full = { skip: process.env.LAMPYRIS_TIER !== "full" && "every case is the full tier's: LAMPYRIS_TIER=full" };
+test("every case of every kernel agrees with its twin in the browser, in every variant that the adapter can run", full, async () => {
+  const names = new Set((await page.evaluate(() => window.gpu.doctor())).map(({ kernel }) => kernel));
+  for (const name of names) {
+    const begun = performance.now();
+    const checks = await page.evaluate(async (only) => (await window.gpu.doctor({ full: true, only })).filter(({ kernel }) => kernel === only), name);
+    console.log(`${name}: ${checks.length} checks in ${((performance.now() - begun) / 1000).toFixed(0)} s`);
+    assert.deepEqual(checks.filter(({ passed }) => !passed), []);
+    assert.ok(checks.length > 0);
+  }
 });

@@ -1,5 +1,5 @@
 // Cuts a model's one file into several, as it is published when it is large (safetensors into shards with an index, GGUF into parts), and
-// makes the head of a GGUF file as large as is wanted, whose weights are zeros that nobody has to keep.
+// makes models that are large in one way only: a GGUF file of zeros that nobody has to keep, and a decoder of noise for any vocabulary.
 
 /** The shards of a safetensors file and their index, by name. */
 export function shards(file, count) {
@@ -143,4 +143,55 @@ export function zeros(file, layers) {
   });
   const head = padded(Buffer.concat([Buffer.from("GGUF"), number(4, 3), number(8, tensors.length), number(8, keys), metadata, ...infos]));
   return { head, size: head.length + offset };
+}
+
+/** A decoder of one small layer of noise for as many tokens as a tokenizer has: its `config.json` and `model.safetensors`. */
+export function noise(vocabulary) {
+  const [width, units, heads, pairs] = [64, 172, 8, 4];
+  const matrices = { "embed_tokens": [vocabulary, width], "norm": [width] };
+  const layer = {
+    "input_layernorm": [width],
+    "self_attn.q_proj": [width, width],
+    "self_attn.k_proj": [(width / heads) * pairs, width],
+    "self_attn.v_proj": [(width / heads) * pairs, width],
+    "self_attn.o_proj": [width, width],
+    "post_attention_layernorm": [width],
+    "mlp.gate_proj": [units, width],
+    "mlp.up_proj": [units, width],
+    "mlp.down_proj": [width, units],
+  };
+  for (const [name, shape] of Object.entries(layer)) matrices[`layers.0.${name}`] = shape;
+  const header = {};
+  let at = 0;
+  for (const [name, shape] of Object.entries(matrices)) {
+    const bytes = 4 * shape.reduce((product, extent) => product * extent, 1);
+    header[`model.${name}.weight`] = { dtype: "F32", shape, data_offsets: [at, at + bytes] };
+    at += bytes;
+  }
+  const values = new Float32Array(at / 4);
+  let state = 1;
+  for (let i = 0; i < values.length; i += 1) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    values[i] = state / 2 ** 32 - 0.5;
+  }
+  const config = {
+    architectures: ["LlamaForCausalLM"],
+    model_type: "llama",
+    vocab_size: vocabulary,
+    hidden_size: width,
+    intermediate_size: units,
+    num_hidden_layers: 1,
+    num_attention_heads: heads,
+    num_key_value_heads: pairs,
+    max_position_embeddings: 256,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10000,
+    hidden_act: "silu",
+    tie_word_embeddings: true,
+    bos_token_id: 1,
+    eos_token_id: 2,
+  };
+  const text = Buffer.from(JSON.stringify(header));
+  const weights = Buffer.concat([number(8, text.length), text, Buffer.from(values.buffer)]);
+  return { "config.json": Buffer.from(JSON.stringify(config)), "model.safetensors": weights };
 }

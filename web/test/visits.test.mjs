@@ -65,6 +65,8 @@ test("after one visit everything bundled works without a server", async () => {
   await page.click("#tell");
   await says(page, "#story-text", /^Once upon a time there was .{40}/s);
   await page.click("#stop");
+  await page.setInputFiles("#text-files", resolve(import.meta.dirname, "../../models/bundled/storyteller/storyteller.gguf"));
+  await says(page, "#text-name", /^storyteller\.gguf, .*loaded in/);
   // Whether there is a newer service worker is asked by the browser itself.
   assert.deepEqual(browser.server.log.filter(({ path }) => !path.endsWith("/offline.js")), [], "the server was asked for nothing");
   assert.deepEqual(wrong, []);

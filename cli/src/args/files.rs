@@ -1,6 +1,6 @@
 //! The command line of the jobs that judge, write, weigh or fetch a model's files.
 
-use super::{Kv, context};
+use super::{Kv, ProductArguments, context};
 use clap::Args;
 use lampyris::models::decoder::Recipe;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
     /// A folder with a folder of pictures for each label: the share of right answers, for each label as well
-    #[arg(long, value_name = "FOLDER", group = "measure", conflicts_with_all = ["text", "questions"])]
+    #[arg(long, value_name = "FOLDER", group = "measure", conflicts_with_all = ["text", "questions", "packed", "half"])]
     pub(crate) images: Option<PathBuf>,
     /// A text: the perplexity of its tokens, in windows of 512 that each begin anew
     #[arg(long, value_name = "FILE", group = "measure")]
@@ -21,6 +21,8 @@ pub(crate) struct Eval {
     /// one must be given word for word; `kind` may sort them
     #[arg(long, value_name = "FILE", group = "measure")]
     pub(crate) questions: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) products: ProductArguments,
     /// One line of JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -66,6 +68,8 @@ pub(crate) struct Quantize {
     /// A text on which the perplexity of both language models is measured
     #[arg(long, value_name = "FILE", conflicts_with = "images")]
     pub(crate) text: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) products: ProductArguments,
 }
 
 #[derive(Debug, Args)]

@@ -24,8 +24,12 @@ const COMPARED: usize = 4;
 struct Report {
     model: String,
     adapter: String,
-    /// Whether tokens were multiplied exactly, packed in whole numbers, or in 16-bit floats.
-    products: &'static str,
+    /// How products were asked for: exact, packed in whole numbers, or in half the bits.
+    products_asked: &'static str,
+    /// How the matrices of prompts were multiplied, by the variants that ran; with their number where it was not all of them.
+    products: String,
+    /// The same of the tokens after a prompt.
+    decode_products: String,
     prefill_tokens_per_s: f64,
     decode_tokens_per_s: f64,
     /// From opening the device to the first token after the prompt.
@@ -89,6 +93,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let runs = job.runs.map_or(if is_cpu { 1 } else { RUNS }, usize::from);
     let rates = rates(job, &mut session, runs)?;
     let needs = session.model().needs(self::options(job))?;
+    let [products, decode_products] = session.multiplied().map(|multiplied| multiplied.label());
     let best = match is_cpu {
         true => None,
         false => {
@@ -100,7 +105,9 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let report = Report {
         model: shown,
         adapter: gpu.summary().to_string(),
-        products: session.products().label(),
+        products_asked: session.products().label(),
+        products,
+        decode_products,
         prefill_tokens_per_s: rates.prefill_tokens_per_s,
         decode_tokens_per_s: rates.decode_tokens_per_s,
         first_token_ms: FirstResult { cold, warm },
@@ -114,6 +121,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
         roofline: best.filter(|_| job.roofline),
     };
     device::say_kind(&gpu);
+    session.multiplied_otherwise().into_iter().for_each(output::note);
     output::print(&if job.json { output::json(&report)? } else { report.text(job) })
 }
 
@@ -206,11 +214,18 @@ fn agree(gpu: &Gpu, files: &DecoderFiles, products: Products) -> Result<(), Fail
         gpu.block_on(session.feed(&prompt))?;
         Ok(gpu.block_on(session.logits())?)
     };
+    let Some(allowed) = decoder.config().tolerance(products) else {
+        output::note(&format!(
+            "logits were not compared with the CPU executor's: with {} products the choice among a mixture's experts may turn",
+            products.label()
+        ));
+        return Ok(());
+    };
     let (found, expected) = (logits(gpu, products)?, logits(&Gpu::cpu_executor(), Products::Exact)?);
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
     let worst = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
     let apart = worst / f64::from(largest);
-    let allowed = f64::from(products.tolerance());
+    let allowed = f64::from(allowed);
     if found.len() == expected.len() && apart <= allowed {
         return Ok(());
     }
@@ -221,7 +236,7 @@ impl Report {
     /// For people.
     fn text(&self, job: &Bench) -> String {
         let mut text = format!(
-            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}, {}\n  decode        {:10.1} tokens/s, {} of them\n  \
+            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}, {}\n  decode        {:10.1} tokens/s, {} of them, {}\n  \
              a token is    {:10.1} dispatches in {:.1} submit(s)\n  on the device {:10} bytes, {} of them weights\n  \
              first token   {:10.0} ms from opening the device with empty caches, {:.0} ms after\n",
             output::one_line(&self.model),
@@ -231,6 +246,7 @@ impl Report {
             self.products,
             self.decode_tokens_per_s,
             job.new_tokens,
+            self.decode_products,
             self.dispatches_per_token,
             self.submits_per_token,
             self.gpu_bytes,

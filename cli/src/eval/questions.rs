@@ -3,7 +3,7 @@
 use super::{percent, read};
 use crate::failure::Failure;
 use crate::output;
-use lampyris::models::decoder::SessionOptions;
+use lampyris::models::decoder::{Products, SessionOptions};
 use lampyris::text::{Conversation, Message};
 use lampyris::text_model::TextModel;
 use lampyris::{AnswerOptions, Error, Gpu, Sampling};
@@ -45,7 +45,7 @@ struct Kind {
 }
 
 /// Answers every question of the file at `path`.
-pub(super) fn score(gpu: &Gpu, model: &TextModel, path: &Path) -> Result<Score, Failure> {
+pub(super) fn score(gpu: &Gpu, model: &TextModel, path: &Path, products: Products) -> Result<Score, Failure> {
     let file = path.display().to_string();
     let text = read(path)?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -62,7 +62,7 @@ pub(super) fn score(gpu: &Gpu, model: &TextModel, path: &Path) -> Result<Score, 
         return Err(Failure::NoQuestion { path: file, line: 1, reason: "there is no question at all".to_owned() });
     }
     let context = model.decoder().config().context.min(SessionOptions::USUAL_CONTEXT);
-    let mut session = gpu.block_on(model.session(context))?;
+    let mut session = gpu.block_on(model.session(SessionOptions::from(context).products(products)))?;
     let progress = output::progress(questions.len(), "asking");
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
     for question in questions {

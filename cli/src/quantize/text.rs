@@ -20,6 +20,9 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
         let (option, kind) = ("--images", "networks for pictures");
         return Err(Failure::OtherKind { option, kind, model: job.model.display().to_string() });
     }
+    if let (None, Some(option)) = (&job.text, job.products.given()) {
+        return Err(Failure::NoMeasure { option });
+    }
     if job.out.extension().is_none_or(|ending| ending != "gguf") || job.out.is_dir() {
         return Err(Failure::NoGguf { path: job.out.display().to_string() });
     }
@@ -29,11 +32,12 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
     }
     let conversion = Conversion::new(&files.decoder, recipe, more)?;
     let text = job.text.as_deref().map(read).transpose()?;
+    let products = job.products.products();
     // Measured first, so that a text that cannot be read leaves nothing behind.
     let measured = match (&text, &job.text) {
         (Some(text), Some(path)) => {
             let gpu = device::open(arguments)?;
-            let before = texts::perplexity(&gpu, &TextModel::new(&gpu, files)?, text, path)?.0;
+            let before = texts::perplexity(&gpu, &TextModel::new(&gpu, files)?, (text, path), products)?.0;
             Some((gpu, text, path, before))
         }
         _ => None,
@@ -46,9 +50,12 @@ pub(super) fn run(job: &Quantize, arguments: &DeviceArguments, recipe: Recipe) -
     let mut report =
         format!("{}\n  bytes       {before} before, {after} after\n", output::one_line(&job.out.display().to_string()));
     if let Some((gpu, text, path, before)) = measured {
-        let after = texts::perplexity(&gpu, &gpu.block_on(TextModel::load(&gpu, &job.out))?, text, path)?.0;
-        report += &format!("  perplexity  {before:.4} before, {after:.4} after\n");
+        let written = gpu.block_on(TextModel::load(&gpu, &job.out))?;
+        let after = texts::perplexity(&gpu, &written, (text, path), products)?.0;
+        let asked = job.products.given().map(|_| format!(", products asked for: {}", products.label()));
+        report += &format!("  perplexity  {before:.4} before, {after:.4} after{}\n", asked.unwrap_or_default());
         device::say_kind(&gpu);
+        texts::say_products(&gpu, &written, products, false)?;
     }
     report += "  error       rms, relative to that of the weights\n";
     let mut divided = 0;

@@ -71,7 +71,24 @@ impl Gpu {
         let mut refused = std::pin::pin!(memory.pop());
         match refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(_)) => Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing))),
+            _ if buffer.as_ref().is_ok_and(|buffer| self.is_void(device, buffer)) => {
+                Err(self.lost("the device makes no more buffers"))
+            }
             _ => buffer,
         }
+    }
+
+    /// Whether a new buffer that may be written to is none, because the device is gone and whoever destroyed it told nobody. Its first use
+    /// would be a mistake of ours in the ears of the host. A browser says nothing of what is done with a lost device.
+    fn is_void(&self, device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
+        if cfg!(target_arch = "wasm32") || !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
+            return false;
+        }
+        let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        if let Some(queue) = self.queue() {
+            queue.write_buffer(buffer, 0, &[]);
+        }
+        let mut refused = std::pin::pin!(scope.pop());
+        matches!(refused.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(_)))
     }
 }

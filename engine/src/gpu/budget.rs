@@ -12,12 +12,14 @@ pub struct Budget {
     used: f64,
     /// Nothing is begun that it cannot pay for.
     strict: bool,
+    /// Something could not be begun.
+    short: bool,
 }
 
 impl Budget {
     /// So much GPU time.
     pub fn gpu(time: Duration) -> Budget {
-        Budget { whole: time.as_secs_f64(), used: 0.0, strict: false }
+        Budget { whole: time.as_secs_f64(), used: 0.0, strict: false, short: false }
     }
 
     /// The same, but of nothing that takes longer: then a step that is longer than the whole budget is never begun with it.
@@ -56,6 +58,17 @@ impl Budget {
         self.strict
     }
 
+    /// Notes that something was not begun because it does not pay for it: who shares a frame out knows then that more is wanted. Whatever
+    /// is ticked here does so itself.
+    pub fn fall_short(&mut self) {
+        self.short = true;
+    }
+
+    /// Whether something was not begun for lack of it.
+    pub fn fell_short(&self) -> bool {
+        self.short
+    }
+
     pub(super) fn left_seconds(&self) -> f64 {
         (self.whole - self.used).max(0.0)
     }
@@ -85,6 +98,9 @@ mod tests {
         budget.take(Duration::from_millis(5));
         assert_eq!((budget.left(), budget.used()), (Duration::ZERO, Duration::from_micros(5500)));
         assert_eq!(budget.whole(), Duration::from_millis(2));
+        assert!(!budget.fell_short());
+        budget.fall_short();
+        assert!(budget.fell_short());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
 use super::run::{Bound, read_outputs};
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
@@ -70,6 +70,8 @@ struct Part {
     plan: GpuPlan,
     pieces: Pieces,
     times: StepTimes,
+    /// The steps that take longer the more of the caches is in use.
+    growing: Vec<usize>,
     /// The positions that the times are for; all where none is told.
     positions: Option<usize>,
 }
@@ -111,7 +113,8 @@ impl Course {
             let times = StepTimes::known(plan);
             let pieces = Pieces::new(gpu, plan, &times, finest.as_secs_f64()).await?;
             let times = times.cut(pieces.counts());
-            parts.push(Part { plan: plan.clone(), pieces, times, positions: None });
+            let growing = StepTimes::growing(plan.plan());
+            parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None });
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
         let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
@@ -314,6 +317,9 @@ impl Course {
             }
             let full = results + wanted > room || (self.words.len() + words) as u64 * 4 > STAMP + self.room;
             if end == begin && begin < part.pieces.len() || full {
+                if !full {
+                    budget.fall_short();
+                }
                 self.current = Some((job, begin));
                 break;
             }
@@ -329,6 +335,7 @@ impl Course {
             results += if done { wanted } else { 0 };
             segments.push(Segment { part: job.part, pieces: begin..end, positions: job.positions, ends });
             if !done {
+                budget.fall_short();
                 self.current = Some((job, end));
                 break;
             }
@@ -342,7 +349,7 @@ impl Course {
             let Some(flight) = self.flights.pop_front() else { break };
             let sound = arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
             if arrival == Arrival::Mapped {
-                flight.slot.result.unmap();
+                unmap(self.gpu.device(), &flight.slot.result);
             }
             if !sound {
                 self.broken = true;
@@ -454,7 +461,7 @@ impl Part {
     /// Expects what it takes while only the first `positions` of the caches are in use.
     fn fill(&mut self, positions: usize) {
         if self.positions.replace(positions) != Some(positions) {
-            self.times.fill(self.plan.plan(), self.pieces.counts(), positions);
+            self.times.fill(self.plan.plan(), &self.growing, self.pieces.counts(), positions);
         }
     }
 

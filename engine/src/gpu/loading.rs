@@ -120,7 +120,12 @@ impl<T, E> Loading<T, E> {
         let used = given.saturating_sub(pace.bytes.load(Ordering::Acquire)).max(first);
         budget.spend(used as f64 / COPIED);
         match polled {
-            Poll::Pending => Ok(None),
+            Poll::Pending => {
+                if pace.bytes.load(Ordering::Acquire) < Pace::PIECE {
+                    budget.fall_short();
+                }
+                Ok(None)
+            }
             Poll::Ready(loaded) => {
                 *future = None;
                 loaded.map(Some)

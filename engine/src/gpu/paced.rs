@@ -47,6 +47,8 @@ pub struct Paced {
     pieces: Pieces,
     /// Of the pieces.
     times: StepTimes,
+    /// The steps that take longer the more of the caches is in use.
+    growing: Vec<usize>,
     /// What the longest piece took when it could not be cut further.
     #[cfg(not(target_arch = "wasm32"))]
     floor: f64,
@@ -62,7 +64,7 @@ pub struct Paced {
 impl Paced {
     /// Cuts runs of `plan` so that each submit is expected to take at most `budget`, or as long as a step that cannot be cut.
     pub fn new(plan: &GpuPlan, budget: Duration) -> Paced {
-        let times = StepTimes::guess(plan.plan(), plan.gpu().caps());
+        let (times, growing) = (StepTimes::guess(plan.plan(), plan.gpu().caps()), StepTimes::growing(plan.plan()));
         let (flights, timers, last) = Default::default();
         let (plan, budget, pieces) = (plan.clone(), budget.as_secs_f64(), Pieces::whole(plan));
         Paced {
@@ -70,6 +72,7 @@ impl Paced {
             budget,
             pieces,
             times,
+            growing,
             #[cfg(not(target_arch = "wasm32"))]
             floor: 0.0,
             flights,
@@ -87,7 +90,7 @@ impl Paced {
     /// # Errors
     /// [`crate::Error::Input`] when the plan has inputs; [`crate::Error::DeviceLost`] when the device is gone.
     pub async fn run(&mut self, positions: usize) -> Result<Option<Pending>> {
-        self.times.fill(self.plan.plan(), self.pieces.counts(), positions);
+        self.times.fill(self.plan.plan(), &self.growing, self.pieces.counts(), positions);
         #[cfg(not(target_arch = "wasm32"))]
         self.cut(positions).await?;
         let (mut begin, count) = (0, self.times.len());
@@ -128,7 +131,7 @@ impl Paced {
             self.settle().await?;
         }
         let mut steps = self.times.joined(self.pieces.counts());
-        steps.fill(self.plan.plan(), &vec![1; steps.len()], positions);
+        steps.fill(self.plan.plan(), &self.growing, &vec![1; steps.len()], positions);
         let gpu = self.plan.gpu().clone();
         match Pieces::new(&gpu, &self.plan, &steps, (PIECE * self.budget).max(SHORTEST)).await {
             Ok(pieces) => self.pieces = pieces,
@@ -136,7 +139,7 @@ impl Paced {
             Err(error) => return Err(error),
         }
         self.times = steps.cut(self.pieces.counts());
-        self.times.fill(self.plan.plan(), self.pieces.counts(), positions);
+        self.times.fill(self.plan.plan(), &self.growing, self.pieces.counts(), positions);
         self.floor = self.times.longest();
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::few::Few;
 use super::memory::Held;
 use super::poll::Letterbox;
 use super::run::read_outputs;
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::{Gpu, GpuPlan, InputData};
 use crate::plan::PlanBytes;
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
             if self.mapped.load(Ordering::Acquire) {
-                slot.result.unmap();
+                unmap(self.plan.inner.gpu.device(), &slot.result);
             }
             lock(&self.plan.inner.ring).free.push(slot);
         }

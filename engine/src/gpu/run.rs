@@ -5,7 +5,7 @@ use super::compiled::{Region, bind};
 use super::few::Few;
 use super::pieces::Pieces;
 use super::poll::Mailbox;
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::timer::Timer;
 use super::{Gpu, GpuPlan};
 use crate::plan::Plan;
@@ -349,7 +349,7 @@ impl Pending {
         let view = view.ok_or_else(lost)?;
         read_outputs(&inner.plan, &view, outputs).ok_or_else(lost)?;
         drop(view);
-        staging.unmap();
+        unmap(inner.gpu.device(), &staging);
         inner.staging.lock().unwrap_or_else(PoisonError::into_inner).push((staging, self.arrived.clone()));
         Ok(())
     }

@@ -12,6 +12,15 @@ type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 #[cfg(target_arch = "wasm32")]
 type Answer = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
+/// Unmaps a buffer. With its device it may have been destroyed, which is nobody's mistake: what the driver says of that is dropped, where
+/// the device's owner would otherwise be told of an error that it did not make.
+pub(super) fn unmap(device: Option<&wgpu::Device>, buffer: &wgpu::Buffer) {
+    match device {
+        Some(device) if !cfg!(target_arch = "wasm32") => Refusal::of(device, || buffer.unmap()).0,
+        _ => buffer.unmap(),
+    }
+}
+
 /// The driver's refusal of some calls, or that there was none. A browser tells it later, everybody else at once.
 pub(super) struct Refusal(Mutex<State>);
 

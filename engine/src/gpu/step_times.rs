@@ -74,12 +74,28 @@ impl StepTimes {
         StepTimes { seconds, shares: Vec::new(), ..self.clone() }
     }
 
+    /// The steps of `plan` that take less while less of its caches is in use.
+    pub(super) fn growing(plan: &Plan) -> Vec<usize> {
+        let grows = |at: &usize| {
+            let step = &plan.steps[*at];
+            plan.with_call(step, |call| step.kernel.share(call, 1)) < 1.0
+        };
+        (0..plan.steps.len()).filter(grows).collect()
+    }
+
     /// Expects of the steps of `plan`, cut into as many pieces as `pieces` says, what they take while only the first `positions` of the
-    /// caches are in use.
-    pub(super) fn fill(&mut self, plan: &Plan, pieces: &[usize], positions: usize) {
-        let share = |step| plan.with_call(step, |call| step.kernel.share(call, positions));
-        let each = plan.steps.iter().zip(pieces);
-        self.shares = each.flat_map(|(step, pieces)| std::iter::repeat_n(share(step), *pieces)).collect();
+    /// caches are in use; `growing` are those of which that is less.
+    pub(super) fn fill(&mut self, plan: &Plan, growing: &[usize], pieces: &[usize], positions: usize) {
+        self.shares.clear();
+        self.shares.resize(self.seconds.len(), 1.0);
+        let (mut at, mut next) = (0, growing.iter().peekable());
+        for (number, (step, count)) in plan.steps.iter().zip(pieces).enumerate() {
+            if next.next_if_eq(&&number).is_some() {
+                let share = plan.with_call(step, |call| step.kernel.share(call, positions));
+                self.shares.iter_mut().skip(at).take(*count).for_each(|it| *it = share);
+            }
+            at += count;
+        }
     }
 
     /// Seconds that a step is expected to take.

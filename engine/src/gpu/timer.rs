@@ -2,7 +2,7 @@
 
 use super::allocate::Wanted;
 use super::poll::Mailbox;
-use super::scope::Refusal;
+use super::scope::{Refusal, unmap};
 use super::{Gpu, GpuPlan, InputData};
 use crate::{Error, Result};
 use std::ops::Range;
@@ -75,7 +75,7 @@ impl Timer {
             .map(|b| u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]))
             .collect();
         drop(view);
-        self.staging.unmap();
+        unmap(gpu.device(), &self.staging);
         Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * self.period).collect())
     }
 }

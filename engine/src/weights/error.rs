@@ -30,7 +30,9 @@ pub enum WeightsError {
         found: &'static str,
     },
     /// The folder has no weights, or more than one model's.
-    #[error("{folder}: the folder has no model.safetensors and {found} GGUF models; give the path of a file")]
+    #[error(
+        "{folder}: the folder has no model.safetensors and {found} GGUF models, and PyTorch's .bin is not read; give the path of a file"
+    )]
     NoWeights {
         /// The folder.
         folder: String,

@@ -34,6 +34,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// Keeps wgpu from noting where its locks were taken, which it does in builds for tests where backtraces are asked for: that takes more memory
+/// the deeper the caller's calls are nested. For the beginning of a test that is the only one of its program.
+pub fn without_backtraces() {
+    // SAFETY: no other thread has been started that could read the environment.
+    unsafe { std::env::set_var("RUST_LIB_BACKTRACE", "0") };
+}
+
 /// The least that `frame` allocates and takes in some frames, after a first that is not counted; `after` has what the device has done by then.
 pub fn least(
     gpu: &Gpu,

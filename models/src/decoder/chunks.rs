@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) enum Chunks {
     /// In submits of bounded time.
-    Paced(Paced),
+    Paced(Box<Paced>),
     /// By the twins.
     Whole(Executor),
 }
@@ -19,7 +19,7 @@ pub(super) enum Chunks {
 impl Chunks {
     pub(super) fn new(executor: Executor, budget: Duration) -> Chunks {
         match executor {
-            Executor::Gpu(plan) => Chunks::Paced(Paced::new(&plan, budget)),
+            Executor::Gpu(plan) => Chunks::Paced(Box::new(Paced::new(&plan, budget))),
             other => Chunks::Whole(other),
         }
     }

@@ -1,6 +1,6 @@
 //! What `config.json` says of a decoder: sizes, heads, norms and positions, each read with the file's and the key's name at hand.
 
-use super::Rope;
+use super::{Products, Rope};
 use crate::json::{self, Object};
 use crate::{Error, Result};
 use lampyris_engine::kernels::text::{Attention, Route, Unit};
@@ -91,15 +91,26 @@ fn sane(value: u64) -> bool {
 }
 
 impl DecoderConfig {
-    /// Reads `config.json`, whose name in errors is `file`.
+    /// [`Products::tolerance`] of this model. `None` where experts are chosen by what such products round: between two that are nearly
+    /// equal the choice may turn, and what another expert gives is not bounded by rounding.
+    pub fn tolerance(&self, products: Products) -> Option<f32> {
+        let chooses = self.mixture.as_ref().is_some_and(|mixture| mixture.chosen < mixture.experts);
+        (products == Products::Exact || !chooses).then(|| products.tolerance())
+    }
+
+    /// Reads `config.json`, whose name in errors is `file`. Of a model that sees pictures too, Gemma 3 in its larger sizes, the part that
+    /// continues texts is meant.
     ///
     /// # Errors
     /// [`Error::Json`] or [`Error::Config`] for what cannot be read; [`Error::Unsupported`] for a model or a setting this library
     /// does not know.
     pub fn read(file: &str, bytes: &[u8]) -> Result<DecoderConfig> {
         let map = json::parse(file, bytes)?;
-        let top = Object::top(file, &map);
-        let model_type = top.text("model_type")?.unwrap_or("llama").to_owned();
+        let mut top = Object::top(file, &map);
+        let mut model_type = top.text("model_type")?.unwrap_or("llama").to_owned();
+        if let ("gemma3", Some(text)) = (model_type.as_str(), top.object("text_config")?) {
+            (top, model_type) = (text, text.text("model_type")?.unwrap_or("gemma3_text").to_owned());
+        }
         const KNOWN: [&str; 8] = ["llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "gemma2", "gemma3_text", "phi3"];
         if !KNOWN.contains(&model_type.as_str()) {
             let found = model_type;
@@ -107,6 +118,19 @@ impl DecoderConfig {
             let instead = "known are llama, mistral, qwen2, qwen3, qwen3_moe, gemma2, gemma3_text and phi3";
             return Err(Error::Unsupported { file, key, found, instead });
         }
+        for (object, key, instead) in [
+            (
+                Object::top(file, &map),
+                "quantization_config",
+                "known are weights as they were trained, and the blocks of GGUF files",
+            ),
+            (top, "use_bidirectional_attention", "known are decoders, whose tokens see those before them only"),
+        ] {
+            if let Some(value) = object.get(key).filter(|value| **value != serde_json::Value::Bool(false)) {
+                return Err(object.unsupported(key, value, instead));
+            }
+        }
+        let gemma = model_type.starts_with("gemma");
         let needed = |key: &str| -> Result<usize> {
             let value = top.count(key, sane, "a whole number from 1 to 16777216")?;
             value
@@ -116,9 +140,11 @@ impl DecoderConfig {
         let or = |key: &str, otherwise: usize| -> Result<usize> {
             Ok(top.count(key, sane, "a whole number from 1 to 16777216")?.map_or(otherwise, |v| v as usize))
         };
-        let (hidden, query_heads) = (needed("hidden_size")?, needed("num_attention_heads")?);
-        let key_heads = or("num_key_value_heads", query_heads)?;
-        let head = or("head_dim", hidden / query_heads.max(1))?;
+        // What transformers leaves out of a configuration that is part of another, because it is the same in all of them.
+        let usual = |key: &str, gemmas: usize| if gemma { or(key, gemmas) } else { needed(key) };
+        let (hidden, query_heads) = (needed("hidden_size")?, usual("num_attention_heads", 8)?);
+        let key_heads = or("num_key_value_heads", if gemma { 4 } else { query_heads })?;
+        let head = or("head_dim", if gemma { 256 } else { hidden / query_heads.max(1) })?;
         if query_heads % key_heads != 0 {
             return Err(top.wrong("num_key_value_heads", &key_heads.into(), "a divisor of num_attention_heads"));
         }
@@ -127,7 +153,7 @@ impl DecoderConfig {
         }
         let act = match top.text("hidden_activation")? {
             Some(act) => act,
-            None => top.text("hidden_act")?.unwrap_or("silu"),
+            None => top.text("hidden_act")?.unwrap_or(if gemma { "gelu_pytorch_tanh" } else { "silu" }),
         };
         let unit = match act {
             "silu" => Unit::Silu,
@@ -143,12 +169,20 @@ impl DecoderConfig {
         };
         let flag = |key: &str, otherwise: bool| -> Result<bool> { Ok(top.flag(key)?.unwrap_or(otherwise)) };
         let positive = |key: &str| top.number(key, |v| v > 0.0 && v < 1e12, "a number above 0");
-        let (gemma, bias) = (model_type.starts_with("gemma"), flag("attention_bias", false)?);
+        let bias = flag("attention_bias", false)?;
         let epsilon =
             top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
-        let (context, layers) = (or("max_position_embeddings", 2048)?, needed("num_hidden_layers")?);
-        let (rope, local_rope) = ropes(top, context, head)?;
-        let scalar = positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(head as f64);
+        let third = model_type == "gemma3_text";
+        let context = or("max_position_embeddings", if third { 131_072 } else { 2048 })?;
+        let layers = needed("num_hidden_layers")?;
+        let (rope, local_rope) = ropes(top, third, (context, head))?;
+        let scalar =
+            positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(if gemma { 256.0 } else { head as f64 });
+        // Gemma 2 has caps where it says nothing of them, and none where it says `null`.
+        let cap = |key: &str, usual: f64| -> Result<Option<f32>> {
+            let said = positive(key)?.or((model_type == "gemma2" && !top.names(key)).then_some(usual));
+            Ok(said.map(|cap| cap as f32))
+        };
         Ok(DecoderConfig {
             hidden,
             intermediate: needed("intermediate_size")?,
@@ -157,7 +191,7 @@ impl DecoderConfig {
             query_heads,
             key_heads,
             head,
-            vocabulary: needed("vocab_size")?,
+            vocabulary: usual("vocab_size", 262_208)?,
             context,
             epsilon: epsilon as f32,
             unit,
@@ -172,8 +206,8 @@ impl DecoderConfig {
             gain_offset: if gemma { 1.0 } else { 0.0 },
             embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
             score_factor: (1.0 / scalar.sqrt()) as f32,
-            score_cap: positive("attn_logit_softcapping")?.map(|cap| cap as f32),
-            logit_cap: positive("final_logit_softcapping")?.map(|cap| cap as f32),
+            score_cap: cap("attn_logit_softcapping", 50.0)?,
+            logit_cap: cap("final_logit_softcapping", 30.0)?,
             windows: windows(top, &model_type, layers)?,
             rope,
             local_rope,
@@ -217,7 +251,9 @@ fn mixture(top: Object<'_>, layers: usize) -> Result<Mixture> {
 
 /// Which layers see a window only: those that `layer_types` names, or those that the model type is known for.
 fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Option<u32>>> {
-    let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?.map(|window| window as u32);
+    let usual = if model_type.starts_with("gemma") && !top.names("sliding_window") { Some(4096) } else { None };
+    let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?;
+    let window = window.map(|window| window as u32).or(usual);
     if let Some(value) = top.get("layer_types") {
         let kinds = value.as_array().filter(|kinds| kinds.len() == layers);
         let Some(kinds) = kinds else {
@@ -248,25 +284,27 @@ fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Optio
 }
 
 /// Angles of layers that see everything and of those with a window: `rope_theta` and `rope_scaling` with `rope_local_base_freq`, or
-/// `rope_parameters` as newer files have them, by the kind of layer where the two differ.
-fn ropes(top: Object<'_>, context: usize, head: usize) -> Result<(Rope, Rope)> {
+/// `rope_parameters` as newer files have them, by the kind of layer where the two differ. Gemma 3, the `third`, has bases of its own.
+fn ropes(top: Object<'_>, third: bool, (context, head): (usize, usize)) -> Result<(Rope, Rope)> {
+    let bases = if third { [1e6, 1e4] } else { [1e4; 2] };
     let scaling = match top.object("rope_parameters")? {
         Some(parameters) => Some(parameters),
         None => top.object("rope_scaling")?,
     };
     if let Some(whole) = scaling.map(|s| s.object("full_attention")).transpose()?.flatten() {
         let local = scaling.map(|s| s.object("sliding_attention")).transpose()?.flatten();
-        let whole = rope(top, Some(whole), context, head)?;
-        let local = local.map(|local| rope(top, Some(local), context, head)).transpose()?;
+        let whole = rope(top, Some(whole), (context, head, bases[0]))?;
+        let local = local.map(|local| rope(top, Some(local), (context, head, bases[1]))).transpose()?;
         return Ok((whole.clone(), local.unwrap_or(whole)));
     }
-    let whole = rope(top, scaling, context, head)?;
+    let whole = rope(top, scaling, (context, head, bases[0]))?;
     let local = top.number("rope_local_base_freq", |v| v > 0.0 && v < 1e12, "a number above 0")?;
+    let local = local.or(third.then_some(bases[1]));
     Ok((whole.clone(), local.map_or(whole, |theta| Rope::Plain { theta })))
 }
 
-/// The angles that one object describes, and `rope_theta` beside it where it names none.
-fn rope(top: Object<'_>, scaling: Option<Object<'_>>, context: usize, head: usize) -> Result<Rope> {
+/// The angles that one object describes, and `rope_theta` beside it where it names none, `base` where neither does.
+fn rope(top: Object<'_>, scaling: Option<Object<'_>>, (context, head, base): (usize, usize, f64)) -> Result<Rope> {
     let positive = |v: f64| v > 0.0 && v < 1e12;
     let expected = "a number above 0";
     for object in [Some(top), scaling].into_iter().flatten() {
@@ -277,7 +315,7 @@ fn rope(top: Object<'_>, scaling: Option<Object<'_>>, context: usize, head: usiz
     }
     let theta = match scaling.map(|s| s.number("rope_theta", positive, expected)).transpose()?.flatten() {
         Some(theta) => theta,
-        None => top.number("rope_theta", positive, expected)?.unwrap_or(1e4),
+        None => top.number("rope_theta", positive, expected)?.unwrap_or(base),
     };
     let Some(scaling) = scaling else { return Ok(Rope::Plain { theta }) };
     let kind = scaling.text("rope_type")?.or(scaling.text("type")?).unwrap_or("default").to_owned();
@@ -306,7 +344,8 @@ fn rope(top: Object<'_>, scaling: Option<Object<'_>>, context: usize, head: usiz
             let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
             Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
         }
-        "longrope" => {
+        // The first releases of Phi 3 say `su`.
+        "longrope" | "su" => {
             let factors = |key: &str| -> Result<Vec<f64>> {
                 let list = scaling.get(key).and_then(|value| value.as_array()).map(Vec::as_slice).unwrap_or_default();
                 let factors: Vec<f64> =
@@ -349,6 +388,32 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!((config.key_heads, config.head, config.tied), (8, 8, false));
         assert_eq!(config.rope, Rope::Plain { theta: 1e4 });
+    }
+
+    /// The configuration of Gemma 3 with 4 billions, which says of its texts only what differs from the other sizes.
+    #[test]
+    fn a_part_of_a_larger_model_has_the_usual_settings_of_its_family() {
+        const PART: &str = r#"{"model_type": "gemma3", "eos_token_id": [1, 106], "vision_config": {"hidden_size": 1152},
+            "text_config": {"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34,
+            "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024}}"#;
+        let config = DecoderConfig::read("config.json", PART.as_bytes()).unwrap();
+        assert_eq!((config.query_heads, config.key_heads, config.head), (8, 4, 256));
+        assert_eq!((config.vocabulary, config.context, config.unit), (262_208, 131_072, Unit::GeluTanh));
+        assert_eq!(config.rope, Rope::Linear { theta: 1e6, factor: 8.0 });
+        assert_eq!(config.local_rope, Rope::Plain { theta: 1e4 });
+        assert_eq!((config.score_factor, config.score_cap, config.tied), (1.0 / 16.0, None, true));
+        assert_eq!(config.windows[..7], [Some(1024), Some(1024), Some(1024), Some(1024), Some(1024), None, Some(1024)]);
+    }
+
+    #[test]
+    fn gemma_2_has_caps_unless_it_says_null() {
+        let read = |more: &str| {
+            let text = format!("{SMALL}{more}}}").replace("llama", "gemma2");
+            DecoderConfig::read("config.json", text.as_bytes()).unwrap()
+        };
+        let (usual, none) = (read(""), read(r#", "attn_logit_softcapping": null, "sliding_window": null"#));
+        assert_eq!((usual.score_cap, usual.logit_cap, usual.windows[0]), (Some(50.0), Some(30.0), Some(4096)));
+        assert_eq!((none.score_cap, none.logit_cap, none.windows[0]), (None, Some(30.0), None));
     }
 
     #[test]
@@ -418,6 +483,8 @@ mod tests {
             (r#", "rope_scaling": {"rope_type": "linear"}"#, "rope_scaling.factor"),
             (r#", "rms_norm_eps": -1"#, "rms_norm_eps"),
             (r#", "layer_types": ["full_attention"]"#, "layer_types"),
+            (r#", "quantization_config": {"quant_method": "gptq", "bits": 4}"#, "quantization_config"),
+            (r#", "use_bidirectional_attention": true"#, "use_bidirectional_attention"),
         ] {
             let error = read(more).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("config.json"), "{error}");

@@ -74,6 +74,36 @@ impl Metadata<'_> {
         Ok(Mixture { experts, chosen, width, renormalized: true, layers })
     }
 
+    /// The positions that layers with a window see; 0 stands for all of them, and Gemma 2 of the first days says nothing of its own.
+    fn window(&self) -> Result<Option<u32>> {
+        let key = "attention.sliding_window";
+        let none = self.value(key).is_some_and(|value| value.integer() == Some(0));
+        let said = if none { None } else { self.size(key)? };
+        let usual = (self.architecture == "gemma2" && self.value(key).is_none()).then_some(4096);
+        Ok(said.or(usual).map(|window| window as u32))
+    }
+
+    /// Which layers have the window, where the file says it: every so many none, or layer by layer.
+    fn pattern(&self, layers: usize) -> Result<Option<Vec<bool>>> {
+        let key = "attention.sliding_window_pattern";
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Array(all)) => {
+                let each: Vec<bool> =
+                    all.iter().filter_map(|value| if let Value::Bool(it) = value { Some(it) } else { None }).collect();
+                if each.len() == layers {
+                    Ok(Some(each))
+                } else {
+                    Err(self.wrong(key, "a number, or true or false for each layer"))
+                }
+            }
+            Some(_) => {
+                let every = self.needed(key)?;
+                Ok(Some((1..=layers).map(|layer| !layer.is_multiple_of(every)).collect()))
+            }
+        }
+    }
+
     pub(crate) fn rows(&self, tensor: &str) -> Option<&[usize]> {
         self.gguf.get(tensor).map(|tensor| tensor.shape.as_slice())
     }
@@ -106,7 +136,11 @@ impl Metadata<'_> {
         }
         let kind = match self.value("rope.scaling.type") {
             Some(Value::String(kind)) => kind,
-            _ => "none",
+            _ => match self.number("rope.scale_linear")?.filter(|factor| *factor != 1.0) {
+                // Files of the first days.
+                Some(factor) => return Ok(Rope::Linear { theta, factor }),
+                None => "none",
+            },
         };
         let factor =
             || self.number("rope.scaling.factor")?.ok_or_else(|| self.wrong("rope.scaling.factor", "a number above 0"));
@@ -115,7 +149,7 @@ impl Metadata<'_> {
             "linear" => Ok(Rope::Linear { theta, factor: factor()? }),
             "yarn" => {
                 let factor = factor()?;
-                let attention = Rope::yarn_attention(factor);
+                let attention = Rope::yarn_attention(factor) * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
                 Ok(Rope::Yarn { theta, factor, fast: 32.0, slow: 1.0, original, attention })
             }
             other => Err(self.unsupported("rope.scaling.type", other, "known are none, linear and yarn")),
@@ -161,12 +195,18 @@ impl DecoderConfig {
         };
         let (context, layers) = (of.size("context_length")?.unwrap_or(2048), of.needed("block_count")?);
         let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(head, context)?);
-        let window = of.size("attention.sliding_window")?.map(|window| window as u32);
-        let sees_window = |layer: usize| match architecture {
-            "gemma2" => layer.is_multiple_of(2),
-            "gemma3" => !(layer + 1).is_multiple_of(6),
-            "llama" | "phi3" => true,
+        let pattern = of.pattern(layers)?;
+        let sees_window = |layer: usize| match (architecture, &pattern) {
+            (_, Some(windowed)) => windowed.get(layer).copied().unwrap_or(false),
+            ("gemma2", _) => layer.is_multiple_of(2),
+            ("gemma3", _) => !(layer + 1).is_multiple_of(6),
+            ("llama" | "phi3", _) => true,
             _ => false,
+        };
+        let window = of.window()?.filter(|_| (0..layers).any(sees_window));
+        // The caps of Gemma 2, where a file of the first days does not say them.
+        let cap = |key: &str, usual: f64| -> Result<Option<f32>> {
+            Ok(of.number(key)?.or((architecture == "gemma2").then_some(usual)).map(|cap| cap as f32))
         };
         // The largest of each divides by this instead of the size of a head, and its files do not say so.
         let scored = match (architecture, layers) {
@@ -198,10 +238,13 @@ impl DecoderConfig {
             gain_offset: 0.0,
             embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
             score_factor: 1.0 / scored.sqrt(),
-            score_cap: of.number("attn_logit_softcapping")?.map(|cap| cap as f32),
-            logit_cap: of.number("final_logit_softcapping")?.map(|cap| cap as f32),
+            score_cap: cap("attn_logit_softcapping", 50.0)?,
+            logit_cap: cap("final_logit_softcapping", 30.0)?,
             windows: (0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect(),
-            local_rope: if architecture == "gemma3" { Rope::Plain { theta: 1e4 } } else { rope.clone() },
+            local_rope: match architecture {
+                "gemma3" => Rope::Plain { theta: of.number("rope.freq_base_swa")?.unwrap_or(1e4) },
+                _ => rope.clone(),
+            },
             rope,
         })
     }
@@ -243,6 +286,34 @@ mod tests {
             let found = read(architecture, layers, width, Vec::new()).unwrap().score_factor;
             assert!((found - 1.0_f32 / f32::sqrt(scalar)).abs() < 1e-7, "{architecture}, {layers} layers: {found}");
         }
+    }
+
+    #[test]
+    fn files_of_the_first_days_and_of_the_last_are_read_alike() {
+        let with = |architecture: &str, more: &[(&str, MetadataValue)]| {
+            let more = more.iter().map(|(key, value)| (format!("{architecture}.{key}"), value.clone()));
+            read(architecture, 4, 64, more.collect())
+        };
+        use MetadataValue::{Array, Bool, F32, U32};
+        let second = with("gemma2", &[]).unwrap();
+        assert_eq!((second.score_cap, second.logit_cap), (Some(50.0), Some(30.0)));
+        assert_eq!(second.windows, [Some(4096), None, Some(4096), None]);
+        // The larger Phi models say 0 for no window.
+        assert_eq!(with("phi3", &[("attention.sliding_window", U32(0))]).unwrap().windows, [None; 4]);
+        assert_eq!(with("phi3", &[("attention.sliding_window", U32(7))]).unwrap().windows, [Some(7); 4]);
+        let (window, linear) = (("attention.sliding_window", U32(9)), ("rope.scale_linear", F32(4.0)));
+        let third = [window.clone(), ("attention.sliding_window_pattern", U32(2)), ("rope.freq_base_swa", F32(5e3))];
+        let third = with("gemma3", &third).unwrap();
+        assert_eq!(third.windows, [Some(9), None, Some(9), None]);
+        assert_eq!(third.local_rope, Rope::Plain { theta: 5e3 });
+        let each = Array(ValueType::Bool, [false, true, true, false].map(Bool).to_vec());
+        let pattern = ("attention.sliding_window_pattern", each);
+        let found = with("gemma3", &[window.clone(), pattern.clone()]).unwrap().windows;
+        assert_eq!(found, [None, Some(9), Some(9), None]);
+        assert_eq!(with("llama", &[linear]).unwrap().rope, Rope::Linear { theta: 1e4, factor: 4.0 });
+        let few = ("attention.sliding_window_pattern", Array(ValueType::Bool, vec![Bool(true)]));
+        let error = with("gemma3", &[window, few]).unwrap_err().to_string();
+        assert!(error.contains("sliding_window_pattern") && error.contains("an array of 1"), "{error}");
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Decoder {
     /// is fast at it, because what rounding it costs is gained nowhere else.
     pub(super) fn products(&self, tokens: usize, products: Products) -> Products {
         match products {
-            Products::Packed if tokens == 1 && !self.gpu().current().caps().packed_dot => Products::Exact,
+            Products::Packed if tokens == 1 && !products.on(self.gpu().current().caps())[1] => Products::Exact,
             products => products,
         }
     }

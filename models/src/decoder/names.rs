@@ -1,5 +1,7 @@
 //! What the files call a decoder's tensors: Hugging Face's names and GGUF's.
 
+use lampyris_engine::weights::TensorFile;
+
 /// A tensor of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -44,17 +46,33 @@ pub(super) enum Naming {
     HuggingFace {
         /// Whether blocks are followed by norms.
         post_norm: bool,
+        /// Before every name but the head's: `model.`, or the way to the decoder where it is a part of a larger model.
+        prefix: &'static str,
     },
     /// llama.cpp's.
     Gguf,
 }
 
+/// The ways to a decoder's tensors, the usual one first: alone, beside an encoder of pictures as transformers saves it, and as it did before
+/// its version 4.52.
+const PREFIXES: [&str; 3] = ["model.", "model.language_model.", "language_model.model."];
+
 impl Naming {
+    /// The naming that a file has, by the table that every file has; the plain one where that is absent.
+    pub(super) fn of_file(file: &TensorFile, post_norm: bool) -> Naming {
+        if matches!(file, TensorFile::Gguf(_)) {
+            return Naming::Gguf;
+        }
+        let naming = |prefix: &'static str| Naming::HuggingFace { post_norm, prefix };
+        let has = |naming: &Naming| file.get(&naming.embedding()).is_some();
+        PREFIXES.into_iter().map(naming).find(has).unwrap_or(naming(PREFIXES[0]))
+    }
+
     /// The table of embeddings.
-    pub(super) fn embedding(self) -> &'static str {
+    pub(super) fn embedding(self) -> String {
         match self {
-            Naming::HuggingFace { .. } => "model.embed_tokens.weight",
-            Naming::Gguf => "token_embd.weight",
+            Naming::HuggingFace { prefix, .. } => format!("{prefix}embed_tokens.weight"),
+            Naming::Gguf => "token_embd.weight".to_owned(),
         }
     }
 
@@ -67,10 +85,10 @@ impl Naming {
     }
 
     /// Gains of the norm before the head.
-    pub(super) fn last_norm(self) -> &'static str {
+    pub(super) fn last_norm(self) -> String {
         match self {
-            Naming::HuggingFace { .. } => "model.norm.weight",
-            Naming::Gguf => "output_norm.weight",
+            Naming::HuggingFace { prefix, .. } => format!("{prefix}norm.weight"),
+            Naming::Gguf => "output_norm.weight".to_owned(),
         }
     }
 
@@ -87,7 +105,7 @@ impl Naming {
     /// A tensor of a layer.
     pub(super) fn of(self, layer: usize, part: Part) -> String {
         match self {
-            Naming::HuggingFace { post_norm } => {
+            Naming::HuggingFace { post_norm, prefix } => {
                 let name = match part {
                     Part::Queries => "self_attn.q_proj",
                     Part::Keys => "self_attn.k_proj",
@@ -106,7 +124,7 @@ impl Naming {
                     Part::AfterAttention | Part::UnitsNorm => "post_attention_layernorm",
                     Part::AfterUnits => "post_feedforward_layernorm",
                 };
-                format!("model.layers.{layer}.{name}.weight")
+                format!("{prefix}layers.{layer}.{name}.weight")
             }
             Naming::Gguf => {
                 let name = match part {

@@ -1,6 +1,6 @@
 //! What a session is made with: its room, and how its cache is stored.
 
-use lampyris_engine::kernels::Format;
+use lampyris_engine::kernels::{Caps, Format};
 use std::time::Duration;
 
 /// How the keys and values of a session are stored.
@@ -67,7 +67,18 @@ impl Products {
         }
     }
 
-    /// How far logits may lie from those of exact products on the CPU executor, relative to the largest; `docs/numerics.md` derives it.
+    /// Whether an adapter with `caps` multiplies prompts so when it is asked to, and the tokens after them: what is asked for is exact
+    /// elsewhere. In 16-bit floats it does so where that is measured to be faster.
+    pub fn on(self, caps: &Caps) -> [bool; 2] {
+        match self {
+            Products::Exact => [true; 2],
+            Products::Packed => [true, caps.packed_dot],
+            Products::Half => [caps.f16 && !caps.software; 2],
+        }
+    }
+
+    /// How far logits may lie from those of exact products on the CPU executor, relative to the largest; `docs/numerics.md` derives it. For
+    /// models without a choice among experts: see [`DecoderConfig::tolerance`](super::DecoderConfig::tolerance).
     pub fn tolerance(self) -> f32 {
         match self {
             Products::Exact => 1e-3,
@@ -89,9 +100,9 @@ pub struct SessionOptions {
     /// of the first tokens are kept, at most half of the context, when the session goes on with them and the newer half of the
     /// room that is left; their keys and values are computed anew (after Xiao et al. 2023, whose sinks these are).
     pub slide: Option<usize>,
-    /// How long a submit of a prompt may hold the device; a chunk that takes longer is cut between its steps. A single step is
-    /// not cut, and what a submit will take is known only from earlier ones, so the first of a session are shorter and one now and then is
-    /// longer.
+    /// How long a submit of a prompt may hold the device; a chunk that takes longer is cut between its steps, and long steps are cut
+    /// too where their kernels can be. What a submit will take is known only from earlier ones, so submits are filled to two thirds, the first
+    /// of a session less, and one now and then is longer all the same: when a driver compiles, or the device slows down.
     pub submit_budget: Duration,
     /// How tokens are multiplied with the matrices.
     pub products: Products,

@@ -1,6 +1,6 @@
 //! The text on which language models are compared: how well each of its tokens is foreseen.
 
-use super::{Decoder, Session};
+use super::{Decoder, Products, Session, SessionOptions};
 use crate::{Error, Result};
 
 /// Tokens of a window of a text: each begins anew.
@@ -10,18 +10,18 @@ const MOST_LOGITS: usize = 8 << 20;
 
 impl Decoder {
     /// The perplexity of a text of `ids`: the exponential of what its tokens cost on average, in natural logarithms. Every token but
-    /// the first of each window of 512, or of the context where that is smaller, is guessed from those before it. Tells `progress` the
-    /// tokens that were read.
+    /// the first of each window of 512, or of the context where that is smaller, is guessed from those before it. Tokens are multiplied as
+    /// those of a prompt with `products`. Tells `progress` the tokens that were read.
     ///
     /// # Errors
     /// [`Error::Short`] for fewer than two tokens; [`Error::NotFinite`] when a logit is no number; as [`Session::feed`].
-    pub async fn perplexity(&self, ids: &[u32], mut progress: impl FnMut(u64)) -> Result<f64> {
+    pub async fn perplexity(&self, ids: &[u32], products: Products, mut progress: impl FnMut(u64)) -> Result<f64> {
         if ids.len() < 2 {
             return Err(Error::Short { tokens: ids.len() });
         }
         let window = WINDOW.min(self.config().context).min(ids.len()).max(2);
         let step = (MOST_LOGITS / self.config().vocabulary).clamp(1, window);
-        let mut session = self.session(window).await?;
+        let mut session = self.session(SessionOptions::from(window).products(products)).await?;
         let (mut loss, mut count) = (0.0, 0_usize);
         for text in ids.chunks(window).filter(|text| text.len() > 1) {
             session.rewind(0);

@@ -93,6 +93,11 @@ impl Session {
         self.decode.clone()
     }
 
+    /// What computes a chunk of a prompt.
+    pub(super) fn prefilling(&self) -> Executor {
+        self.prefill.executor()
+    }
+
     /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
     pub(super) fn push(&mut self, token: u32) {
         self.log.token(self.tokens.len().saturating_sub(1));
@@ -251,10 +256,7 @@ impl Session {
 
     /// What computes a chunk of a prompt, what chooses the likeliest token, and what draws one where it was made.
     pub(super) fn executors(&self) -> (Option<GpuPlan>, &Executor, Option<&Executor>) {
-        let prefill = match &self.prefill {
-            Chunks::Paced(paced) => Some(paced.plan().clone()),
-            Chunks::Whole(_) => None,
-        };
+        let prefill = if let Chunks::Paced(paced) = &self.prefill { Some(paced.plan().clone()) } else { None };
         (prefill, &self.decode, self.draw.as_ref())
     }
 

@@ -56,10 +56,7 @@ impl Tensors {
     /// # Errors
     /// [`Error::Incomplete`] with every tensor that is missing or mis-shaped.
     pub(super) fn new(file: TensorFile, config: DecoderConfig) -> Result<Tensors> {
-        let naming = match file {
-            TensorFile::Gguf(_) => Naming::Gguf,
-            _ => Naming::HuggingFace { post_norm: config.post_norm },
-        };
+        let naming = Naming::of_file(&file, config.post_norm);
         let tensors = Tensors { file, naming, config };
         let problems = tensors.problems();
         if !problems.is_empty() {
@@ -81,7 +78,7 @@ impl Tensors {
     /// Every tensor of the network with its shape. One after another: a configuration may speak of far more than a file holds.
     fn expected(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
         let ends = [self.embedding(), self.head()].into_iter().flat_map(|matrix| tensors_of(matrix, false));
-        let last = (self.naming.last_norm().to_owned(), vec![self.config.hidden]);
+        let last = (self.naming.last_norm(), vec![self.config.hidden]);
         ends.chain((0..self.config.layers).flat_map(|layer| self.expected_in(layer))).chain([last])
     }
 
@@ -167,7 +164,7 @@ impl Tensors {
 
     /// The table of embeddings.
     pub(super) fn embedding(&self) -> Matrix {
-        self.whole("embedding", self.naming.embedding().to_owned(), self.config.vocabulary, self.config.hidden)
+        self.whole("embedding", self.naming.embedding(), self.config.vocabulary, self.config.hidden)
     }
 
     /// The matrix of the logits.
@@ -352,12 +349,12 @@ impl Tensors {
 
     /// The gain of the norm before the head, as a constant of a plan.
     pub(super) fn last_gain(&self, builder: &mut PlanBuilder) -> TensorId {
-        self.gains(builder, vec![self.naming.last_norm().to_owned()], vec![self.config.hidden])
+        self.gains(builder, vec![self.naming.last_norm()], vec![self.config.hidden])
     }
 
     /// The gain of the norm before the head, as the file has it.
     pub(super) fn last_gain_values(&self) -> Result<Vec<f32>> {
-        Ok(self.file.f32(self.naming.last_norm())?)
+        Ok(self.file.f32(&self.naming.last_norm())?)
     }
 
     /// The gains of the heads of queries, and of keys, as a constant of a plan.

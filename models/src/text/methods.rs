@@ -18,9 +18,19 @@ pub(super) fn environment(now: Option<WallClock>, fuel: u64, work: &Arc<Work>) -
     environment.set_lstrip_blocks(true);
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_formatter(|out, _, value| out.write_str(&display(value)).map_err(Error::from));
+    let shown = work.clone();
+    environment.set_formatter(move |out, _, value| {
+        let text = display(value);
+        shown.add(text.len())?;
+        out.write_str(&text).map_err(Error::from)
+    });
     environment.set_fuel(Some(fuel));
     environment.add_function("raise_exception", raise_exception);
+    // What Python's templates do not have, and what would make values of values without end.
+    environment.add_function("debug", || -> Result<Value, Error> { Err(refused("there is no function `debug`")) });
+    for filter in ["chain", "zip"] {
+        environment.remove_filter(filter);
+    }
     let own = vec![
         ("tojson", Value::from_function(tojson)),
         ("string", Value::from_function(|value: &Value| display(value))),

@@ -19,6 +19,8 @@ mod error;
 mod escape;
 mod gguf;
 #[cfg(feature = "text")]
+mod guard;
+#[cfg(feature = "text")]
 mod json_text;
 mod metadata;
 #[cfg(feature = "text")]

@@ -1,37 +1,12 @@
-//! A look at a template's source before the engine parses it: what its tags contain, and whether they are of a sane size.
-
-use super::TextError;
-
-/// Words and signs of one tag. The engine works through an expression with one call for each of its operators.
-const WORDS: usize = 1000;
-
-/// Branches of all conditions of a template. The engine nests each `elif` in the one before.
-const BRANCHES: usize = 500;
+//! A look at a template's source: what its tags contain.
 
 /// An expression or a statement of a template.
 #[derive(Debug, Default)]
 pub(super) struct Tag {
     /// Its first word, such as `if`.
-    pub(super) first: String,
-    /// Words and signs outside of strings.
-    pub(super) words: usize,
+    first: String,
     /// What its strings say.
     pub(super) literals: Vec<String>,
-}
-
-/// Refuses a template on which the engine would run out of stack.
-///
-/// # Errors
-/// [`TextError::TemplateLimit`].
-pub(super) fn check_tags(source: &str) -> Result<(), TextError> {
-    let tags = tags(source);
-    if tags.iter().any(|tag| tag.words > WORDS) {
-        return Err(TextError::TemplateLimit { what: "words in one tag", limit: WORDS as u64 });
-    }
-    if tags.iter().filter(|tag| tag.first == "elif").count() > BRANCHES {
-        return Err(TextError::TemplateLimit { what: "branches of conditions", limit: BRANCHES as u64 });
-    }
-    Ok(())
 }
 
 /// All tags of a template, but for comments and what stands in `raw` blocks.
@@ -70,10 +45,6 @@ fn read<'a>(source: &'a str, end: &str) -> (Tag, &'a str) {
         let of_word = character.is_alphanumeric() || character == '_';
         if of_word && tag.literals.is_empty() && (in_word || tag.first.is_empty()) {
             tag.first.push(character);
-        }
-        let goes_on = of_word && in_word;
-        if !character.is_whitespace() && !goes_on {
-            tag.words += 1;
         }
         in_word = of_word;
         if character == '\'' || character == '"' {

@@ -10,13 +10,17 @@ use super::added::Special;
 use super::conversation::{Answer, Conversation};
 use super::error::printable;
 use super::escape::{Escape, free_characters};
+use super::guard::guarded;
 use super::methods::{environment, without_generation_marks};
-use super::tags::check_tags;
 use super::work::Work;
 use super::{TextError, Tokenizer, WallClock};
 
 /// Steps that a template may take. The longest of the published ones takes some hundreds a message.
 const STEPS: u64 = 10_000_000;
+
+/// Bytes of its own text that a template may keep, a piece of it a step, and the steps that it may take at least.
+const KEPT: u64 = 1 << 30;
+const FEWEST_STEPS: u64 = 20_000;
 
 /// Bytes that a template may write.
 const BYTES: usize = 16 << 20;
@@ -27,13 +31,15 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
 
 /// A chat template, and the special tokens it knows by name.
 ///
-/// A template is a program from somebody else's file. It sees nothing but the conversation; its steps, its recursion, the bytes that
-/// its filters and methods work on and its output are limited. Operators are steps whatever the length of a text: with `~`, `+`, `*`,
-/// slices, comparisons, tests and `{% set %}` blocks a template can use much memory and time, so a program that runs templates of unknown
-/// origin should limit its own.
+/// A template is a program from somebody else's file. It sees nothing but the conversation; its steps, its recursion, the depth of its
+/// lists, the bytes that its operators, filters, methods and tests work on and its output are limited, to some gigabytes that go by and a
+/// minute or so at the very most. A program that runs templates of unknown origin and cannot spare that should limit its own.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
+    /// The same as it is run.
+    program: String,
+    steps: u64,
     tokens: Map<String, Value>,
 }
 
@@ -43,12 +49,14 @@ impl ChatTemplate {
     /// # Errors
     /// [`TextError::TemplateSyntax`], and [`TextError::TemplateLimit`] for one that is too deep to be parsed.
     pub fn new(source: &str) -> Result<Self, TextError> {
-        check_tags(source)?;
         let source = without_generation_marks(source);
-        if let Err(error) = environment(None, STEPS, &Arc::default()).template_from_str(&source) {
+        let guarded = guarded(&source)?;
+        let steps = (KEPT / guarded.longest.max(1) as u64).clamp(FEWEST_STEPS, STEPS);
+        let program = guarded.source;
+        if let Err(error) = environment(None, steps, &Arc::default()).template_from_str(&program) {
             return Err(TextError::TemplateSyntax { reason: printable(&error.to_string()) });
         }
-        Ok(Self { source, tokens: Map::new() })
+        Ok(Self { source, program, steps, tokens: Map::new() })
     }
 
     /// The template that a tokenizer's files came with, or ChatML if they have none and the vocabulary has its tokens.
@@ -167,18 +175,19 @@ impl ChatTemplate {
 
     fn execute(&self, variables: &Map<String, Value>, now: Option<WallClock>) -> Result<String, TextError> {
         let work = Arc::default();
-        let environment = environment(now, STEPS, &work);
+        let environment = environment(now, self.steps, &work);
         let failed = |error: minijinja::Error| TextError::Template { reason: printable(&error.to_string()) };
-        let template = environment.template_from_str(&self.source).map_err(failed)?;
+        let template = environment.template_from_str(&self.program).map_err(failed)?;
         let mut output = Limited::default();
         match template.render_captured_to(variables, &mut output) {
             Ok(_) => String::from_utf8(output.bytes).map_err(|error| TextError::Template { reason: error.to_string() }),
-            Err(_) if work.is_over() => {
-                Err(TextError::TemplateLimit { what: "bytes in filters and methods", limit: Work::MOST as u64 })
-            }
+            Err(_) if work.is_over() => Err(TextError::TemplateLimit {
+                what: "bytes in operators, filters and methods",
+                limit: Work::MOST as u64,
+            }),
             Err(_) if output.full => Err(TextError::TemplateLimit { what: "bytes of output", limit: BYTES as u64 }),
             Err(error) if error.kind() == ErrorKind::OutOfFuel => {
-                Err(TextError::TemplateLimit { what: "steps", limit: STEPS })
+                Err(TextError::TemplateLimit { what: "steps", limit: self.steps })
             }
             Err(error) => Err(failed(error)),
         }

@@ -1,36 +1,97 @@
-//! Counts the bytes that the filters and methods of a template work on, because a step of a template may be any number of them.
+//! Counts the bytes that the operators, filters, methods and tests of a template work on, because a step of a template may be any number of
+//! them. Operators are counted by way of the filters that [`super::guard`] puts beside them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use minijinja::value::{Rest, Value, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, filters};
+use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-/// What the entry of a list counts beside its text, in bytes.
-const ENTRY: usize = 8;
+use super::guard::{COUNTED, NUMBER, TIMES};
 
-/// The bytes of text that one run of a template has given to filters and methods, and got from them.
+/// What the entry of a list counts beside its text, in bytes.
+const ENTRY: usize = 32;
+
+/// Lists and mappings in one another. The engine works through them with a call for each, also when it drops them.
+const DEPTH: usize = 64;
+
+/// The bytes of text that one run of a template has given to operators, filters and methods, and got from them.
 #[derive(Debug, Default)]
 pub(super) struct Work(AtomicUsize);
 
 impl Work {
     /// Bytes in one run. Published templates work on each message some twenty times.
-    pub(super) const MOST: usize = 1 << 30;
+    pub(super) const MOST: usize = 1 << 28;
 
     /// Whether a run was refused for it.
     pub(super) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed) > Work::MOST
     }
 
-    fn add(&self, bytes: usize) -> Result<(), Error> {
+    /// Counts `bytes`.
+    pub(super) fn add(&self, bytes: usize) -> Result<(), Error> {
         let add = |before: usize| Some(before.saturating_add(bytes));
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         if self.is_over() {
-            let reason = "its filters and methods work on too much text";
-            return Err(Error::new(ErrorKind::InvalidOperation, reason));
+            return Err(refused("its operators, filters and methods work on too much text"));
         }
         Ok(())
+    }
+
+    /// Counts what is in a list or a mapping, and refuses one that is too deep.
+    fn check_depth(&self, value: &Value, depth: usize) -> Result<(), Error> {
+        let map = value.kind() == ValueKind::Map;
+        match value.kind() {
+            ValueKind::Map | ValueKind::Seq => {}
+            // What has no length can be walked through once.
+            ValueKind::Iterable if value.len().is_some() => {}
+            _ => return Ok(()),
+        }
+        if depth > DEPTH {
+            return Err(refused("its lists and mappings lie too deep in one another"));
+        }
+        for entry in value.try_iter()? {
+            self.add(ENTRY)?;
+            match map {
+                true => self.check_depth(&value.get_item(&entry)?, depth + 1)?,
+                false => self.check_depth(&entry, depth + 1)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a value that an operator works on.
+    fn count(&self, value: &Value) -> Result<(), Error> {
+        self.add(size(value))?;
+        self.check_depth(value, 0)
+    }
+
+    /// The product of two numbers, or a text or a list so many times.
+    fn product(&self, one: &Value, other: &Value) -> Result<Value, Error> {
+        let (many, times) = if one.as_i64().is_some() { (other, one) } else { (one, other) };
+        if one.is_number() && other.is_number() {
+            return Ok(match (i128::try_from(one.clone()), i128::try_from(other.clone())) {
+                (Ok(a), Ok(b)) if one.is_integer() && other.is_integer() => {
+                    Value::from(a.checked_mul(b).ok_or_else(|| refused("a product is too large"))?)
+                }
+                _ => Value::from(f64::try_from(one.clone())? * f64::try_from(other.clone())?),
+            });
+        }
+        let times =
+            times.as_i64().ok_or_else(|| refused("only numbers, texts and lists can be multiplied, and by numbers"))?;
+        let times = usize::try_from(times).unwrap_or(0);
+        self.add(size(many).saturating_mul(times))?;
+        match (many.as_str(), many.kind()) {
+            (Some(text), _) => Ok(Value::from(text.repeat(times))),
+            (None, ValueKind::Seq) => {
+                let all: Vec<Value> = many.try_iter()?.collect();
+                let made = Value::from(std::iter::repeat_n(all, times).flatten().collect::<Vec<_>>());
+                self.check_depth(&made, 0)?;
+                Ok(made)
+            }
+            _ => Err(refused("only numbers, texts and lists can be multiplied, and by numbers")),
+        }
     }
 
     /// Does `call` with the bytes counted that `name` takes and makes.
@@ -42,13 +103,55 @@ impl Work {
         self.add(arguments.iter().map(size).sum())?;
         self.add(added(name, arguments))?;
         let made = call()?;
-        self.add(size(&made))?;
+        self.count(&made)?;
         Ok(made)
+    }
+}
+
+fn refused(reason: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, reason)
+}
+
+/// Registers what counts operators, the functions that make mappings, and the tests that compare.
+fn count_operators(environment: &mut Environment<'static>, work: &Arc<Work>) {
+    let counted = work.clone();
+    environment.add_filter(COUNTED, move |value: Value| counted.count(&value).map(|()| value));
+    let times = work.clone();
+    environment.add_filter(TIMES, move |one: &Value, other: &Value| times.product(one, other));
+    environment.add_filter(NUMBER, |value: Value| match value.as_str().is_some() || value.kind() == ValueKind::Seq {
+        true => Err(refused("a text or a list is multiplied, divided or raised beside other products")),
+        false => Ok(value),
+    });
+    let made = work.clone();
+    let dict = Value::from_function(functions::dict);
+    environment.add_function("dict", move |state: &State<'_, '_>, arguments: Rest<Value>| {
+        made.counted(("dict", &arguments), || dict.call(state, &arguments))
+    });
+    let comparing: [(&[&'static str], Value); 9] = [
+        (&["eq", "equalto", "=="], Value::from_function(tests::is_eq)),
+        (&["ne", "!="], Value::from_function(tests::is_ne)),
+        (&["lt", "lessthan", "<"], Value::from_function(tests::is_lt)),
+        (&["le", "<="], Value::from_function(tests::is_le)),
+        (&["gt", "greaterthan", ">"], Value::from_function(tests::is_gt)),
+        (&["ge", ">="], Value::from_function(tests::is_ge)),
+        (&["in"], Value::from_function(tests::is_in)),
+        (&["startingwith"], Value::from_function(tests::is_startingwith)),
+        (&["endingwith"], Value::from_function(tests::is_endingwith)),
+    ];
+    for (names, test) in comparing {
+        for name in names {
+            let (work, test) = (work.clone(), test.clone());
+            environment.add_test(*name, move |state: &State<'_, '_>, arguments: Rest<Value>| -> Result<bool, Error> {
+                work.add(arguments.iter().map(size).sum())?;
+                Ok(test.call(state, &arguments)?.is_true())
+            });
+        }
     }
 }
 
 /// Registers the methods of Python's texts, lists and mappings, and a filter under each of its names, all of them counted.
 pub(super) fn count(environment: &mut Environment<'static>, own: Vec<(&'static str, Value)>, work: &Arc<Work>) {
+    count_operators(environment, work);
     let methods = work.clone();
     environment.set_unknown_method_callback(move |state, value, method, arguments| {
         let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
@@ -97,6 +200,8 @@ fn size(value: &Value) -> usize {
     let entry = |value: &Value| value.as_str().map_or(ENTRY, |text| text.len().saturating_add(ENTRY));
     match value.kind() {
         ValueKind::Seq => value.try_iter().map_or(ENTRY, |all| all.map(|it| entry(&it)).sum()),
+        // Joined lists, and numbers that are not written out.
+        ValueKind::Iterable => value.len().unwrap_or(1).saturating_mul(ENTRY),
         _ => entry(value),
     }
 }

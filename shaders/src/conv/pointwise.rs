@@ -95,8 +95,11 @@ impl Kernel for Pointwise {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let storage = storage_choice(call.inputs[0].format, call.inputs[1].format).unwrap_or_default();
         let gate = if self.scaled { "scaled" } else { "plain" };
-        let paths: &[&str] =
-            if caps.software { &["subgroup8", "subgroup4", "broad", "portable"] } else { &["tiled", "portable"] };
+        let paths: &[&str] = match (caps.software, call.outputs[0].last().is_multiple_of(8)) {
+            (true, true) => &["subgroup8", "subgroup4", "broad", "portable"],
+            (true, false) => &["subgroup8", "subgroup4", "portable"],
+            (false, _) => &["tiled", "portable"],
+        };
         let mut found: Vec<_> = paths
             .iter()
             .flat_map(|path| {
@@ -120,7 +123,7 @@ impl Kernel for Pointwise {
         params.push(0);
         let (columns, rows) = match source.choice("path") {
             "portable" => (8, 8 * source.number("TM")),
-            "broad" => (source.number("NG"), 8 * source.number("TM")),
+            "broad" => (source.number("NG"), source.number("LANES") * source.number("TM")),
             "tiled" => (16, 16 * source.number("TM")),
             _ => (source.subgroup * source.number("NG"), source.number("TM")),
         };
@@ -204,12 +207,18 @@ pub(crate) fn cases() -> Vec<Case> {
             add(Tier::Short, Pointwise { activation, ..plain }, storage, [1, 5, 7, 16, 24]);
         }
         add(Tier::Short, Pointwise { residual: true, ..plain }, storage, [2, 3, 5, 20, 33]);
+        // Channels out in eights have a variant of their own.
         let tier = if storage == "f32" { Tier::Short } else { Tier::Full };
+        add(tier, Pointwise { residual: true, ..plain }, storage, [2, 5, 7, 24, 40]);
         add(tier, Pointwise { scaled: true, ..plain }, storage, [3, 4, 5, 24, 40]);
         let both = Pointwise { residual: true, scaled: true, activation: Activation::Relu6 };
         add(Tier::Full, both, storage, [3, 5, 5, 17, 13]);
+        add(Tier::Full, both, storage, [3, 5, 5, 8, 24]);
         for m in [1, 3, 4, 5, 15, 16, 17, 27, 28, 29, 31, 32, 33, 57, 63, 64, 65] {
             add(Tier::Full, plain, storage, [1, 1, m, 12, 36]);
+            if storage == "f32" {
+                add(Tier::Full, plain, storage, [1, 1, m, 16, 8]);
+            }
         }
         for n in [1, 2, 4, 15, 16, 17, 31, 32, 33, 37, 64, 65] {
             add(Tier::Full, plain, storage, [1, 2, 3, 8, n]);

@@ -2,11 +2,12 @@
 //
 // portable: an invocation owns 4 pixels x 4 channels.
 // broad: an invocation owns TM pixels x 4*NG channels, and the lanes of a subgroup are pixels of the same channels: for adapters that have
-// no subgroup operations and for which loads are what costs.
+// no subgroup operations and for which loads are what costs. Weights come eight at a time, because a browser looks at each index
+// whether it lies within the buffer, and row after row without a product; so channels out must be a multiple of eight.
 // subgroupN: a subgroup owns TM pixels x 4*SG*NG channels and a lane NG times 4 of those channels; each lane loads the
 // values of other pixels, which are then broadcast from its registers, so that no value is ever loaded by all lanes at once.
 // tiled: a workgroup owns 64 pixels x 64 channels and stages 16 channels in at a time in workgroup memory.
-//@ axis path = portable(TM=4, NG=1) | broad(TM=8, NG=4) | tiled(TM=4, NG=1) | subgroup4(SG=4, TM=8, NG=2) | subgroup8(SG=8, TM=28, NG=1)
+//@ axis path = portable(TM=4, NG=1) | broad(TM=13, NG=4, LANES=4) | tiled(TM=4, NG=1) | subgroup4(SG=4, TM=8, NG=2) | subgroup8(SG=8, TM=28, NG=1)
 //@ axis storage = f32 | f16 | i8
 //@ axis gate = plain | scaled
 //@ skip path=broad, storage=f16
@@ -15,6 +16,7 @@
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
 # set subgroups = path in ["subgroup4", "subgroup8"]
+# set eights = path == "broad"
 
 struct Params {
     // pixels of all images
@@ -37,7 +39,7 @@ ${ activation.fields() }
 // [m, k]
 @group(0) @binding(1) var<storage, read> x: ${ storage_of.rows(values) };
 // [k, n], rows of one word together: 1 (f32), 2 (f16) or 4 (i8)
-@group(0) @binding(2) var<storage, read> w: array<vec4<${ "f32" if storage == "f32" else "u32" }>>;
+@group(0) @binding(2) var<storage, read> w: array<${ "array<vec4<f32>, 2>" if eights else "vec4<f32>" if storage == "f32" else "vec4<u32>" }>;
 // [1 or 2, n]: the bias, then the scale of each output channel
 @group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
 // [m, n]; bound to x when there is none
@@ -149,7 +151,7 @@ fn main(
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let row0 = group.y * ${ TM }u;
 # else
-@compute @workgroup_size(${ "1, 8" if path == "broad" else "8, 8" })
+@compute @workgroup_size(${ "1, " ~ LANES if eights else "8, 8" })
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let row0 = id.y * ${ TM }u;
 # endif
@@ -190,6 +192,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # endfor
 # endif
 # set loads = groups if subgroups else TM
+# if eights
+    let n8 = n4 / 2u;
+# for h in range(NG // 2)
+    let pair${ h } = min(id.x * ${ NG // 2 }u + ${ h }u, n8 - 1u);
+# endfor
+    var row_of_w = 0u;
+# endif
     for (var k = 0u; k < k4; k++) {
 # for p in range(loads)
 # if gate == "scaled"
@@ -198,7 +207,17 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let a${ p } = load_x(x${ p } + k);
 # endif
 # endfor
-# for g in range(NG)
+# if eights
+# for i in range(4)
+# for h in range(NG // 2)
+        let pair${ i }_${ h } = w[row_of_w + pair${ h }];
+        let w${ i }_${ 2 * h } = pair${ i }_${ h }[0];
+        let w${ i }_${ 2 * h + 1 } = pair${ i }_${ h }[1];
+# endfor
+        row_of_w += n8;
+# endfor
+# endif
+# for g in range(0 if eights else NG)
 # if storage == "f32"
 # for i in range(4)
         let w${ i }_${ g } = w[(k * 4u + ${ i }u) * n4 + n_${ g }];

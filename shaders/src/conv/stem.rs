@@ -106,7 +106,11 @@ impl Kernel for Stem {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let storage = rows_choice(self.storage, call.inputs[1].format).unwrap_or_default();
         let pixels = if call.inputs[0].format == Format::Rgba8 { "rgba8" } else { "f32" };
-        let paths: &[&str] = if caps.software { &["subgroup8", "subgroup4", "broad", "portable"] } else { &["portable"] };
+        let paths: &[&str] = match (caps.software, call.outputs[0].last().is_multiple_of(8)) {
+            (true, true) => &["subgroup8", "subgroup4", "broad", "portable"],
+            (true, false) => &["subgroup8", "subgroup4", "portable"],
+            (false, _) => &["portable"],
+        };
         paths
             .iter()
             .flat_map(|path| fitting(SOURCES, &[("path", path), ("storage", storage), ("pixels", pixels)], caps).collect::<Vec<_>>())
@@ -124,7 +128,7 @@ impl Kernel for Stem {
         params.extend(self.activation.words());
         params.push(0);
         let (columns, rows) = match source.choice("path") {
-            "broad" => (source.number("NG"), 8 * source.number("TM")),
+            "broad" => (2 * source.number("NG"), 8 * source.number("TM")),
             "portable" => (8, 8 * source.number("TM")),
             _ => (source.subgroup, source.number("TM")),
         };
@@ -225,6 +229,9 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             for width in [1, 2, 3, 7, 15, 16, 17, 23, 24, 25, 29, 31, 33] {
                 add(Tier::Full, Stem { stride: 1, ..imagenet }, pixels, storage, [1, 1, width, 12]);
+                if storage == "f32" {
+                    add(Tier::Full, Stem { stride: 1, ..imagenet }, pixels, storage, [1, 1, width, 8]);
+                }
             }
             for kernel in [1, 2, 3, 4, 7] {
                 for stride in [1, 2, 3] {

@@ -1,11 +1,12 @@
 // The first convolution of an image network, straight from pixels: y = act(conv(normalize(pixels), w) + bias).
 //
 // portable: an invocation owns 4 pixels x 4 channels.
-// broad: an invocation owns TM pixels x 4*NG channels, so that a pixel is read and normalized for many of them; for adapters that have
-// no subgroup operations and for which loads are what costs.
+// broad: an invocation owns TM pixels x 8*NG channels, so that a pixel is read and normalized for many of them; for adapters that have
+// no subgroup operations and for which loads are what costs. Weights come and results go by eight channels, because a browser looks at
+// each index whether it lies within the buffer; so channels must be a multiple of eight.
 // subgroupN: a subgroup owns TM pixels x 4*SG channels and a lane 4 of those channels; for each tap a lane loads and
 // normalizes the input of other pixels, which are then broadcast from its registers.
-//@ axis path = portable(TM=4, NG=1) | broad(TM=4, NG=4) | subgroup4(SG=4, TM=16, NG=1) | subgroup8(SG=8, TM=24, NG=1)
+//@ axis path = portable(TM=4, NG=1) | broad(TM=8, NG=2) | subgroup4(SG=4, TM=16, NG=1) | subgroup8(SG=8, TM=24, NG=1)
 //@ axis pixels = rgba8 | f32
 //@ axis storage = f32 | f16 | i8
 //@ skip path=broad, storage=f16
@@ -14,6 +15,8 @@
 # import "activation" as activation
 # set values = "f16" if storage == "f16" else "f32"
 # set subgroups = path in ["subgroup4", "subgroup8"]
+# set eights = path == "broad"
+# set parts = 2 if eights else 1
 
 struct Params {
     // the input image
@@ -52,14 +55,16 @@ ${ activation.fields() }
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 # endif
 // [kernel * kernel * 3, n]
-@group(0) @binding(2) var<storage, read> w: ${ storage_of.rows("i8" if storage == "i8" else "f32") };
+@group(0) @binding(2) var<storage, read> w: ${ "array<array<vec4<f32>, 2>>" if eights else storage_of.rows("i8" if storage == "i8" else "f32") };
 // [1 or 2, n]: the bias, then the scale of each output channel of byte weights
-@group(0) @binding(3) var<storage, read> affine: array<vec4<f32>>;
+@group(0) @binding(3) var<storage, read> affine: ${ "array<array<vec4<f32>, 2>>" if eights else "array<vec4<f32>>" };
 // [m, n]
-@group(0) @binding(4) var<storage, read_write> y: ${ storage_of.rows(values) };
+@group(0) @binding(4) var<storage, read_write> y: ${ "array<array<vec4<f32>, 2>>" if eights else storage_of.rows(values) };
 
+# if not eights
 ${ storage_of.writer("y", values) }
 
+# endif
 ${ activation.function() }
 
 // The three values of one pixel as the convolution sees them.
@@ -73,8 +78,10 @@ fn pixel(i: u32) -> vec3<f32> {
 # endif
 }
 
+# if not eights
 ${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 
+# endif
 # set groups = (TM + SG - 1) // SG if subgroups else TM
 # if subgroups
 @compute @workgroup_size(${ SG })
@@ -89,10 +96,10 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let column${ g } = (params.first_group * ${ 1 if path == "broad" else 8 }u + id.x) * ${ NG }u + ${ g }u;
 # endfor
 # endif
-    let n4 = params.n4;
+    let width = params.n4${ " / 2u" if eights else "" };
     // Addresses are clamped and only the stores are guarded.
 # for g in range(NG)
-    let n_${ g } = min(column${ g }, n4 - 1u);
+    let n_${ g } = min(column${ g }, width - 1u);
 # endfor
     let size = vec2<i32>(i32(params.w), i32(params.h));
     let border = vec2<i32>(i32(params.left), i32(params.top));
@@ -104,7 +111,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # endfor
 # for g in range(NG)
 # for t in range(TM)
-    var sum${ t }_${ g } = vec4<f32>();
+# for part in range(parts)
+    var sum${ t }_${ g }_${ part } = vec4<f32>();
+# endfor
 # endfor
 # endfor
     var tap = 0u;
@@ -119,17 +128,24 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # endfor
 # for g in range(NG)
 # for i in range(3)
-            let w${ i }_${ g } = load_w(tap + ${ i }u * n4 + n_${ g });
+# if eights
+            let w${ i }_${ g } = w[tap + ${ i }u * width + n_${ g }];
+# else
+            let w${ i }_${ g } = load_w(tap + ${ i }u * width + n_${ g });
+# endif
 # endfor
 # endfor
-            tap += 3u * n4;
+            tap += 3u * width;
 # for g in range(NG)
 # for i in range(3)
 # for t in range(TM)
 # if subgroups
-            sum${ t }_${ g } += subgroupBroadcast(a${ t // SG }.${ "xyz"[i] }, ${ t % SG }u) * w${ i }_${ g };
+            sum${ t }_${ g }_0 += subgroupBroadcast(a${ t // SG }.${ "xyz"[i] }, ${ t % SG }u) * w${ i }_${ g };
+# elif eights
+            sum${ t }_${ g }_0 += a${ t }.${ "xyz"[i] } * w${ i }_${ g }[0];
+            sum${ t }_${ g }_1 += a${ t }.${ "xyz"[i] } * w${ i }_${ g }[1];
 # else
-            sum${ t }_${ g } += a${ t }.${ "xyz"[i] } * w${ i }_${ g };
+            sum${ t }_${ g }_0 += a${ t }.${ "xyz"[i] } * w${ i }_${ g };
 # endif
 # endfor
 # endfor
@@ -139,12 +155,18 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # for g in range(NG)
     let bias${ g } = affine[n_${ g }];
 # if storage == "i8"
-    let factor${ g } = affine[n4 + n_${ g }];
+    let factor${ g } = affine[width + n_${ g }];
 # endif
-    if column${ g } < n4 {
+    if column${ g } < width {
 # for t in range(TM)
         if first + ${ t }u < params.m {
-            store_y((first + ${ t }u) * n4 + n_${ g }, activate(sum${ t }_${ g }${ (" * factor" ~ g) if storage == "i8" else "" } + bias${ g }));
+# if eights
+            let low${ t } = activate(sum${ t }_${ g }_0 + bias${ g }[0]);
+            let high${ t } = activate(sum${ t }_${ g }_1 + bias${ g }[1]);
+            y[(first + ${ t }u) * width + n_${ g }] = array<vec4<f32>, 2>(low${ t }, high${ t });
+# else
+            store_y((first + ${ t }u) * width + n_${ g }, activate(sum${ t }_${ g }_0${ (" * factor" ~ g) if storage == "i8" else "" } + bias${ g }));
+# endif
         }
 # endfor
     }

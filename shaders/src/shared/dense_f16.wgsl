@@ -35,9 +35,9 @@ fn total(v: vec4<f32>) -> f32 {
 
 <% macro tile(scheme, TM, wide, split, offset) -%>
 <#- 32 rows by 32 tokens up to the ends of the sums, as `tiled` in f32 has them. -#>
-// [8, 32]: four columns of each row of weights, and of each token
+// [8, 32] and [8, 33]: four columns of each row of weights, and of each token; the padding keeps those stored together in other banks
 var<workgroup> rows: array<vec4<f16>, 256>;
-var<workgroup> tokens: array<vec4<f16>, 256>;
+var<workgroup> tokens: array<vec4<f16>, 264>;
 // of each row scale and offset, of the first half of a block and of the second
 var<workgroup> scales: array<vec4<f32>, 32>;
 // [8, 32]: of each token an eighth of the columns: the largest, and the sum of squares
@@ -101,7 +101,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
 <%- for q in range(4) %>
         rows[(half * 4u + ${ q }u) * 32u + row] = ${ panel.four_f16(scheme, "w", q) };
         let v${ q } = columns(own${ q }, place) * factor * room${ q }.x;
-        tokens[local.x * 32u + ${ 8 * q }u + local.y] = vec4<f16>(v${ q });
+        tokens[local.x * 33u + ${ 8 * q }u + local.y] = vec4<f16>(v${ q });
 <%- if offset %>
         sums[local.x * 32u + ${ 8 * q }u + local.y] = total(v${ q });
 <%- endif %>
@@ -120,7 +120,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
                 let w_${ r } = rows[c * 32u + ${ 8 * r }u + local.x];
 <%- endfor %>
 <%- for t in range(4) %>
-                let v_${ t } = tokens[c * 32u + ${ 8 * t }u + local.y];
+                let v_${ t } = tokens[c * 33u + ${ 8 * t }u + local.y];
 <%- if offset %>
                 all${ t } += sums[c * 32u + ${ 8 * t }u + local.y];
 <%- endif %>

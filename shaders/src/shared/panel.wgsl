@@ -238,6 +238,19 @@ vec2<f32>(1.0, <% if zero %>-${ zero }.0<% else %>0.0<% endif %>)
 <%- endif %>
 <%- endmacro %>
 
+<% macro two_scales(scheme, into, block, wide, part, row) -%>
+<#- `scale` of row `${ row }`, one of the first 16, and of the row 16 further, as `${ into }0` and `${ into }1`. -#>
+<%- if scheme in ["q8_0", "q4_0", "q5_0", "iq4_nl"] %>
+        let ${ into }01 = halves(scale[${ block } * 16u + ${ row }]);
+        let ${ into }0 = ${ into }01.x * ${ pair(scheme) };
+        let ${ into }1 = ${ into }01.y * ${ pair(scheme) };
+<%- else %>
+<%- for r in range(2) %>
+${ scale(scheme, into ~ r, block, wide, part, "(" ~ row ~ " + " ~ 16 * r ~ "u)") }
+<%- endfor %>
+<%- endif %>
+<%- endmacro %>
+
 <% macro scales(scheme, into, block, wide, part, row) -%>
 <#- `scale` of the rows `${ row }`, 8, 16 and 24 further, as `${ into }0` to `${ into }3`; a row that shares a word is not loaded twice. -#>
 <%- if scheme in ["q8_0", "q4_0", "q5_0", "iq4_nl"] %>

@@ -18,6 +18,15 @@ pub(super) const SOURCES: &[Source] = crate::linked::DENSE;
 /// Tokens beyond which a GPU may write weights out in workgroup memory: fewer fill too little of a tile.
 const TILED: usize = 8;
 
+/// Tokens up to which a GPU may read weights twice instead.
+const TWICE: usize = 2 * TILED;
+
+/// Tokens beyond which a tile may be of 64.
+const WIDE: usize = 32;
+
+/// Workgroups that tiles of 64 by 64 should come to before they are the first guess: fewer leave most of a large GPU idle.
+const ENOUGH: usize = 64;
+
 /// What a layer's units compute of their sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -207,7 +216,7 @@ impl Kernel for Dense {
     }
 
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
-        let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
+        let (scheme, n) = Scheme::of(&call.inputs[1..]).map_or(("", 0), |(scheme, n, _)| (scheme.label(), n));
         let packed = call.inputs[0].format == Format::BlockI8;
         let (rows, x) = (call.inputs[0].rows(), if packed { "i8" } else { "f32" });
         // A single token in bytes is for GPUs.
@@ -218,16 +227,29 @@ impl Kernel for Dense {
         };
         if caps.software {
             let paths = ["subgroup8", "subgroup4", "portable"];
-            let mut found: Vec<_> = paths.iter().flat_map(|path| of(path, tokens, x)).collect();
+            // Numbers that need no unpacking are bound by their loads, which more tokens then share.
+            let mut found = if rows > 4 { of("subgroup8", "several", x) } else { Vec::new() };
+            found.extend(paths.iter().flat_map(|path| of(path, tokens, x)));
             found.truncate(1);
             return found;
         }
+        // The build has none of these for browsers.
+        let native = |path, tokens| if cfg!(target_arch = "wasm32") { Vec::new() } else { of(path, tokens, x) };
+        let tiled = || [native("sliced", "many"), of("tiled", "many", x)].concat();
         let halves = if self.half && !packed { "f16" } else { "" };
         let first = match rows {
             // Exact ones first: where nothing is measured, nobody is given less exactness for nothing.
-            1 => [of("subgroups", "one", x), of("portable", "one", halves)].concat(),
-            2..=TILED => Vec::new(),
-            _ => [of("tiled", "many", x), of("tiled", "many", halves)].concat(),
+            1 => [native("pairs", "one"), of("subgroups", "one", x), of("portable", "one", halves)].concat(),
+            2..=4 => native("quads", "few"),
+            5..=TILED => native("quads", "several"),
+            rows if rows <= TWICE => [tiled(), native("quads", "several"), of("tiled", "many", halves)].concat(),
+            rows if rows <= WIDE => [tiled(), of("tiled", "many", halves)].concat(),
+            _ => {
+                let (wide, tiled) = (native("wide", "more"), tiled());
+                let large = n.div_ceil(64) * rows.div_ceil(64) >= ENOUGH;
+                let both = if large { [wide, tiled] } else { [tiled, wide] };
+                [both.concat(), of("tiled", "many", halves)].concat()
+            }
         };
         [first, of("portable", tokens, x)].concat()
     }
@@ -254,11 +276,10 @@ impl Kernel for Dense {
         let mut operands: Vec<Operand> = (0..=tensors).map(Operand::Input).collect();
         operands.extend(extras.map(|position| Operand::Input(position.unwrap_or(0))));
         operands.push(Operand::Output(0));
-        let panels = n.div_ceil(32) as u32;
-        let across = match source.number("R") {
-            0 => panels,
-            rows => panels * (32 / (rows * source.subgroup)),
-        };
+        // Rows of a workgroup: where the variant does not say, those of its only subgroup, or a panel.
+        let of_subgroup = source.number("R") * source.subgroup;
+        let rows = [source.number("ROWS"), of_subgroup, 32].into_iter().find(|rows| *rows > 0).unwrap_or(32);
+        let across = (n.next_multiple_of(32) as u32).div_ceil(rows);
         Launch { params, grid: [across, (x.rows() as u32).div_ceil(source.number("TM")), 1], operands }
     }
 
@@ -347,6 +368,23 @@ mod tests {
     fn every_variant_begins_at_the_workgroup_it_is_told() {
         for source in SOURCES {
             assert!(source.wgsl.text().contains("params.first + group.x"), "{}", source.label);
+        }
+    }
+
+    #[test]
+    fn workgroups_are_as_many_as_the_rows_take() {
+        for (n, rows, found) in [
+            (33, 1, [("pairs", 4), ("subgroups", 2), ("portable", 2)].as_slice()),
+            (33, 3, &[("quads", 2), ("portable", 2)]),
+            (97, 33, &[("sliced", 4), ("tiled", 4), ("wide", 2), ("portable", 4)]),
+            (4096, 128, &[("wide", 64), ("sliced", 128), ("tiled", 128), ("portable", 128)]),
+        ] {
+            let inputs = [vec![Desc::f32([rows, 64])], Scheme::Q4_0.descs(n, 64)].concat();
+            let outputs = [Desc::f32([rows, n])];
+            let (call, kernel) = (Call { inputs: &inputs, outputs: &outputs }, Dense::default());
+            let candidates = kernel.candidates(&call, &Caps { subgroup: Some((32, 32)), ..Caps::WEBGPU_DEFAULT });
+            let groups = |source: &&Source| (source.choice("path"), kernel.launch(&call, source).grid[0]);
+            assert_eq!(candidates.iter().map(groups).collect::<Vec<_>>(), found);
         }
     }
 

@@ -6,41 +6,50 @@
 //
 // portable: 32 rows by 8 slices of the columns, added up in workgroup memory.
 // tiled: 32 rows by 32 tokens, the numbers of a block of columns written out in workgroup memory once for all of them.
+// sliced, wide: as tiled, in four slices of the columns beside each other, and 64 rows by 64 tokens. Tiles of bytes are sliced too.
+// pairs, quads: eight lanes own 2 rows each of half a panel, or 4 of a whole one, beside S slices of the columns.
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
 // subgroups: subgroups of any size share the rows, and their lanes the columns.
 //
 // x = i8: the input is bytes with a scale for each block of 32 columns, and products are those of four bytes at a time.
 // x = f16: inputs and numbers of weights are multiplied in 16-bit floats, and added up in them over at most eight products.
-//@ axis path = portable(S=8) | tiled | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4) | subgroups(SG=1)
-//@ axis tokens = one(TM=1) | few(TM=4) | many(TM=32)
+//@ axis path = portable(S=8) | tiled | sliced | wide(ROWS=64) | pairs(R=2, S=32, ROWS=16) | quads(R=4, S=16, ROWS=32) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4) | subgroups(SG=1)
+//@ axis tokens = one(TM=1) | few(TM=4) | several(TM=8) | many(TM=32) | more(TM=64)
 //@ axis x = f32 | i8 | f16
-//@ skip path=tiled, tokens=one
-//@ skip path=tiled, tokens=few
-//@ skip path=portable, tokens=many
-//@ skip path=subgroup4, tokens=many
-//@ skip path=subgroup8, tokens=many
-//@ skip path=subgroups, tokens=few
-//@ skip path=subgroups, tokens=many
-//@ skip path=subgroups, x=i8
-//@ skip path=subgroups, x=f16
-//@ skip path=subgroup4, x=f16
-//@ skip path=subgroup8, x=f16
-//@ skip x=f16, tokens=few
-//@ skip x=f16, scheme=f32
-//@ skip x=f16, scheme=f16
-//@ skip x=f16, scheme=bf16
-//@ skip x=i8, tokens=many
-//@ skip x=i8, tokens=one, path=subgroup4
-//@ skip x=i8, tokens=one, path=subgroup8
-//@ skip x=i8, scheme=f32
-//@ skip x=i8, scheme=f16
-//@ skip x=i8, scheme=bf16
+//@ only path=portable, tokens=one|few
+//@ only path=tiled, tokens=many
+//@ only path=sliced, tokens=many
+//@ only path=wide, tokens=more
+//@ only path=pairs, tokens=one
+//@ only path=quads, tokens=few|several
+//@ only path=subgroup4, tokens=one|few
+//@ only path=subgroup8, tokens=one|few|several
+//@ only path=subgroups, tokens=one
+//@ only path=sliced, x=f32
+//@ only path=wide, x=f32|i8
+//@ only path=pairs, x=f32|i8
+//@ only path=quads, x=f32
+//@ only path=subgroup4, x=f32|i8
+//@ only path=subgroup8, x=f32|i8
+//@ only path=subgroups, x=f32
+//@ only tokens=few, x=f32|i8
+//@ only scheme=f32, x=f32
+//@ only scheme=f16, x=f32
+//@ only scheme=bf16, x=f32
+//@ skip x=i8, tokens=one, path=subgroup4|subgroup8
+//@ skip path=subgroup8, tokens=several, x=i8
+//@ skip path=subgroup8, tokens=several, scheme=q8_0|q4_0|q4_1|q5_0|q5_1|q2_k|q3_k|q4_k|q5_k|q6_k|iq4_nl|iq4_xs|mxfp4
+//@ native path=sliced|wide|pairs|quads
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
 # import "dense_f16" as dense_f16
 # import "dense_subgroups" as dense_subgroups
-# set tiled = path == "tiled"
+# import "dense_rows" as dense_rows
+# import "dense_tiles" as dense_tiles
+# set tiled = path == "tiled" and x != "i8"
+# set whole = x == "i8" and path in ["tiled", "wide"]
+# set beside = path in ["pairs", "quads"]
 # set any = path == "subgroups"
 # set subgroups = path in ["subgroup4", "subgroup8"]
 # set quantized = scheme not in ["f32", "f16", "bf16"]
@@ -136,15 +145,21 @@ ${ dense_f16.input() }
 # endif
 # if any
 ${ dense_subgroups.body(scheme, quantized, wide, split, offset) }
+# elif whole
+${ dense_tiles.whole(scheme, TM, TM // 32, wide, split, offset) }
+# elif path in ["sliced", "wide"]
+${ dense_tiles.floats(scheme, TM // 32, wide, split, spread, quantized) }
+# elif beside
+${ dense_rows.body(scheme, TM, R, S, packed, quantized, wide, split, offset) }
 # elif tiled and halved
 # set R = 4
 ${ dense_f16.tile(scheme, TM, wide, split, offset) }
 # elif tiled
 # set R = 4
 # set own = 4
-// [8, 32]: four columns of each row of weights, and of each token
+// [8, 32] and [8, 33]: four columns of each row of weights, and of each token; the padding keeps those stored together in other banks
 var<workgroup> rows: array<vec4<f32>, 256>;
-var<workgroup> tokens: array<vec4<f32>, 256>;
+var<workgroup> tokens: array<vec4<f32>, 264>;
 
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
@@ -186,7 +201,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
         // Of the tokens as many, eight neighbouring invocations a token.
         let own${ q } = min(group.y * ${ TM }u + ${ 8 * q }u + local.y, params.m - 1u);
         let place${ q } = b * 8u + local.x;
-        tokens[local.x * 32u + ${ 8 * q }u + local.y] = select(vec4<f32>(), x[own${ q } * k4 + min(place${ q }, k4 - 1u)], place${ q } < k4);
+        tokens[local.x * 33u + ${ 8 * q }u + local.y] = select(vec4<f32>(), x[own${ q } * k4 + min(place${ q }, k4 - 1u)], place${ q } < k4);
 # endfor
         workgroupBarrier();
         for (var c = 0u; c < 8u; c++) {
@@ -194,12 +209,16 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
             let w_${ r } = rows[c * 32u + ${ 8 * r }u + local.x];
 # endfor
 # for t in range(own)
-            let v_${ t } = tokens[c * 32u + ${ 8 * t }u + local.y];
-            square${ t } += dot(v_${ t }, v_${ t });
+            let v_${ t } = tokens[c * 33u + ${ 8 * t }u + local.y];
 # for r in range(R)
             sum${ r }_${ t } += dot(w_${ r }, v_${ t });
 # endfor
 # endfor
+            if normalize {
+# for t in range(own)
+                square${ t } += dot(v_${ t }, v_${ t });
+# endfor
+            }
         }
         workgroupBarrier();
     }

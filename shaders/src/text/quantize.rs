@@ -10,7 +10,8 @@ use std::sync::Arc;
 /// The linked variants.
 pub(super) const SOURCES: &[Source] = crate::linked::QUANTIZE;
 
-/// `y = norm(x)` in bytes: of each block of 32 columns a 127th of the largest value, and the nearest multiples of it
+/// `y = norm(x)` in bytes: of each block of 32 columns a 127th of the largest value, and the nearest multiples of it; where a value is
+/// not finite no value of the block is a number
 ///
 /// Inputs: `x [.., k]`, and with a norm its `gain [k]`, in f32. Output: the shape of `x` as [`Format::BlockI8`]. The norm is
 /// `x / sqrt(mean(x^2) + epsilon) * gain` (Zhang and Sennrich 2019).
@@ -92,7 +93,8 @@ impl Kernel for Quantize {
     }
 }
 
-/// Rows on and off the fours, columns round the blocks, a row of zeros, and the rows of a small language model.
+/// Rows on and off the fours, columns round the blocks, a row of zeros, values that are not finite, and the rows of a small language
+/// model.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for norm in [None, Some(1e-5)] {
@@ -115,12 +117,29 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.push(Case { label: "3x2x40".into(), kernel: Arc::new(Quantize::default()), inputs, tier: Tier::Short });
     let inputs = vec![(Desc::f32([2, 40]), Fill::Values(vec![0.0; 80]))];
     cases.push(Case { label: "zeros".into(), kernel: Arc::new(Quantize::default()), inputs, tier: Tier::Short });
+    let mut values: Vec<f32> = (0..3 * 70).map(|i| (i * 37 % 101) as f32 - 50.0).collect();
+    (values[5], values[70 + 40], values[140 + 69]) = (f32::NAN, f32::INFINITY, f32::NEG_INFINITY);
+    let inputs = vec![(Desc::f32([3, 70]), Fill::Values(values))];
+    cases.push(Case { label: "not_finite".into(), kernel: Arc::new(Quantize::default()), inputs, tier: Tier::Short });
     cases
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_finite_makes_its_block_no_number_and_no_other() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut values = vec![1.0; 70];
+            values[33] = wrong;
+            let x = HostTensor::from_values(Desc::f32([1, 70]), &values);
+            let kernel = Quantize::default();
+            let y = kernel.reference(&[&x], &kernel.outputs(std::slice::from_ref(&x.desc)).unwrap())[0].values();
+            assert!(y[..32].iter().chain(&y[64..]).all(|v| *v == 1.0), "{wrong}: {y:?}");
+            assert!(y[32..64].iter().all(|v| v.is_nan()), "{wrong}: {y:?}");
+        }
+    }
 
     #[test]
     fn a_norm_comes_before_the_bytes() {

@@ -30,6 +30,14 @@ fn four(row: u32, at: u32) -> vec4<f32> {
     return select(vec4<f32>(), x[row * params.k4 + min(at, params.k4 - 1u)], inside);
 }
 
+const NOT_FINITE = 0x7f800000u;
+const NAN_BITS = 0x7fc00000u;
+
+// Magnitudes as whole numbers.
+fn bits(v: vec4<f32>) -> vec4<u32> {
+    return bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
+}
+
 @compute @workgroup_size(${ WG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let row = group.x;
@@ -59,17 +67,20 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             v${ c } *= factor * gain[min(block * 8u + ${ c }u, params.k4 - 1u)];
 # endfor
         }
-        var peaks = abs(v0);
+        // As whole numbers magnitudes are in the same order, and what is not finite is the largest, which max of floats may pass over.
+        var peaks = bits(v0);
 # for c in range(1, 8)
-        peaks = max(peaks, abs(v${ c }));
+        peaks = max(peaks, bits(v${ c }));
 # endfor
-        let peak = max(max(peaks.x, peaks.y), max(peaks.z, peaks.w));
+        let top = max(max(peaks.x, peaks.y), max(peaks.z, peaks.w));
+        let finite = top < NOT_FINITE;
+        let peak = bitcast<f32>(select(0u, top, finite));
         let inverse = select(0.0, 127.0 / peak, peak > 0.0);
         let start = (row / 4u * params.blocks + block) * 36u + row % 4u;
 # for c in range(8)
         let q${ c } = vec4<i32>(round(v${ c } * inverse)) & vec4<i32>(255);
         y[start + ${ 4 * c }u] = bitcast<u32>(q${ c }.x | (q${ c }.y << 8u) | (q${ c }.z << 16u) | (q${ c }.w << 24u));
 # endfor
-        y[start + 32u] = bitcast<u32>(peak / 127.0);
+        y[start + 32u] = select(NAN_BITS, bitcast<u32>(peak / 127.0), finite);
     }
 }

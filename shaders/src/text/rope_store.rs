@@ -197,7 +197,7 @@ impl Kernel for RopeStore {
     }
 }
 
-/// Heads of awkward sizes, grouped heads, the start and the end of the cache, runs that would go beyond it.
+/// Heads of awkward sizes, grouped heads, the start and the end of the cache, runs that would go beyond it, values that are not finite.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     // Rows beyond the tokens of the run are not written, so a case has as many as its run.
@@ -238,5 +238,18 @@ pub(crate) fn cases() -> Vec<Case> {
         let kernel = Arc::new(kernel);
         cases.push(Case { label, kernel, inputs, tier });
     }
+    // A key that is no number, and a value that is infinite, in a cache of bytes: their heads are no numbers, and no others.
+    let kernel = RopeStore { query_heads: 1, key_heads: 2, head: 8, norm: None, apart: false };
+    let mut x: Vec<f32> = (0..2 * 40).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    (x[8 + 3], x[40 + 24 + 8 + 5]) = (f32::NAN, f32::NEG_INFINITY);
+    let cache = (Desc::new(ScaledI8, [4, 2, 8]), Fill::Noise);
+    let inputs = vec![
+        (Desc::f32([2, 40]), Fill::Values(x)),
+        (Desc::f32([4, 8]), Fill::Noise),
+        (Desc::new(Format::Word, [CURSOR_WORDS]), Fill::Words(vec![1, 2])),
+        cache.clone(),
+        cache,
+    ];
+    cases.push(Case { label: "not_finite.scaled-i8".into(), kernel: Arc::new(kernel), inputs, tier: Tier::Short });
     cases
 }

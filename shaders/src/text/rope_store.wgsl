@@ -80,6 +80,19 @@ fn turned(head: Head, i: u32) -> Pair {
 }
 
 # if cache == "q8"
+const NOT_FINITE = 0x7f800000u;
+const NAN_BITS = 0x7fc00000u;
+
+// The larger of two magnitudes. As whole numbers they are in the same order, and what is not finite is the largest, which max of
+// floats may pass over.
+fn larger(a: f32, b: f32) -> f32 {
+    return bitcast<f32>(max(bitcast<u32>(a), bitcast<u32>(b)));
+}
+
+fn bits(v: vec4<f32>) -> vec4<u32> {
+    return bitcast<vec4<u32>>(v) & vec4<u32>(0x7fffffffu);
+}
+
 // Four signed bytes, the first the lowest.
 fn bytes(v: vec4<f32>) -> u32 {
     let b = (bitcast<vec4<u32>>(vec4<i32>(round(v))) & vec4<u32>(255u)) << vec4<u32>(0u, 8u, 16u, 24u);
@@ -91,11 +104,11 @@ fn bytes(v: vec4<f32>) -> u32 {
 var<workgroup> gathered: array<f32, ${ LANES }>;
 
 # endif
-# for name, joined, of_lanes in [("sum", "gathered[lane] + gathered[lane + step]", "subgroupAdd"), ("largest", "max(gathered[lane], gathered[lane + step])", "subgroupMax")]
+# for name, joined, of_lanes in [("sum", "gathered[lane] + gathered[lane + step]", "subgroupAdd(value)"), ("largest", "larger(gathered[lane], gathered[lane + step])", "bitcast<f32>(subgroupMax(bitcast<u32>(value)))")]
 # if name == "sum" or cache == "q8"
 fn ${ name }_of_all(lane: u32, value: f32) -> f32 {
 # if subgroups
-    return ${ of_lanes }(value);
+    return ${ of_lanes };
 # else
     gathered[lane] = value;
     workgroupBarrier();
@@ -146,16 +159,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         head.factor = inverseSqrt(sum_of_all(lane, square) / f32(${ 2 * W }u * half) + params.epsilon);
     }
 # if cache == "q8"
-    var peaks = vec4<f32>();
+    var peaks = vec4<u32>();
     for (var i = lane; i < half; i += ${ LANES }u) {
         let pair = pair_of(head, i);
-        peaks = max(peaks, max(abs(pair.low), abs(pair.high)));
+        peaks = max(peaks, max(bits(pair.low), bits(pair.high)));
     }
-    let peak = largest_of_all(lane, max(max(peaks.x, peaks.y), max(peaks.z, peaks.w)));
+    let top = bitcast<u32>(largest_of_all(lane, bitcast<f32>(max(max(peaks.x, peaks.y), max(peaks.z, peaks.w)))));
+    let peak = bitcast<f32>(select(0u, top, top < NOT_FINITE));
     var inverse = 0.0;
     if peak > 0.0 {
         inverse = 127.0 / peak;
     }
+    let scale = select(NAN_BITS, bitcast<u32>(peak / 127.0), top < NOT_FINITE);
 # endif
     // What lies beyond the tokens of the run, or beyond the context, is not stored.
     let end = select(0u, half, group.y < cursor[1] && cursor[0] + group.y < params.context);
@@ -165,9 +180,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let to = row * (2u * half + 1u) + 1u;
     if lane == 0u && end > 0u && number >= params.query_heads {
         if head.is_value {
-            values[to - 1u] = bitcast<u32>(peak / 127.0);
+            values[to - 1u] = scale;
         } else {
-            keys[to - 1u] = bitcast<u32>(peak / 127.0);
+            keys[to - 1u] = scale;
         }
     }
 # else

@@ -1,6 +1,7 @@
 // The tab about this device: what the browser says of its GPU, what the page holds on it, and whether the kernels are right on it.
 
 import { type Check, Lampyris } from "lampyris";
+import type { Memory } from "./tellers.js";
 import { by, element, say, size, words } from "./ui.js";
 
 /** How often the figures of memory are read while they are seen, in milliseconds. */
@@ -15,11 +16,11 @@ const row = (name: string, ...values: string[]): HTMLElement => {
 };
 const fill = (table: string, rows: HTMLElement[]): void => by(table).querySelector("tbody")?.replaceChildren(...rows);
 
-/** Wires the tab up. `watch` is told whether it is seen. */
-export function device(gpu: () => Promise<Lampyris>): { watch(seen: boolean): void } {
+/** Wires the tab up. `beside` tells what is held beside the page's own device; `watch` is told whether the tab is seen. */
+export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memory>): { watch(seen: boolean): void } {
   const facts = async (): Promise<void> => {
     const lampyris = await gpu();
-    const [adapter, memory] = [lampyris.adapter(), lampyris.memory()];
+    const [adapter, here, there] = [lampyris.adapter(), lampyris.memory(), await beside()];
     const kept = (await navigator.storage?.estimate?.())?.usage;
     const rows: [string, string][] = [
       ["Adapter", adapter.name || "not told by the browser"],
@@ -30,8 +31,8 @@ export function device(gpu: () => Promise<Lampyris>): { watch(seen: boolean): vo
       ["Storage buffers a stage", String(adapter.maxStorageBuffers)],
       ["Workgroup memory", size(adapter.maxWorkgroupBytes)],
       ["Invocations a workgroup", String(adapter.maxInvocations)],
-      ["GPU memory in use", size(memory.gpu)],
-      ["Heap of the module", size(memory.heap)],
+      ["GPU memory in use", size(here.gpu + there.gpu)],
+      ["Heap of the module", size(here.heap + there.heap)],
       ["Kept in this browser", kept === undefined ? "not told" : size(kept)],
       ["Device lost and reopened", `${adapter.timesReopened} times`],
     ];
@@ -66,7 +67,8 @@ export function device(gpu: () => Promise<Lampyris>): { watch(seen: boolean): vo
     const begun = performance.now();
     by("findings").replaceChildren();
     [bar.hidden, bar.value] = [false, 0];
-    const checks = await (await gpu()).doctor({
+    const lampyris = await gpu();
+    const checks = await lampyris.doctor({
       onProgress: (done, all) => {
         bar.value = done / all;
         // For eyes; said aloud, every case would be too much.
@@ -86,6 +88,10 @@ export function device(gpu: () => Promise<Lampyris>): { watch(seen: boolean): vo
         element("li", "", `${check.kernel} (${check.variant}), ${check.case}: ${check.failure ?? `off by ${check.worstError}`}`),
       ),
     );
+    // What is not there can be neither right nor wrong.
+    const { f16, subgroups } = lampyris.adapter();
+    const lacking = [f16 ? [] : ["16-bit floats"], subgroups ? [] : ["subgroups"]].flat().join(" or ");
+    say("unproved", lacking === "" ? "" : `Nothing is proved of variants with ${lacking}: this page has none on this adapter.`);
     by("kernels-all").hidden = false;
     // Long names may break where words end.
     const broken = (name: string): string => name.replaceAll("_", "_\u200b");

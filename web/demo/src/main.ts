@@ -34,8 +34,8 @@ const sketches = once<Vision>(async () => (await gpu()).loadVision(new URL("mode
 
 draw(sketches);
 const camera = photo(gpu, sketches);
-write(gpu);
-const facts = device(gpu);
+const { memory } = write(gpu);
+const facts = device(gpu, memory);
 tabs((panel) => {
   if (panel !== "photo") camera.stop();
   facts.watch(panel === "device");

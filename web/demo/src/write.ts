@@ -1,24 +1,36 @@
 // The Write tab: the bundled storyteller, or a model of the user's, piece by piece as it comes.
 
-import { type Lampyris, LampyrisError, type Text } from "lampyris";
+import { type Lampyris, LampyrisError } from "lampyris";
 import { chosen, onDrop, picked } from "./pick.js";
+import { type Distant, type Memory, type Teller, bundled, distant } from "./tellers.js";
 import { by, element, once, say, size, words } from "./ui.js";
 
 const BUNDLED = "Bundled: a storyteller of one million numbers, 1.2 MB.";
 
-/** Wires the tab up. */
-export function write(gpu: () => Promise<Lampyris>): void {
-  const [tell, stop] = [by<HTMLButtonElement>("tell"), by<HTMLButtonElement>("stop")];
+/** Wires the tab up. `memory` tells what a visitor's model holds beside the page's own device. */
+export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory> } {
+  const [tell, stop, cancel] = [by<HTMLButtonElement>("tell"), by<HTMLButtonElement>("stop"), by<HTMLButtonElement>("text-cancel")];
   const bar = by<HTMLProgressElement>("text-bar");
   const place = by("story-text");
-  const bundled = once<Text>(async () => {
-    const address = new URL("models/storyteller/storyteller.gguf", document.baseURI);
-    return (await gpu()).loadText(address, { cache: false });
-  });
+  const storyteller = once<Teller>(async () => bundled(await gpu()));
   /** The model that was chosen; the bundled one where none was. */
-  let own: Text | undefined;
+  let own: Distant | undefined;
+  /** The story under way, and the loading. */
   let going: AbortController | undefined;
+  let loading: AbortController | undefined;
   let ended: Promise<void> = Promise.resolve();
+
+  const buttons = (): void => {
+    tell.disabled = going !== undefined || loading !== undefined;
+    stop.disabled = going === undefined;
+    bar.hidden = cancel.hidden = loading === undefined;
+  };
+  /** Lets a button go away; the focus would go with it. */
+  const leaving = (button: HTMLElement, next: HTMLElement): void => {
+    const focused = document.activeElement === button;
+    buttons();
+    if (focused) next.focus();
+  };
 
   const story = async (prompt: string, signal: AbortSignal): Promise<void> => {
     by("story-empty").hidden = true;
@@ -28,7 +40,7 @@ export function write(gpu: () => Promise<Lampyris>): void {
     const maxTokens = Number(by<HTMLSelectElement>("length").value);
     const drawn = temperature > 0 ? { temperature, topP: 0.95, seed: Math.floor(Math.random() * 2 ** 32) } : {};
     say("write-time", "Loading the model …");
-    const model = own ?? (await bundled());
+    const model = own ?? (await storyteller());
     const asked = performance.now();
     let [pieces, first, told] = [0, 0, ""];
     const figures = (tokens: number, what: string): void => {
@@ -55,7 +67,7 @@ export function write(gpu: () => Promise<Lampyris>): void {
 
   const begin = (prompt: string): void => {
     const mine = (going = new AbortController());
-    [tell.disabled, stop.disabled] = [true, false];
+    buttons();
     by("story").setAttribute("aria-busy", "true");
     ended = story(prompt, mine.signal)
       .catch((thrown: unknown) => {
@@ -64,18 +76,16 @@ export function write(gpu: () => Promise<Lampyris>): void {
         else if (place.children.length === place.childNodes.length) say("write-time", "Stopped.");
       })
       .finally(() => {
-        const focused = document.activeElement === stop;
-        [tell.disabled, stop.disabled] = [false, true];
+        going = undefined;
         by("story").setAttribute("aria-busy", "false");
-        // A button that is switched off would take the focus with it.
-        if (focused) tell.focus();
+        leaving(stop, tell);
       });
   };
   by("write-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const prompt = by<HTMLTextAreaElement>("prompt").value;
     if (prompt.trim() === "") return say("write-time", "Write how the story begins, a word at least.", true);
-    begin(prompt);
+    if (!tell.disabled) begin(prompt);
   });
   stop.addEventListener("click", () => going?.abort());
   by<HTMLInputElement>("temperature").addEventListener("input", ({ target }) => {
@@ -84,7 +94,7 @@ export function write(gpu: () => Promise<Lampyris>): void {
   });
 
   /** Puts another model in the place of the old one, once that one is silent. */
-  const swap = async (fresh: Text | undefined): Promise<void> => {
+  const swap = async (fresh: Distant | undefined): Promise<void> => {
     going?.abort();
     await ended;
     own?.dispose();
@@ -93,25 +103,34 @@ export function write(gpu: () => Promise<Lampyris>): void {
   };
   const take = async (files: File[]): Promise<void> => {
     if (files.length === 0) return;
+    loading?.abort();
+    const mine = (loading = new AbortController());
     const before = performance.now();
     try {
       const { name, files: parts } = picked(files, [".gguf", ".safetensors"]);
       say("text-name", `Loading ${name} …`);
-      bar.hidden = false;
-      tell.disabled = true;
+      bar.value = 0;
+      buttons();
       // The old one goes first: two may be more than the GPU holds.
       await swap(undefined);
-      const onProgress = (share: number): void => void (bar.value = share);
-      await swap(await (await gpu()).loadText(parts, { onProgress }));
+      const fresh = await distant(parts, mine.signal, (share) => void (bar.value = share));
+      if (mine.signal.aborted) return fresh.dispose();
+      await swap(fresh);
       const bytes = size(parts[0]?.size ?? 0);
       say("text-name", `${name}, ${bytes}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
     } catch (thrown) {
-      say("text-name", `${words(thrown)} ${own === undefined ? "The bundled storyteller is used." : "The model before it is kept."}`, true);
+      // Another choice has taken the place of this one.
+      if (loading !== mine) return;
+      const which = own === undefined ? "The bundled storyteller is used." : "The model before it is kept.";
+      say("text-name", `${mine.signal.aborted ? "Stopped." : words(thrown)} ${which}`, !mine.signal.aborted);
     } finally {
-      bar.hidden = true;
-      tell.disabled = false;
+      if (loading === mine) {
+        loading = undefined;
+        leaving(cancel, by("text-files"));
+      }
     }
   };
+  cancel.addEventListener("click", () => loading?.abort());
   for (const id of ["text-files", "text-folder"]) {
     by<HTMLInputElement>(id).addEventListener("change", ({ target }) => void take(chosen(target as HTMLInputElement)));
   }
@@ -119,4 +138,7 @@ export function write(gpu: () => Promise<Lampyris>): void {
     void swap(undefined).then(() => say("text-name", BUNDLED));
   });
   onDrop(by("write"), (files) => void take(files), (thrown) => say("text-name", words(thrown), true));
+  const nothing = { gpu: 0, heap: 0 };
+  // A worker that ends while it is asked holds nothing any more.
+  return { memory: async () => (await own?.memory().catch(() => nothing)) ?? nothing };
 }

@@ -61,13 +61,80 @@ fn a_template_that_works_on_too_much_text_is_stopped() {
         "{{ [1]|slice(9000000000)|length }}",
         "{{ [1]|batch(9000000000)|length }}",
         "{{ '%9000000000s'|format('a')|length }}",
+        "{{ 'x' * 2000000000 }}",
+        "{% set ns = namespace(a='x') %}{% for b in range(99999) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
+        "{% set ns = namespace(a='x') %}{% for b in range(99999) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+        "{% set ns = namespace(a=['x']) %}{% for b in range(99999) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
+        "{% set ns = namespace(a=['x']) %}{% for b in range(99999) %}{% set ns.a = ns.a * 2 %}{% endfor %}",
+        "{% set ns = namespace(a=[]) %}{% for b in range(99999) %}{% set ns.a = ns.a + ['x' * 1000000] %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% set c = a[1:] %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% if a == a ~ 'x' %}{% endif %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% if 'y' in a %}{% endif %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% if a is equalto a %}{% endif %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% for c in a %}{% break %}{% endfor %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% set c %}{{ a }}{% endset %}{% endfor %}",
+        "{% macro m(a) %}{{ a }}{{ a }}{% endmacro %}{% set ns = namespace(a='x') %}{% for b in range(99999) %}{% set ns.a = m(ns.a) %}{% endfor %}",
+        "{% set a = 'x' * 4000000 %}{% for b in range(99999) %}{% set c = [a, a]|select('equalto', a)|list %}{% endfor %}",
     ] {
         let stopped = render(source).unwrap_err();
-        let right = matches!(stopped, TextError::TemplateLimit { what: "bytes in filters and methods", .. });
+        let right = matches!(stopped, TextError::TemplateLimit { what: "bytes in operators, filters and methods", .. });
         assert!(right, "{source}: {stopped}");
     }
     assert!(render("{{ x|tojson(indent=9000000000) }}").unwrap_err().to_string().contains("indent"));
     assert_eq!(render("{{ x|indent(width=2, first=true)|upper|replace('Y', 'z') }}").unwrap(), "  z");
+}
+
+/// What a step keeps of the template's own text is limited by fewer steps.
+#[test]
+fn a_template_that_keeps_long_texts_has_fewer_steps() {
+    let text = "x".repeat(30_000);
+    let source = format!("{{% for a in range(99999) %}}{{% set b %}}{text}{{% endset %}}{{% endfor %}}");
+    assert!(matches!(render(&source), Err(TextError::TemplateLimit { what: "steps", limit: 35_791 })));
+    let source = format!("{{% set b %}}{text}{text}{{% endset %}}");
+    assert!(matches!(render(&source), Err(TextError::TemplateLimit { what: "bytes of text between two tags", .. })));
+}
+
+/// Values in one another are dropped with a call for each.
+#[test]
+fn a_template_that_nests_values_is_stopped() {
+    let looped = |set: &str| {
+        format!("{{% set ns = namespace(a=[1]) %}}{{% for b in range(99999) %}}{{% set ns.a = {set} %}}{{% endfor %}}")
+    };
+    for set in [
+        "[ns.a]",
+        "{'a': ns.a}",
+        "1, ns.a",
+        "dict(a=ns.a)",
+        "ns.a|batch(1)|list",
+        "namespace(a=ns.a)",
+        "(ns.a, 1)",
+        "[1] + [ns.a]",
+    ] {
+        match render(&looped(set)) {
+            Err(TextError::Template { reason }) => assert!(reason.contains("too deep"), "{set}: {reason}"),
+            Err(TextError::TemplateLimit { .. }) => {}
+            other => panic!("{set}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn operators_give_what_they_give_elsewhere() {
+    for (source, text) in [
+        ("{{ 2 * 3 + 4 * -5 }} {{ 7 // 2 * 2 }} {{ 2 * 3 ** 2 }} {{ 1.5 * 2 }} {{ 6 / 3 * 2 }}", "-14 6 18 3.0 4.0"),
+        ("{{ 'ab' * 2 ~ 'c' }}{{ [1] * 2 }}{{ 'x' * 0 }}{{ 'x' * -1 }}", "ababc[1, 1]"),
+        ("{{ [1, 2] + [3] }}{{ 'a' + 'b' }}{{ (1, 2)|length }}", "[1, 2, 3]ab2"),
+        ("{{ 'b' in 'abc' }}{{ 'b' not in ['a'] }}{{ 1 < 2 and not 2 <= 1 }}", "TrueTrueTrue"),
+        ("{{ 'abcd'[1:3] }}{{ [1, 2, 3][::-1] }}", "bc[3, 2, 1]"),
+        ("{{ {'a': {'b': 1}}['a'].b + 1 }}{{ 'a' if x == 'y' else 'b' }}", "2a"),
+        ("{{ 5 is in [5] }}{{ 'a' is equalto 'a' }}{{ ['a', 'b']|select('equalto', 'b')|list }}", "TrueTrue['b']"),
+        ("{{ missing == 'a' }}{{ missing ~ 'a' }}{{ missing is defined }}", "FalseaFalse"),
+    ] {
+        assert_eq!(render(source).unwrap(), text, "{source}");
+    }
+    for source in ["{{ 'a' * 'b' }}", "{{ 2 ** 2 * 'x' }}", "{{ 'x' / 2 * 3 }}", "{{ debug() }}"] {
+        assert!(matches!(render(source), Err(TextError::Template { .. })), "{source}");
+    }
 }
 
 #[test]

@@ -45,6 +45,15 @@ fn case(tier: Tier, scheme: Scheme, kernel: Dense, [m, k, n]: [usize; 3], format
     Case { label, kernel: Arc::new(kernel), inputs, tier }
 }
 
+/// One of each kind of scheme. Tiles, and several tokens by several rows, take software adapters seconds to compile (through OpenGL up to a
+/// minute), so that short cases of these are of no others, and of the longest of one.
+const KINDS: [Scheme; 6] = [Scheme::F32, Scheme::F16, Scheme::Q4_0, Scheme::Q2K, Scheme::Q5K, Scheme::Mxfp4];
+
+/// The tier of a case that is short for `kinds` only.
+fn short_for(kinds: &[Scheme], scheme: Scheme) -> Tier {
+    if kinds.contains(&scheme) { Tier::Short } else { Tier::Full }
+}
+
 /// Every scheme with every ending, sizes round the panels, blocks and tiles, inputs in bytes, and the shapes of small language models.
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = [bytes_cases(), half_cases()].concat();
@@ -56,9 +65,13 @@ pub(crate) fn cases() -> Vec<Case> {
     for scheme in Scheme::ALL {
         let k = if scheme.is_wide() { 292 } else { 68 };
         add(Tier::Short, scheme, Dense { bias: true, residual: true, ..normed }, [1, k, 41]);
-        add(Tier::Short, scheme, Dense { gated: Some(37), unit: Unit::Silu, ..normed }, [5, 36, 37]);
+        let gated = Dense { gated: Some(37), unit: Unit::Silu, ..normed };
+        add(short_for(&[Scheme::Q4_0], scheme), scheme, gated, [5, 36, 37]);
+        add(short_for(&KINDS, scheme), scheme, gated, [33, k, 37]);
+        add(Tier::Full, scheme, Dense { bias: true, residual: true, ..plain }, [8, 516, 70]);
+        add(Tier::Full, scheme, Dense { bias: true, residual: true, ..plain }, [65, 516, 70]);
         add(Tier::Full, scheme, plain, [1, 32, 32]);
-        add(Tier::Short, scheme, Dense { norm: Some(1e-5), ..plain }, [9, k, 33]);
+        add(short_for(&KINDS, scheme), scheme, normed, [17, k, 33]);
         add(Tier::Full, scheme, plain, [4, 256, 64]);
         add(Tier::Full, scheme, Dense { gated: Some(20), unit: Unit::Silu, ..normed }, [70, 40, 20]);
         add(Tier::Full, scheme, Dense { bias: true, residual: true, ..normed }, [3, 516, 37]);
@@ -74,6 +87,13 @@ pub(crate) fn cases() -> Vec<Case> {
     for k in [1, 3, 4, 5, 31, 33, 63, 64, 65, 255, 257] {
         add(Tier::Full, Scheme::F32, normed, [1, k, 20]);
         add(Tier::Full, Scheme::Q5_1, normed, [3, k, 20]);
+    }
+    // What a longer prompt is for tiles, and the least of it.
+    for scheme in [Scheme::F16, Scheme::Q4_0, Scheme::Q4K] {
+        add(Tier::Model, scheme, plain, [128, 576, 1536]);
+        for m in [2, 7, 33, 63, 64, 66] {
+            add(Tier::Full, scheme, plain, [m, 40, 20]);
+        }
     }
     for n in [1, 2, 15, 16, 17, 31, 33, 63, 65] {
         add(Tier::Full, Scheme::F16, plain, [1, 24, n]);
@@ -92,12 +112,16 @@ fn bytes_cases() -> Vec<Case> {
         let gated = Dense { gated: Some(37), unit: Unit::Silu, ..plain };
         let ends = Dense { bias: true, residual: true, ..plain };
         cases.push(case(Tier::Short, scheme, gated, [5, k, 37], bytes));
+        cases.push(case(short_for(&[Scheme::Q4_0, Scheme::Q2K], scheme), scheme, gated, [33, k, 37], bytes));
         cases.push(case(Tier::Short, scheme, ends, [1, k, 41], bytes));
         cases.push(case(Tier::Full, scheme, ends, [1, 31, 41], bytes));
         cases.push(case(Tier::Model, scheme, plain, [1, 1536, 576], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [8, 516, 70], bytes));
         cases.push(case(Tier::Full, scheme, ends, [9, 516, 70], bytes));
+        cases.push(case(Tier::Full, scheme, ends, [65, 516, 70], bytes));
+        cases.push(case(Tier::Full, scheme, plain, [64, 31, 33], bytes));
         cases.push(case(Tier::Model, scheme, plain, [32, 576, 960], bytes));
-        let mut tiny = case(Tier::Short, scheme, plain, [2, k, 33], Format::F32);
+        let mut tiny = case(Tier::Short, scheme, plain, [1, k, 33], Format::F32);
         let scales = tiny.inputs.iter_mut().filter(|(_, fill)| matches!(fill, Fill::Range(..)));
         scales.for_each(|(_, fill)| *fill = Fill::Range(-4e-5, 4e-5));
         tiny.label.push_str(".tiny");
@@ -124,9 +148,7 @@ fn half_cases() -> Vec<Case> {
             cases.push(case);
         };
         add(Tier::Short, ends, [1, k, 41], None);
-        // Software adapters take ten seconds to compile a tile, so every kind of scheme has one here and not every scheme.
-        let kinds = [Scheme::Q4_0, Scheme::Q2K, Scheme::Q5K, Scheme::Mxfp4];
-        add(if kinds.contains(&scheme) { Tier::Short } else { Tier::Full }, gated, [9, k, 37], None);
+        add(short_for(&KINDS, scheme), gated, [17, k, 37], None);
         add(Tier::Full, gated, [1, 516, 37], None);
         add(Tier::Full, plain, [70, 516, 40], None);
         for most in [1e6, 1e-6] {

@@ -1,0 +1,80 @@
+//! A host that destroys its device and tells nobody, between any two calls: nothing panics, and no mistake of ours reaches its handlers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+
+use lampyris::engine::Error as EngineError;
+use lampyris::models::decoder::{Decoder, Sampling};
+use lampyris::{Budget, Classifier, Error, Input, wgpu};
+use std::time::Duration;
+use support::decoders::noise;
+use support::fixture;
+use support::host::{Host, hosts};
+
+const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 200,
+    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true}"#;
+
+fn frame(host: &Host) -> wgpu::CommandEncoder {
+    host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("the host's frame") })
+}
+
+#[test]
+fn results_that_have_arrived_outlive_the_device_or_are_told_lost() {
+    // The results are still on their way when the device goes, or have arrived and were not taken.
+    for pumped in [false, true] {
+        for host in hosts() {
+            let gpu = host.guest();
+            let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+            let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+            let prompt: Vec<u32> = (0..40).map(|i| i % 61).collect();
+            let greedy = Sampling::greedy();
+            let mut alone = gpu.block_on(model.session(100)).unwrap();
+            gpu.block_on(alone.feed(&prompt)).unwrap();
+            let mut npc = gpu.block_on(gpu.block_on(model.session(100)).unwrap().driven().measured(&greedy)).unwrap();
+            npc.generate(&prompt, 10, &greedy);
+            let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+            gpu.block_on(eyes.measure()).unwrap();
+            let pixels = vec![77; 64 * 64 * 4];
+            let input = || Input::rgba8(pixels.as_slice(), 64, 64);
+            // One of each on its way.
+            let mut commands = frame(&host);
+            let mut budget = Budget::gpu(Duration::from_secs(1));
+            let mut recorded = classifier.record(&mut commands, input()).unwrap();
+            alone.record_step(&mut commands, &greedy).unwrap();
+            eyes.look(&mut commands, &mut budget, input()).unwrap();
+            npc.tick(&mut commands, &mut Budget::gpu(Duration::from_secs(1))).unwrap();
+            host.queue.submit([commands.finish()]);
+            if pumped {
+                host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+                gpu.pump();
+            }
+            host.device.destroy();
+            // The host's own loop goes on for some frames before it sees what happened.
+            for _ in 0..3 {
+                let mut commands = frame(&host);
+                let mut budget = Budget::gpu(Duration::from_millis(1));
+                // What was on its way may count as such, as given up or as taken, until the loss is known.
+                let lost = |error: &lampyris::Error| {
+                    let waits = matches!(
+                        error,
+                        Error::Engine(EngineError::Busy { .. } | EngineError::Cancelled | EngineError::Taken)
+                    );
+                    assert!(error.is_device_lost() || waits, "{}: {error:?}", host.name);
+                };
+                let _ = recorded.try_take().inspect_err(lost);
+                let _ = alone.try_step().inspect_err(lost);
+                let _ = eyes.tick(&mut commands, &mut budget).inspect_err(lost);
+                let _ = eyes.look(&mut commands, &mut budget, input()).inspect_err(lost);
+                let _ = npc.tick(&mut commands, &mut budget).inspect_err(lost);
+                let _ = classifier.record(&mut commands, input()).inspect_err(lost);
+                let _ = alone.record_step(&mut commands, &greedy).inspect_err(lost);
+                host.queue.submit([commands.finish()]);
+                gpu.pump();
+            }
+            drop((recorded, alone, eyes, npc, classifier, model, gpu));
+            assert_eq!(host.told().0, 0, "the host of {} heard of the guest (pumped: {pumped})", host.name);
+        }
+    }
+}
