@@ -25,9 +25,9 @@ usage: cargo xtask COMMAND
   adapters   say which adapters and tools the tests will find here, and what is missing
   browser    compile every kernel in headless Chromium, whose WebGPU shares no code with wgpu
   wasm       build the libraries for wasm32-unknown-unknown
-  web [--test] [--no-build | --quick]
-             build the npm package in web/pkg and say how large it is; --test drives it in headless Chromium,
-             --no-build takes the package that was built before, --quick builds a large one fast
+  web [--test [--full]] [--no-build | --quick]
+             build the npm package in web/pkg and say how large it is; --test drives it in headless Chromium, with --full
+             every case of every kernel; --no-build takes the package that was built before, --quick builds a large one fast
   deps       prove that the libraries' dependencies are small and cannot reach the network";
 
 /// Runs the command named by the arguments.

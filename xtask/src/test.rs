@@ -86,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     // The package's tests have names of their own.
     if options.filters.is_empty() {
         let begun = Instant::now();
-        let verdict = match package() {
+        let verdict = match package(options.full) {
             Ok(Tested::Passed) => format!("passed in {}", seconds(begun.elapsed())),
             Ok(Tested::Skipped { why }) => {
                 eprintln!("xtask: the browser package is neither built nor tested: {why}");
@@ -115,12 +115,12 @@ enum Tested {
 }
 
 /// Builds the browser package and drives it; where something for that is missing, it is skipped unless `LAMPYRIS_REQUIRE` names `browser`.
-fn package() -> Result<Tested, Error> {
+fn package(full: bool) -> Result<Tested, Error> {
     let required = std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|it| it.trim() == "browser"));
     match crate::web::look() {
         Err(lack) if !required => Ok(Tested::Skipped { why: lack.to_string() }),
         Err(lack) => Err(lack),
-        Ok(()) => crate::web::run(&crate::web::Options::TESTED).map(|()| Tested::Passed),
+        Ok(()) => crate::web::run(&crate::web::Options::tested(full)).map(|()| Tested::Passed),
     }
 }
 

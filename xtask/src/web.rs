@@ -22,11 +22,15 @@ pub(crate) struct Options {
     no_build: bool,
     /// Build fast rather than small.
     quick: bool,
+    /// Every case of every kernel, which takes long.
+    full: bool,
 }
 
 impl Options {
-    /// The whole package, and its tests.
-    pub(crate) const TESTED: Options = Options { test: true, no_build: false, quick: false };
+    /// The whole package, and its tests of a tier.
+    pub(crate) fn tested(full: bool) -> Self {
+        Self { test: true, full, ..Self::default() }
+    }
 
     /// Reads the arguments after `web`.
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, Error> {
@@ -36,6 +40,7 @@ impl Options {
                 "--test" => options.test = true,
                 "--no-build" => options.no_build = true,
                 "--quick" => options.quick = true,
+                "--full" => options.full = true,
                 other => return Err(Error::usage(format!("`web` does not know '{other}'"))),
             }
         }
@@ -45,7 +50,8 @@ impl Options {
     /// The arguments again, for the program that is started in our place.
     #[cfg(not(feature = "web"))]
     fn arguments(&self) -> impl Iterator<Item = &'static str> {
-        let given = [(self.test, "--test"), (self.no_build, "--no-build"), (self.quick, "--quick")];
+        let given =
+            [(self.test, "--test"), (self.no_build, "--no-build"), (self.quick, "--quick"), (self.full, "--full")];
         given.into_iter().filter_map(|(is, argument)| is.then_some(argument))
     }
 }
@@ -128,8 +134,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let browser = look_for_browser()?;
         let mut tests = Command::new("node");
         // One after another: each starts a browser, and a software adapter takes every core.
-        tests.args(["--test", "--test-concurrency=1", "--test-timeout=600000"]).args(test_files()?);
-        run_command(tests.env("LAMPYRIS_BROWSER", browser).current_dir(folder()))?;
+        let (tier, limit) = if options.full { ("full", "14400000") } else { ("short", "600000") };
+        tests.args(["--test", "--test-concurrency=1", "--test-timeout", limit]).args(test_files()?);
+        tests.env("LAMPYRIS_TIER", tier).env("LAMPYRIS_BROWSER", browser);
+        run_command(tests.current_dir(folder()))?;
     }
     Ok(())
 }
@@ -177,7 +185,8 @@ mod tests {
     fn arguments_are_read_and_unknown_ones_refused() {
         let parse = |words: &[&str]| Options::parse(&words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>());
         assert_eq!(parse(&[]).unwrap(), Options::default());
-        assert_eq!(parse(&["--test", "--no-build"]).unwrap(), Options { test: true, no_build: true, quick: false });
+        assert_eq!(parse(&["--test", "--no-build"]).unwrap(), Options { no_build: true, ..Options::tested(false) });
+        assert_eq!(parse(&["--full", "--test"]).unwrap(), Options::tested(true));
         assert!(matches!(parse(&["--tests"]), Err(Error::Usage { .. })));
     }
 }
