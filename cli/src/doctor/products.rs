@@ -135,7 +135,7 @@ mod measured {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
     use super::*;
 
@@ -155,6 +155,15 @@ mod tests {
             assert!(failure.to_string().contains("made up gives logits with packed products"), "{failure}");
             assert_eq!(failure.code(), 1);
         }
+    }
+
+    #[cfg(feature = "bundled")]
+    #[test]
+    fn the_bundled_models_logits_move_as_far_as_products_round() {
+        let [exact, packed, half] = measured::errors(&Gpu::cpu_executor(), ALL).unwrap()[..] else { panic!("three") };
+        // The CPU executor has no 16-bit floats.
+        assert_eq!((exact, half), (0.0, 0.0));
+        assert!(packed > 1e-3 && packed < f64::from(Products::Packed.tolerance()), "{packed:e}");
     }
 
     #[test]
