@@ -195,7 +195,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 # if eights
     let n8 = n4 / 2u;
 # for h in range(NG // 2)
-    let pair${ h } = min(id.x * ${ NG // 2 }u + ${ h }u, n8 - 1u);
+    let pair${ h } = min((params.first_group + id.x) * ${ NG // 2 }u + ${ h }u, n8 - 1u);
 # endfor
     var row_of_w = 0u;
 # endif
