@@ -6,6 +6,9 @@ use std::time::Duration;
 /// What everybody is sure of, whatever was said of them: nobody starves.
 const LEAST_SHARE: f64 = 0.01;
 
+/// Whole budgets that somebody may have had beyond their share: longer steps are forgiven, so that who takes them is not shut out for ever.
+const MOST_DEBT: f64 = 4.0;
+
 /// When somebody's turn is, and what they are sure of.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Priority {
@@ -57,7 +60,7 @@ pub struct Scheduler {
     members: Vec<Member>,
     /// The order of the turns.
     order: Vec<usize>,
-    /// Seconds that frames took beyond budgets of which the host had used a part.
+    /// Seconds that frames took beyond their budgets.
     over: f64,
 }
 
@@ -77,9 +80,11 @@ impl Scheduler {
     }
 
     /// Says what share of the time each is sure of: those of the first rank have what the others are not sure of as well, in equal parts.
+    /// Shares that are more than the whole together are parts of it.
     fn share_out(&mut self) {
-        let said = |member: &Member| member.priority.share.max(LEAST_SHARE);
-        let rest = (1.0 - self.members.iter().map(said).sum::<f64>()).max(0.0);
+        let all: f64 = self.members.iter().map(|member| member.priority.share.max(LEAST_SHARE)).sum();
+        let said = |member: &Member| member.priority.share.max(LEAST_SHARE) / all.max(1.0);
+        let rest = (1.0 - all).max(0.0);
         let first = self.members.iter().map(|member| member.priority.rank).min();
         let equals = self.members.iter().filter(|member| Some(member.priority.rank) == first).count().max(1);
         for member in &mut self.members {
@@ -92,7 +97,7 @@ impl Scheduler {
     /// later are left what they are sure of, as long as they use it; what is left of that goes on to whoever comes next.
     ///
     /// A step that takes longer than what is left is begun all the same by those who are owed it, and by the first of a budget that nobody has
-    /// used yet. Where the host had used a part of its budgets, the frames that follow make up for it.
+    /// used yet where nobody else is owed anything. The frames that follow make up for it.
     ///
     /// # Errors
     /// The first that `turn` gives; those that come later have no turn in this frame.
@@ -102,7 +107,6 @@ impl Scheduler {
         mut turn: impl FnMut(usize, &mut Budget) -> Result<(), E>,
     ) -> Result<(), E> {
         let (whole, there, fresh) = (budget.whole().as_secs_f64(), budget.left().as_secs_f64(), budget.is_fresh());
-        let over = if fresh { 0.0 } else { self.over };
         for member in &mut self.members {
             // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
             // not.
@@ -112,25 +116,27 @@ impl Scheduler {
         let (mut begun, mut result) = (0.0, Ok(()));
         for place in 0..self.order.len() {
             let at = self.order[place];
-            let later = self.order[place + 1..].iter().map(|at| &self.members[*at]);
-            let kept: f64 = later.filter(|it| it.waiting).map(|it| it.credit.clamp(0.0, it.share * whole)).sum();
+            let later = self.order[place + 1..].iter().map(|at| &self.members[*at]).filter(|it| it.waiting);
+            let kept: f64 = later.clone().map(|it| it.credit.clamp(0.0, 2.0 * it.share * whole)).sum();
+            let owed = later.clone().any(|it| it.credit > 0.0);
             let left = budget.left().as_secs_f64();
             let member = &mut self.members[at];
             let credit = member.credit.max(0.0);
             // What makes up for frames that took too long is what nobody is owed.
-            let given = (left - over - kept).max(credit.min(left));
+            let given = (left - self.over - kept).max(credit.min(left));
             let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
-            if budget.is_strict() || credit <= 0.0 && !(fresh && begun <= 0.0) {
+            let may = credit > 0.0 || fresh && begun <= 0.0 && !owed;
+            if budget.is_strict() || !may {
                 part = part.strict();
             }
             let done = turn(at, &mut part);
             let used = part.used().as_secs_f64();
             budget.take(part.used());
             begun += used;
-            // Somebody who does not say so and has left most of it did not want more.
-            member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given;
+            // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
+            member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0;
             member.credit = if used > given {
-                given.max(credit) - used
+                (member.credit - used).max(-MOST_DEBT * whole)
             } else {
                 (member.credit - used).max(member.credit.min(0.0))
             };
@@ -139,9 +145,7 @@ impl Scheduler {
                 break;
             }
         }
-        if !fresh {
-            self.over = (self.over + begun - there).max(0.0);
-        }
+        self.over = (self.over + begun - there).clamp(0.0, whole);
         result
     }
 }
@@ -351,6 +355,39 @@ mod tests {
             };
             scheduler.frame(&mut budget, turn).unwrap();
             assert!(budget.used() >= FRAME * 9 / 10, "{:?}", budget.used());
+        }
+    }
+
+    /// Steps that cannot be cut beside short ones: both have their shares, and frames are as long as their budgets on average.
+    #[test]
+    fn long_steps_of_the_first_take_nothing_that_others_are_sure_of() {
+        for (first, share, step, taken) in [
+            (1900.0, 0.3, 50.0, 0.0),
+            (3000.0, 0.3, 50.0, 0.0),
+            (2500.0, 0.05, 10.0, 0.0),
+            (2500.0, 0.05, 10.0, 0.5),
+            (10.0, 0.3, 1000.0, 0.0),
+            (10.0, 0.05, 260.0, 0.0),
+        ] {
+            let mut scheduler = of(&[Priority::FIRST, Priority::AFTER.share(share)]);
+            let mut work = [first, step].map(|step| Work::of(&[step], usize::MAX));
+            let there = drawn(&mut scheduler, &mut work, 5000, || taken);
+            let [long, short] = [work[0].had / there, work[1].had / there];
+            let what = format!("{first} beside {step} us, sure of {share}: {long} and {short}");
+            assert!(short > 0.9 * share && long > 0.9 * (1.0 - share) - 0.05, "{what}");
+            assert!(long + short < 1.03, "{what}");
+        }
+    }
+
+    #[test]
+    fn shares_that_are_more_than_the_whole_are_parts_of_it() {
+        for taken in [0.0, 0.5] {
+            let mut scheduler =
+                of(&[Priority::FIRST.share(0.5), Priority::AFTER.share(0.5), Priority::LAST.share(0.5)]);
+            let mut work = [10.0, 10.0, 800.0].map(|step| Work::of(&[step], usize::MAX));
+            let there = drawn(&mut scheduler, &mut work, 5000, || taken);
+            let shares = work.each_ref().map(|work| work.had / there);
+            assert!(shares.iter().all(|share| *share > 0.3) && shares.iter().sum::<f64>() < 1.02, "{shares:?}");
         }
     }
 }
