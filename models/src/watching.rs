@@ -6,7 +6,9 @@ use crate::prepare;
 use crate::record::at_once;
 use crate::tick::{Driven, FINEST, Progress, Tick};
 use crate::{Answer, Classifier, Error, Input, Result};
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, Loading, VariantChoice};
+use lampyris_engine::gpu::{
+    Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, Loading, StepTimes, VariantChoice,
+};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,6 +19,14 @@ const MEASURED: usize = 3;
 /// Kinds of pictures whose preparation is kept.
 const KINDS: usize = 4;
 
+/// What prepares pictures of a kind.
+#[derive(Debug, Clone)]
+struct Preparing {
+    kind: prepare::PictureKind,
+    plan: GpuPlan,
+    times: Arc<StepTimes>,
+}
+
 /// A [`Classifier`] that runs only when it is ticked, in temporaries of its own: what the classifier does beside it does not matter.
 #[derive(Debug)]
 pub struct Watching {
@@ -24,7 +34,7 @@ pub struct Watching {
     plan: GpuPlan,
     course: Course,
     /// What prepares the kinds of pictures seen last.
-    preparing: VecDeque<(prepare::PictureKind, GpuPlan)>,
+    preparing: VecDeque<Preparing>,
     going: bool,
     run: u64,
     /// The same on the device that has taken the place of a lost one, while it is being made.
@@ -79,15 +89,18 @@ impl Watching {
     }
 
     /// What prepares pictures of a kind.
-    async fn preparing(&mut self, kind: prepare::PictureKind, preprocess: &Preprocess) -> Result<GpuPlan> {
-        if let Some((_, plan)) = self.preparing.iter().find(|(known, _)| *known == kind) {
-            return Ok(plan.clone());
+    async fn preparing(&mut self, kind: prepare::PictureKind, preprocess: &Preprocess) -> Result<Preparing> {
+        if let Some(at) = self.preparing.iter().position(|known| known.kind == kind) {
+            // Those seen last are kept.
+            self.preparing.swap(0, at);
+            return Ok(self.preparing[0].clone());
         }
         let made = Arc::new(kind.plan(preprocess)?);
         let plan = GpuPlan::feeding(self.plan.gpu(), made, &self.plan, 0).await?;
+        let made = Preparing { kind, times: Arc::new(StepTimes::known(&plan)), plan };
         self.preparing.truncate(KINDS - 1);
-        self.preparing.push_front((kind, plan.clone()));
-        Ok(plan)
+        self.preparing.push_front(made.clone());
+        Ok(made)
     }
 
     /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
@@ -121,7 +134,8 @@ impl Watching {
         self.run += 1;
         let mut job =
             Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true, positions: 0 });
-        self.course.record_after(encoder, budget, Some((&preparing, &*data)), &mut || job.take())?;
+        self.course
+            .record_after(encoder, budget, Some((&preparing.plan, &preparing.times, &*data)), &mut || job.take())?;
         self.going = true;
         Ok(())
     }

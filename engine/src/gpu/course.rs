@@ -212,7 +212,7 @@ impl Course {
     }
 
     /// As [`Course::record`], with a whole run of another plan before it, whatever the budget: what puts a picture where the run finds
-    /// it. A texture is read by these commands only.
+    /// it. Of the budget it takes what its [`StepTimes`] say. A texture is read by these commands only.
     ///
     /// # Errors
     /// As [`Course::record`]; [`Error::Busy`] when as many ticks are under way as may be; as [`GpuPlan::record`] of the plan before.
@@ -220,7 +220,7 @@ impl Course {
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         budget: &mut Budget,
-        before: Option<(&GpuPlan, &[InputData<'_>])>,
+        before: Option<(&GpuPlan, &StepTimes, &[InputData<'_>])>,
         next: &mut dyn FnMut() -> Option<Job>,
     ) -> Result<usize> {
         self.gpu.check_alive()?;
@@ -233,12 +233,13 @@ impl Course {
             return if before.is_some() { Err(Error::Busy { runs: SLOTS }) } else { Ok(0) };
         }
         let mut before = match before {
-            Some(before) => Some(Before::check(&self.gpu, (&device, &queue), before)?),
+            Some((plan, times, inputs)) => {
+                let checked = Before::check(&self.gpu, (&device, &queue), (plan, inputs))?;
+                budget.spend(times.of(0..times.len()));
+                Some(checked)
+            }
             None => None,
         };
-        if let Some(before) = &before {
-            budget.spend(StepTimes::known(before.plan).of(0..usize::MAX));
-        }
         self.words.clear();
         self.words.push(self.number.wrapping_add(1));
         let (segments, writes) = self.choose(budget, next)?;

@@ -32,6 +32,7 @@ pub use config::{DecoderConfig, Mixture};
 #[cfg(not(target_arch = "wasm32"))]
 pub use convert::{Conversion, Converted, Recipe};
 pub use driven::DrivenSession;
+#[cfg(feature = "tokens")]
 pub(crate) use driven::Stand;
 pub use model::{Decoder, DecoderFiles};
 pub use multiplied::Multiplied;
