@@ -223,7 +223,9 @@ fn agree(gpu: &Gpu, files: &DecoderFiles, products: Products) -> Result<(), Fail
     };
     let (found, expected) = (logits(gpu, products)?, logits(&Gpu::cpu_executor(), Products::Exact)?);
     let largest = expected.iter().fold(f32::MIN_POSITIVE, |most, value| most.max(value.abs()));
-    let worst = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+    let each = found.iter().zip(&expected).map(|(a, b)| f64::from((a - b).abs()));
+    // What is no number is infinitely wrong.
+    let worst = each.fold(0.0, |most: f64, apart| if apart.is_nan() { f64::INFINITY } else { most.max(apart) });
     let apart = worst / f64::from(largest);
     let allowed = f64::from(allowed);
     if found.len() == expected.len() && apart <= allowed {

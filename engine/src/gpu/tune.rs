@@ -19,8 +19,8 @@ const SAMPLES: usize = 5;
 /// Most runs of one sample.
 const MOST_REPEATS: u32 = 1 << 12;
 
-/// Bytes that the copies of a matrix should come to: more than most caches hold.
-const COLD_BYTES: u64 = 112 << 20;
+/// Bytes that the copies of a matrix should come to: more than most caches hold, and within what loading may take beside the weights.
+const COLD_BYTES: u64 = 48 << 20;
 
 /// Most copies of a matrix: as many as a small network has layers.
 const MOST_COPIES: u64 = 16;
@@ -101,8 +101,9 @@ pub(super) async fn fastest(
     for source in candidates.iter().rev().copied() {
         let mut count = copies(call, step);
         let mut plan = alone(gpu, step, &inputs, source, count).await;
-        if count > 1 && matches!(plan, Err(Error::Budget { .. })) {
-            count = 1;
+        if count > 1 && matches!(plan, Err(Error::Budget { .. } | Error::OutOfMemory { .. })) {
+            // From the caches the times are others, so they are not for later.
+            (count, all) = (1, false);
             plan = alone(gpu, step, &inputs, source, count).await;
         }
         let plan = match plan {
@@ -293,8 +294,8 @@ mod tests {
 
     #[test]
     fn what_is_read_for_a_few_tokens_is_timed_out_of_the_caches() {
-        assert_eq!(copies_of([1, 4096, 4096], Scheme::Q4_0), 12);
-        assert_eq!(copies_of([8, 4096, 4096], Scheme::Q4_0), 12);
+        assert_eq!(copies_of([1, 4096, 4096], Scheme::Q4_0), 5);
+        assert_eq!(copies_of([8, 4096, 4096], Scheme::Q4_0), 5);
         assert_eq!(copies_of([1, 576, 576], Scheme::Q4_0), 16);
         assert_eq!(copies_of([1, 4096, 65_536], Scheme::F16), 1);
         assert_eq!(copies_of([32, 4096, 4096], Scheme::Q4_0), 1);

@@ -146,7 +146,8 @@ impl<'a> Reader<'a> {
     fn tag(&mut self) -> Result<bool, TextError> {
         (self.words, self.assigned) = (0, false);
         if self.rest.starts_with("{#") {
-            self.copy(self.rest.find("#}").map_or(self.rest.len(), |at| at + 2));
+            // `{#}` does not end what it begins.
+            self.copy(self.rest[2..].find("#}").map_or(self.rest.len(), |at| at + 4));
             return Ok(false);
         }
         let statement = self.rest.starts_with("{%");
@@ -197,18 +198,18 @@ impl<'a> Reader<'a> {
     /// What follows the word `raw`, up to the end of the text that it begins.
     fn raw(&mut self) {
         let rest = self.rest;
-        self.longest = self.longest.max(rest.find("endraw").unwrap_or(rest.len()));
-        let mut from = 0;
-        while let Some(at) = rest[from..].find("{%").map(|at| at + from) {
-            let inside = rest[at + 2..].trim_start_matches(['-', '+']).trim_start();
-            if let Some(after) = inside.strip_prefix("endraw")
-                && let Some(end) = after.find("%}")
-            {
-                self.copy(rest.len() - after.len() + end + 2);
+        let spaceless = |text: &'a str| text.trim_start_matches(|it: char| it.is_ascii_whitespace());
+        let signless = |text: &'a str| text.strip_prefix(['-', '+']).unwrap_or(text);
+        for (at, _) in rest.match_indices("{%") {
+            let word = spaceless(signless(&rest[at + 2..]));
+            let after = word.strip_prefix("endraw").map(|after| signless(spaceless(after)));
+            if let Some(behind) = after.and_then(|after| after.strip_prefix("%}")) {
+                self.longest = self.longest.max(at);
+                self.copy(rest.len() - behind.len());
                 return;
             }
-            from = at + 2;
         }
+        self.longest = self.longest.max(rest.len());
         self.copy(rest.len());
     }
 
@@ -277,8 +278,13 @@ impl<'a> Reader<'a> {
             let two = ["==", "!=", "<=", ">=", "//", "**"].into_iter().find(|two| self.rest.starts_with(two));
             let sign = two.unwrap_or(&self.rest[..self.rest.chars().next().map_or(0, char::len_utf8)]);
             before = match sign {
-                "==" | "!=" | "<=" | ">=" | "<" | ">" | "~" | "+" => Before::Counted,
+                "==" | "!=" | "<=" | ">=" | "<" | ">" | "~" => Before::Counted,
+                // The entries of a value in a call.
+                "*" | "**" if matches!(before, Before::Element | Before::Comma) => Before::Counted,
                 "//" | "**" | "/" | "%" | "*" => Before::Mixed,
+                // A sign belongs to what follows.
+                "-" | "+" if before == Before::Mixed => Before::Mixed,
+                "+" => Before::Counted,
                 "," => Before::Comma,
                 ":" | "=" => Before::Element,
                 _ => Before::Other,
@@ -308,6 +314,7 @@ impl<'a> Reader<'a> {
                 let times = self.out.len();
                 self.space();
                 while self.rest.starts_with(['-', '+']) {
+                    self.count()?;
                     self.copy(1);
                     self.space();
                 }

@@ -29,6 +29,17 @@ fn a_template_that_calls_itself_is_stopped() {
         deep("[", "]"),
         deep("not ", ""),
         deep("-", ""),
+        deep("1 * -", ""),
+        format!("{{{{ 1 * {}1 }}}}", "-".repeat(1_000_000)),
+        format!("{{#}}{{{{ '#}}{{% if x %}}{}{{% endif %}}' }}}}", "{% elif x %}".repeat(20_000)),
+        format!(
+            "{{% raw %}}{{% endrawx %}}{{{{ '{{% endraw %}}{{% if x %}}{}{{% endif %}}' }}}}",
+            "{% elif x %}".repeat(20_000)
+        ),
+        format!(
+            "{{% raw %}}{{%-- endraw %}}{{{{ '{{% endraw %}}{{% if x %}}{}{{% endif %}}' }}}}",
+            "{% elif x %}".repeat(20_000)
+        ),
         deep("1 + ", ""),
         deep("", "|abs"),
         deep("", "[0]"),
@@ -62,6 +73,8 @@ fn a_template_that_works_on_too_much_text_is_stopped() {
         "{{ [1]|batch(9000000000)|length }}",
         "{{ '%9000000000s'|format('a')|length }}",
         "{{ 'x' * 2000000000 }}",
+        "{#}{{ '#}{{ 'x' * 2000000000 }}' }}",
+        "{% raw %}{% endraw x %}{{ '{% endraw %}{{ 'x' * 2000000000 }}' }}",
         "{% set ns = namespace(a='x') %}{% for b in range(99999) %}{% set ns.a = ns.a ~ ns.a %}{% endfor %}",
         "{% set ns = namespace(a='x') %}{% for b in range(99999) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
         "{% set ns = namespace(a=['x']) %}{% for b in range(99999) %}{% set ns.a = ns.a + ns.a %}{% endfor %}",
@@ -122,6 +135,9 @@ fn a_template_that_nests_values_is_stopped() {
 fn operators_give_what_they_give_elsewhere() {
     for (source, text) in [
         ("{{ 2 * 3 + 4 * -5 }} {{ 7 // 2 * 2 }} {{ 2 * 3 ** 2 }} {{ 1.5 * 2 }} {{ 6 / 3 * 2 }}", "-14 6 18 3.0 4.0"),
+        ("{{ 6 / -3 * 2 }} {{ 2.0 ** -1 * 4 }}", "-4.0 2.0"),
+        ("{% macro f(a, b) %}{{ a }}{{ b }}{% endmacro %}{{ f(*['c', 'd']) }}", "cd"),
+        ("a{#}b#}c{% raw %}{{ d }}{%-  endraw +%}e", "ac{{ d }}e"),
         ("{{ 'ab' * 2 ~ 'c' }}{{ [1] * 2 }}{{ 'x' * 0 }}{{ 'x' * -1 }}", "ababc[1, 1]"),
         ("{{ [1, 2] + [3] }}{{ 'a' + 'b' }}{{ (1, 2)|length }}", "[1, 2, 3]ab2"),
         ("{{ 'b' in 'abc' }}{{ 'b' not in ['a'] }}{{ 1 < 2 and not 2 <= 1 }}", "TrueTrueTrue"),
