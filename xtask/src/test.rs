@@ -69,10 +69,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let mut game = cargo();
         game.args(["test", "--manifest-path", "examples/game/Cargo.toml", "--target-dir", "target", "--no-fail-fast"]);
         parts.push(("game", game));
-        let mut bevy = cargo();
-        bevy.args(["run", "--manifest-path", "integrations/bevy/Cargo.toml", "--target-dir", "target"]);
-        bevy.args(["--ignore-rust-version", "--example", "sketches"]);
-        parts.push(("bevy", bevy));
+        for (part, more) in [("bevy", &[][..]), ("bevy without its device", &["--", "--destroy"])] {
+            let mut bevy = cargo();
+            bevy.args(["run", "--manifest-path", "integrations/bevy/Cargo.toml", "--target-dir", "target"]);
+            bevy.args(["--ignore-rust-version", "--example", "sketches"]).args(more);
+            parts.push((part, bevy));
+        }
     }
     let mut failed = Vec::new();
     let mut words = Vec::new();
