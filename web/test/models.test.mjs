@@ -229,6 +229,11 @@ test("each error has its code", withMaterial, async () => {
   Object.assign(browser.server.manners, { only: "worker.js" });
   assert.equal(await create("LampyrisWorker"), "network");
   Object.assign(browser.server.manners, { down: false, only: "" });
+  const refused = (module, kind = "Lampyris") =>
+    fresh.evaluate(([kind, module]) => window.lampyris[kind].create({ module }).then(() => "none", ({ code, message }) => `${code}: ${message}`), [kind, module]);
+  assert.match(await refused("/pkg/none.wasm"), /^network: http.*\/pkg\/none\.wasm did not come \(404\); serve lampyris_bg\.wasm beside/);
+  assert.match(await refused("/test/page.html"), /^network: .*page\.html did not come \(an HTML page/);
+  for (const wrong of [7, {}, "http://"]) assert.match(await refused(wrong), /^bad-input: /);
   assert.deepEqual([await create("Lampyris"), await create("LampyrisWorker")], ["none", "none"]);
   await fresh.close();
 });
