@@ -7,6 +7,7 @@ import { type Picture, pixels } from "./pixels.js";
 import { pieces } from "./pieces.js";
 import type { RangedFile } from "./ranged.js";
 import { forget } from "./kept.js";
+import { type Module, sourceOf } from "./module.js";
 import { type Source, folder } from "./source.js";
 
 export { LampyrisError, type ErrorCode } from "./errors.js";
@@ -24,7 +25,7 @@ export interface CreateOptions {
   /** Refused: wgpu makes its devices itself and has no public way to take one that is there. */
   device?: never;
   /** Where the wasm module lies, if not beside this script: its address, bytes or compiled form. */
-  module?: string | URL | BufferSource | WebAssembly.Module;
+  module?: Module;
 }
 
 /** How to load a model. */
@@ -251,12 +252,12 @@ export class Lampyris extends Held<DeviceHandle> {
         const why = "wgpu 30 makes its devices itself and cannot take one that is there; leave `device` out, and Lampyris opens one beside yours";
         throw new LampyrisError("bad-input", why);
       }
-      started ??= options.module === undefined ? start() : start({ module_or_path: options.module });
+      started ??= sourceOf(options.module).then((module_or_path) => start({ module_or_path }));
       try {
         await started;
       } catch (thrown) {
         started = undefined;
-        // What a browser throws where nothing came, or an answer that is no module.
+        // What a browser throws where an answer broke off.
         throw asError(thrown, thrown instanceof TypeError ? "network" : "internal");
       }
       return new Lampyris(await Device.open(options.powerPreference));

@@ -2,9 +2,12 @@
 
 import { type ErrorCode, LampyrisError, aborted, asError, guarded } from "./errors.js";
 import type { Adapter, Check, CreateOptions, DoctorOptions, GenerateOptions, LoadOptions, LoadTextOptions, Prediction } from "./index.js";
+import { handed } from "./module.js";
 import type { Picture } from "./pixels.js";
-import type { Source } from "./source.js";
+import { type Source, absolute } from "./source.js";
 import type { Answer, Ask } from "./worker.js";
+
+const MISSING = "the worker's script did not load; serve worker.js beside the package, and let the content policy's worker-src allow it";
 
 /** Questions on their way to a worker. */
 class Line {
@@ -24,9 +27,9 @@ class Line {
     });
     worker.addEventListener("error", ({ message }: Partial<ErrorEvent>) => {
       // What fails within has a message; a script that did not come has none.
-      const missing = "the worker's script did not load; serve worker.js beside the package, and let the content policy's worker-src allow it";
-      this.end(message === undefined ? new LampyrisError("network", missing) : new LampyrisError("internal", `the worker failed: ${message}`));
+      this.end(message === undefined ? new LampyrisError("network", MISSING) : new LampyrisError("internal", `the worker failed: ${message}`));
     });
+    worker.addEventListener("messageerror", () => this.end(new LampyrisError("internal", "the worker's answer could not be read")));
   }
 
   /** Asks, with what can be handed over instead of copied. */
@@ -76,6 +79,25 @@ abstract class There {
   }
 }
 
+/** A copy of a picture that a worker can be given. */
+async function bitmap(picture: Exclude<Picture, ImageData>): Promise<ImageBitmap> {
+  try {
+    return await createImageBitmap(picture);
+  } catch (thrown) {
+    throw new LampyrisError("bad-input", `the picture cannot be read: ${asError(thrown).message}`, { cause: thrown });
+  }
+}
+
+/** A worker with the package's script. */
+function started(): Worker {
+  try {
+    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+  } catch (thrown) {
+    // As for a script of another origin.
+    throw new LampyrisError("network", MISSING, { cause: thrown });
+  }
+}
+
 /** As `Vision`. */
 export class WorkerVision extends There {
   /** The likeliest classes of a picture, likeliest first. */
@@ -90,9 +112,9 @@ export class WorkerVision extends There {
 
   #look<T>(what: string, picture: Picture, ...more: unknown[]): Promise<T> {
     return guarded(async () => {
-      const handed = picture instanceof ImageData ? picture : await createImageBitmap(picture);
-      const transfer = handed instanceof ImageBitmap ? [handed] : [];
-      return this.line.ask<T>({ what, on: this.on, with: [handed, ...more] }, { transfer });
+      const copy = picture instanceof ImageData ? picture : await bitmap(picture);
+      const transfer = copy instanceof ImageBitmap ? [copy] : [];
+      return this.line.ask<T>({ what, on: this.on, with: [copy, ...more] }, { transfer });
     });
   }
 
@@ -158,9 +180,11 @@ export class LampyrisWorker {
 
   /** Starts the worker and opens the device there. A module must be given as an address or compiled. */
   static async create(options: CreateOptions = {}): Promise<LampyrisWorker> {
-    const line = new Line(new Worker(new URL("./worker.js", import.meta.url), { type: "module" }));
+    const { module } = options;
+    const asked = module === undefined ? options : { ...options, module: handed(module) };
+    const line = new Line(started());
     try {
-      await line.ask({ what: "create", with: [options] });
+      await line.ask({ what: "create", with: [asked] });
     } catch (thrown) {
       line.worker.terminate();
       throw thrown;
@@ -204,10 +228,10 @@ export class LampyrisWorker {
     this.#line.end(new LampyrisError("disposed", "the worker was disposed of; create it again"));
   }
 
-  #load(what: string, source: Source, options: LoadTextOptions): Promise<number> {
+  async #load(what: string, source: Source, options: LoadTextOptions): Promise<number> {
     const { signal, onProgress, ...others } = options;
     // An address means the same there as here.
-    const from = typeof source === "string" || source instanceof URL ? new URL(source, globalThis.location?.href).href : source;
+    const from = typeof source === "string" || source instanceof URL ? absolute(source).href : source;
     return this.#line.ask({ what, with: [from, others] }, { signal, progress: onProgress && ((share) => onProgress(share ?? 0)) });
   }
 }

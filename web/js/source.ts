@@ -177,14 +177,18 @@ function ofDirectory(directory: FileSystemDirectoryHandle): Folder {
   return { weights: () => weightsOf(`the folder ${directory.name}`, { open: ranged, small, names }), small };
 }
 
+/** A whole address; one that is relative is so to the page, or to `base`. */
+export function absolute(address: string | URL, base: string | undefined = globalThis.location?.href): URL {
+  try {
+    return new URL(address, base);
+  } catch (thrown) {
+    throw new LampyrisError("bad-input", `'${address}' is no address`, { cause: thrown });
+  }
+}
+
 function atAddress(source: string | URL, { cache, signal }: Options): Folder {
   const how = new Fetching(cache, signal);
-  let address: URL;
-  try {
-    address = new URL(source, globalThis.location?.href);
-  } catch (thrown) {
-    throw new LampyrisError("bad-input", `'${source}' is no address`, { cause: thrown });
-  }
+  const address = absolute(source);
   const isFile = isWeights(address.pathname);
   const home = new URL(address);
   if (isFile) home.pathname = home.pathname.slice(0, home.pathname.lastIndexOf("/") + 1);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { material } from "./browser.mjs";
 import { POLICY, SEVEN, says, scribble, shoot, site, tab } from "./site.mjs";
-import { noise } from "./splitting.mjs";
+import { noise, parts, shards } from "./splitting.mjs";
 import { LONGEST, longest, tasks } from "./thread.mjs";
 
 const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
@@ -124,6 +124,41 @@ test("a photo without a MobileNet gets an answer, and what is no picture a sente
   assert.ok((await page.textContent("#vision-name")).length < 250);
 });
 
+test("a large photo is made smaller before it is looked at", async () => {
+  await tab(page, "Photo");
+  const large = await page.evaluate(() => {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 3000, height: 1500 });
+    canvas.getContext("2d").fillRect(0, 0, 3000, 1500);
+    const make = window.createImageBitmap;
+    window.sizes = [];
+    window.createImageBitmap = async (...how) => {
+      const made = await make(...how);
+      window.sizes.push([made.width, made.height]);
+      return made;
+    };
+    window.restore = () => void (window.createImageBitmap = make);
+    return canvas.toDataURL("image/png").split(",")[1];
+  });
+  await page.setInputFiles("#photo-file", { name: "large.png", mimeType: "image/png", buffer: Buffer.from(large, "base64") });
+  await page.waitForFunction(() => window.sizes.length === 2);
+  await says(page, "#photo-says", /^(This is|Perhaps)/);
+  assert.deepEqual(await page.evaluate(() => (window.restore(), window.sizes)), [[3000, 1500], [1024, 512]]);
+});
+
+test("of two models of pictures the one that was chosen last is used", withMaterial, async () => {
+  await tab(page, "Photo");
+  await page.setInputFiles("#vision-files", ["model.safetensors", "config.json"].map((file) => join(material, "mobilenet_v2", file)));
+  await page.setInputFiles("#vision-folder", join(material, "mobilenet_tiny/mobilenet_v3_small_w025"));
+  await says(page, "#vision-name", /^mobilenet_v3_small_w025, loaded in/);
+  await page.waitForTimeout(2000);
+  assert.match(await page.textContent("#vision-name"), /^mobilenet_v3_small_w025, loaded in/);
+  assert.equal(await page.locator("#vision-bar").isVisible(), false);
+  await page.focus("#vision-bundled");
+  await page.keyboard.press("Enter");
+  await says(page, "#vision-name", /^Bundled/);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "vision-files");
+});
+
 test("a photo dropped on the page is named by MobileNetV2 as the reference does", withMaterial, async () => {
   const { images } = json("mobilenet_v2", "reference.json");
   const sure = images.find((image) => image.margin > 3 && image.top1_right);
@@ -238,7 +273,16 @@ test("a model of the visitor's own, from a file and from a folder, goes on as th
   const { prompts, models } = json("stories260k", "reference.json");
   await tab(page, "Write");
   await page.selectOption("#length", "60");
+  const whole = join(material, "stories260k/hf");
+  const sharded = join(browser.made, "sharded");
+  mkdirSync(sharded);
+  for (const name of ["config.json", "tokenizer.json"]) copyFileSync(join(whole, name), join(sharded, name));
+  for (const [name, bytes] of Object.entries(shards(readFileSync(join(whole, "model.safetensors")), 3))) writeFileSync(join(sharded, name), bytes);
+  const split = Object.entries(parts(readFileSync(join(material, "stories260k/gguf/stories260K-Q8_0.gguf")), "stories", 3));
+  const pieces = split.map(([name, buffer]) => ({ name, mimeType: "", buffer: Buffer.from(buffer) })).reverse();
   const choices = [
+    ["#text-folder", sharded, "sharded", models.hf],
+    ["#text-files", pieces, "stories-00001-of-00003.gguf", models.Q8_0],
     ["#text-files", join(material, "stories260k/gguf/stories260K-Q8_0.gguf"), "stories260K-Q8_0.gguf", models.Q8_0],
     ["#text-folder", join(material, "stories260k/hf"), "hf", models.hf],
   ];
@@ -254,6 +298,11 @@ test("a model of the visitor's own, from a file and from a folder, goes on as th
     assert.ok(told.length > 100 && greedy[1].text.trim().startsWith(told.trim()), `${name}: ${told}`);
   }
   await shoot(page, "write");
+  const lacking = pieces.map(({ name, buffer }) => ({ name: name.replace(".gguf", ".safetensors"), mimeType: "", buffer }));
+  await page.setInputFiles("#text-files", lacking);
+  await says(page, "#text-name", /^The 3 files of weights in what you chose are parts of one model; choose them with its model\.safetensors\.index\.json\./);
+  await page.setInputFiles("#text-files", [{ ...lacking[0], name: "a.safetensors" }, { ...lacking[1], name: "b.gguf" }]);
+  await says(page, "#text-name", /^There are 2 files of weights in what you chose/);
   await page.setInputFiles("#text-folder", join(material, "chat-templates"));
   await says(page, "#text-name", /There is no .gguf or .safetensors file in the folder chat-templates; .* The model before it is kept\./);
   await page.setInputFiles("#text-files", { name: "model.gguf", mimeType: "", buffer: Buffer.from("GGUF and nothing that makes sense") });
@@ -336,9 +385,51 @@ test("a visitor's model is loaded beside the page, which is never kept waiting b
   assert.equal(told, `The lighthouse${result}`);
   longest("the same on the page's own thread, for comparison", here);
 
-  await page.click("#text-bundled");
+  await page.focus("#text-bundled");
+  await page.keyboard.press("Enter");
   await says(page, "#text-name", /^Bundled/);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "text-files");
   await gone();
+});
+
+test("a model whose worker has died gives its place to the bundled one", withMaterial, async () => {
+  await tab(page, "Write");
+  await page.evaluate(() => {
+    const Real = window.Worker;
+    window.Worker = class extends Real {
+      constructor(...how) {
+        super(...how);
+        window.beside = this;
+        window.Worker = Real;
+      }
+    };
+  });
+  await page.setInputFiles("#text-files", join(material, "stories260k/gguf/stories260K-Q8_0.gguf"));
+  await says(page, "#text-name", /loaded in/);
+  await page.selectOption("#length", "500");
+  // In the midst of a story, which may be told too fast to be caught from outside.
+  await page.evaluate(() => {
+    const figures = document.getElementById("write-time");
+    const seen = new MutationObserver(() => {
+      if (!/pieces a second/.test(figures.textContent)) return;
+      seen.disconnect();
+      window.aloud = figures.getAttribute("aria-live");
+      window.beside.dispatchEvent(new ErrorEvent("error", { message: "made to fail" }));
+    });
+    seen.observe(figures, { childList: true, characterData: true, subtree: true });
+  });
+  await page.click("#tell");
+  await says(page, "#write-time", "worker failed: made to fail.");
+  await page.locator("#tell:enabled").waitFor();
+  assert.equal(await page.evaluate(() => window.aloud), "off");
+  await says(page, "#text-name", /worker has ended; .* The bundled storyteller is used\.$/);
+  assert.equal(await page.getAttribute("#write-time", "aria-live"), null);
+  assert.equal(await page.locator("#text-bundled").isVisible(), false);
+  await page.selectOption("#length", "60");
+  await page.fill("#prompt", native.story.prompt);
+  await page.click("#tell");
+  await says(page, "#write-time", /tokens a second/);
+  assert.equal(await page.textContent("#story-text"), native.story.prompt + native.story.text);
 });
 
 test("the tab of the device tells limits and memory", async () => {

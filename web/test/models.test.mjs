@@ -229,6 +229,33 @@ test("each error has its code", withMaterial, async () => {
   Object.assign(browser.server.manners, { only: "worker.js" });
   assert.equal(await create("LampyrisWorker"), "network");
   Object.assign(browser.server.manners, { down: false, only: "" });
+  const refused = (module, kind = "Lampyris") =>
+    fresh.evaluate(([kind, module]) => window.lampyris[kind].create({ module }).then(() => "none", ({ code, message }) => `${code}: ${message}`), [kind, module]);
+  assert.match(await refused("/pkg/none.wasm"), /^network: http.*\/pkg\/none\.wasm did not come \(404\); serve lampyris_bg\.wasm beside/);
+  assert.match(await refused("/test/page.html"), /^network: .*page\.html did not come \(an HTML page/);
+  for (const wrong of [7, {}, "http://"]) assert.match(await refused(wrong), /^bad-input: /);
   assert.deepEqual([await create("Lampyris"), await create("LampyrisWorker")], ["none", "none"]);
+  // To a worker an address means what it means to the page, in every form.
+  const beside = await fresh.evaluate(async () => {
+    const { LampyrisWorker } = window.lampyris;
+    const told = [];
+    for (const module of ["../pkg/lampyris_bg.wasm", new URL("/pkg/lampyris_bg.wasm", location.href)]) {
+      told.push(await window.code(async () => (await LampyrisWorker.create({ module })).dispose()));
+    }
+    const worker = await LampyrisWorker.create();
+    told.push(await window.code(() => worker.loadText("http://")));
+    const eyes = await worker.loadVision("/material/mobilenet_tiny/mobilenet_v3_small_w025/", { cache: false });
+    told.push(await window.code(() => eyes.classify(new Image())));
+    worker.dispose();
+    const Real = window.Worker;
+    window.Worker = function () {
+      throw new DOMException("no script of another origin", "SecurityError");
+    };
+    told.push(await window.code(() => LampyrisWorker.create()));
+    window.Worker = Real;
+    return told;
+  });
+  assert.deepEqual(beside, ["none", "none", "bad-input", "bad-input", "network"]);
+  assert.match(await refused("none.wasm", "LampyrisWorker"), /^network: .*\/test\/none\.wasm did not come \(404\)/);
   await fresh.close();
 });

@@ -118,7 +118,7 @@ test("every kernel agrees with its twin in the browser", async () => {
   assert.ok(kernels.size > 30, `${kernels.size} kernels`);
 });
 
-const full = { skip: process.env.LAMPYRIS_TIER !== "full" && "every case is the full tier's: LAMPYRIS_TIER=full" };
+const full = { skip: process.env.LAMPYRIS_TIER !== "full" && "every case is the full tier's: `cargo xtask web --test --full`" };
 test("every case of every kernel agrees with its twin in the browser, in every variant that the adapter can run", full, async () => {
   const names = new Set((await page.evaluate(() => window.gpu.doctor())).map(({ kernel }) => kernel));
   for (const name of names) {

@@ -68,15 +68,13 @@ export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memor
     by("findings").replaceChildren();
     [bar.hidden, bar.value] = [false, 0];
     const lampyris = await gpu();
-    const checks = await lampyris.doctor({
-      onProgress: (done, all) => {
-        bar.value = done / all;
-        // For eyes; said aloud, every case would be too much.
-        by("examine-says").setAttribute("aria-live", "off");
-        say("examine-says", `${done} of ${all} cases`);
-      },
-    });
-    by("examine-says").removeAttribute("aria-live");
+    const onProgress = (done: number, all: number): void => {
+      bar.value = done / all;
+      // For eyes; said aloud, every case would be too much.
+      by("examine-says").setAttribute("aria-live", "off");
+      say("examine-says", `${done} of ${all} cases`);
+    };
+    const checks = await lampyris.doctor({ onProgress }).finally(() => by("examine-says").removeAttribute("aria-live"));
     const failed = checks.filter(({ passed }) => !passed);
     const kernels = new Map<string, Check[]>();
     for (const check of checks) kernels.set(check.kernel, [...(kernels.get(check.kernel) ?? []), check]);

@@ -4,6 +4,22 @@ import type { Lampyris, Vision } from "lampyris";
 import { chosen, isModel, onDrop, picked } from "./pick.js";
 import { bars, by, say, words } from "./ui.js";
 
+/** Most pixels of a photo in a direction: no network here looks at more, and a camera's photo would be large in memory. */
+const LONGEST = 1024;
+
+/** A picture in a file, no larger than is of use. */
+async function pictureIn(file: File): Promise<ImageBitmap> {
+  const whole = await createImageBitmap(file);
+  const fit = LONGEST / Math.max(whole.width, whole.height);
+  if (fit >= 1) return whole;
+  try {
+    const [resizeWidth, resizeHeight] = [Math.max(1, Math.round(whole.width * fit)), Math.max(1, Math.round(whole.height * fit))];
+    return await createImageBitmap(whole, { resizeWidth, resizeHeight, resizeQuality: "high" });
+  } finally {
+    whole.close();
+  }
+}
+
 const BUNDLED = "Bundled: 32 drawings and digits. It knows no photos; choose a MobileNet for them.";
 
 /** What to say when there is no camera to be had. */
@@ -21,8 +37,11 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   const video = by<HTMLVideoElement>("video");
   const camera = by<HTMLButtonElement>("camera");
   const bar = by<HTMLProgressElement>("vision-bar");
+  const back = by<HTMLButtonElement>("vision-bundled");
   /** The model that was chosen; the bundled one where none was. */
   let own: Vision | undefined;
+  /** The loading of the last choice, which counts. */
+  let loading: AbortController | undefined;
   /** The photo that is shown, for a look with another model. */
   let last: ImageBitmap | undefined;
 
@@ -69,7 +88,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     stop();
     let picture: ImageBitmap;
     try {
-      picture = await createImageBitmap(file);
+      picture = await pictureIn(file);
     } catch {
       throw new Error(`${file.name} is no picture that this browser can read; choose a JPEG, PNG or WebP file.`);
     }
@@ -81,21 +100,32 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
 
   const takeModel = async (files: File[]): Promise<void> => {
     if (files.length === 0) return;
+    loading?.abort();
+    const mine = (loading = new AbortController());
     const before = performance.now();
+    let fresh: Vision | undefined;
     try {
       const { name, files: parts } = picked(files, [".safetensors"]);
       say("vision-name", `Loading ${name} …`);
-      bar.hidden = false;
-      const onProgress = (share: number): void => void (bar.value = share);
-      const fresh = await (await gpu()).loadVision(parts, { onProgress });
+      [bar.hidden, bar.value] = [false, 0];
+      const onProgress = (share: number): void => void (loading === mine && (bar.value = share));
+      fresh = await (await gpu()).loadVision(parts, { onProgress, signal: mine.signal });
       const names = parts.find((file) => file.name.endsWith(".txt"));
       if (names !== undefined) await fresh.setLabels((await names.text()).trimEnd().split(/\r?\n/));
+      // Another choice has taken the place of this one.
+      if (loading !== mine) return fresh.dispose();
       await swap(fresh);
+      if (loading !== mine) return;
       say("vision-name", `${name}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
     } catch (thrown) {
-      return say("vision-name", words(thrown), true);
+      fresh?.dispose();
+      if (loading === mine) say("vision-name", words(thrown), true);
+      return;
     } finally {
-      bar.hidden = true;
+      if (loading === mine) {
+        loading = undefined;
+        bar.hidden = true;
+      }
     }
     await lookAtPhoto();
   };
@@ -103,7 +133,10 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     inTurn(async () => {
       own?.dispose();
       own = fresh;
-      by("vision-bundled").hidden = fresh === undefined;
+      const focused = document.activeElement === back;
+      back.hidden = fresh === undefined;
+      // It would go with the button.
+      if (back.hidden && focused) by("vision-files").focus();
     });
 
   let stream: MediaStream | undefined;
@@ -182,9 +215,13 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   for (const id of ["vision-files", "vision-folder"]) {
     by<HTMLInputElement>(id).addEventListener("change", ({ target }) => attempt(() => takeModel(chosen(target as HTMLInputElement))));
   }
-  by("vision-bundled").addEventListener("click", () =>
+  back.addEventListener("click", () =>
     attempt(async () => {
+      loading?.abort();
+      loading = undefined;
+      bar.hidden = true;
       await swap(undefined);
+      if (loading !== undefined) return;
       say("vision-name", BUNDLED);
       await lookAtPhoto();
     }),

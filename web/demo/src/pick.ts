@@ -6,11 +6,29 @@ export class Unfit extends Error {}
 /** What a model is made of, and what to call it. */
 export interface Picked {
   name: string;
-  /** The weights first. */
+  /** The weights first, in the order of their parts. */
   files: File[];
+  /** Bytes of the weights. */
+  bytes: number;
 }
 
 const WEIGHTS = /\.(safetensors|gguf)$/i;
+
+const WHOLE = "model.safetensors";
+
+/** What the parts of one model are called: in their place, of so many. */
+const PART = /^(.+)-\d{5}-of-(\d{5})\.(safetensors|gguf)$/i;
+
+/** Those of the weights that are one model; several where it is in parts. */
+function together(weights: File[], indexed: boolean): File[] {
+  const whole = weights.find(({ name }) => name === WHOLE) ?? (weights.length === 1 ? weights[0] : undefined);
+  if (whole !== undefined) return [whole];
+  const shards = weights.filter(({ name }) => /\.safetensors$/i.test(name));
+  // Which shards there are says the index; a file beside them that is none of them is not read.
+  if (indexed && shards.length > 0) return shards.some(({ name }) => PART.test(name)) ? shards.filter(({ name }) => PART.test(name)) : shards;
+  const sets = new Set(weights.map(({ name }) => PART.test(name) && name.replace(PART, "$1 of $2.$3")));
+  return sets.size === 1 && !sets.has(false) ? weights : [];
+}
 
 /** Whether files that were dropped are a model, and not a photo. */
 export const isModel = (files: File[]): boolean => files.some(({ name }) => WEIGHTS.test(name));
@@ -21,13 +39,20 @@ export function picked(files: File[], kinds: string[]): Picked {
   const flat = files.filter(({ webkitRelativePath }) => webkitRelativePath.split("/").length <= 2);
   const folder = flat[0]?.webkitRelativePath.split("/")[0] ?? "";
   const weights = flat.filter(({ name }) => kinds.some((kind) => name.toLowerCase().endsWith(kind)));
-  const best = weights.find(({ name }) => name === "model.safetensors") ?? weights[0];
+  const index = `${WHOLE}.index.json`;
+  const indexed = flat.some(({ name }) => name === index);
+  const parts = together(weights, indexed).sort((a, b) => (a.name < b.name ? -1 : 1));
   const where = folder === "" ? "what you chose" : `the folder ${folder}`;
-  if (best === undefined) throw new Unfit(`There is no ${kinds.join(" or ")} file in ${where}; choose a folder that has one.`);
-  if (weights.length > 1 && best.name !== "model.safetensors") {
+  if (weights.length === 0) throw new Unfit(`There is no ${kinds.join(" or ")} file in ${where}; choose a folder that has one.`);
+  const [first] = parts;
+  if (first === undefined) {
     throw new Unfit(`There are ${weights.length} files of weights in ${where}; choose one of them, with its .json files.`);
   }
-  return { name: folder === "" ? best.name : folder, files: [best, ...flat.filter(({ name }) => !WEIGHTS.test(name))] };
+  if (parts.length > 1 && !indexed && /\.safetensors$/i.test(first.name)) {
+    throw new Unfit(`The ${parts.length} files of weights in ${where} are parts of one model; choose them with its ${index}.`);
+  }
+  const beside = flat.filter(({ name }) => !WEIGHTS.test(name));
+  return { name: folder === "" ? first.name : folder, files: [...parts, ...beside], bytes: parts.reduce((sum, part) => sum + part.size, 0) };
 }
 
 /** The files of an input; it can be asked for the same ones again afterwards. */

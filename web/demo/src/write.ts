@@ -12,6 +12,7 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
   const [tell, stop, cancel] = [by<HTMLButtonElement>("tell"), by<HTMLButtonElement>("stop"), by<HTMLButtonElement>("text-cancel")];
   const bar = by<HTMLProgressElement>("text-bar");
   const place = by("story-text");
+  const back = by<HTMLButtonElement>("text-bundled");
   const storyteller = once<Teller>(async () => bundled(await gpu()));
   /** The model that was chosen; the bundled one where none was. */
   let own: Distant | undefined;
@@ -24,12 +25,26 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
     tell.disabled = going !== undefined || loading !== undefined;
     stop.disabled = going === undefined;
     bar.hidden = cancel.hidden = loading === undefined;
+    back.hidden = own === undefined;
   };
-  /** Lets a button go away; the focus would go with it. */
-  const leaving = (button: HTMLElement, next: HTMLElement): void => {
+  /** Lets a button go away; the focus would go with it, and goes to the first of others that can have it. */
+  const leaving = (button: HTMLElement, ...others: HTMLElement[]): void => {
     const focused = document.activeElement === button;
     buttons();
-    if (focused) next.focus();
+    if (focused) others.find((other) => !other.hidden && !other.matches(":disabled"))?.focus();
+  };
+  /** Puts another model in the place of one that is silent. */
+  const change = (fresh: Distant | undefined): void => {
+    own?.dispose();
+    own = fresh;
+    leaving(back, by("text-files"));
+  };
+  /** Goes back to the bundled model where the worker of the other has ended: it would answer nothing any more. */
+  const mourn = async (): Promise<void> => {
+    const alive = (await own?.memory().then(() => true, () => false)) ?? true;
+    if (alive) return;
+    change(undefined);
+    if (loading === undefined) say("text-name", "Your model's worker has ended; choose the model again. The bundled storyteller is used.", true);
   };
 
   const story = async (prompt: string, signal: AbortSignal): Promise<void> => {
@@ -55,12 +70,17 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
         if (pieces === 1) first = performance.now();
         place.append(piece);
         told += piece;
+        // For eyes; said aloud, the figures of every piece would be too much.
+        by("write-time").setAttribute("aria-live", "off");
         figures(pieces, "pieces");
       }
     } finally {
       // Pieces are nearly tokens; how many tokens they were is known once all are there.
-      const tokens = pieces > 1 ? (await model.encode(prompt + told)).length - (await model.encode(prompt)).length : 0;
-      if (pieces > 0) figures(tokens, "tokens");
+      const count = async (text: string): Promise<number> => (await model.encode(text)).length;
+      const [all, given] = await Promise.all([count(prompt + told), count(prompt)]).catch(() => []);
+      by("write-time").removeAttribute("aria-live");
+      // A model that is no more counts none.
+      if (pieces > 0 && all !== undefined && given !== undefined) figures(all - given, "tokens");
     }
     if (pieces === 0) say("write-time", "The model ends the story right there; begin it otherwise.");
   };
@@ -70,15 +90,16 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
     buttons();
     by("story").setAttribute("aria-busy", "true");
     ended = story(prompt, mine.signal)
-      .catch((thrown: unknown) => {
+      .catch(async (thrown: unknown) => {
         const aborted = thrown instanceof LampyrisError && thrown.code === "aborted";
         if (!aborted) say("write-time", words(thrown), true);
         else if (place.children.length === place.childNodes.length) say("write-time", "Stopped.");
+        if (!aborted) await mourn();
       })
       .finally(() => {
         going = undefined;
         by("story").setAttribute("aria-busy", "false");
-        leaving(stop, tell);
+        leaving(stop, tell, cancel, by("text-files"));
       });
   };
   by("write-form").addEventListener("submit", (event) => {
@@ -97,9 +118,7 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
   const swap = async (fresh: Distant | undefined): Promise<void> => {
     going?.abort();
     await ended;
-    own?.dispose();
-    own = fresh;
-    by("text-bundled").hidden = fresh === undefined;
+    change(fresh);
   };
   const take = async (files: File[]): Promise<void> => {
     if (files.length === 0) return;
@@ -107,7 +126,7 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
     const mine = (loading = new AbortController());
     const before = performance.now();
     try {
-      const { name, files: parts } = picked(files, [".gguf", ".safetensors"]);
+      const { name, files: parts, bytes } = picked(files, [".gguf", ".safetensors"]);
       say("text-name", `Loading ${name} …`);
       bar.value = 0;
       buttons();
@@ -116,8 +135,8 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
       const fresh = await distant(parts, mine.signal, (share) => void (bar.value = share));
       if (mine.signal.aborted) return fresh.dispose();
       await swap(fresh);
-      const bytes = size(parts[0]?.size ?? 0);
-      say("text-name", `${name}, ${bytes}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
+      if (loading !== mine) return;
+      say("text-name", `${name}, ${size(bytes)}, loaded in ${((performance.now() - before) / 1000).toFixed(1)} s.`);
     } catch (thrown) {
       // Another choice has taken the place of this one.
       if (loading !== mine) return;
@@ -134,8 +153,10 @@ export function write(gpu: () => Promise<Lampyris>): { memory(): Promise<Memory>
   for (const id of ["text-files", "text-folder"]) {
     by<HTMLInputElement>(id).addEventListener("change", ({ target }) => void take(chosen(target as HTMLInputElement)));
   }
-  by("text-bundled").addEventListener("click", () => {
-    void swap(undefined).then(() => say("text-name", BUNDLED));
+  back.addEventListener("click", () => {
+    loading?.abort();
+    loading = undefined;
+    void swap(undefined).then(() => loading === undefined && say("text-name", BUNDLED));
   });
   onDrop(by("write"), (files) => void take(files), (thrown) => say("text-name", words(thrown), true));
   const nothing = { gpu: 0, heap: 0 };
