@@ -260,13 +260,13 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
         {
             let own = at / 4u + ${ 16 * P * q }u;
             let v = x[min(group.y * ${ rows }u + own, params.m - 1u) * k4 + column];
-            let to = begin + four * ${ rows }u + own % 4u * ${ sets }u + (own / 4u ^ 2u * four);
+            let to = begin + four * ${ rows }u + own % 4u * ${ sets }u + ((own / 4u) ^ (2u * four));
             tokens[to] = select(vec4<f32>(), v, step * 4u + four < k4);
         }
 <%- endfor %>
         workgroupBarrier();
         for (var c = 0u; c < min(4u, k4); c++) {
-            let token = begin + c * ${ rows }u + (local.y ^ 2u * c);
+            let token = begin + c * ${ rows }u + (local.y ^ (2u * c));
 <%- for t in range(4) %>
             let t_${ t } = tokens[token + ${ sets * t }u];
 <%- endfor %>
