@@ -21,16 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::decoders::noise;
 use support::host::{Host, hosts};
-use support::{fixture, full_tier};
+use support::{NETWORKS, fixture, full_tier};
 use ticks::{answer, cache_of, encoder, settled, text, uncut};
-
-const NETWORKS: [&str; 5] = [
-    "mobilenet_v2_w025",
-    "mobilenet_v3_small_w025",
-    "mobilenet_v3_large_w025",
-    "timm_mobilenetv3_small_050",
-    "timm_tf_mobilenetv3_small_minimal_100",
-];
 
 /// Decoders that are unlike: heads without and with groups, a window, biases, experts.
 const DECODERS: [&str; 4] = [

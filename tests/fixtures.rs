@@ -13,15 +13,8 @@ use lampyris::{Classifier, Gpu};
 use serde_json::Value;
 use std::sync::Arc;
 use support::photos::json;
-use support::{Tensors, channels_last, devices, fixture, relative};
+use support::{NETWORKS, Tensors, channels_last, devices, fixture, relative};
 
-const NETWORKS: [&str; 5] = [
-    "mobilenet_v2_w025",
-    "mobilenet_v3_small_w025",
-    "mobilenet_v3_large_w025",
-    "timm_mobilenetv3_small_050",
-    "timm_tf_mobilenetv3_small_minimal_100",
-];
 /// Input images, and their side in pixels.
 const IMAGES: usize = 2;
 const SIDE: usize = 64;

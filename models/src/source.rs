@@ -1,7 +1,9 @@
 //! Where a model comes from: a file or folder on native, bytes anywhere.
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::Error;
+use crate::Result;
 use crate::mobilenet::ModelConfig;
-use crate::{Error, Result};
 use lampyris_engine::weights::Weights;
 #[cfg(not(target_arch = "wasm32"))]
 use lampyris_engine::weights::WeightsError;

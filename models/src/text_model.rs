@@ -11,7 +11,9 @@ pub use batch::BatchAnswer;
 pub use choose::Choice;
 pub use driven::DrivenText;
 
-use crate::decoder::{Decoder, DecoderConfig, DecoderFiles, Sampling, Session, SessionOptions};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::decoder::DecoderConfig;
+use crate::decoder::{Decoder, DecoderFiles, Sampling, Session, SessionOptions};
 use crate::text::{GgufVocabulary, Tokenizer};
 use crate::text_answer::Writing;
 use crate::{Error, Result};

@@ -239,6 +239,28 @@ fn every_launch_fits_its_shader() {
     assert!(launches > 1000, "only {launches} launches");
 }
 
+/// What leaves the first workgroup out is right in a whole launch, and in the first piece of one that is cut.
+#[test]
+fn whatever_can_be_cut_counts_every_workgroup_from_the_first() {
+    for entry in all() {
+        if (entry.cases)().iter().all(|case| case.kernel.first_group().is_none()) {
+            continue;
+        }
+        for source in entry.sources {
+            let text = source.wgsl.text();
+            let counts = |line: &&str| {
+                line.split(|it: char| !it.is_alphanumeric() && !"_.".contains(it))
+                    .any(|word| ["group.x", "workgroup.x", "id.x"].contains(&word))
+            };
+            let lines: Vec<&str> = text.lines().filter(counts).collect();
+            assert!(!lines.is_empty(), "{}[{}] has no workgroups in x", entry.name, source.label);
+            for line in lines {
+                assert!(line.contains("params.first"), "{}[{}]: {line}", entry.name, source.label);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_case_runs_on_webgpus_default_limits() {
     let mut cases = 0;

@@ -20,6 +20,15 @@ pub(crate) fn required(what: &str) -> bool {
     std::env::var("LAMPYRIS_REQUIRE").is_ok_and(|list| list.split(',').any(|word| word.trim() == what))
 }
 
+/// The image networks of the fixtures.
+pub const NETWORKS: [&str; 5] = [
+    "mobilenet_v2_w025",
+    "mobilenet_v3_small_w025",
+    "mobilenet_v3_large_w025",
+    "timm_mobilenetv3_small_050",
+    "timm_tf_mobilenetv3_small_minimal_100",
+];
+
 /// Whether everything is run, or only what a short wait allows: `LAMPYRIS_TIER=full`.
 pub fn full_tier() -> bool {
     std::env::var("LAMPYRIS_TIER").is_ok_and(|tier| tier.trim() == "full")

@@ -105,6 +105,7 @@ impl StepTimes {
     }
 
     /// Seconds that the longest step is expected to take.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn longest(&self) -> f64 {
         (0..self.len()).map(|step| self.expected(step)).fold(0.0, f64::max)
     }

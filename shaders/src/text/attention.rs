@@ -350,13 +350,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_variant_begins_at_the_workgroup_it_is_told() {
-        for source in SOURCES {
-            assert!(source.wgsl.text().contains("params.first + group.x"), "{}", source.label);
-        }
-    }
-
-    #[test]
     fn work_grows_up_to_a_full_cache_or_a_full_window() {
         let inputs =
             [Desc::f32([32, 64]), Desc::f32([512, 2, 16]), Desc::f32([512, 2, 16]), Desc::new(Format::Word, [2])];

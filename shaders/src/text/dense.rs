@@ -365,13 +365,6 @@ mod tests {
     use crate::panel::Code;
 
     #[test]
-    fn every_variant_begins_at_the_workgroup_it_is_told() {
-        for source in SOURCES {
-            assert!(source.wgsl.text().contains("params.first + group.x"), "{}", source.label);
-        }
-    }
-
-    #[test]
     fn workgroups_are_as_many_as_the_rows_take() {
         for (n, rows, found) in [
             (33, 1, [("pairs", 4), ("subgroups", 2), ("portable", 2)].as_slice()),
