@@ -226,7 +226,7 @@ impl Kernel for Dense {
             fitting(SOURCES, &choices, caps).collect::<Vec<_>>()
         };
         if caps.software {
-            let paths = ["subgroup8", "subgroup4", "portable"];
+            let paths = ["subgroup8", "subgroup4", "alike", "portable"];
             // Numbers that need no unpacking are bound by their loads, which more tokens then share.
             let mut found = if rows > 4 { of("subgroup8", "several", x) } else { Vec::new() };
             found.extend(paths.iter().flat_map(|path| of(path, tokens, x)));

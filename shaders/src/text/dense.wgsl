@@ -9,11 +9,12 @@
 // sliced, wide: as tiled, in four slices of the columns beside each other, and 64 rows by 64 tokens. Tiles of bytes are sliced too.
 // pairs, quads: eight lanes own 2 rows each of half a panel, or 4 of a whole one, beside S slices of the columns.
 // subgroupN: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
+// alike: as these where there are no subgroups; all eight lanes load the same values of the input, each for its R rows.
 // subgroups: subgroups of any size share the rows, and their lanes the columns.
 //
 // x = i8: the input is bytes with a scale for each block of 32 columns, and products are those of four bytes at a time.
 // x = f16: inputs and numbers of weights are multiplied in 16-bit floats, and added up in them over at most eight products.
-//@ axis path = portable(S=8) | tiled | sliced | wide(ROWS=64) | pairs(R=2, S=32, ROWS=16) | quads(R=4, S=16, ROWS=32) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4) | subgroups(SG=1)
+//@ axis path = portable(S=8) | tiled | sliced | wide(ROWS=64) | pairs(R=2, S=32, ROWS=16) | quads(R=4, S=16, ROWS=32) | subgroup4(SG=4, R=4) | subgroup8(SG=8, R=4) | alike(R=4, ROWS=32) | subgroups(SG=1)
 //@ axis tokens = one(TM=1) | few(TM=4) | several(TM=8) | many(TM=32) | more(TM=64)
 //@ axis x = f32 | i8 | f16
 //@ only path=portable, tokens=one|few
@@ -24,6 +25,7 @@
 //@ only path=quads, tokens=few|several
 //@ only path=subgroup4, tokens=one|few
 //@ only path=subgroup8, tokens=one|few|several
+//@ only path=alike, tokens=one|few
 //@ only path=subgroups, tokens=one
 //@ only path=sliced, x=f32
 //@ only path=wide, x=f32|i8
@@ -31,6 +33,7 @@
 //@ only path=quads, x=f32
 //@ only path=subgroup4, x=f32|i8
 //@ only path=subgroup8, x=f32|i8
+//@ only path=alike, x=f32
 //@ only path=subgroups, x=f32
 //@ only tokens=few, x=f32|i8
 //@ only scheme=f32, x=f32
@@ -52,6 +55,8 @@
 # set beside = path in ["pairs", "quads"]
 # set any = path == "subgroups"
 # set subgroups = path in ["subgroup4", "subgroup8"]
+# set alike = path == "alike"
+# set lanes = subgroups or alike
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set packed = x == "i8"
 # set halved = x == "f16"
@@ -97,7 +102,7 @@ ${ panel.bindings(scheme, 2, subgroups, packed) }
 # else
 // [m, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
-${ panel.bindings(scheme, 2, subgroups) }
+${ panel.bindings(scheme, 2, lanes) }
 // [k]; bound to x when there is none
 @group(0) @binding(${ next }) var<storage, read> gain: array<vec4<f32>>;
 # endif
@@ -235,6 +240,11 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row") }
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
     let panel = (params.first + group.x) / ${ spans }u;
     let row0 = (params.first + group.x) % ${ spans }u * ${ SG }u + lane;
+# elif alike
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
+    let panel = params.first + group.x;
+    let row0 = local.x;
 # else
 var<workgroup> partial: array<f32, ${ S * 32 * TM }>;
 # if not packed
@@ -249,7 +259,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let panel = params.first + group.x;
     let row0 = local.x;
 # endif
-# set rows = R if subgroups else 1
+# set rows = R if lanes else 1
 # set sums = ["part", "rest"] if split else ["part"]
 # set own = 8 // SG if subgroups else 8
     let token0 = group.y * ${ TM }u;
@@ -273,7 +283,7 @@ ${ dense_f16.peak() }
     var sum${ r }_${ t } = 0.0;
 # endfor
 # endfor
-# if subgroups
+# if lanes
     for (var b = 0u; b < params.blocks; b++) {
 # else
     for (var b = local.y; b < params.blocks; b += ${ S }u) {
@@ -397,7 +407,7 @@ ${ panel.loads(scheme, "w" ~ r, "block", "(row0 + " ~ 8 * r ~ "u)") }
 # endfor
 # endfor
 # if quantized
-# if subgroups
+# if lanes
 ${ panel.scales(scheme, "d", "block", "wide", "part", "row0") }
 # else
 ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
@@ -420,14 +430,14 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
 # endfor
 # endif
     }
-# if subgroups
+# if lanes
 # for t in range(TM)
 # if packed
     let scale${ t } = 1.0;
 # else
     var scale${ t } = 1.0;
     if normalize {
-        scale${ t } = inverseSqrt(subgroupAdd(square${ t }) / f32(params.columns) + params.epsilon);
+        scale${ t } = inverseSqrt(<% if alike %>square${ t }<% else %>subgroupAdd(square${ t })<% endif %> / f32(params.columns) + params.epsilon);
     }
 # endif
 # endfor
@@ -469,7 +479,7 @@ ${ panel.scale(scheme, "d0", "block", "wide", "part", "row0") }
 # endif
 # endif
 <#- What an invocation of all paths but `portable` ends with: R rows 8 apart, of tokens that are 1 or 8 apart. -#>
-# if tiled or subgroups
+# if tiled or lanes
 # set (own, apart) = (4, 8) if tiled else (TM, 1)
     if (params.flags & 8u) != 0u {
 # for t in range(own)
