@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) const MOST_BYTES: u64 = 40 << 20;
 
 /// Most tokens of a prompt's run on an adapter of this kind unless asked otherwise. Steps are not cut in browsers, so there a large run might
-/// hold the device for too long; a program that acts as a GPU is as fast with few tokens.
+/// hold the device for too long; software adapters keep the size that their kernels were measured with.
 pub(super) fn usual(kind: AdapterKind) -> usize {
     match kind {
         _ if cfg!(target_arch = "wasm32") => Decoder::CHUNK,
