@@ -37,6 +37,20 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
     vec![
         ("llama", plan(llama, &[], 1, Head::Sample)),
         ("llama_prompt", plan(llama, &[], 32, Head::None)),
+        (
+            "llama_long_prompt",
+            plan_of(
+                llama,
+                &[],
+                PlanRequest {
+                    context: 1024,
+                    cache: CacheFormat::F16,
+                    tokens: 512,
+                    head: Head::None,
+                    products: Products::Exact,
+                },
+            ),
+        ),
         // Longer than a shader's loops may turn on a software adapter, so that attention is in two parts.
         (
             "llama_long",
@@ -75,6 +89,8 @@ fn a_layer_takes_the_dispatches_that_it_should() {
         ("llama", ends + 2 * 6),
         // The last layer's caches are all that a chunk of a prompt is for, so what follows them is left out.
         ("llama_prompt", 1 + 8 + 3),
+        // As many as for a small chunk.
+        ("llama_long_prompt", 1 + 8 + 3),
         // The parts of attention are made one.
         ("llama_long", ends + 2 * 7),
         ("llama_mixed_types", ends + 2 * 7),

@@ -446,6 +446,9 @@ pub(crate) struct Bench {
     /// Of a language model: how keys and values are stored
     #[arg(long, value_enum, default_value_t = Kv::F32)]
     pub(crate) kv: Kv,
+    /// Of a language model: most tokens of the prompt in one run [default: what suits the adapter's kind]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(32..=512))]
+    pub(crate) chunk: Option<u16>,
     #[command(flatten)]
     pub(crate) products: ProductArguments,
     /// Of a language model or an encoder: the CPU executor beside the adapter

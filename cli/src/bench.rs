@@ -27,7 +27,7 @@ const RUNS_ON_CPU: usize = 3;
 /// Measures what was asked for and prints it.
 pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failure> {
     let options = device::options(arguments, device::choice(arguments));
-    if let (None, Some(option)) = (&job.model, job.products.given()) {
+    if let (None, Some(option)) = (&job.model, of_language(job)) {
         return Err(Failure::NoModel { option });
     }
     match job.model.as_deref().map(texts::kind) {
@@ -45,7 +45,7 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
         if job.compare {
             return Err(Failure::OtherKind { option: "--compare", kind: "language models and encoders", model });
         }
-        no_products(job, &model)?;
+        no_language(job, &model)?;
     }
     let (mut report, mut opened) = (Report::default(), None);
     if let Some(model) = &job.model {
@@ -76,10 +76,15 @@ fn images(job: &Bench) -> usize {
     usize::from(job.batch.unwrap_or(1))
 }
 
+/// An option that only language models have, where one is given.
+fn of_language(job: &Bench) -> Option<&'static str> {
+    job.products.given().or(job.chunk.map(|_| "--chunk"))
+}
+
 /// The options that only language models have, refused for `model`.
-fn no_products(job: &Bench, model: &str) -> Result<(), Failure> {
+fn no_language(job: &Bench, model: &str) -> Result<(), Failure> {
     let kind = "language models";
-    job.products.given().map_or(Ok(()), |option| Err(Failure::OtherKind { option, kind, model: model.to_owned() }))
+    of_language(job).map_or(Ok(()), |option| Err(Failure::OtherKind { option, kind, model: model.to_owned() }))
 }
 
 /// The options that only networks for pictures have, refused for `model`.

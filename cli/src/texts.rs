@@ -4,7 +4,6 @@ use crate::failure::Failure;
 use crate::output;
 use lampyris::engine::weights::TensorFile;
 use lampyris::engine::weights::gguf::Value as GgufValue;
-use lampyris::models::Decoder;
 use lampyris::models::decoder::{Products, SessionOptions};
 use lampyris::models::encoder::EncoderConfig;
 use lampyris::models::source::read_small;
@@ -122,8 +121,8 @@ pub(crate) fn perplexity(
 /// Says what of `products` the adapter or the model's weights do not give: for prompts, and with `answers` for what comes after them.
 pub(crate) fn say_products(gpu: &Gpu, model: &TextModel, products: Products, answers: bool) -> Result<(), Failure> {
     if products != Products::Exact {
-        let chunk = Decoder::CHUNK.min(model.decoder().config().context);
-        let session = gpu.block_on(model.decoder().session(SessionOptions::from(chunk).products(products)))?;
+        let room = SessionOptions::LARGEST_CHUNK.min(model.decoder().config().context);
+        let session = gpu.block_on(model.decoder().session(SessionOptions::from(room).products(products)))?;
         let [prompt, _] = session.multiplied();
         let said = session.multiplied_otherwise().filter(|_| answers || !prompt.any(products));
         said.into_iter().for_each(output::note);

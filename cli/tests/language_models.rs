@@ -191,6 +191,7 @@ fn speed_is_told_on_every_adapter() {
             "prefill_tokens_per_s",
             "products",
             "products_asked",
+            "prompt_chunk",
             "read_share",
             "submits_per_token",
             "weight_bytes",
@@ -201,6 +202,7 @@ fn speed_is_told_on_every_adapter() {
             assert!(lines[0][key].as_f64().unwrap() > 0.0, "{adapter}: {key}");
         }
         let on_device = adapter != "cpu";
+        assert_eq!(lines[0]["prompt_chunk"], 32);
         assert_eq!(lines[0]["read_share"].is_number(), on_device);
         assert_eq!(lines[0]["longest_prompt_submit_ms"].is_number(), on_device);
         assert_eq!(lines[0]["submits_per_token"], if on_device { 1.0 } else { 0.0 });
@@ -208,6 +210,9 @@ fn speed_is_told_on_every_adapter() {
     }
     let both = lampyris(&["bench", "--model", &model, "--prompt-tokens", "8", "--new-tokens", "4", "--compare"]);
     assert_eq!(both.code, 0, "{}", both.stderr);
+    let sizes = ["--prompt-tokens", "60", "--new-tokens", "4", "--runs", "1", "--chunk", "512", "--json"];
+    let large = lampyris(&[&["bench", "--model", &model, "--adapter", "cpu"], &sizes[..]].concat()).json();
+    assert_eq!(large[0]["prompt_chunk"], 64, "no more than the context");
 }
 
 #[test]

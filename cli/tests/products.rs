@@ -105,7 +105,8 @@ fn products_of_what_has_none_are_refused_in_a_sentence() {
     let encoder = root().join("tests/fixtures/texts/bert").display().to_string();
     let out = folder.path().join("out.gguf").display().to_string();
     let int8 = folder.path().join("out.safetensors").display().to_string();
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 9] = [
+        (&["bench", "--model", &pictures, "--adapter", "cpu", "--chunk", "64"], "--chunk is for language models"),
         (&["bench", "--model", &pictures, "--adapter", "cpu", "--packed"], "--packed is for language models"),
         (&["bench", "--model", &pictures, "--adapter", "cpu", "--half"], "--half is for language models"),
         (&["bench", "--model", &encoder, "--adapter", "cpu", "--packed"], "--packed is for language models"),

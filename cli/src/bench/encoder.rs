@@ -62,7 +62,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
     super::no_pictures(job, &shown)?;
-    super::no_products(job, &shown)?;
+    super::no_language(job, &shown)?;
     let files = EncoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
     let cache = tempfile::tempdir().map_err(Failure::Temporary)?;

@@ -24,6 +24,8 @@ const COMPARED: usize = 4;
 struct Report {
     model: String,
     adapter: String,
+    /// Most tokens of the prompt that one run took.
+    prompt_chunk: usize,
     /// How products were asked for: exact, packed in whole numbers, or in half the bits.
     products_asked: &'static str,
     /// How the matrices of prompts were multiplied, by the variants that ran; with their number where it was not all of them.
@@ -105,6 +107,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
     let report = Report {
         model: shown,
         adapter: gpu.summary().to_string(),
+        prompt_chunk: session.chunk(),
         products_asked: session.products().label(),
         products,
         decode_products,
@@ -127,10 +130,9 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
 
 fn options(job: &Bench) -> SessionOptions {
     // Room for the prompt's last token, which is fed beside those that are timed, is there already.
-    SessionOptions::default()
-        .context(job.prompt_tokens + job.new_tokens)
-        .cache(job.kv.into())
-        .products(job.products.products())
+    let options = SessionOptions::default().context(job.prompt_tokens + job.new_tokens).cache(job.kv.into());
+    let options = options.products(job.products.products());
+    job.chunk.map_or(options, |tokens| options.chunk(tokens.into()))
 }
 
 fn session(job: &Bench, gpu: &Gpu, files: &DecoderFiles) -> Result<Session, Failure> {
@@ -238,13 +240,14 @@ impl Report {
     /// For people.
     fn text(&self, job: &Bench) -> String {
         let mut text = format!(
-            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {}, {}\n  decode        {:10.1} tokens/s, {} of them, {}\n  \
+            "{} on {}\n  prefill       {:10.1} tokens/s, prompts of {} in runs of up to {}, {}\n  decode        {:10.1} tokens/s, {} of them, {}\n  \
              a token is    {:10.1} dispatches in {:.1} submit(s)\n  on the device {:10} bytes, {} of them weights\n  \
              first token   {:10.0} ms from opening the device with empty caches, {:.0} ms after\n",
             output::one_line(&self.model),
             self.adapter,
             self.prefill_tokens_per_s,
             job.prompt_tokens,
+            self.prompt_chunk,
             self.products,
             self.decode_tokens_per_s,
             job.new_tokens,

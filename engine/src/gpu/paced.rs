@@ -183,15 +183,24 @@ impl Paced {
         Ok(())
     }
 
+    /// Waits until all that was submitted is done, without blocking a thread.
+    ///
+    /// # Errors
+    /// [`crate::Error::DeviceLost`] when the device is gone.
+    pub async fn settled(&mut self) -> Result<()> {
+        while !self.flights.is_empty() {
+            self.settle().await?;
+        }
+        Ok(())
+    }
+
     /// Waits until all that was submitted is done, and gives the longest that a submit took since this was last asked; `None` where
     /// nothing was measured.
     ///
     /// # Errors
     /// [`crate::Error::DeviceLost`] when the device is gone.
     pub async fn longest(&mut self) -> Result<Option<Duration>> {
-        while !self.flights.is_empty() {
-            self.settle().await?;
-        }
+        self.settled().await?;
         let longest = std::mem::take(&mut self.longest);
         Ok(Some(longest).filter(|seconds| *seconds > 0.0).map(Duration::from_secs_f64))
     }

@@ -25,6 +25,10 @@ pub struct StepTimes {
 /// a seventh or so, of which this is three times.
 const SPARE: f64 = 1.5;
 
+/// How many times as fast as guessed all steps may be taken for after a first measurement: it is of the first steps, which read and write, and
+/// says little of matrices.
+const FASTER: f64 = 32.0;
+
 impl StepTimes {
     /// A guess from each step's work, at rates that nearly every adapter of the kind exceeds.
     pub fn guess(plan: &Plan, caps: &Caps) -> StepTimes {
@@ -170,12 +174,12 @@ impl StepTimes {
         (begin..self.len()).take_while(more).count()
     }
 
-    /// Learns that runs of several steps took `factor` times as long as expected.
+    /// Learns that runs of several steps took `factor` times as long as expected, the first time of all steps.
     pub(super) fn scale(&mut self, steps: Range<usize>, factor: f64) {
         if factor.is_finite() && factor > 0.0 {
             let known = std::mem::replace(&mut self.measured, true);
             let told = if known { steps } else { 0..self.len() };
-            let factor = factor.clamp(1e-3, 4.0);
+            let factor = factor.clamp(if known { 1e-3 } else { 1.0 / FASTER }, 4.0);
             self.seconds.iter_mut().take(told.end).skip(told.start).for_each(|step| *step *= factor);
         }
     }
@@ -290,6 +294,12 @@ mod tests {
         assert!((times.of(4..6) - 0.8).abs() < 1e-9, "{times:?}");
         times.learn(4..6, 0.2);
         assert!((times.of(4..6) - 0.2).abs() < 1e-9, "{times:?}");
+        // What a large GPU does with an embedding does not make its matrices a thousand times as fast as guessed; they tell themselves.
+        let mut fast = self::times(&[1.0; 6], false);
+        fast.learn(0..1, 1e-3);
+        assert_eq!(fast.of(0..6), 6.0 / FASTER, "{fast:?}");
+        fast.learn(1..2, 1e-3);
+        assert!((fast.of(1..2) - 1e-3).abs() < 1e-9, "{fast:?}");
         let before = times.clone();
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             times.learn(0..6, wrong);

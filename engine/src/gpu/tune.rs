@@ -16,6 +16,9 @@ const SAMPLE_SECONDS: f64 = 1e-3;
 /// Samples of a variant, of which the fastest counts.
 const SAMPLES: usize = 5;
 
+/// Seconds of samples after which no more are taken: what takes that long varies little, and the user waits for it.
+const ENOUGH_SECONDS: f64 = 0.25;
+
 /// Most runs of one sample.
 const MOST_REPEATS: u32 = 1 << 12;
 
@@ -180,15 +183,15 @@ async fn alone(
 
 /// Seconds of one run, from runs repeated in one pass: the best of some samples, each long enough for the clock.
 async fn seconds_of_a_run(plan: &GpuPlan, data: &[InputData<'_>]) -> Result<f64> {
-    let (mut repeats, mut best, mut samples) = (1, f64::INFINITY, 0);
-    while samples < SAMPLES {
+    let (mut repeats, mut best, mut samples, mut spent) = (1, f64::INFINITY, 0, 0.0);
+    while samples < SAMPLES && spent < ENOUGH_SECONDS {
         let seconds = plan.time(data, repeats).await?;
         if seconds < SAMPLE_SECONDS && repeats < MOST_REPEATS {
             repeats *= 2;
             continue;
         }
         best = best.min(seconds / f64::from(repeats));
-        samples += 1;
+        (samples, spent) = (samples + 1, spent + seconds);
     }
     Ok(best)
 }

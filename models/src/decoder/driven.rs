@@ -4,7 +4,7 @@
 //! written behind what is known to be computed; it is recorded again from there, in the same shapes.
 
 use super::network::{CURSOR, SAMPLING, TOKENS};
-use super::{Decoder, Sampling, Session};
+use super::{Sampling, Session, chunks};
 use crate::tick::{Driven, FINEST, Progress, Summary, Tick};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
@@ -20,6 +20,14 @@ const MEASURED: usize = 3;
 
 /// The tag of a run that gives a token; those of a prompt are tagged with the number of their tokens.
 const TOKEN: u64 = u64::MAX;
+
+/// The part of the course that chooses a token. The chunks of a prompt are those around it, the smallest first.
+const CHOOSES: usize = 1;
+
+/// The part of the course that computes chunks of the size that comes at place `at`.
+fn part_of(at: usize) -> usize {
+    if at < CHOOSES { at } else { at + 1 }
+}
 
 /// What a future gives that a driven session goes on with.
 type Prepared = Result<(Course, Option<Executor>)>;
@@ -134,15 +142,16 @@ impl DrivenSession {
             let runs = MEASURED.min(self.session.context() / 2);
             if self.session.tokens().is_empty() && runs > 0 {
                 let (states, context) = (self.session.states(), self.session.context());
-                let chunk = context.min(Decoder::CHUNK);
-                states.write(CURSOR, 0, &[(context - chunk) as u32, chunk as u32])?;
-                course.measure_part(0, &[], runs).await?;
+                for (at, chunk) in self.session.sizes().iter().enumerate() {
+                    states.write(CURSOR, 0, &[(context - chunk) as u32, *chunk as u32])?;
+                    course.measure_part(part_of(at), &[], runs).await?;
+                }
                 // Every run is one position behind the one before.
                 states.write(CURSOR, 0, &[context.saturating_sub(runs + 2) as u32, 1])?;
                 if draws {
                     states.write(SAMPLING, 0, &sampling.settings().words())?;
                 }
-                course.measure_part(1, &[], runs).await?;
+                course.measure_part(CHOOSES, &[], runs).await?;
             }
             self.stage = Stage::Ready(Box::new(course), draws);
         }
@@ -192,10 +201,10 @@ impl DrivenSession {
         Ok(self.session)
     }
 
-    /// How long the dispatches of a chunk of a prompt, and those of a token, are expected to take; `None` before the first tick.
+    /// How long the dispatches of a small chunk of a prompt, and those of a token, are expected to take; `None` before the first tick.
     pub fn times(&self) -> Option<[&StepTimes; 2]> {
         match &self.stage {
-            Stage::Ready(course, _) => Some([course.times(0)?, course.times(1)?]),
+            Stage::Ready(course, _) => Some([course.times(part_of(0))?, course.times(CHOOSES)?]),
             _ => None,
         }
     }
@@ -358,11 +367,12 @@ impl DrivenSession {
     fn job(&mut self) -> Option<Job> {
         let last = self.base.saturating_sub(1);
         let (part, count, tag) = if self.next < last {
-            let count = (last - self.next).min(Decoder::CHUNK);
-            (0, count, count as u64)
+            // Of the budget it is told nothing: with other shapes the keys would have other bits.
+            let count = chunks::share(self.session.sizes(), last - self.next);
+            (part_of(chunks::plan_for(self.session.sizes(), count)), count, count as u64)
         } else if self.recorded < self.left && self.next + 1 < self.session.context() {
             self.recorded += 1;
-            (1, 1, TOKEN)
+            (CHOOSES, 1, TOKEN)
         } else {
             return None;
         };
@@ -371,11 +381,11 @@ impl DrivenSession {
         if std::mem::take(&mut self.fresh) {
             begin.push(Written { name: TOKENS, at: 0, words: self.session.tokens().to_vec() });
         }
-        if part == 1 && !self.sampling.is_plain() && self.next == last {
+        if part == CHOOSES && !self.sampling.is_plain() && self.next == last {
             begin.push(Written { name: SAMPLING, at: 0, words: self.sampling.settings().words().to_vec() });
         }
         self.next += count;
-        Some(Job { part, tag, begin, again, outputs: part == 1, positions: self.next })
+        Some(Job { part, tag, begin, again, outputs: part == CHOOSES, positions: self.next })
     }
 
     /// Makes what the runs need as the budget pays for, and says whether it is there. Never waits.
@@ -414,11 +424,12 @@ impl DrivenSession {
     }
 
     fn preparing(&self, draws: bool) -> Result<impl Future<Output = Prepared> + use<>> {
-        let (prefill, decode, drawing) = self.session.executors();
+        let (mut plans, decode, drawing) = self.session.executors();
         let gpu = self.session.states().gpu().clone();
-        let adapter = gpu.summary().name.clone();
-        let none = || Error::Engine(lampyris_engine::Error::NoCommands { adapter: adapter.clone() });
-        let prefill = prefill.ok_or_else(none)?;
+        if plans.is_empty() {
+            let adapter = gpu.summary().name.clone();
+            return Err(Error::Engine(lampyris_engine::Error::NoCommands { adapter }));
+        }
         let (decode, drawing) = (decode.clone(), drawing.cloned());
         let (plan, states) = (self.session.drawing_plan()?, self.session.states().clone());
         let (model, finest) = (self.session.model().clone(), self.finest);
@@ -429,7 +440,8 @@ impl DrivenSession {
                 (true, Some(drawing)) => drawing,
                 (true, None) => model.executor(plan, &states).await?,
             };
-            let course = Course::new(&gpu, &[prefill, chooses.gpu_plan()?.clone()], finest, words).await?;
+            plans.insert(CHOOSES, chooses.gpu_plan()?.clone());
+            let course = Course::new(&gpu, &plans, finest, words).await?;
             Ok((course, draws.then_some(chooses)))
         })
     }

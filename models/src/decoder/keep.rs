@@ -135,7 +135,8 @@ impl Decoder {
             session.states().write(&name, 0, &words)?;
         }
         session.states().write(network::TOKENS, 0, &tokens)?;
-        session.set(tokens, cached, Log::of_prompt(cached));
+        let log = Log::of_prompt(cached, session.sizes());
+        session.set(tokens, cached, log);
         session.complete().await?;
         Ok(session)
     }

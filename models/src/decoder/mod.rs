@@ -19,6 +19,7 @@ mod needs;
 mod network;
 mod options;
 mod perplexity;
+mod plans;
 mod replay;
 mod rope;
 mod sampling;

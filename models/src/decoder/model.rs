@@ -1,15 +1,16 @@
 //! A decoder with its weights on a device, ready for sessions.
 
 use super::network::{self, Head, PlanRequest};
+use super::plans::SessionPlans;
 use super::weights::Tensors;
 use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, States, WarmJob};
 use lampyris_engine::kernels::Caps;
-use lampyris_engine::plan::{Constant, PlanBytes};
+use lampyris_engine::plan::Constant;
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most bytes of a constant where the file is not here but fetched by range.
@@ -67,7 +68,7 @@ struct Plans {
 }
 
 impl Decoder {
-    /// Most tokens of a prompt that one run takes.
+    /// Most tokens of a prompt that a small run takes, as the rest of one; larger ones take up to [`SessionOptions::chunk`].
     pub const CHUNK: usize = 32;
 
     /// Checks the files; the weights go to the device with the first session.
@@ -162,8 +163,8 @@ impl Decoder {
 
     async fn load_there(&self, mut progress: impl FnMut(u64, u64)) -> Result<()> {
         let gpu = self.inner.gpu.alive().await?;
-        let context = self.room(&SessionOptions::default())?;
-        let [_, decode, _] = self.plans(context, &SessionOptions::default())?;
+        let options = SessionOptions::default();
+        let decode = self.plan_of(self.room(&options)?, &options, 1, Head::Sample)?;
         // How positions turn is a table for each context, and belongs to a session.
         let weights = decode.constants.iter().filter(|it| !it.name.starts_with(network::TURNS)).cloned();
         let weights: Vec<Constant> = weights.collect();
@@ -180,32 +181,14 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::needs`].
     pub fn warm_jobs(&self, options: impl Into<SessionOptions>) -> Result<Vec<WarmJob>> {
-        let options = options.into();
-        let plans = self.plans(self.room(&options)?, &options)?;
-        Ok(self.gpu().current().warm_jobs(plans.iter().map(|plan| &**plan)))
+        let gpu = self.gpu().current();
+        let (_, plans) = self.settled(&gpu, options.into())?;
+        Ok(gpu.warm_jobs(plans.all()))
     }
 
-    /// Refuses the plans that a session begins with, and its states, those that only `later` names included, for which the budget
-    /// leaves no room.
-    fn check_budget(&self, gpu: &Gpu, plans: [&Plan; 2], later: &Plan) -> Result<()> {
-        if gpu.is_cpu_executor() {
-            return Ok(());
-        }
-        let mut wanted = PlanBytes::default();
-        let (mut constants, mut states) = (BTreeMap::new(), BTreeMap::new());
-        for plan in plans {
-            let bytes = plan.bytes();
-            wanted.activations += bytes.activations;
-            wanted.params += bytes.params;
-            constants.extend(plan.constants.iter().map(|it| (it.name.clone(), it.clone())));
-        }
-        for plan in plans.into_iter().chain([later]) {
-            states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes().max(4))));
-        }
-        let constants: Vec<Constant> = constants.into_values().collect();
-        wanted.weights = self.inner.store.missing(gpu, &constants);
-        wanted.states = states.into_values().sum();
-        Ok(gpu.check_budget(wanted)?)
+    /// What of `constants` is not on the device yet, in bytes.
+    pub(super) fn missing(&self, gpu: &Gpu, constants: &[Constant]) -> u64 {
+        self.inner.store.missing(gpu, constants)
     }
 
     /// An empty session; a number alone is the tokens it has room for.
@@ -223,11 +206,10 @@ impl Decoder {
 
     async fn session_there(&self, options: SessionOptions) -> Result<Session> {
         let gpu = self.inner.gpu.alive().await?;
-        let context = self.room(&options)?;
-        let [prefill, decode, draw] = self.plans(context, &options)?;
-        self.check_budget(&gpu, [&prefill, &decode], &draw)?;
-        let states = States::new(&gpu, &[&prefill, &decode, &draw]).await?;
-        self.session_on(SessionOptions { context: Some(context), ..options }, states).await
+        let (options, plans) = self.settled(&gpu, options)?;
+        self.check_budget(&gpu, &plans)?;
+        let states = States::new(&gpu, &plans.all().collect::<Vec<_>>()).await?;
+        self.session_on(options, states).await
     }
 
     /// The tokens that a session with `options` has room for.
@@ -250,19 +232,9 @@ impl Decoder {
         }
     }
 
-    /// The plans of a chunk of a prompt, and of a token that is the likeliest or drawn.
-    pub(super) fn plans(&self, context: usize, options: &SessionOptions) -> Result<[Arc<Plan>; 3]> {
-        let SessionOptions { cache, products, .. } = *options;
-        let request = |tokens: usize, head: Head| {
-            self.plan(PlanRequest { context, cache, tokens, head, products: self.products(tokens, products) })
-        };
-        let chunk = request(Decoder::CHUNK.min(context), Head::None)?;
-        Ok([chunk, request(1, Head::Sample)?, request(1, Head::Draw)?])
-    }
-
     /// Name and words a token of each state that holds keys or values.
     pub(super) fn caches(&self, context: usize, cache: CacheFormat) -> Result<Vec<(String, usize)>> {
-        let [_, decode, _] = self.plans(context, &SessionOptions::default().cache(cache))?;
+        let decode = self.plan_of(context, &SessionOptions::default().cache(cache), 1, Head::Sample)?;
         let caches = decode.states.iter().filter(|state| state.desc.shape.len() == 3);
         Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
     }
@@ -275,8 +247,11 @@ impl Decoder {
     /// A session on states that are there.
     pub(super) async fn session_on(&self, options: SessionOptions, states: States) -> Result<Session> {
         let context = self.room(&options)?;
-        let [prefill, decode, _] = self.plans(context, &options)?;
-        let prefill = self.executor(prefill, &states).await?;
+        let SessionPlans { prompts, decode, .. } = self.plans(context, &options)?;
+        let mut prefill = Vec::with_capacity(prompts.len());
+        for prompt in prompts {
+            prefill.push(self.executor(prompt, &states).await?);
+        }
         let decode = self.executor(decode, &states).await?;
         Ok(Session::new(self.clone(), (context, options), prefill, decode, states))
     }

@@ -65,9 +65,16 @@ impl Multiplied {
 }
 
 impl Session {
-    /// How the matrices of a prompt are multiplied, and those of the tokens after it.
+    /// How the matrices of a prompt are multiplied, and those of the tokens after it. Those of a prompt count once for each size that its
+    /// runs may have: see [`SessionOptions::chunk`](super::SessionOptions::chunk).
     pub fn multiplied(&self) -> [Multiplied; 2] {
-        [self.prefilling(), self.decoding()].map(|executor| Multiplied::by(&executor))
+        [self.prefilling(), vec![self.decoding()]].map(|executors| {
+            executors.iter().map(Multiplied::by).fold(Multiplied::default(), |all, one| Multiplied {
+                exact: all.exact + one.exact,
+                packed: all.packed + one.packed,
+                half: all.half + one.half,
+            })
+        })
     }
 
     /// Why nothing of this session is multiplied as it was asked to, or not what comes after a prompt, in words for its user; `None` where
@@ -88,7 +95,7 @@ impl Session {
             Products::Packed => {
                 Some("no weights of the model are whole numbers times a scale, so all products are exact")
             }
-            Products::Half if !could(self.prefilling().plan()) => {
+            Products::Half if !self.prefilling().iter().any(|executor| could(executor.plan())) => {
                 Some("no weights of the model are quantized, so all products are exact")
             }
             Products::Half if self.model().gpu().current().is_cpu_executor() => {

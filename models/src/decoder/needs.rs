@@ -47,12 +47,12 @@ impl Decoder {
     /// [`Error::Room`](crate::Error::Room) when the model was not made for so many tokens;
     /// [`Error::Engine`](crate::Error::Engine) when the cache cannot be stored as `options` ask.
     pub fn needs(&self, options: impl Into<SessionOptions>) -> Result<Needs> {
-        let options = options.into();
+        let (gpu, options) = (self.gpu().current(), options.into());
         let context = self.room(&options)?;
-        let plans = self.plans(context, &options)?;
+        let (_, plans) = self.settled(&gpu, options)?;
         let (mut weights, mut states, mut work) = (BTreeMap::new(), BTreeMap::new(), 0);
         let mut largest = (String::new(), 0);
-        for plan in &plans {
+        for plan in plans.all() {
             weights.extend(plan.constants.iter().map(|it| (it.name.clone(), it.desc.bytes())));
             states.extend(plan.states.iter().map(|it| (it.name.clone(), it.desc.bytes())));
             let bytes = plan.bytes();
@@ -63,7 +63,7 @@ impl Decoder {
                 }
             }
         }
-        let [_, decode, _] = plans;
+        let decode = plans.decode;
         Ok(Needs {
             context,
             weights: weights.into_values().sum(),

@@ -106,6 +106,12 @@ pub struct SessionOptions {
     pub submit_budget: Duration,
     /// How tokens are multiplied with the matrices.
     pub products: Products,
+    /// Most tokens of a prompt that one run takes: at least [`Decoder::CHUNK`](super::Decoder::CHUNK), at most
+    /// [`SessionOptions::LARGEST_CHUNK`] and the context. Larger runs read the weights less often and fill more of a GPU; their plans take
+    /// memory, which [`Decoder::needs`](super::Decoder::needs) counts. When absent, 512 on a discrete GPU, 128 on any other, fewer where such runs
+    /// would compute more than 40 MiB or the budget has no room for them, and the least on software adapters, on the CPU executor and in
+    /// browsers. Keys and values agree within the tolerance of their kernels whatever it is, and bit for bit where it is the same.
+    pub chunk: Option<usize>,
 }
 
 impl Default for SessionOptions {
@@ -116,6 +122,7 @@ impl Default for SessionOptions {
             slide: None,
             submit_budget: SessionOptions::USUAL_SUBMIT_BUDGET,
             products: Products::default(),
+            chunk: None,
         }
     }
 }
@@ -126,6 +133,9 @@ impl SessionOptions {
 
     /// Room that a session has unless asked otherwise, in tokens.
     pub const USUAL_CONTEXT: usize = 4096;
+
+    /// Most tokens of a prompt that a run can take.
+    pub const LARGEST_CHUNK: usize = 512;
 
     /// With room for `tokens`.
     pub fn context(mut self, tokens: usize) -> Self {
@@ -148,6 +158,12 @@ impl SessionOptions {
     /// With such products.
     pub fn products(mut self, products: Products) -> Self {
         self.products = products;
+        self
+    }
+
+    /// With runs of up to `tokens` of a prompt.
+    pub fn chunk(mut self, tokens: usize) -> Self {
+        self.chunk = Some(tokens);
         self
     }
 

@@ -21,7 +21,9 @@ impl Decoder {
         }
         let window = WINDOW.min(self.config().context).min(ids.len()).max(2);
         let step = (MOST_LOGITS / self.config().vocabulary).clamp(1, window);
-        let mut session = self.session(SessionOptions::from(window).products(products)).await?;
+        // The logits are computed in small runs, and what larger ones had computed would be computed anew.
+        let options = SessionOptions::from(window).products(products).chunk(Decoder::CHUNK);
+        let mut session = self.session(options).await?;
         let (mut loss, mut count) = (0.0, 0_usize);
         for text in ids.chunks(window).filter(|text| text.len() > 1) {
             session.rewind(0);

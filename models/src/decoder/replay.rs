@@ -1,6 +1,7 @@
 //! Sessions that outlive their device: what computed their keys and values is remembered step by step, and done again on the device that
 //! takes the place of a lost one, in the same shapes, so that it comes out the same.
 
+use super::chunks;
 use super::network::{CURSOR, TOKENS};
 use super::session::{AHEAD, Session};
 use super::{Decoder, SessionOptions};
@@ -24,11 +25,13 @@ struct Steps {
 pub(super) struct Log(Vec<Steps>);
 
 impl Log {
-    /// The log of a prompt of `count` tokens, chunk by chunk.
-    pub(super) fn of_prompt(count: usize) -> Log {
-        let mut log = Log::default();
-        for first in (0..count).step_by(Decoder::CHUNK) {
-            log.chunk(first, (count - first).min(Decoder::CHUNK));
+    /// The log of a prompt of `count` tokens, chunk by chunk, in runs of such `sizes`.
+    pub(super) fn of_prompt(count: usize, sizes: &[usize]) -> Log {
+        let (mut log, mut first) = (Log::default(), 0);
+        while first < count {
+            let run = chunks::share(sizes, count - first);
+            log.chunk(first, run);
+            first += run;
         }
         log
     }
@@ -151,6 +154,7 @@ impl Session {
             slide: self.slides(),
             submit_budget: self.submit_budget(),
             products: self.products(),
+            chunk: Some(self.chunk()),
         }
     }
 }
@@ -165,7 +169,7 @@ mod tests {
 
     #[test]
     fn single_steps_join_and_chunks_stay_apart() {
-        let mut log = Log::of_prompt(70);
+        let mut log = Log::of_prompt(70, &[32]);
         assert_eq!(steps(&log), [(0, 32, false), (32, 32, false), (64, 6, false)]);
         [70, 71, 72].into_iter().for_each(|at| log.token(at));
         assert_eq!(steps(&log)[3..], [(70, 3, true)]);
@@ -175,8 +179,19 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_in_larger_runs_is_noted_in_these() {
+        let mut log = Log::of_prompt(300, &[32, 128]);
+        assert_eq!(steps(&log), [(0, 128, false), (128, 128, false), (256, 32, false), (288, 12, false)]);
+        // A run is done again as long as one of its tokens is used.
+        log.keep(129);
+        assert_eq!(steps(&log), [(0, 128, false), (128, 128, false)]);
+        log.keep(128);
+        assert_eq!(steps(&log), [(0, 128, false)]);
+    }
+
+    #[test]
     fn what_serves_no_token_is_forgotten_and_a_chunk_that_serves_some_is_whole() {
-        let mut log = Log::of_prompt(40);
+        let mut log = Log::of_prompt(40, &[32]);
         [40, 41, 42].into_iter().for_each(|at| log.token(at));
         log.keep(42);
         assert_eq!(steps(&log), [(0, 32, false), (32, 8, false), (40, 2, true)]);
@@ -190,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_chunk_takes_the_place_of_what_it_computes_anew() {
-        let mut log = Log::of_prompt(40);
+        let mut log = Log::of_prompt(40, &[32, 128]);
         log.token(40);
         log.chunk(32, 9);
         assert_eq!(steps(&log), [(0, 32, false), (32, 9, false)]);

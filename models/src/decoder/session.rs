@@ -1,6 +1,6 @@
 //! A session: the tokens so far with their keys and values on the device, and the loop that adds to them.
 
-use super::chunks::Chunks;
+use super::chunks::{self, Chunks, Prefill};
 use super::network::{CURSOR, Head, PlanRequest, SAMPLING, TOKENS};
 use super::replay::Log;
 use super::step::Step;
@@ -29,7 +29,7 @@ pub struct Session {
     /// Tokens that made room for others.
     dropped: usize,
     submit_budget: Duration,
-    prefill: Chunks,
+    prefill: Prefill,
     decode: Executor,
     /// Made when tokens are drawn for the first time.
     draw: Option<Executor>,
@@ -47,12 +47,13 @@ impl Session {
     pub(super) fn new(
         model: Decoder,
         (context, options): (usize, SessionOptions),
-        prefill: Executor,
+        prefill: Vec<Executor>,
         decode: Executor,
         states: States,
     ) -> Session {
-        let SessionOptions { cache, slide, submit_budget, products, .. } = options;
-        let prefill = Chunks::new(prefill, submit_budget);
+        let SessionOptions { cache, slide, submit_budget, products, chunk, .. } = options;
+        let sizes = chunks::sizes(chunk.unwrap_or(Decoder::CHUNK), context);
+        let prefill = Prefill::new(sizes, prefill, submit_budget);
         // At least two tokens take part in sliding, so that it always makes room.
         let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
@@ -93,9 +94,14 @@ impl Session {
         self.decode.clone()
     }
 
-    /// What computes a chunk of a prompt.
-    pub(super) fn prefilling(&self) -> Executor {
-        self.prefill.executor()
+    /// What computes chunks of a prompt, the smallest first.
+    pub(super) fn prefilling(&self) -> Vec<Executor> {
+        self.prefill.executors()
+    }
+
+    /// Tokens of the runs of [`Session::prefilling`].
+    pub(super) fn sizes(&self) -> &[usize] {
+        self.prefill.sizes()
     }
 
     /// Adds a token that the device has put behind the others, all of which have their keys and values by now.
@@ -148,6 +154,11 @@ impl Session {
     /// How long a submit of a prompt may hold the device.
     pub fn submit_budget(&self) -> Duration {
         self.submit_budget
+    }
+
+    /// Most tokens of a prompt that one run takes.
+    pub fn chunk(&self) -> usize {
+        self.sizes().last().copied().unwrap_or(self.context)
     }
 
     /// The model.
@@ -254,10 +265,9 @@ impl Session {
         Ok(self.states.write(TOKENS, 0, &self.tokens)?)
     }
 
-    /// What computes a chunk of a prompt, what chooses the likeliest token, and what draws one where it was made.
-    pub(super) fn executors(&self) -> (Option<GpuPlan>, &Executor, Option<&Executor>) {
-        let prefill = if let Chunks::Paced(paced) = &self.prefill { Some(paced.plan().clone()) } else { None };
-        (prefill, &self.decode, self.draw.as_ref())
+    /// What computes chunks of a prompt, what chooses the likeliest token, and what draws one where it was made.
+    pub(super) fn executors(&self) -> (Vec<GpuPlan>, &Executor, Option<&Executor>) {
+        (self.prefill.gpu_plans(), &self.decode, self.draw.as_ref())
     }
 
     /// The plan that draws tokens.
@@ -299,7 +309,7 @@ impl Session {
         let last = self.tokens.len().saturating_sub(1);
         let missing = self.cached < last;
         while self.cached < last {
-            let count = (last - self.cached).min(Decoder::CHUNK);
+            let count = chunks::share(self.sizes(), last - self.cached);
             self.compute(self.cached, count).await?;
             self.log.chunk(self.cached, count);
             self.cached += count;
@@ -310,7 +320,7 @@ impl Session {
     /// Computes keys and values of `count` tokens from number `first` on in one run.
     pub(super) async fn compute(&mut self, first: usize, count: usize) -> Result<()> {
         self.states.write(CURSOR, 0, &[first as u32, count as u32])?;
-        self.prefill.run(first + count).await.map(|_| ())
+        self.prefill.run(first, count).await
     }
 
     /// Continues the tokens with the likeliest ones, up to `most` of them or, where the session does not slide, the end of the context.
@@ -367,10 +377,7 @@ impl Session {
     /// [`Error::Engine`] from the device.
     pub async fn longest_submit(&mut self) -> Result<Option<Duration>> {
         self.recover().await?;
-        match &mut self.prefill {
-            Chunks::Paced(paced) => Ok(paced.longest().await?),
-            Chunks::Whole(_) => Ok(None),
-        }
+        self.prefill.longest().await
     }
 
     /// Takes tokens away from the end, down to `length` of them. Without any left nothing counts as dropped.

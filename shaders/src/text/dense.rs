@@ -371,6 +371,9 @@ mod tests {
             (33, 3, &[("quads", 2), ("portable", 2)]),
             (97, 33, &[("sliced", 4), ("tiled", 4), ("wide", 2), ("portable", 4)]),
             (4096, 128, &[("wide", 64), ("sliced", 128), ("tiled", 128), ("portable", 128)]),
+            // A prompt's chunk on a discrete GPU: tiles of 64 are the first guess for the narrowest matrices of published models.
+            (576, 512, &[("wide", 9), ("sliced", 18), ("tiled", 18), ("portable", 18)]),
+            (256, 512, &[("sliced", 8), ("tiled", 8), ("wide", 4), ("portable", 8)]),
         ] {
             let inputs = [vec![Desc::f32([rows, 64])], Scheme::Q4_0.descs(n, 64)].concat();
             let outputs = [Desc::f32([rows, n])];
