@@ -107,7 +107,7 @@ fn a_texture_that_is_shrunk_very_much_gives_what_its_bytes_give() {
     for host in hosts() {
         let gpu = host.guest();
         let options = ClassifierOptions::default().side(32);
-        let loaded = Classifier::load_with(&gpu, &fixture(NETWORK), options, |_| ());
+        let loaded = Classifier::load_with(&gpu, fixture(NETWORK), options, |_| ());
         let classifier = gpu.block_on(loaded).unwrap();
         let passes = Passes::new(classifier.preprocess(), LARGE, LARGE).unwrap();
         let [columns, rows] = [&passes.horizontal, &passes.vertical]
