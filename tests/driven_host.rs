@@ -12,7 +12,7 @@ use lampyris::wgpu::{self, TextureFormat};
 use lampyris::{
     Answer, Budget, Classifier, Error, Gpu, Input, Loading, MemoryPlan, Priority, Scheduler, Tick, Watching,
 };
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::decoders::noise;
 use support::host::{Host, hosts};
 use support::{fixture, full_tier};
@@ -339,10 +339,13 @@ fn a_model_is_loaded_in_the_gaps() {
             let session = model.session(200).await?;
             Ok((model, session))
         });
-        let (mut ticks, mut most) = (0, Duration::ZERO);
+        let (mut ticks, mut most, [mut told_of, mut all]) = (0, Duration::ZERO, [Duration::ZERO; 2]);
         let (model, _session) = loop {
-            let mut budget = Budget::gpu(Duration::from_micros(20));
+            let (mut budget, began) = (Budget::gpu(Duration::from_micros(20)), Instant::now());
             let tick = loading.load(&mut budget).unwrap();
+            let took = began.elapsed();
+            assert!(budget.loading() <= took, "{}: {:?} of {took:?}", host.name, budget.loading());
+            (told_of, all) = (told_of + budget.loading(), all + took);
             host.queue.submit([]);
             gpu.pump();
             (ticks, most) = (ticks + 1, most.max(budget.used()));
@@ -353,6 +356,7 @@ fn a_model_is_loaded_in_the_gaps() {
         };
         // A pipeline a tick at most, and no upload beyond a piece.
         assert!(ticks > 8 && most < Duration::from_micros(120), "{}: {ticks} ticks, {most:?}", host.name);
+        assert!(2 * told_of > all, "{}: told of {told_of:?} of the {all:?} that loading took", host.name);
         let mut npc = driven(&gpu, &model, &text(20), 5);
         assert_eq!(told(&host, &gpu, &mut npc), expected, "{}", host.name);
 

@@ -10,7 +10,7 @@ mod support;
 mod ticks;
 
 use lampyris::engine::Plan;
-use lampyris::engine::gpu::{ConstantStore, Course, Event, GpuPlan, InputData, Job, VariantChoice, Written};
+use lampyris::engine::gpu::{ConstantStore, Course, Event, Few, GpuPlan, InputData, Job, VariantChoice, Written};
 use lampyris::engine::kernels::{HostTensor, Noise};
 use lampyris::engine::weights::{TensorFile, Weights};
 use lampyris::models::decoder::{CacheFormat, Decoder, Sampling, SessionOptions};
@@ -97,9 +97,10 @@ fn cut_at_random(
         let room = given.iter().map(Vec::len).sum();
         let finest = any_time(noisy);
         let mut course = gpu.block_on(Course::new(gpu, std::slice::from_ref(&plan), finest, room)).unwrap();
-        let written = names.iter().zip(&given).map(|(name, words)| Written { name, at: 0, words: words.clone() });
+        let written =
+            names.iter().zip(&given).map(|(name, words)| Written { name, at: 0, words: words.clone().into() });
         let begin = written.collect();
-        let mut job = Some(Job { part: 0, tag: 0, positions: 0, begin, again: Vec::new(), outputs: true });
+        let mut job = Some(Job { part: 0, tag: 0, positions: 0, begin, again: Few::None, outputs: true });
         let (mut found, mut frames): (Option<Vec<HostTensor>>, usize) = (None, 0);
         while found.is_none() {
             assert!(frames < 100_000, "{what}: nothing came");

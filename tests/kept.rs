@@ -68,3 +68,40 @@ fn a_guest_is_held_to_its_options() {
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }
+
+/// What prepares pictures is made for a size of them, and a classifier has that for sixteen sizes, what it drives for four.
+#[test]
+fn what_prepares_the_sizes_used_last_is_kept() {
+    const SIZES: u32 = 16;
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+        let picture = |side: u32| Input::rgba8(vec![90; (side * side * 4) as usize], side, side);
+        let made = |side: u32| {
+            let before = gpu.allocations();
+            gpu.block_on(classifier.classify(picture(side))).unwrap();
+            gpu.allocations() - before
+        };
+        made(40);
+        let known = made(40);
+        // A camera's pictures between twice as many others.
+        for other in 41..=40 + 2 * SIZES {
+            assert!(made(other) > known, "{name}: {other} was there already");
+            assert_eq!(made(40), known, "{name}: the camera's went for {other}");
+        }
+        assert_eq!(made(40 + 2 * SIZES), known, "{name}: the last one is kept");
+        assert!(made(41) > known, "{name}: the first one is not");
+
+        let Ok(mut eyes) = gpu.block_on(classifier.driven()) else { panic!("no driven classifier on {name}") };
+        let mut made = |side: u32| {
+            let before = gpu.allocations();
+            gpu.block_on(eyes.ready(picture(side))).unwrap();
+            gpu.allocations() - before
+        };
+        // Of four, 42 is the one that was not used for longest when a fifth comes.
+        for side in [40, 41, 42, 43, 40, 41, 44] {
+            made(side);
+        }
+        assert_eq!([40, 41, 43, 44].map(&mut made), [0; 4], "{name}: these are kept");
+        assert!(made(42) > 0, "{name}: this is not");
+    }
+}

@@ -6,12 +6,13 @@ mod support;
 
 use half::f16;
 use lampyris::engine::Error as EngineError;
-use lampyris::engine::kernels::image::Area;
+use lampyris::engine::kernels::image::{Area, Quarter, ResizeTexture, table};
+use lampyris::models::image_prep::Passes;
 use lampyris::wgpu::{
     DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension, TextureFormat, TextureUsages, TextureView,
     TextureViewDescriptor,
 };
-use lampyris::{AdapterChoice, Classifier, Error, Gpu, GpuOptions, Input};
+use lampyris::{AdapterChoice, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input};
 use support::fixture;
 use support::host::{Host, descriptor, hosts};
 
@@ -88,6 +89,54 @@ fn textures_give_what_their_bytes_give() {
                     assert_eq!(texture, plain, "{format:?}, {area:?} on {}: other logits", host.name);
                 }
             }
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// A texture of which so much is one pixel that two dispatches share it: the other way to prepare a texture gives what its bytes give as well.
+#[test]
+fn a_texture_that_is_shrunk_very_much_gives_what_its_bytes_give() {
+    const LARGE: u32 = 2200;
+    // Blotches of many sizes, so that something is left of them.
+    let texel = |p: u32| {
+        let (x, y) = (p % LARGE, p / LARGE);
+        [x * y / 3000, (x ^ y) / 9 + p % 7, x / 70 * 37 + y / 90 * 11, p].map(|value| value as u8)
+    };
+    let bytes: Vec<u8> = (0..LARGE * LARGE).flat_map(texel).collect();
+    for host in hosts() {
+        let gpu = host.guest();
+        let options = ClassifierOptions::default().side(32);
+        let loaded = Classifier::load_with(&gpu, fixture(NETWORK), options, |_| ());
+        let classifier = gpu.block_on(loaded).unwrap();
+        let passes = Passes::new(classifier.preprocess(), LARGE, LARGE).unwrap();
+        let [columns, rows] = [&passes.horizontal, &passes.vertical]
+            .map(|from| table(&from.first, &from.count, &from.coefficients, from.taps));
+        let weighed = ResizeTexture::most_weighed(&columns, &rows);
+        assert!(weighed > 30_000, "{weighed} pixels are few enough for one dispatch");
+        let prepared = |input: Input<'_>| gpu.block_on(classifier.prepared_pixels(input)).unwrap();
+        for (format, allowed) in [(TextureFormat::Rgba8Unorm, 0), (TextureFormat::Rgba8UnormSrgb, 1)] {
+            let view = host.texture(format, &bytes, [LARGE, LARGE]);
+            for turned in [false, true] {
+                let way = |input: Input<'_>| {
+                    if turned { prepared(input.rotated(Quarter::Clockwise)) } else { prepared(input) }
+                };
+                let [texture, plain] = [Input::texture(&view), Input::rgba8(bytes.as_slice(), LARGE, LARGE)].map(way);
+                let apart = levels(&texture, &plain);
+                let allowed = if gpu.caps().software { 0 } else { allowed };
+                assert!(apart <= allowed, "{format:?}, turned {turned} on {}: {apart} levels apart", host.name);
+                let (least, most) = (plain.iter().min().unwrap(), plain.iter().max().unwrap());
+                assert!(most - least > 60, "from {least} to {most}: nothing is left to compare");
+            }
+            let submitted = gpu.block_on(classifier.classify(Input::texture(&view))).unwrap();
+            let descriptor = lampyris::wgpu::CommandEncoderDescriptor { label: Some("the host's frame") };
+            let mut frame = host.device.create_command_encoder(&descriptor);
+            let mut seen = classifier.record(&mut frame, Input::texture(&view)).unwrap();
+            host.queue.submit([frame.finish()]);
+            gpu.block_on(gpu.idle()).unwrap();
+            let recorded = seen.try_take().unwrap().unwrap();
+            assert_eq!(recorded.logits, submitted.logits, "{format:?} on {}: recorded and submitted", host.name);
+            assert_eq!(recorded.features, submitted.features, "{format:?} on {}: recorded and submitted", host.name);
         }
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }

@@ -8,7 +8,7 @@ mod support;
 
 use lampyris_engine::Gpu;
 use lampyris_engine::certify::Prepared;
-use lampyris_engine::gpu::{Budget, Course, Event, GpuPlan, Job, Written, wgpu};
+use lampyris_engine::gpu::{Budget, Course, Event, Few, GpuPlan, Job, StepTimes, Written, wgpu};
 use lampyris_engine::kernels::{self, Call, HostTensor, Tier};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,14 +19,16 @@ const NAMES: [&str; 12] = [
     "input11",
 ];
 
-/// Runs a plan in pieces of as few workgroups as there may be, one piece a submit, and gives how many these were and its outputs.
-fn in_pieces(gpu: &Gpu, plan: &GpuPlan, inputs: &[HostTensor]) -> (usize, Vec<HostTensor>) {
+/// Runs a plan of one step in as many pieces as are `wanted`, or as there can be, one a submit, and gives how many these were and its outputs.
+fn in_pieces(gpu: &Gpu, plan: &GpuPlan, inputs: &[HostTensor], wanted: u32) -> (usize, Vec<HostTensor>) {
     let words = inputs.iter().map(|tensor| tensor.words.len()).sum();
-    let course = Course::new(gpu, std::slice::from_ref(plan), Duration::from_nanos(1), words);
+    let finest = StepTimes::known(plan).of(0..1) / (f64::from(wanted) - 0.5);
+    let course = Course::new(gpu, std::slice::from_ref(plan), Duration::from_secs_f64(finest), words);
     let mut course = gpu.block_on(course).unwrap();
-    let written = NAMES.iter().zip(inputs).map(|(name, tensor)| Written { name, at: 0, words: tensor.words.clone() });
+    let written =
+        NAMES.iter().zip(inputs).map(|(name, tensor)| Written { name, at: 0, words: tensor.words.clone().into() });
     let begin = written.collect();
-    let mut job = Some(Job { part: 0, tag: 1, begin, again: Vec::new(), outputs: true, positions: 0 });
+    let mut job = Some(Job { part: 0, tag: 1, begin, again: Few::None, outputs: true, positions: 0 });
     let (device, queue, mut pieces) = (gpu.device().unwrap(), gpu.queue().unwrap(), 0);
     loop {
         let label = Some("the host's frame");
@@ -44,6 +46,9 @@ fn in_pieces(gpu: &Gpu, plan: &GpuPlan, inputs: &[HostTensor]) -> (usize, Vec<Ho
     }
 }
 
+/// Most pieces of a step.
+const MOST: u32 = 64;
+
 #[test]
 fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
     let full = std::env::var("LAMPYRIS_TIER").is_ok_and(|tier| tier == "full");
@@ -51,8 +56,8 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
     let (devices, mut cut) = (devices(), BTreeSet::new());
     for entry in kernels::all().into_iter().filter(|entry| only.as_deref().is_none_or(|name| name == entry.name)) {
         let mut cases = (entry.cases)();
-        // In the short tier a case of the full one where no other has more than one workgroup in x.
-        cases.retain(|case| case.kernel.first_group().is_some() && case.tier != Tier::Model);
+        // In the short tier a case of the full one where no other has more than one workgroup along an axis.
+        cases.retain(|case| case.kernel.first_group() != [None; 2] && case.tier != Tier::Model);
         cases.sort_by_key(|case| case.tier != Tier::Short);
         for case in &cases {
             let (descs, kernel) = (case.descs(), &case.kernel);
@@ -66,33 +71,44 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
                 };
                 for source in sources {
                     let launch = kernel.launch(&call, source);
-                    let first = kernel.first_group().and_then(|at| launch.params.get(at));
-                    assert_eq!(first, Some(&0), "{}: the first workgroup of a whole launch", entry.name);
-                    let groups = launch.grid[0] as usize;
-                    if groups == 1 || !full && cut.contains(&(entry.name, at, source.label)) {
-                        continue;
+                    let firsts = kernel.first_group();
+                    for first in firsts.into_iter().flatten() {
+                        assert_eq!(launch.params.get(first), Some(&0), "{}: a whole launch begins at 0", entry.name);
                     }
-                    let prepared = prepared.get_or_insert_with(|| Prepared::new(case).unwrap());
-                    let plan = gpu.block_on(prepared.load(gpu, source)).unwrap();
-                    let inputs = prepared.inputs();
-                    let blank: Vec<HostTensor> = inputs.iter().map(|it| HostTensor::zeros(it.desc.clone())).collect();
-                    let whole = gpu.block_on(plan.run_tensors(&inputs)).unwrap();
-                    // Where a piece is missing, something else is found.
-                    gpu.block_on(plan.run_tensors(&blank)).unwrap();
-                    let (pieces, found) = in_pieces(gpu, &plan, &inputs);
-                    let what = format!("{}[{}] {} on {}", entry.name, source.label, case.label, gpu.summary());
-                    assert!(found == whole, "{what}: other bits in {pieces} pieces");
-                    // As many as there are workgroups, but for the most pieces that a step may have.
-                    assert!(pieces == groups || pieces > 32, "{what}: {pieces} pieces of {groups} workgroups");
-                    cut.insert((entry.name, at, source.label));
+                    let [x, y, _] = launch.grid;
+                    // Along x as many as there are; so many that they are along y where there are more.
+                    let axes = [x > 1 && firsts[0].is_some(), y > x && x < MOST && firsts[1].is_some()];
+                    for axis in (0..2).filter(|axis| axes[*axis]) {
+                        let (groups, known) = (launch.grid[axis].min(MOST), (entry.name, at, source.label, axis));
+                        if !full && cut.contains(&known) {
+                            continue;
+                        }
+                        let prepared = prepared.get_or_insert_with(|| Prepared::new(case).unwrap());
+                        let plan = gpu.block_on(prepared.load(gpu, source)).unwrap();
+                        let inputs = prepared.inputs();
+                        let blank: Vec<HostTensor> =
+                            inputs.iter().map(|it| HostTensor::zeros(it.desc.clone())).collect();
+                        let whole = gpu.block_on(plan.run_tensors(&inputs)).unwrap();
+                        // Where a piece is missing, something else is found.
+                        gpu.block_on(plan.run_tensors(&blank)).unwrap();
+                        let (pieces, found) = in_pieces(gpu, &plan, &inputs, if axis == 0 { groups } else { MOST });
+                        let along = ["x", "y"][axis];
+                        let what = format!("{}[{}] {} on {}", entry.name, source.label, case.label, gpu.summary());
+                        assert!(found == whole, "{what}: other bits in {pieces} pieces along {along}");
+                        // As many as there are workgroups, but for the most pieces that a step may have.
+                        let all = launch.grid[axis] <= MOST && pieces == groups as usize;
+                        assert!(all || pieces > 32, "{what}: {pieces} pieces of {groups} workgroups along {along}");
+                        cut.insert(known);
+                    }
                 }
             }
         }
     }
     eprintln!("{} variants cut on {} devices", cut.len(), devices.len());
     if only.is_none() && !devices.is_empty() {
-        let expected =
-            ["attention", "conv", "dense", "depthwise", "depthwise_pointwise", "experts", "pointwise", "stem"];
-        assert!(expected.iter().all(|name| cut.iter().any(|(kernel, ..)| kernel == name)), "{cut:?}");
+        let of = |axis: usize| -> BTreeSet<&str> { cut.iter().filter(|it| it.3 == axis).map(|it| it.0).collect() };
+        let in_rows = ["conv", "depthwise", "depthwise_pointwise", "pointwise", "stem"];
+        let in_columns = ["attention", "dense", "experts"].into_iter().chain(in_rows);
+        assert_eq!([of(0), of(1)], [in_columns.collect(), BTreeSet::from(in_rows)]);
     }
 }

@@ -7,9 +7,10 @@
 mod counting;
 mod support;
 
-use counting::{least, without_backtraces};
+use counting::{steady, without_backtraces};
 use lampyris_engine::gpu::{
-    Budget, ConstantStore, Course, Event, GpuPlan, InputData, Job, Recorded, VariantChoice, Written, wgpu,
+    Budget, ConstantStore, Course, Event, Few, GpuPlan, InputData, Job, Recorded, StepTimes, VariantChoice, Written,
+    wgpu,
 };
 use lampyris_engine::kernels::elementwise::{Function, Unary};
 use lampyris_engine::kernels::image::{Area, PRECISION_BITS, ResizeTexture, Turn, table};
@@ -37,7 +38,18 @@ struct Bare {
     upload: wgpu::Buffer,
     result: wgpu::Buffer,
     picture: Picture,
+    ticks: Ticks,
 }
+
+/// What ticks have beside that: the number of the one that ran last, and two timestamps.
+struct Ticks {
+    last: wgpu::Buffer,
+    result: wgpu::Buffer,
+    clock: Option<(wgpu::QuerySet, wgpu::Buffer)>,
+}
+
+/// Bytes before the result of a tick.
+const TICK_HEADER: u64 = 32;
 
 /// What reads a texture before them: a pipeline with its layout, its parameters and two tables.
 struct Picture {
@@ -109,7 +121,8 @@ fn pipeline(device: &wgpu::Device, wgsl: &str, layout: &wgpu::BindGroupLayout) -
 }
 
 impl Bare {
-    fn new(device: &wgpu::Device) -> Bare {
+    fn new(gpu: &Gpu) -> Bare {
+        let device = gpu.device().unwrap();
         let layouts = [false, true].map(|texture| layout_of(device, texture));
         let pipeline_of_buffers = pipeline(device, SHADER, &layouts[0]);
         let buffer = |size: u64, usage: wgpu::BufferUsages| {
@@ -143,7 +156,18 @@ impl Bare {
             params: buffer(16, wgpu::BufferUsages::UNIFORM),
             tables: [buffer(64, storage), buffer(64, storage)],
         };
-        Bare { pipeline: pipeline_of_buffers, groups, buffers, upload, result, picture }
+        let clock = || {
+            let count = 2;
+            let descriptor = wgpu::QuerySetDescriptor { label: Some("bare"), ty: wgpu::QueryType::Timestamp, count };
+            let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+            (device.create_query_set(&descriptor), buffer(16, usage))
+        };
+        let ticks = Ticks {
+            last: buffer(4, wgpu::BufferUsages::COPY_SRC),
+            result: buffer(TICK_HEADER + size, wgpu::BufferUsages::MAP_READ),
+            clock: gpu.caps().timestamps.then(clock),
+        };
+        Bare { pipeline: pipeline_of_buffers, groups, buffers, upload, result, picture, ticks }
     }
 
     fn record(&self, queue: &wgpu::Queue, encoder: &mut wgpu::CommandEncoder, words: &[u32]) {
@@ -154,14 +178,15 @@ impl Bare {
         self.run(encoder, None);
     }
 
-    /// A texture instead of words, bound for this frame alone. In a scope, as whoever wants to hear of a texture that is none has to.
-    fn record_texture(
-        &self,
-        (device, queue): (&wgpu::Device, &wgpu::Queue),
-        encoder: &mut wgpu::CommandEncoder,
-        view: &wgpu::TextureView,
-        scoped: bool,
-    ) {
+    /// A texture instead of words, bound for this frame alone.
+    fn record_texture(&self, (device, queue): Host<'_>, encoder: &mut wgpu::CommandEncoder, view: Seen<'_>) {
+        let group = self.bind(device, view);
+        queue.write_buffer(&self.upload, WORDS as u64 * 4, &[1, 2, 3, 4]);
+        self.run(encoder, Some(&group));
+    }
+
+    /// In a scope, as whoever wants to hear of a texture that is none has to, or without.
+    fn bind(&self, device: &wgpu::Device, (view, scoped): Seen<'_>) -> wgpu::BindGroup {
         let bind = || {
             device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some("bare"),
@@ -175,17 +200,7 @@ impl Bare {
                 ],
             })
         };
-        let group = if scoped {
-            let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-            let group = bind();
-            let refused = pin!(scope.pop()).poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(refused, Poll::Ready(None)));
-            group
-        } else {
-            bind()
-        };
-        queue.write_buffer(&self.upload, WORDS as u64 * 4, &[1, 2, 3, 4]);
-        self.run(encoder, Some(&group));
+        if scoped { in_scope(device, bind) } else { bind() }
     }
 
     fn run(&self, encoder: &mut wgpu::CommandEncoder, picture: Option<&wgpu::BindGroup>) {
@@ -194,25 +209,102 @@ impl Bare {
             let mut pass = encoder
                 .begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("bare"), timestamp_writes: None });
             if let Some(group) = picture {
-                pass.set_pipeline(&self.picture.pipeline);
-                pass.set_bind_group(0, group, &[]);
-                pass.dispatch_workgroups(4, 1, 1);
+                self.encode_picture(&mut pass, group);
             }
-            for at in 0..DISPATCHES {
-                pass.set_pipeline(&self.pipeline);
-                pass.set_bind_group(0, &self.groups[at], &[]);
-                pass.dispatch_workgroups(4, 1, 1);
-            }
+            self.encode_forty(&mut pass);
         }
         encoder.copy_buffer_to_buffer(&self.buffers[0], 0, &self.result, 0, size);
         encoder.copy_buffer_to_buffer(&self.upload, size, &self.result, size, 4);
-        // As a host would hear of it.
-        let arrived = Arc::new(AtomicBool::new(false));
-        let told = arrived.clone();
-        encoder.map_buffer_on_submit(&self.result, wgpu::MapMode::Read, .., move |mapped| {
-            told.store(mapped.is_ok(), Ordering::Release);
-        });
+        hear(encoder, &self.result);
     }
+
+    fn encode_picture(&self, pass: &mut wgpu::ComputePass<'_>, group: &wgpu::BindGroup) {
+        pass.set_pipeline(&self.picture.pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(4, 1, 1);
+    }
+
+    fn encode_forty(&self, pass: &mut wgpu::ComputePass<'_>) {
+        for group in &self.groups {
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(4, 1, 1);
+        }
+    }
+
+    /// The commands of a tick: with what tells that they ran and after which, the dispatches timed where the device has a clock. A texture
+    /// comes in a pass of its own before, instead of words; these are behind the tick's number.
+    fn tick(
+        &self,
+        (device, queue): Host<'_>,
+        encoder: &mut wgpu::CommandEncoder,
+        words: &[u32],
+        picture: Option<Seen<'_>>,
+    ) {
+        let Ticks { last, result, clock } = &self.ticks;
+        let group = picture.map(|view| self.bind(device, view));
+        queue.write_buffer(&self.upload, 0, bytes(words));
+        encoder.copy_buffer_to_buffer(last, 0, result, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.upload, 0, last, 0, 4);
+        encoder.copy_buffer_to_buffer(&self.upload, 0, result, 4, 4);
+        if let Some(group) = &group {
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("bare"), timestamp_writes: None };
+            self.encode_picture(&mut encoder.begin_compute_pass(&descriptor), group);
+        } else {
+            encoder.copy_buffer_to_buffer(&self.upload, 4, &self.buffers[0], 0, WORDS as u64 * 4);
+        }
+        {
+            let timestamp_writes = clock.as_ref().map(|(query_set, _)| wgpu::ComputePassTimestampWrites {
+                query_set,
+                beginning_of_pass_write_index: Some(0),
+                end_of_pass_write_index: Some(1),
+            });
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("bare"), timestamp_writes };
+            self.encode_forty(&mut encoder.begin_compute_pass(&descriptor));
+        }
+        encoder.copy_buffer_to_buffer(&self.buffers[0], 0, result, TICK_HEADER, WORDS as u64 * 4);
+        if let Some((queries, resolved)) = clock {
+            encoder.resolve_query_set(queries, 0..2, resolved, 0);
+            encoder.copy_buffer_to_buffer(resolved, 0, result, 8, 16);
+        }
+        hear(encoder, result);
+    }
+
+    /// Reads what a tick has brought, and unmaps it: in a scope, as a guest has to whose host may destroy the device, or without.
+    fn take_tick(&self, device: &wgpu::Device, scoped: bool) -> u8 {
+        let result = &self.ticks.result;
+        let view = result.get_mapped_range(..).unwrap();
+        let number = view[4];
+        drop(view);
+        if scoped {
+            in_scope(device, || result.unmap());
+        } else {
+            result.unmap();
+        }
+        number
+    }
+}
+
+/// A texture, and whether the driver's refusal of it is to be heard.
+type Seen<'a> = (&'a wgpu::TextureView, bool);
+
+type Host<'a> = (&'a wgpu::Device, &'a wgpu::Queue);
+
+/// Has the host told of what arrives.
+fn hear(encoder: &mut wgpu::CommandEncoder, result: &wgpu::Buffer) {
+    let arrived = Arc::new(AtomicBool::new(false));
+    let told = arrived.clone();
+    encoder.map_buffer_on_submit(result, wgpu::MapMode::Read, .., move |mapped| {
+        told.store(mapped.is_ok(), Ordering::Release);
+    });
+}
+
+fn in_scope<T>(device: &wgpu::Device, calls: impl FnOnce() -> T) -> T {
+    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let made = calls();
+    let refused = pin!(scope.pop()).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(refused, Poll::Ready(None)));
+    made
 }
 
 fn bytes(words: &[u32]) -> &[u8] {
@@ -253,7 +345,7 @@ fn reading(gpu: &Gpu, target: &GpuPlan) -> GpuPlan {
 /// What recording costs whose result arrives each time.
 fn recorded(gpu: &Gpu, mut record: impl FnMut(&mut wgpu::CommandEncoder) -> Recorded) -> (usize, Duration) {
     let under_way = RefCell::new(None);
-    least(
+    steady(
         gpu,
         |encoder| *under_way.borrow_mut() = Some(record(encoder)),
         || {
@@ -261,6 +353,54 @@ fn recorded(gpu: &Gpu, mut record: impl FnMut(&mut wgpu::CommandEncoder) -> Reco
             assert!(recorded.try_take().unwrap().is_some());
         },
     )
+}
+
+/// What ticks of forty dispatches cost, with a picture's before them or words: what the last one brought is taken, then they are recorded.
+fn ticked(gpu: &Gpu, plan: &GpuPlan, before: Option<(&GpuPlan, &wgpu::TextureView)>) -> (usize, Duration) {
+    let mut course = gpu.block_on(Course::new(gpu, std::slice::from_ref(plan), Duration::from_secs(1), WORDS)).unwrap();
+    let words = |name| Written { name, at: 0, words: vec![1.0f32.to_bits(); WORDS].into() };
+    let begin = || if before.is_none() { Few::One([words("x")]) } else { Few::None };
+    let job = || Some(Job { part: 0, tag: 1, begin: begin(), again: Few::None, outputs: true, positions: 0 });
+    let times = before.map(|(reading, _)| StepTimes::known(reading));
+    // The words of a run are the caller's, who brings them.
+    let next = RefCell::new(job());
+    steady(
+        gpu,
+        |encoder| {
+            if let Some(event) = course.event().unwrap() {
+                let Event::Ran { tag: 1, outputs } = event else { panic!("{event:?}") };
+                assert_eq!(outputs.len(), 1);
+                course.take_back(outputs);
+            }
+            let (mut budget, mut next) = (Budget::gpu(Duration::from_secs(60)), next.borrow_mut());
+            let seen = before.map(|(_, view)| [InputData::Texture(view)]);
+            let before = before.zip(times.as_ref()).zip(seen.as_ref());
+            let before = before.map(|(((reading, _), times), seen)| (reading, times, &seen[..]));
+            let steps = course.record_after(encoder, &mut budget, before, &mut || next.take()).unwrap();
+            assert_eq!(steps, DISPATCHES);
+        },
+        || *next.borrow_mut() = job(),
+    )
+}
+
+/// What the same commands cost by wgpu alone, and how many allocations of it are those of error scopes.
+fn bare_ticks(gpu: &Gpu, picture: Option<&wgpu::TextureView>) -> (usize, Duration, usize) {
+    let host = (gpu.device().unwrap(), gpu.queue().unwrap());
+    let bare = Bare::new(gpu);
+    let words = vec![1; if picture.is_some() { 1 } else { WORDS + 1 }];
+    let [(made, took), (unscoped, _)] = [true, false].map(|scoped| {
+        let mut first = true;
+        let frame = |encoder: &mut wgpu::CommandEncoder| {
+            if !std::mem::take(&mut first) {
+                assert_eq!(bare.take_tick(host.0, scoped), 1);
+            }
+            bare.tick(host, encoder, &words, picture.map(|view| (view, scoped)));
+        };
+        let found = steady(gpu, frame, || ());
+        bare.take_tick(host.0, scoped);
+        found
+    });
+    (made, took, made - unscoped)
 }
 
 #[test]
@@ -273,31 +413,12 @@ fn recording_allocates_what_wgpu_does() {
         let words = vec![1.0f32.to_bits(); WORDS];
 
         let (made, took) = recorded(&gpu, |encoder| plan.record(encoder, &[InputData::Words(&words)], &[]).unwrap());
-        let mut course =
-            gpu.block_on(Course::new(&gpu, std::slice::from_ref(&plan), Duration::from_secs(1), WORDS)).unwrap();
-        let course = RefCell::new(&mut course);
-        let (ticked, tick_took) = least(
-            &gpu,
-            |encoder| {
-                let begin = vec![Written { name: "x", at: 0, words: words.clone() }];
-                let job = Job { part: 0, tag: 1, begin, again: Vec::new(), outputs: true, positions: 0 };
-                let (mut budget, mut next) = (Budget::gpu(Duration::from_secs(60)), Some(job));
-                let steps = course.borrow_mut().record(encoder, &mut budget, &mut || next.take()).unwrap();
-                assert_eq!(steps, DISPATCHES);
-            },
-            || {
-                let event = course.borrow_mut().event().unwrap();
-                assert!(matches!(event, Some(Event::Ran { tag: 1, .. })), "{event:?}");
-            },
-        );
         // wgpu keeps lists as long as the highest number of a buffer: those of its own are made last here and further down.
-        let bare = Bare::new(device);
-        let (wgpu_made, wgpu_took) = least(&gpu, |encoder| bare.record(queue, encoder, &words), || bare.result.unmap());
-        eprintln!(
-            "{name}: {wgpu_made} allocations and {wgpu_took:?} by wgpu alone, {made} and {took:?} recorded, {ticked} and {tick_took:?} ticked"
-        );
-        // What a tick writes is in two lists of the caller's.
-        assert!(made <= wgpu_made && ticked <= wgpu_made + 2, "{name}: {made} and {ticked} for {wgpu_made}");
+        let bare = Bare::new(&gpu);
+        let (wgpu_made, wgpu_took) =
+            steady(&gpu, |encoder| bare.record(queue, encoder, &words), || bare.result.unmap());
+        eprintln!("{name}: {wgpu_made} allocations and {wgpu_took:?} by wgpu alone, {made} and {took:?} recorded");
+        assert!(made <= wgpu_made, "{name}: {made} for {wgpu_made}");
 
         let reading = reading(&gpu, &plan);
         let texels = HostTensor::zeros(Desc::new(Format::Texture, [1, SIDE, SIDE]));
@@ -306,17 +427,27 @@ fn recording_allocates_what_wgpu_does() {
             let before = [InputData::Texture(&view)];
             plan.record(encoder, &[InputData::Bound], &[(&reading, &before)]).unwrap()
         });
-        let bare = Bare::new(device);
+        let bare = Bare::new(&gpu);
         let [(wgpu_made, wgpu_took), (unscoped, _)] = [true, false].map(|scoped| {
             let frame = |encoder: &mut wgpu::CommandEncoder| {
-                bare.record_texture((device, queue), encoder, &view, scoped);
+                bare.record_texture((device, queue), encoder, (&view, scoped));
             };
-            least(&gpu, frame, || bare.result.unmap())
+            steady(&gpu, frame, || bare.result.unmap())
         });
         eprintln!(
             "{name}: of a texture {wgpu_made} allocations and {wgpu_took:?} by wgpu alone ({unscoped} without an error scope), {made} and \
              {took:?} recorded"
         );
         assert!(made <= wgpu_made, "{name}: of a texture {made} for {wgpu_made}");
+
+        for (what, before) in [("words", None), ("a texture", Some((&reading, &view)))] {
+            let (made, took) = ticked(&gpu, &plan, before);
+            let (wgpu_made, wgpu_took, scopes) = bare_ticks(&gpu, before.map(|(_, view)| view));
+            eprintln!(
+                "{name}: of {what} {wgpu_made} allocations and {wgpu_took:?} by wgpu alone, {scopes} of them of error scopes, {made} and \
+                 {took:?} ticked"
+            );
+            assert!(made <= wgpu_made, "{name}: a tick of {what} {made} for {wgpu_made}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Numbered {
 pub(crate) struct Kept {
     /// Those used last, the latest at the end.
     executors: Mutex<Vec<Numbered>>,
-    /// Those made last, the latest at the end.
+    /// Likewise.
     preparing: Mutex<Vec<(PreparingKey, GpuPlan)>>,
     made: AtomicU64,
 }
@@ -76,10 +76,13 @@ impl Kept {
 
     /// The preparing plan for a picture, if it is kept.
     pub(crate) fn preparing(&self, key: &PreparingKey) -> Option<GpuPlan> {
-        lock(&self.preparing).iter().find(|(known, _)| known == key).map(|(_, plan)| plan.clone())
+        let mut kept = lock(&self.preparing);
+        let at = kept.iter().position(|(known, _)| known == key)?;
+        kept[at..].rotate_left(1);
+        kept.last().map(|(_, plan)| plan.clone())
     }
 
-    /// Keeps a preparing plan and lets the oldest go; those of a batch of `images` in hand live on until it has run.
+    /// Keeps a preparing plan and lets those go that were not used for longest; those of a batch of `images` in hand live on until it has run.
     pub(crate) fn keep_preparing(&self, key: PreparingKey, plan: GpuPlan, images: usize) {
         let mut kept = lock(&self.preparing);
         kept.push((key, plan));

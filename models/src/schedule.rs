@@ -132,6 +132,7 @@ impl Scheduler {
             let done = turn(at, &mut part);
             let used = part.used().as_secs_f64();
             budget.take(part.used());
+            budget.took_loading(part.loading());
             begun += used;
             // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
             member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0;
@@ -200,11 +201,13 @@ mod tests {
                     talk.tick(part)
                 };
                 assert!(who == eyes || who == chat);
+                part.took_loading(Duration::from_micros(7));
                 Ok(())
             };
             scheduler.frame(&mut budget, turn).unwrap();
             assert_eq!(look.left, 0, "the detector is done in its frame");
             assert!(budget.used() <= FRAME, "{:?}", budget.used());
+            assert_eq!(budget.loading(), Duration::from_micros(14), "of both");
             used += budget.used().as_secs_f64();
         }
         let share = used / (FRAME.as_secs_f64() * f64::from(frames));

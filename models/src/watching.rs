@@ -7,7 +7,7 @@ use crate::record::at_once;
 use crate::tick::{Driven, FINEST, Progress, Tick};
 use crate::{Answer, Classifier, Error, Input, Result};
 use lampyris_engine::gpu::{
-    Budget, CommandEncoder, Course, Event, GpuPlan, InputData, Job, Loading, StepTimes, VariantChoice,
+    Budget, CommandEncoder, Course, Event, Few, GpuPlan, InputData, Job, Loading, StepTimes, VariantChoice,
 };
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -92,7 +92,7 @@ impl Watching {
     async fn preparing(&mut self, kind: prepare::PictureKind, preprocess: &Preprocess) -> Result<Preparing> {
         if let Some(at) = self.preparing.iter().position(|known| known.kind == kind) {
             // Those seen last are kept.
-            self.preparing.swap(0, at);
+            self.preparing.make_contiguous()[..=at].rotate_right(1);
             return Ok(self.preparing[0].clone());
         }
         let made = Arc::new(kind.plan(preprocess)?);
@@ -133,7 +133,7 @@ impl Watching {
         let data = picture.data(bytes.as_deref());
         self.run += 1;
         let mut job =
-            Some(Job { part: 0, tag: self.run, begin: Vec::new(), again: Vec::new(), outputs: true, positions: 0 });
+            Some(Job { part: 0, tag: self.run, begin: Few::None, again: Few::None, outputs: true, positions: 0 });
         self.course
             .record_after(encoder, budget, Some((&preparing.plan, &preparing.times, &*data)), &mut || job.take())?;
         self.going = true;
@@ -212,7 +212,9 @@ impl Watching {
         match self.course.event()? {
             Some(Event::Ran { outputs, .. }) => {
                 self.going = false;
-                return self.classifier.answer(&outputs).map(Tick::Done);
+                let answer = self.classifier.answer(&outputs).map(Tick::Done);
+                self.course.take_back(outputs);
+                return answer;
             }
             Some(_) => {
                 self.going = false;

@@ -270,10 +270,11 @@ pub trait Kernel: fmt::Debug + Send + Sync + 'static {
         &[]
     }
 
-    /// The position among the parameters of the first workgroup in x, 0 in [`Kernel::launch`], of a kernel whose workgroups in x
-    /// each write outputs of their own. Such a launch may be cut into several of some workgroups each, and gives the same bits.
-    fn first_group(&self) -> Option<usize> {
-        None
+    /// The positions among the parameters of the first workgroup in x and of that in y, both 0 in [`Kernel::launch`], of a kernel whose
+    /// workgroups along that axis each write outputs of their own. Such a launch may be cut along one of them into several of some workgroups
+    /// each, and gives the same bits.
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [None; 2]
     }
 
     /// The twin: the outputs, accumulated in f64 and sharing no code with the shader.

@@ -243,19 +243,26 @@ fn every_launch_fits_its_shader() {
 #[test]
 fn whatever_can_be_cut_counts_every_workgroup_from_the_first() {
     for entry in all() {
-        if (entry.cases)().iter().all(|case| case.kernel.first_group().is_none()) {
-            continue;
-        }
-        for source in entry.sources {
-            let text = source.wgsl.text();
-            let counts = |line: &&str| {
-                line.split(|it: char| !it.is_alphanumeric() && !"_.".contains(it))
-                    .any(|word| ["group.x", "workgroup.x", "id.x"].contains(&word))
-            };
-            let lines: Vec<&str> = text.lines().filter(counts).collect();
-            assert!(!lines.is_empty(), "{}[{}] has no workgroups in x", entry.name, source.label);
-            for line in lines {
-                assert!(line.contains("params.first"), "{}[{}]: {line}", entry.name, source.label);
+        for (axis, letter) in ["x", "y"].into_iter().enumerate() {
+            if (entry.cases)().iter().all(|case| case.kernel.first_group()[axis].is_none()) {
+                continue;
+            }
+            let counters = ["group", "workgroup", "id"].map(|counter| format!("{counter}.{letter}"));
+            for source in entry.sources {
+                let text = source.wgsl.text();
+                let counts = |line: &&str| {
+                    line.split(|it: char| !it.is_alphanumeric() && !"_.".contains(it))
+                        .any(|word| counters.iter().any(|counter| counter == word))
+                };
+                let lines: Vec<&str> = text.lines().filter(counts).collect();
+                assert!(!lines.is_empty(), "{}[{}] has no workgroups in {letter}", entry.name, source.label);
+                for line in lines {
+                    let adds = match axis {
+                        0 => line.replace("params.first_row", "").contains("params.first"),
+                        _ => line.contains("params.first_row"),
+                    };
+                    assert!(adds, "{}[{}]: {line}", entry.name, source.label);
+                }
             }
         }
     }

@@ -14,12 +14,14 @@ pub struct Budget {
     strict: bool,
     /// Something could not be begun.
     short: bool,
+    /// Seconds of the CPU that loading took.
+    loading: f64,
 }
 
 impl Budget {
     /// So much GPU time.
     pub fn gpu(time: Duration) -> Budget {
-        Budget { whole: time.as_secs_f64(), used: 0.0, strict: false, short: false }
+        Budget { whole: time.as_secs_f64(), used: 0.0, strict: false, short: false, loading: 0.0 }
     }
 
     /// The same, but of nothing that takes longer: then a step that is longer than the whole budget is never begun with it.
@@ -69,6 +71,17 @@ impl Budget {
         self.short
     }
 
+    /// Time of the threads that ticked with it which loading took: for compiling pipelines and packing weights, which no budget cuts and which is
+    /// not counted against it. None in browsers, where there is no clock for it.
+    pub fn loading(&self) -> Duration {
+        seconds(self.loading)
+    }
+
+    /// Notes such time, as whoever ticks with a part of a budget does for the whole.
+    pub fn took_loading(&mut self, time: Duration) {
+        self.loading += time.as_secs_f64();
+    }
+
     pub(super) fn left_seconds(&self) -> f64 {
         (self.whole - self.used).max(0.0)
     }
@@ -101,6 +114,10 @@ mod tests {
         assert!(!budget.fell_short());
         budget.fall_short();
         assert!(budget.fell_short());
+        assert_eq!(budget.loading(), Duration::ZERO);
+        let (used, more) = (budget.used(), Duration::from_millis(3));
+        (0..2).for_each(|_| budget.took_loading(more));
+        assert_eq!((budget.loading(), budget.used()), (2 * more, used));
     }
 
     #[test]

@@ -5,12 +5,14 @@
 //! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after.
 
 use super::arrival::{Arrival, Signal};
-use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
+use super::flight::{Flight, HEADER, LEARN, SLOTS, STAMP, Segment, Slot};
+use super::job::{Event, Job, Written};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
 use super::run::{Bound, read_outputs};
 use super::scope::{Refusal, unmap};
+use super::step_times::Growing;
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
@@ -18,51 +20,8 @@ use lampyris_shaders::HostTensor;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Most runs whose outputs one tick gives.
+/// Most runs whose outputs one tick gives, and whose memory is kept for the next ones.
 const MOST_RESULTS: usize = 32;
-
-/// Words that a run finds in a state or an input of its plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// Name of the state or the input.
-    pub name: &'static str,
-    /// The first word.
-    pub at: usize,
-    /// The words.
-    pub words: Vec<u32>,
-}
-
-/// One run of a plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
-    /// Which of the course's plans.
-    pub part: usize,
-    /// What the caller calls it.
-    pub tag: u64,
-    /// What is written before the run begins.
-    pub begin: Vec<Written>,
-    /// What is written before the run begins, and again before it goes on after a cut. The run must leave it alone but for its last step.
-    pub again: Vec<Written>,
-    /// Whether its outputs are wanted.
-    pub outputs: bool,
-    /// How many positions of the plan's caches are in use after it, by which goes how long it is expected to take.
-    pub positions: usize,
-}
-
-/// What has become of runs.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// A run has ended; its outputs where they were wanted.
-    Ran {
-        /// What the caller calls it.
-        tag: u64,
-        /// The plan's outputs.
-        outputs: Vec<HostTensor>,
-    },
-    /// Commands were dropped or came in another order. All runs that have not been told of are to be recorded again.
-    Broken,
-}
 
 /// A plan of a course.
 #[derive(Debug)]
@@ -71,9 +30,11 @@ struct Part {
     pieces: Pieces,
     times: StepTimes,
     /// The steps that take longer the more of the caches is in use.
-    growing: Vec<usize>,
+    growing: Vec<Growing>,
     /// The positions that the times are for; all where none is told.
     positions: Option<usize>,
+    /// Whether anything had been measured before the flight that is being learnt from.
+    known: bool,
 }
 
 /// Plans that work on one set of states, in the order in which their runs are given. Nobody else may run one of them, or write
@@ -95,8 +56,12 @@ pub struct Course {
     /// The run that goes on, and its next piece.
     current: Option<(Job, usize)>,
     events: VecDeque<Event>,
-    /// Words of the flight that is being recorded.
+    /// Words of the flight that is being recorded, and where they go.
     words: Vec<u32>,
+    writes: Vec<Copied>,
+    /// The lists of flights that have arrived, and outputs that were taken back, whose memory is used again.
+    lists: Vec<Vec<Segment>>,
+    outputs: Vec<Vec<HostTensor>>,
     /// Seconds that no dispatch should exceed.
     finest: f64,
 }
@@ -114,7 +79,7 @@ impl Course {
             let pieces = Pieces::new(gpu, plan, &times, finest.as_secs_f64()).await?;
             let times = times.cut(pieces.counts());
             let growing = StepTimes::growing(plan.plan());
-            parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None });
+            parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None, known: false });
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
         let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
@@ -132,6 +97,9 @@ impl Course {
             current: None,
             events: VecDeque::new(),
             words: Vec::new(),
+            writes: Vec::new(),
+            lists: Vec::new(),
+            outputs: Vec::new(),
             finest: finest.as_secs_f64(),
         })
     }
@@ -147,6 +115,13 @@ impl Course {
         self.events.clear();
         self.current = None;
         self.broken = true;
+    }
+
+    /// Takes back the outputs of an [`Event::Ran`] that nobody needs any more, so that those of the next runs need no memory of their own.
+    pub fn take_back(&mut self, outputs: Vec<HostTensor>) {
+        if self.outputs.len() < MOST_RESULTS && !outputs.is_empty() {
+            self.outputs.push(outputs);
+        }
     }
 
     /// How long the dispatches of a plan are expected to take.
@@ -201,7 +176,8 @@ impl Course {
     /// for them; of a budget that is untouched at least one piece. Gives how many. Everything is checked before the first command.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run writes to what its plan does not have.
+    /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run is of a plan that the course does not have, or writes to what
+    /// its plan does not have: then all that is recorded is given up, as by [`Course::give_up`].
     pub fn record(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -232,6 +208,7 @@ impl Course {
         if self.broken || untold || self.free.is_empty() {
             return if before.is_some() { Err(Error::Busy { runs: SLOTS }) } else { Ok(0) };
         }
+        let unspent = budget.clone();
         let mut before = match before {
             Some((plan, times, inputs)) => {
                 let checked = Before::check(&self.gpu, (&device, &queue), (plan, inputs))?;
@@ -240,11 +217,18 @@ impl Course {
             }
             None => None,
         };
-        self.words.clear();
-        self.words.push(self.number.wrapping_add(1));
-        let (segments, writes) = self.choose(budget, next)?;
+        let mut segments = self.lists.pop().unwrap_or_default();
+        if let Err(error) = self.choose(budget, next, &mut segments) {
+            // Runs that `next` has given cannot be had again, so the caller begins anew from what it knows of.
+            *budget = unspent;
+            self.give_up();
+            return Err(error);
+        }
         let idle = segments.is_empty() && before.is_none();
-        let Some(slot) = (!idle).then(|| self.free.pop()).flatten() else { return Ok(0) };
+        let Some(slot) = (!idle).then(|| self.free.pop()).flatten() else {
+            self.lists.push(segments);
+            return Ok(0);
+        };
         self.number = self.number.wrapping_add(1);
         queue.write_buffer(&slot.upload, 0, bytemuck::cast_slice(&self.words));
 
@@ -252,7 +236,7 @@ impl Course {
         if let Some(before) = &before {
             before.encode(encoder)?;
         }
-        let mut writes = writes.into_iter().peekable();
+        let mut writes = self.writes.iter().peekable();
         for (at, segment) in segments.iter().enumerate() {
             while let Some(write) = writes.next_if(|write| write.segment == at) {
                 encoder.copy_buffer_to_buffer(&slot.upload, write.from, &write.to, write.offset, write.bytes);
@@ -290,8 +274,11 @@ impl Course {
         &mut self,
         budget: &mut Budget,
         next: &mut dyn FnMut() -> Option<Job>,
-    ) -> Result<(Vec<Segment>, Vec<Copied>)> {
-        let (mut segments, mut writes) = (Vec::new(), Vec::new());
+        segments: &mut Vec<Segment>,
+    ) -> Result<()> {
+        self.words.clear();
+        self.writes.clear();
+        self.words.push(self.number.wrapping_add(1));
         let mut results = HEADER;
         loop {
             let (job, begin) = match self.current.take() {
@@ -301,7 +288,11 @@ impl Course {
                     None => break,
                 },
             };
-            let Some(part) = self.parts.get_mut(job.part) else { break };
+            let plans = self.parts.len();
+            let Some(part) = self.parts.get_mut(job.part) else {
+                let (name, found) = ("a run's plan".to_owned(), format!("plan {}", job.part));
+                return Err(Error::Input { name, expected: format!("one of {plans} plans, counted from 0"), found });
+            };
             part.fill(job.positions);
             let wanted = if job.outputs { part.plan.inner.result_bytes } else { 0 };
             let left = budget.left_seconds();
@@ -311,7 +302,7 @@ impl Course {
             let fits = part.times.within(begin, left).max(at_least);
             let end = (begin + fits).min(part.pieces.len());
             let room = self.free.last().map_or(0, |slot| slot.result.size());
-            let words: usize = job.begin.iter().chain(&job.again).map(|it| it.words.len()).sum();
+            let words: usize = job.begin.iter().chain(job.again.iter()).map(|it| it.words.len()).sum();
             if words as u64 * 4 > self.room {
                 let (name, found) = ("a run's words".to_owned(), format!("{words} words"));
                 return Err(Error::Input { name, expected: format!("at most {}", self.room / 4), found });
@@ -325,10 +316,10 @@ impl Course {
                 break;
             }
             let begun = if begin == 0 { &job.begin[..] } else { &[] };
-            for written in begun.iter().chain(&job.again) {
+            for written in begun.iter().chain(job.again.iter()) {
                 let copied = part.copied(written, segments.len(), self.words.len() as u64 * 4)?;
                 self.words.extend_from_slice(&written.words);
-                writes.push(copied);
+                self.writes.push(copied);
             }
             budget.spend(part.times.of(begin..end));
             let done = end == part.pieces.len();
@@ -341,7 +332,7 @@ impl Course {
                 break;
             }
         }
-        Ok((segments, writes))
+        Ok(())
     }
 
     /// Looks at what has arrived.
@@ -356,7 +347,10 @@ impl Course {
                 self.broken = true;
                 self.current = None;
             }
-            self.free.push(flight.slot);
+            let Flight { slot, mut segments, .. } = flight;
+            segments.clear();
+            self.lists.push(segments);
+            self.free.push(slot);
         }
         if self.broken && self.flights.is_empty() {
             (self.broken, self.first) = (false, true);
@@ -380,19 +374,35 @@ impl Course {
             part.fill(segment.positions);
             expected += part.times.of(segment.pieces.clone());
         }
-        let mut times: Vec<&mut StepTimes> = self.parts.iter_mut().map(|part| &mut part.times).collect();
-        flight.learn(&bytes, period, expected, &mut times);
+        if let Some(factor) = flight.factor(&bytes, period, expected) {
+            self.learn(&flight.segments, factor);
+        }
         for segment in &flight.segments {
             let Some((tag, at)) = segment.ends else { continue };
             let mut outputs = Vec::new();
-            if let Some(bytes) = at.and_then(|at| bytes.get(at as usize..))
-                && read_outputs(self.parts[segment.part].plan.plan(), bytes, &mut outputs).is_none()
-            {
-                return false;
+            if let Some(bytes) = at.and_then(|at| bytes.get(at as usize..)) {
+                outputs = self.outputs.pop().unwrap_or_default();
+                if read_outputs(self.parts[segment.part].plan.plan(), bytes, &mut outputs).is_none() {
+                    return false;
+                }
             }
             self.events.push_back(Event::Ran { tag, outputs });
         }
         true
+    }
+
+    /// Learns that these pieces took `factor` times as long as expected; of one flight a little, unless it is the first that tells of a part.
+    fn learn(&mut self, segments: &[Segment], factor: f64) {
+        self.parts.iter_mut().for_each(|part| part.known = part.times.is_measured());
+        for segment in segments {
+            let part = &mut self.parts[segment.part];
+            match (part.known, part.times.is_measured()) {
+                (true, _) => part.times.scale(segment.pieces.clone(), factor.powf(LEARN)),
+                (false, false) => part.times.scale(segment.pieces.clone(), factor),
+                // An earlier segment of the same flight has told of all.
+                (false, true) => {}
+            }
+        }
     }
 }
 

@@ -3,16 +3,21 @@
 use std::ops::Deref;
 
 /// Some of `T`, in their order.
-#[derive(Debug)]
-pub(super) enum Few<T> {
+#[derive(Debug, Clone)]
+pub enum Few<T> {
+    /// None of them.
     None,
+    /// One, in line.
     One([T; 1]),
+    /// Two, in line.
     Two([T; 2]),
+    /// Any number, elsewhere.
     Many(Vec<T>),
 }
 
 impl<T> Few<T> {
-    pub(super) fn push(&mut self, item: T) {
+    /// Adds one behind the others.
+    pub fn push(&mut self, item: T) {
         *self = match std::mem::replace(self, Few::None) {
             Few::None => Few::One([item]),
             Few::One([first]) => Few::Two([first, item]),
@@ -38,11 +43,40 @@ impl<T> Deref for Few<T> {
     }
 }
 
+impl<T: PartialEq> PartialEq for Few<T> {
+    fn eq(&self, other: &Few<T>) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Eq> Eq for Few<T> {}
+
+impl<T> From<Vec<T>> for Few<T> {
+    fn from(all: Vec<T>) -> Few<T> {
+        Few::Many(all)
+    }
+}
+
 impl<T> FromIterator<T> for Few<T> {
     fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Few<T> {
         let mut few = Few::None;
         items.into_iter().for_each(|item| few.push(item));
         few
+    }
+}
+
+impl<T> IntoIterator for Few<T> {
+    type Item = T;
+    type IntoIter = std::iter::Chain<std::iter::Flatten<std::array::IntoIter<Option<T>, 2>>, std::vec::IntoIter<T>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        let (in_line, elsewhere) = match self {
+            Few::None => ([None, None], Vec::new()),
+            Few::One([first]) => ([Some(first), None], Vec::new()),
+            Few::Two([first, second]) => ([Some(first), Some(second)], Vec::new()),
+            Few::Many(all) => ([None, None], all),
+        };
+        in_line.into_iter().flatten().chain(elsewhere)
     }
 }
 
@@ -56,6 +90,9 @@ mod tests {
             let few: Few<usize> = (0..count).collect();
             assert!(few.iter().copied().eq(0..count));
             assert_eq!(matches!(few, Few::Many(_)), count > 2, "two of them take no memory");
+            let all: Vec<usize> = (0..count).collect();
+            assert_eq!(few, Few::from(all.clone()), "equal wherever they lie");
+            assert!(few.into_iter().eq(all));
         }
     }
 }

@@ -3,13 +3,13 @@
 //! Each flight proves two things by what the device writes: that its commands ran, and that nothing but the flight before it ran
 //! last. So a host that drops an encoder, submits two in another order, or spoils a submit is noticed, whatever it tells.
 
+use super::Gpu;
 use super::allocate::Wanted;
 use super::arrival::Arrival;
 use super::memory::Held;
 use super::poll::Mailbox;
 use super::record::Lease;
 use super::scope::Refusal;
-use super::{Gpu, StepTimes};
 use crate::Result;
 use crate::plan::PlanBytes;
 use std::ops::Range;
@@ -142,28 +142,16 @@ impl Flight {
         word(4) == Some(self.number) && (self.first || word(0) == Some(self.number.wrapping_sub(1)))
     }
 
-    /// Learns from the timestamps how long the steps of this flight took, which was `expected` to take so many seconds; of one flight a little.
-    pub(super) fn learn(&self, bytes: &[u8], period: f64, expected: f64, times: &mut [&mut StepTimes]) {
+    /// How many times as long as the `expected` seconds its steps took by the timestamps, whose ticks are `period` seconds; `None` where no
+    /// clock tells.
+    pub(super) fn factor(&self, bytes: &[u8], period: f64, expected: f64) -> Option<f64> {
         let tick = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes);
-        let (Some(began), Some(ended)) = (tick(CLOCK as usize), tick(CLOCK as usize + 8)) else { return };
+        let (began, ended) = (tick(CLOCK as usize)?, tick(CLOCK as usize + 8)?);
         let seconds = ended.saturating_sub(began) as f64 * period;
         // A clock that stands still is none.
-        if self.slot.clock.is_none() || seconds <= 0.0 || expected <= 0.0 {
-            return;
-        }
-        let factor = seconds / expected;
-        let known: Vec<bool> = times.iter().map(|times| times.is_measured()).collect();
-        for segment in &self.segments {
-            let times = &mut times[segment.part];
-            match (known[segment.part], times.is_measured()) {
-                (true, _) => times.scale(segment.pieces.clone(), factor.powf(LEARN)),
-                (false, false) => times.scale(segment.pieces.clone(), factor),
-                // An earlier segment of the same flight has told of all.
-                (false, true) => {}
-            }
-        }
+        (self.slot.clock.is_some() && seconds > 0.0 && expected > 0.0).then(|| seconds / expected)
     }
 }
 
 /// How much of what is new one flight teaches, as a power of the factor.
-const LEARN: f64 = 0.25;
+pub(super) const LEARN: f64 = 0.25;

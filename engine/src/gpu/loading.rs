@@ -2,6 +2,7 @@
 //!
 //! While a future is polled by a [`Loading`], whatever it uploads and compiles asks the device's pace first.
 
+use super::timer::Stopwatch;
 use super::tune::known_or_first;
 use super::{Budget, Gpu};
 use crate::plan::Plan;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// Bytes a second that a copy to the device is taken to do: what nearly every adapter exceeds.
 const COPIED: f64 = 2e9;
@@ -99,9 +101,9 @@ impl<T, E> Loading<T, E> {
     /// Uploads what the budget pays for, of an untouched one at least a piece, and compiles at most one pipeline. Gives what was loaded
     /// once it is there, and `None` before and afterwards. The uploads run with the host's next submit.
     ///
-    /// What a budget does not count is time of the CPU: a pipeline takes what the driver takes, and a tensor that is packed takes about
-    /// as long as it takes to read. A host that minds gives [`Gpu::warm_jobs`] to its threads first, and ticks on one of them: a
-    /// [`Loading`] may be moved.
+    /// What a budget does not count is time of the CPU, which [`Budget::loading`] tells: a pipeline takes what the driver takes, and a tensor
+    /// that is packed takes about as long as it takes to read. A host that minds gives [`Gpu::warm_jobs`] to its threads first, and ticks on
+    /// one of them: a [`Loading`] may be moved.
     ///
     /// # Errors
     /// Those of the future, once.
@@ -114,7 +116,9 @@ impl<T, E> Loading<T, E> {
         pace.pipelines.store(1, Ordering::Release);
         pace.first.store(budget.is_fresh(), Ordering::Release);
         pace.set.store(true, Ordering::Release);
+        let clock = Stopwatch::start();
         let polled = going.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        budget.took_loading(clock.seconds().and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or_default());
         pace.set.store(false, Ordering::Release);
         let first = if budget.is_fresh() && !pace.first.load(Ordering::Acquire) { Pace::PIECE } else { 0 };
         let used = given.saturating_sub(pace.bytes.load(Ordering::Acquire)).max(first);
@@ -182,7 +186,6 @@ impl Gpu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn what_is_loaded_waits_for_the_budgets_of_ticks() {

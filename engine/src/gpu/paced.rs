@@ -6,6 +6,7 @@
 
 use super::pieces::Pieces;
 use super::poll::Mailbox;
+use super::step_times::Growing;
 use super::timer::{Stopwatch, Timer};
 use super::{GpuPlan, Pending, StepTimes};
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,7 +49,7 @@ pub struct Paced {
     /// Of the pieces.
     times: StepTimes,
     /// The steps that take longer the more of the caches is in use.
-    growing: Vec<usize>,
+    growing: Vec<Growing>,
     /// What the longest piece took when it could not be cut further.
     #[cfg(not(target_arch = "wasm32"))]
     floor: f64,

@@ -18,8 +18,40 @@ const MOST_PIECES: usize = 64;
 #[derive(Debug)]
 struct Piece {
     step: usize,
-    /// The parameters that say where the workgroups begin in x, and how many these are; all of them when absent.
-    some: Option<(wgpu::BindGroup, u32)>,
+    /// All of the workgroups when absent.
+    some: Option<Groups>,
+}
+
+/// Some workgroups of a step.
+#[derive(Debug)]
+struct Groups {
+    /// The parameters that say where they begin.
+    params: wgpu::BindGroup,
+    /// Whether they are counted in x or in y.
+    axis: usize,
+    count: u32,
+}
+
+/// How a step is cut: along x or y, and into how many pieces.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    axis: usize,
+    pieces: usize,
+}
+
+impl Cut {
+    /// Not at all.
+    const NONE: Cut = Cut { axis: 0, pieces: 1 };
+
+    /// Into as many pieces as are `wanted`, or as there can be: along x where its workgroups are enough, else along whichever has more.
+    fn new(first: [Option<usize>; 2], grid: [u32; 3], wanted: usize) -> Cut {
+        let wanted = wanted.min(MOST_PIECES);
+        let groups = |axis: usize| first[axis].map_or(1, |_| grid[axis] as usize);
+        let axis = usize::from(groups(0) < wanted && groups(1) > groups(0));
+        let count = wanted.min(groups(axis)).max(1);
+        // So many that none is empty.
+        Cut { axis, pieces: groups(axis).div_ceil(groups(axis).div_ceil(count).max(1)).max(1) }
+    }
 }
 
 /// The dispatches of a plan in their order.
@@ -35,16 +67,14 @@ impl Pieces {
     /// Cuts the steps of `plan` that take longer than `finest` seconds where their kernels can be cut.
     pub(super) async fn new(gpu: &Gpu, plan: &GpuPlan, times: &StepTimes, finest: f64) -> Result<Pieces> {
         let inner = &plan.inner;
-        let mut counts = Vec::with_capacity(inner.dispatches.len());
+        let mut cuts = Vec::with_capacity(inner.dispatches.len());
         for (at, dispatch) in inner.dispatches.iter().enumerate() {
-            let can = inner.plan.steps[at].kernel.first_group().is_some() && dispatch.bind_group.is_some();
-            let wanted = (times.of(at..at + 1) / finest.max(1e-9)).ceil();
-            let most = MOST_PIECES.min(dispatch.grid[0] as usize).max(1);
-            let count = if can { (wanted as usize).clamp(1, most) } else { 1 };
-            // So many that none is empty.
-            let each = (dispatch.grid[0] as usize).div_ceil(count).max(1);
-            counts.push((dispatch.grid[0] as usize).div_ceil(each).max(1));
+            let wanted = (times.of(at..at + 1) / finest.max(1e-9)).ceil() as usize;
+            let first = inner.plan.steps[at].kernel.first_group();
+            let can = dispatch.bind_group.is_some();
+            cuts.push(if can { Cut::new(first, dispatch.grid, wanted) } else { Cut::NONE });
         }
+        let counts: Vec<usize> = cuts.iter().map(|cut| cut.pieces).collect();
         let own: usize = counts.iter().filter(|count| **count > 1).sum();
         if own == 0 {
             let pieces = (0..counts.len()).map(|step| Piece { step, some: None }).collect();
@@ -52,7 +82,7 @@ impl Pieces {
         }
         let params = own as u64 * PARAMS_STRIDE;
         let held = gpu.account().take(PlanBytes { weights: 0, activations: 0, states: 0, params })?;
-        let made = gpu.guarded("cutting the steps of a plan", |device| Pieces::cut(gpu, device, plan, &counts, own));
+        let made = gpu.guarded("cutting the steps of a plan", |device| Pieces::cut(gpu, device, plan, &cuts, own));
         Ok(Pieces { pieces: made.await??, counts, _held: Some(held) })
     }
 
@@ -63,29 +93,29 @@ impl Pieces {
         Pieces { pieces, counts: vec![1; steps], _held: None }
     }
 
-    fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, counts: &[usize], own: usize) -> Result<Vec<Piece>> {
+    fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, cuts: &[Cut], own: usize) -> Result<Vec<Piece>> {
         let inner = &plan.inner;
         let (size, usage) = (own as u64 * PARAMS_STRIDE, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         let params =
             gpu.buffer(device, "cutting the steps of a plan", Wanted { label: "lampyris.pieces", size, usage })?;
         let mut blocks = vec![0u32; own * PARAMS_STRIDE as usize / 4];
         let (mut pieces, mut block) = (Vec::new(), 0);
-        for (at, (dispatch, count)) in inner.dispatches.iter().zip(counts).enumerate() {
-            let step = &inner.plan.steps[at];
-            let (Some(first), true) = (step.kernel.first_group(), *count > 1) else {
+        for (at, (dispatch, cut)) in inner.dispatches.iter().zip(cuts).enumerate() {
+            let (step, axis) = (&inner.plan.steps[at], cut.axis);
+            let (Some(first), true) = (step.kernel.first_group()[axis], cut.pieces > 1) else {
                 pieces.push(Piece { step: at, some: None });
                 continue;
             };
             let launch = inner.plan.with_call(step, |call| step.kernel.launch(call, dispatch.source));
-            let each = dispatch.grid[0].div_ceil(*count as u32);
-            for begin in (0..dispatch.grid[0]).step_by(each as usize) {
+            let (all, each) = (dispatch.grid[axis], dispatch.grid[axis].div_ceil(cut.pieces as u32));
+            for begin in (0..all).step_by(each as usize) {
                 let start = block * PARAMS_STRIDE as usize / 4;
                 blocks[start..start + launch.params.len()].copy_from_slice(&launch.params);
                 blocks[start + first] = begin;
                 gpu.allocating("cutting the steps of a plan")?;
                 let group = bind(device, step, &inner.plan, dispatch, &inner.regions, (&params, block), &[]);
-                let groups = each.min(dispatch.grid[0] - begin);
-                pieces.push(Piece { step: at, some: group.map(|group| (group, groups)) });
+                let count = each.min(all - begin);
+                pieces.push(Piece { step: at, some: group.map(|params| Groups { params, axis, count }) });
                 block += 1;
             }
         }
@@ -108,12 +138,39 @@ impl Pieces {
     pub(super) fn encode(&self, plan: &GpuPlan, pass: &mut wgpu::ComputePass<'_>, some: Range<usize>) {
         let some = self.pieces.get(some).unwrap_or_default();
         for together in some.chunk_by(|a, b| a.step == b.step) {
-            let groups = together.iter().filter_map(|piece| piece.some.as_ref()).map(|(_, groups)| groups).sum();
+            let count = together.iter().filter_map(|piece| piece.some.as_ref()).map(|it| it.count).sum();
             match together.first().map(|first| (first.step, &first.some)) {
-                Some((step, Some((params, _)))) => plan.encode_groups(pass, step, (params, groups)),
+                Some((step, Some(first))) => plan.encode_groups(pass, step, (&first.params, first.axis, count)),
                 Some((step, None)) => plan.encode_step(pass, step, &[]),
                 None => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_cut_along_x_unless_that_is_too_short() {
+        let cut = |first, grid, wanted| {
+            let Cut { axis, pieces } = Cut::new(first, grid, wanted);
+            (axis, pieces)
+        };
+        let both = [Some(3), Some(4)];
+        assert_eq!(cut(both, [8, 100, 1], 8), (0, 8));
+        assert_eq!(cut(both, [2, 100, 1], 8), (1, 8));
+        assert_eq!(
+            cut(both, [2, 100, 1], 70),
+            (1, 50),
+            "of two workgroups each, for more than sixty-four are not made"
+        );
+        assert_eq!(cut(both, [7, 3, 1], 9), (0, 7));
+        assert_eq!(cut(both, [5, 5, 1], 4), (0, 3), "of two, two and one");
+        assert_eq!(cut([Some(3), None], [2, 100, 1], 8), (0, 2));
+        for (first, wanted) in [(both, 1), (both, 0), ([None; 2], 9)] {
+            assert_eq!(cut(first, [9, 9, 9], wanted), (0, 1));
         }
     }
 }

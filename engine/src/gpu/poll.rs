@@ -53,15 +53,20 @@ impl<T> Letterbox<T> {
     /// Takes what was delivered, or has the waker of `context` called once something is: by the delivery, and where nobody but this
     /// future may ask the device, at once.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Option<T> {
+        // A waker is a stranger's code, which may ask here again: it is cloned, dropped and called while nobody holds the lock.
+        let waker = context.waker().clone();
         let mut slot = self.slot();
-        if slot.value.is_none() {
-            slot.waiting = Some(context.waker().clone());
-            // A browser delivers between two turns of its event loop, which a task that wakes itself at once would never
-            // let come; it tells of a lost device by delivering too.
-            #[cfg(not(target_arch = "wasm32"))]
+        let value = slot.value.take();
+        let idle = if value.is_none() { slot.waiting.replace(waker) } else { Some(waker) };
+        drop(slot);
+        drop(idle);
+        // A browser delivers between two turns of its event loop, which a task that wakes itself at once would never
+        // let come; it tells of a lost device by delivering too.
+        #[cfg(not(target_arch = "wasm32"))]
+        if value.is_none() {
             context.waker().wake_by_ref();
         }
-        slot.value.take()
+        value
     }
 }
 
@@ -169,5 +174,43 @@ mod tests {
         mailbox.put(7);
         assert_eq!(count.0.load(Ordering::Relaxed), before + 1);
         assert_eq!(receiving.as_mut().poll(&mut context), Poll::Ready(Some(7)));
+    }
+
+    /// Asks the letterbox again whenever anything is done with it.
+    struct Asks {
+        letterbox: Arc<Letterbox<u32>>,
+        locked: AtomicUsize,
+        woken: AtomicUsize,
+    }
+
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            self.woken.fetch_add(1, Ordering::Relaxed);
+            match self.letterbox.0.try_lock() {
+                // As a poll from within would.
+                Ok(_) => {}
+                Err(_) => drop(self.locked.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_waker_may_poll_again_at_once() {
+        let letterbox = Arc::new(Letterbox::new());
+        let [locked, woken] = [0, 0].map(AtomicUsize::new);
+        let asks = Arc::new(Asks { letterbox: letterbox.clone(), locked, woken });
+        let waker = Waker::from(asks.clone());
+        let mut context = Context::from_waker(&waker);
+        for _ in 0..2 {
+            assert_eq!(letterbox.poll(&mut context), None);
+        }
+        letterbox.put(7);
+        assert_eq!(letterbox.poll(&mut context), Some(7));
+        let [locked, woken] = [&asks.locked, &asks.woken].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((locked, woken), (0, 3), "woken by each poll that found nothing, and by the delivery");
     }
 }

@@ -254,18 +254,20 @@ impl GpuPlan {
         self.inner.gpu.count_dispatch();
     }
 
-    /// Encodes one dispatch of some of a step's workgroups in x: so many, which begin where the parameters say.
+    /// Encodes one dispatch of some of a step's workgroups: so many along an axis, which begin where the parameters say.
     pub(super) fn encode_groups(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
         at: usize,
-        (params, groups): (&wgpu::BindGroup, u32),
+        (params, axis, groups): (&wgpu::BindGroup, usize, u32),
     ) {
         let dispatch = &self.inner.dispatches[at];
-        let [_, y, z] = dispatch.grid;
+        let mut grid = dispatch.grid;
+        grid[axis] = groups;
+        let [x, y, z] = grid;
         pass.set_pipeline(&dispatch.pipeline.pipeline);
         pass.set_bind_group(0, params, &[]);
-        pass.dispatch_workgroups(groups, y, z);
+        pass.dispatch_workgroups(x, y, z);
         self.inner.gpu.count_dispatch();
     }
 

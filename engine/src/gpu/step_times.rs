@@ -2,8 +2,8 @@
 
 use super::GpuPlan;
 use super::disk::checksum;
-use crate::plan::Plan;
-use lampyris_shaders::Caps;
+use crate::plan::{Plan, Step};
+use lampyris_shaders::{Call, Caps, Desc};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -28,6 +28,21 @@ const SPARE: f64 = 1.5;
 /// How many times as fast as guessed all steps may be taken for after a first measurement: it is of the first steps, which read and write, and
 /// says little of matrices.
 const FASTER: f64 = 32.0;
+
+/// A step that takes less while less of its plan's caches is in use, with the descriptions that tell how much less.
+#[derive(Debug)]
+pub(super) struct Growing {
+    step: usize,
+    inputs: Vec<Desc>,
+    outputs: Vec<Desc>,
+}
+
+impl Growing {
+    /// The share of its time that it takes while only the first `positions` of the caches of `plan` are in use.
+    fn share(&self, plan: &Plan, positions: usize) -> f64 {
+        plan.steps[self.step].kernel.share(&Call { inputs: &self.inputs, outputs: &self.outputs }, positions)
+    }
+}
 
 impl StepTimes {
     /// A guess from each step's work, at rates that nearly every adapter of the kind exceeds.
@@ -79,23 +94,24 @@ impl StepTimes {
     }
 
     /// The steps of `plan` that take less while less of its caches is in use.
-    pub(super) fn growing(plan: &Plan) -> Vec<usize> {
-        let grows = |at: &usize| {
-            let step = &plan.steps[*at];
-            plan.with_call(step, |call| step.kernel.share(call, 1)) < 1.0
+    pub(super) fn growing(plan: &Plan) -> Vec<Growing> {
+        let grows = |(at, step): (usize, &Step)| {
+            let (inputs, outputs) = plan.descs(step);
+            let growing = Growing { step: at, inputs, outputs };
+            (growing.share(plan, 1) < 1.0).then_some(growing)
         };
-        (0..plan.steps.len()).filter(grows).collect()
+        plan.steps.iter().enumerate().filter_map(grows).collect()
     }
 
     /// Expects of the steps of `plan`, cut into as many pieces as `pieces` says, what they take while only the first `positions` of the
     /// caches are in use; `growing` are those of which that is less.
-    pub(super) fn fill(&mut self, plan: &Plan, growing: &[usize], pieces: &[usize], positions: usize) {
+    pub(super) fn fill(&mut self, plan: &Plan, growing: &[Growing], pieces: &[usize], positions: usize) {
         self.shares.clear();
         self.shares.resize(self.seconds.len(), 1.0);
         let (mut at, mut next) = (0, growing.iter().peekable());
-        for (number, (step, count)) in plan.steps.iter().zip(pieces).enumerate() {
-            if next.next_if_eq(&&number).is_some() {
-                let share = plan.with_call(step, |call| step.kernel.share(call, positions));
+        for (number, count) in pieces.iter().enumerate() {
+            if let Some(growing) = next.next_if(|it| it.step == number) {
+                let share = growing.share(plan, positions);
                 self.shares.iter_mut().skip(at).take(*count).for_each(|it| *it = share);
             }
             at += count;

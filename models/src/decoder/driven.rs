@@ -8,7 +8,7 @@ use super::{Sampling, Session, chunks};
 use crate::tick::{Driven, FINEST, Progress, Summary, Tick};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Job, Loading, StepTimes, Written};
+use lampyris_engine::gpu::{Budget, CommandEncoder, Course, Event, Few, Job, Loading, StepTimes, Written};
 use lampyris_engine::kernels::text::Sample;
 use std::time::Duration;
 
@@ -334,6 +334,7 @@ impl DrivenSession {
             match course.event()? {
                 Some(Event::Ran { tag: TOKEN, outputs }) => {
                     let token = outputs.first().and_then(|tensor| tensor.words.first()).copied();
+                    course.take_back(outputs);
                     let Some(token) = token.filter(|token| *token != Sample::NONE) else {
                         let network = self.session.model().config().model_type.clone();
                         return Err(Error::NotFinite { network });
@@ -376,13 +377,14 @@ impl DrivenSession {
         } else {
             return None;
         };
-        let again = vec![Written { name: CURSOR, at: 0, words: vec![self.next as u32, count as u32] }];
-        let mut begin = Vec::new();
+        let again = Few::One([Written { name: CURSOR, at: 0, words: Few::Two([self.next as u32, count as u32]) }]);
+        let mut begin = Few::None;
         if std::mem::take(&mut self.fresh) {
-            begin.push(Written { name: TOKENS, at: 0, words: self.session.tokens().to_vec() });
+            begin.push(Written { name: TOKENS, at: 0, words: self.session.tokens().to_vec().into() });
         }
         if part == CHOOSES && !self.sampling.is_plain() && self.next == last {
-            begin.push(Written { name: SAMPLING, at: 0, words: self.sampling.settings().words().to_vec() });
+            let words = self.sampling.settings().words().to_vec().into();
+            begin.push(Written { name: SAMPLING, at: 0, words });
         }
         self.next += count;
         Some(Job { part, tag, begin, again, outputs: part == CHOOSES, positions: self.next })
@@ -448,11 +450,11 @@ impl DrivenSession {
 }
 
 impl Driven for DrivenSession {
-    type Piece = Vec<u32>;
+    type Piece = Few<u32>;
     type Done = Summary;
 
-    fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Vec<u32>>> {
-        let mut tokens = Vec::new();
+    fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Few<u32>>> {
+        let mut tokens = Few::None;
         let stand = self.advance(encoder, budget, &mut |token| {
             tokens.push(token);
             Ok(true)
@@ -477,7 +479,7 @@ impl DrivenSession {
     /// # Errors
     /// What is wrong with what was asked, as [`Session::feed`] and [`Session::sample`]; [`Error::NotFinite`] when no logit is a number;
     /// [`Error::Engine`] with `NoCommands` on the CPU executor, and from the device. It is idle afterwards.
-    pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Vec<u32>>> {
+    pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Few<u32>>> {
         Driven::tick(self, encoder, budget)
     }
 }

@@ -32,13 +32,7 @@ pub struct Conv {
 impl Default for Conv {
     /// Steps and distances of one, one group, no padding.
     fn default() -> Conv {
-        Conv {
-            stride: [1; 2],
-            dilation: [1; 2],
-            padding: Padding::default(),
-            groups: 1,
-            activation: Activation::None,
-        }
+        Conv { stride: [1; 2], dilation: [1; 2], padding: Padding::default(), groups: 1, activation: Activation::None }
     }
 }
 
@@ -75,8 +69,7 @@ impl Kernel for Conv {
             let expected = format!("f32 [height, width, {}, a multiple of {groups}]", cin / groups);
             return refuse(1, expected);
         };
-        let window =
-            Window { kernel: [kh, kw], stride: self.stride, dilation: self.dilation, padding: self.padding };
+        let window = Window { kernel: [kh, kw], stride: self.stride, dilation: self.dilation, padding: self.padding };
         let [ho, wo] = window.positions(kernel, [height, width])?;
         if *affine != Desc::f32([1, cout]) {
             return refuse(2, Desc::f32([1, cout]).to_string());
@@ -101,13 +94,13 @@ impl Kernel for Conv {
         params.extend(self.dilation);
         params.extend([self.padding.top, self.padding.left]);
         params.extend(self.activation.words());
-        params.push(0);
+        params.extend([0, 0]);
         let items = if source.choice("grouping") == "one" { ho * wo.div_ceil(4) } else { ho * wo };
         Launch::new(call, params, [cout.div_ceil(32), items.div_ceil(8), y[0] as u32])
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(22)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(22), Some(23)]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

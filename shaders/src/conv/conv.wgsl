@@ -29,8 +29,9 @@ struct Params {
     top: u32,
     left: u32,
 ${ activation.fields() }
-    // the first workgroup in x, where a launch is of some of them
+    // the first workgroup in x and in y, where a launch is of some of them
     first_group: u32,
+    first_row: u32,
 }
 
 # set element = "vec4<f32>" if grouping == "one" else "f32"
@@ -51,20 +52,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let n4 = (params.cout + 3u) / 4u;
     let k4 = (params.cin + 3u) / 4u;
     let column = params.first_group * 8u + id.x;
+    let item = params.first_row * 8u + id.y;
     // Addresses are clamped and only the stores are guarded.
     let n = min(column, n4 - 1u);
     let image = id.z;
     let size = vec2<i32>(i32(params.w), i32(params.h));
 # if grouping == "one"
     let segments = (params.wo + 3u) / 4u;
-    let oy = id.y / segments;
-    let ox = id.y % segments * 4u;
+    let oy = item / segments;
+    let ox = item % segments * 4u;
 # for t in range(4)
     var sum${ t } = vec4<f32>();
 # endfor
 # else
-    let oy = id.y / params.wo;
-    let ox = id.y % params.wo;
+    let oy = item / params.wo;
+    let ox = item % params.wo;
     var sum = vec4<f32>();
 # for j in range(4)
     // output channel ${ j }, the first input channel of its group

@@ -77,7 +77,8 @@ impl Kernel for Depthwise {
             return refuse(0, "an activation [images, height, width, channels]".into());
         };
         if self.kernel.is_multiple_of(2) {
-            let reason = format!("the window is {0} x {0} and must be odd; a general convolution takes even ones", self.kernel);
+            let reason =
+                format!("the window is {0} x {0} and must be odd; a general convolution takes even ones", self.kernel);
             return Err(ShapeError::Parameter { kernel, reason });
         }
         let [ho, wo] = self.window().positions(kernel, [height, width])?;
@@ -119,7 +120,7 @@ impl Kernel for Depthwise {
         let mut params = vec![x[1] as u32, x[2] as u32, c4, ho, wo, self.padding.top, self.padding.left];
         params.extend([self.kernel, self.stride]);
         params.extend(self.activation.words());
-        params.push(0);
+        params.extend([0, 0]);
         let rows = match source.choice("path") {
             "sweep" => ho.div_ceil(source.number("OY")),
             _ if self.pool => ho.div_ceil(POOLED_ROWS as u32),
@@ -128,8 +129,8 @@ impl Kernel for Depthwise {
         Launch::new(call, params, [c4.div_ceil(8), rows, y[0] as u32])
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(15)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(15), Some(16)]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
@@ -243,9 +244,17 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     let same = Padding { top: 0, left: 0, bottom: 1, right: 1 };
     for storage in ["f32", "f16", "i8"] {
-        for (side, c, stride) in
-            [(112, 32, 1), (112, 96, 2), (56, 144, 1), (56, 144, 2), (28, 192, 1), (28, 192, 2), (14, 384, 1), (14, 576, 2), (7, 960, 1)]
-        {
+        for (side, c, stride) in [
+            (112, 32, 1),
+            (112, 96, 2),
+            (56, 144, 1),
+            (56, 144, 2),
+            (28, 192, 1),
+            (28, 192, 2),
+            (14, 384, 1),
+            (14, 576, 2),
+            (7, 960, 1),
+        ] {
             let padding = if stride == 2 { same } else { Padding::all(1) };
             let kernel = Depthwise { activation: Activation::Relu6, padding, ..of(3, stride) };
             add(Tier::Model, kernel, storage, [1, side, side, c]);

@@ -30,8 +30,9 @@ struct Params {
     kernel: u32,
     stride: u32,
 ${ activation.fields() }
-    // the first workgroup in x, where a launch is of some of them
+    // the first workgroup in x and in y, where a launch is of some of them
     first_group: u32,
+    first_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -63,7 +64,8 @@ ${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 @compute @workgroup_size(8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let channel = (params.first_group + group.x) * 8u + lane;
-    let oy = group.y * ${ OY }u;
+    let group_y = params.first_row + group.y;
+    let oy = group_y * ${ OY }u;
     let image = group.z;
 # else
 # if pooled
@@ -74,6 +76,7 @@ var<workgroup> sums: array<vec4<f32>, 64>;
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32>) {
     let channel = (params.first_group + group.x) * 8u + local.x;
+    let group_y = params.first_row + group.y;
     let image = group.z;
 # endif
     let c4 = params.c4;
@@ -144,18 +147,18 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     }
 # if pooled
     if channel < c4 {
-        partials[(image * ((params.ho + 1u) / 2u) + group.y) * c4 + c] = pooled;
+        partials[(image * ((params.ho + 1u) / 2u) + group_y) * c4 + c] = pooled;
     }
 # endif
 # else
     let segments = (params.wo + 3u) / 4u;
 # if pooled
-    let oy0 = group.y * 2u;
+    let oy0 = group_y * 2u;
     let items = min(2u, params.ho - oy0) * segments;
     for (var item = local.y; item < items; item += 8u) {
 # else
     let oy0 = 0u;
-    let item = group.y * 8u + local.y;
+    let item = group_y * 8u + local.y;
     if item < params.ho * segments {
 # endif
         let oy = oy0 + item / segments;
@@ -215,7 +218,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         for (var i = 1u; i < 8u; i++) {
             pooled += sums[i * 8u + local.x];
         }
-        partials[(image * ((params.ho + 1u) / 2u) + group.y) * c4 + c] = pooled;
+        partials[(image * ((params.ho + 1u) / 2u) + group_y) * c4 + c] = pooled;
     }
 # endif
 # endif

@@ -130,7 +130,7 @@ impl Kernel for DepthwisePointwise {
         let mut params = vec![x[1] as u32, x[2] as u32, c4, n4, ho, wo, self.padding.top, self.padding.left];
         params.extend([self.kernel, u32::from(self.residual)]);
         params.extend(self.activation.words());
-        params.push(0);
+        params.extend([0, 0]);
         let lanes = if source.subgroup == 0 { 8 } else { source.subgroup };
         let mut operands: Vec<Operand> = (0..5).map(Operand::Input).collect();
         operands.extend([Operand::Input(if self.residual { 5 } else { 0 }), Operand::Output(0)]);
@@ -138,8 +138,8 @@ impl Kernel for DepthwisePointwise {
         Launch { params, grid: [n4.div_ceil(lanes), strips.div_ceil(lanes), y[0] as u32], operands }
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(16)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(16), Some(17)]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

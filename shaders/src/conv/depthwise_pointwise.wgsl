@@ -34,8 +34,9 @@ struct Params {
     // whether the residual is added
     residual: u32,
 ${ activation.fields() }
-    // the first workgroup in x, where a launch is of some of them
+    // the first workgroup in x and in y, where a launch is of some of them
     first_group: u32,
+    first_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -87,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
     let n = min(column, n4 - 1u);
     let segments = (params.wo + 3u) / 4u;
     let strips = params.ho * segments;
-    let first = group.y * ${ lanes }u;
+    let first = (params.first_row + group.y) * ${ lanes }u;
     let strip = min(first + lane, strips - 1u);
     let y0 = i32(strip / segments * ${ S }u) - i32(params.top);
     let x0 = i32(strip % segments * ${ 4 * S }u) - i32(params.left);

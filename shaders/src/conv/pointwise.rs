@@ -1,8 +1,8 @@
 //! Pointwise (1x1) convolution: most of a MobileNet's arithmetic, with everything that surrounds it folded in.
 
 use crate::{
-    Activation, Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier, Tolerance,
-    Work, fitting, parallel, traffic,
+    Activation, Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, Operand, ShapeError, Source, Tier,
+    Tolerance, Work, fitting, parallel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -69,7 +69,10 @@ impl Kernel for Pointwise {
         let Some((images, height, width, k)) = inputs[0].nhwc() else {
             return refuse(0, "an activation [images, height, width, channels]".into());
         };
-        if inputs[1].shape.len() != 2 || inputs[1].shape[0] != k || storage_choice(inputs[0].format, inputs[1].format).is_none() {
+        if inputs[1].shape.len() != 2
+            || inputs[1].shape[0] != k
+            || storage_choice(inputs[0].format, inputs[1].format).is_none()
+        {
             return refuse(1, format!("a matrix of {k} rows in a format that goes with {}", inputs[0].format.label()));
         }
         let n = inputs[1].shape[1];
@@ -118,9 +121,10 @@ impl Kernel for Pointwise {
         let (m, k4, n4) = (x.rows(), x.last().div_ceil(4), y.last().div_ceil(4));
         let pixels = m / x.shape[0].max(1);
         let scales = call.inputs[2].shape[0] == 2;
-        let mut params = vec![m as u32, k4 as u32, n4 as u32, pixels as u32, u32::from(self.residual), u32::from(scales)];
+        let mut params =
+            vec![m as u32, k4 as u32, n4 as u32, pixels as u32, u32::from(self.residual), u32::from(scales)];
         params.extend(self.activation.words());
-        params.push(0);
+        params.extend([0, 0]);
         let (columns, rows) = match source.choice("path") {
             "portable" => (8, 8 * source.number("TM")),
             "broad" => (source.number("NG"), source.number("LANES") * source.number("TM")),
@@ -136,8 +140,8 @@ impl Kernel for Pointwise {
         Launch { params, grid: [(n4 as u32).div_ceil(columns), (m as u32).div_ceil(rows), 1], operands }
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(12)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(12), Some(13)]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
@@ -227,8 +231,15 @@ pub(crate) fn cases() -> Vec<Case> {
             add(Tier::Full, plain, storage, [1, 3, 3, k, 20]);
         }
         for [side, k, n] in [
-            [112, 32, 16], [112, 16, 96], [56, 24, 144], [28, 144, 32], [14, 96, 576], [14, 576, 96], [7, 160, 960],
-            [7, 960, 320], [7, 320, 1280],
+            [112, 32, 16],
+            [112, 16, 96],
+            [56, 24, 144],
+            [28, 144, 32],
+            [14, 96, 576],
+            [14, 576, 96],
+            [7, 160, 960],
+            [7, 960, 320],
+            [7, 320, 1280],
         ] {
             add(Tier::Model, Pointwise { activation: Activation::Relu6, ..plain }, storage, [1, side, side, k, n]);
         }

@@ -31,8 +31,9 @@ struct Params {
     // whether the bias row is followed by a row of weight scales
     scales: u32,
 ${ activation.fields() }
-    // the first workgroup in x, where a launch is of some of them
+    // the first workgroup in x and in y, where a launch is of some of them
     first_group: u32,
+    first_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -95,10 +96,11 @@ fn main(
     let k4 = params.k4;
     let n4 = params.n4;
     let group_x = params.first_group + group.x;
+    let group_y = params.first_row + group.y;
     let column0 = group_x * 16u + local.x;
-    let row0 = group.y * 64u + local.y * ${ TM }u;
+    let row0 = group_y * 64u + local.y * ${ TM }u;
     // What this invocation stages: one pixel's four channels, and weights of one four of channels out.
-    let staged_row = min(group.y * 64u + index / 4u, params.m - 1u);
+    let staged_row = min(group_y * 64u + index / 4u, params.m - 1u);
     let staged_n = min(group_x * 16u + index % 16u, n4 - 1u);
 # for t in range(TM)
     var sum${ t }_0 = vec4<f32>();
@@ -149,11 +151,11 @@ fn main(
 # set groups = (TM + SG - 1) // SG
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let row0 = group.y * ${ TM }u;
+    let row0 = (params.first_row + group.y) * ${ TM }u;
 # else
 @compute @workgroup_size(${ "1, " ~ LANES if eights else "8, 8" })
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let row0 = id.y * ${ TM }u;
+    let row0 = (params.first_row * ${ LANES if eights else 8 }u + id.y) * ${ TM }u;
 # endif
     let k4 = params.k4;
     let n4 = params.n4;

@@ -80,7 +80,9 @@ impl Kernel for Stem {
             Err(ShapeError::Input { kernel, position, expected, found: inputs[position].clone() })
         };
         let (images, height, width) = match (x.format, &x.shape[..]) {
-            (Format::Rgba8, &[images, height, width]) | (Format::F32, &[images, height, width, 3]) => (images, height, width),
+            (Format::Rgba8, &[images, height, width]) | (Format::F32, &[images, height, width, 3]) => {
+                (images, height, width)
+            }
             _ => return refuse(0, "pixels [images, height, width] or f32 [images, height, width, 3]".into()),
         };
         if x.is_empty() {
@@ -113,7 +115,9 @@ impl Kernel for Stem {
         };
         paths
             .iter()
-            .flat_map(|path| fitting(SOURCES, &[("path", path), ("storage", storage), ("pixels", pixels)], caps).collect::<Vec<_>>())
+            .flat_map(|path| {
+                fitting(SOURCES, &[("path", path), ("storage", storage), ("pixels", pixels)], caps).collect::<Vec<_>>()
+            })
             .take(1)
             .collect()
     }
@@ -126,7 +130,7 @@ impl Kernel for Stem {
         params.extend(self.std.map(|std| (1.0 / (255.0 * std)).to_bits()));
         params.extend(self.mean.iter().zip(self.std).map(|(mean, std)| (-mean / std).to_bits()));
         params.extend(self.activation.words());
-        params.push(0);
+        params.extend([0, 0]);
         let (columns, rows) = match source.choice("path") {
             "broad" => (2 * source.number("NG"), 8 * source.number("TM")),
             "portable" => (8, 8 * source.number("TM")),
@@ -135,16 +139,15 @@ impl Kernel for Stem {
         Launch::new(call, params, [n4.div_ceil(columns), m.div_ceil(rows), 1])
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(22)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(22), Some(23)]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
         let pixels: Vec<[f64; 3]> = match inputs[0].desc.format {
             Format::Rgba8 => {
-                let normalize = |byte: u8, c: usize| {
-                    (f64::from(byte) / 255.0 - f64::from(self.mean[c])) / f64::from(self.std[c])
-                };
+                let normalize =
+                    |byte: u8, c: usize| (f64::from(byte) / 255.0 - f64::from(self.mean[c])) / f64::from(self.std[c]);
                 let words = inputs[0].words.iter().map(|word| word.to_le_bytes());
                 words.map(|[r, g, b, _]| [normalize(r, 0), normalize(g, 1), normalize(b, 2)]).collect()
             }
@@ -223,7 +226,15 @@ pub(crate) fn cases() -> Vec<Case> {
             add(Tier::Short, relu6, pixels, storage, [1, 16, 20, 32]);
             add(Tier::Short, Stem { padding: same, ..imagenet }, pixels, storage, [2, 9, 12, 13]);
             let uneven = Padding { top: 2, left: 1, bottom: 0, right: 3 };
-            add(Tier::Short, Stem { kernel: 5, stride: 1, padding: uneven, ..imagenet }, pixels, storage, [1, 6, 5, 20]);
+            add(
+                Tier::Short,
+                Stem { kernel: 5, stride: 1, padding: uneven, ..imagenet },
+                pixels,
+                storage,
+                [1, 6, 5, 20],
+            );
+            // Few channels of many pixels.
+            add(Tier::Full, imagenet, pixels, storage, [1, 23, 26, 8]);
             for n in [1, 3, 4, 5, 16, 17, 31, 33, 64, 65] {
                 add(Tier::Full, imagenet, pixels, storage, [1, 5, 6, n]);
             }

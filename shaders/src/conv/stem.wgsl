@@ -42,8 +42,9 @@ struct Params {
     offset_g: f32,
     offset_b: f32,
 ${ activation.fields() }
-    // the first workgroup in x, where a launch is of some of them
+    // the first workgroup in x and in y, where a launch is of some of them
     first_group: u32,
+    first_row: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -86,12 +87,12 @@ ${ storage_of.reader("w", "i8" if storage == "i8" else "f32") }
 # if subgroups
 @compute @workgroup_size(${ SG })
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
-    let first = group.y * ${ TM }u;
+    let first = (params.first_row + group.y) * ${ TM }u;
     let column0 = (params.first_group + group.x) * ${ SG }u + lane;
 # else
 @compute @workgroup_size(${ "1, 8" if path == "broad" else "8, 8" })
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let first = id.y * ${ TM }u;
+    let first = (params.first_row * 8u + id.y) * ${ TM }u;
 # for g in range(NG)
     let column${ g } = (params.first_group * ${ 1 if path == "broad" else 8 }u + id.x) * ${ NG }u + ${ g }u;
 # endfor

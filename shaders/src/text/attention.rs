@@ -195,8 +195,8 @@ impl Kernel for Attention {
         Launch::new(call, params, [self.key_heads as u32 * rows * self.parts as u32, 1, 1])
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(11)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(11), None]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

@@ -283,8 +283,8 @@ impl Kernel for Dense {
         Launch { params, grid: [across, (x.rows() as u32).div_ceil(source.number("TM")), 1], operands }
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(9)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(9), None]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {

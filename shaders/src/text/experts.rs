@@ -200,8 +200,8 @@ impl Kernel for Experts {
         Launch { params, grid: [panels, y.rows() as u32, 1], operands }
     }
 
-    fn first_group(&self) -> Option<usize> {
-        Some(12)
+    fn first_group(&self) -> [Option<usize>; 2] {
+        [Some(12), None]
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
