@@ -189,7 +189,7 @@ impl DecoderConfig {
             return Err(of.wrong("attention.key_length", "a multiple of 4 up to 256"));
         }
         let turned = of.size("rope.dimension_count")?.unwrap_or(head);
-        let part = architecture == "phi3" && turned < head && turned % 2 == 0;
+        let part = architecture == "phi3" && turned < head && turned.is_multiple_of(2);
         if turned != head && !part {
             return Err(of.wrong("rope.dimension_count", "the size of a head; of phi3 an even number below it too"));
         }

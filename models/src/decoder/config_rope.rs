@@ -25,7 +25,7 @@ pub(super) fn turned(top: Object<'_>, model_type: &str, head: usize) -> Result<u
             return Err(object.unsupported(key, &share.into(), instead));
         }
         turned = (head as f64 * share) as usize;
-        if turned == 0 || turned % 2 != 0 {
+        if turned == 0 || !turned.is_multiple_of(2) {
             return Err(object.wrong(key, &share.into(), "a share of a head with an even number of columns"));
         }
     }

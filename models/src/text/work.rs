@@ -17,6 +17,9 @@ const ENTRY: usize = 32;
 /// Lists and mappings in one another. The engine works through them with a call for each, also when it drops them.
 const DEPTH: usize = 64;
 
+/// What counts a value.
+type Count = fn(&Work, &Value) -> Result<(), Error>;
+
 /// The bytes of text that one run of a template has given to operators, filters and methods, and got from them.
 #[derive(Debug, Default)]
 pub(super) struct Work(AtomicUsize);
@@ -170,7 +173,7 @@ fn holds_unseen(value: &Value) -> bool {
 
 /// Registers what counts operators, the functions that make mappings, and the tests that compare.
 fn count_operators(environment: &mut Environment<'static>, work: &Arc<Work>) {
-    let counts: [(&'static str, fn(&Work, &Value) -> Result<(), Error>); 4] = [
+    let counts: [(&'static str, Count); 4] = [
         (COUNTED, Work::count),
         (WALKED, Work::walk),
         (SOUGHT, Work::seek),
