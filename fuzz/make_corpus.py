@@ -5,6 +5,19 @@ import pathlib
 import struct
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
+# Chat templates with a conversation behind each, and what stopped the engine that runs them once or could.
+TEMPLATES = {
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' }}{% endfor %}",
+    "namespace": "{%- set ns = namespace(n=0, t='') -%}{%- for m in messages if m.role == 'user' -%}"
+    "{%- set ns.n = ns.n + 1 -%}{%- set ns.t = ns.t ~ m.content|trim -%}{%- endfor -%}{{ ns.n * 2 }}{{ ns.t }}",
+    "cuts": "{{ messages[::-1]|length }}{{ messages[0].content[1:-1] }}{{ 'c' is in messages[0].content[1:] }}",
+    "tests": "{{ messages[0].content is string and messages is not none }}{{ 2 * 1e-5 }}{{ -messages|length }}",
+    "macro": "{% macro f(a, b=1) %}{{ a ~ b }}{% endmacro %}{% for m in messages %}{{ f(m.role, b=loop.index) }}{% endfor %}",
+    "lists": "{% set a, b = [1, 'x'], {'k': messages} %}{{ a + [b|tojson(indent=2)] }}{{ b.items()|list|length }}",
+    "filters": "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|join(', ')|upper }}",
+    "raw": "{# a #}{% raw %}{{ b }}{%- endraw +%}{% set c | trim %} d {% endset %}{{ c[0] }}{% if c %}{% elif a %}{% endif %}",
+    "nothing": "{{ 'abc'.count('') }}{{ ''[::-1] }}{{ 'abc'[1:3:-1] }}{{ range(3, 0, -1)|list }}",
+}
 # Numbers of the value types of GGUF, with struct's letters for those of fixed size.
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -64,6 +77,8 @@ def main():
         "safetensors/one": safetensors({"a": entry}, bytes(8)),
         "safetensors/two": safetensors({"__metadata__": {"format": "pt"}, "a": entry, "b": half}, bytes(10)),
     }
+    for name, template in TEMPLATES.items():
+        files[f"template/{name}"] = "\0".join([template, "Hello there", "General <|im_end|>", "\u00e9"]).encode()
     for name, content in files.items():
         path = CORPUS / name
         path.parent.mkdir(parents=True, exist_ok=True)

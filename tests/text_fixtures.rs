@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use support::{Tensors, decoders, devices, relative};
 
-const DECODERS: [&str; 10] = [
+const DECODERS: [&str; 11] = [
     "gemma2",
     "gemma3",
     "llama-linear-bias",
@@ -22,6 +22,7 @@ const DECODERS: [&str; 10] = [
     "llama-yarn",
     "mistral-window",
     "phi3-longrope",
+    "phi3-partial",
     "qwen2",
     "qwen3",
     "qwen3-moe",
@@ -75,9 +76,14 @@ fn every_family_gives_the_recorded_logits_and_tokens() {
 }
 
 #[test]
-fn the_encoder_gives_the_recorded_rows_and_means() {
-    let folder = folder("bert");
-    let (said, tensors) = recorded(&folder);
+fn the_encoders_give_the_recorded_rows_and_means() {
+    for encoder in ["bert", "xlm-roberta"] {
+        encoder_gives_what_was_recorded(&folder(encoder));
+    }
+}
+
+fn encoder_gives_what_was_recorded(folder: &Path) {
+    let (said, tensors) = recorded(folder);
     let sequences = texts(&said["sequences"]);
     assert_eq!(sequences.len(), 4);
     for (name, gpu) in devices() {
@@ -92,10 +98,14 @@ fn the_encoder_gives_the_recorded_rows_and_means() {
                 relative(&rows, &tensors.f32(&format!("rows.{at}"))),
                 relative(mean, &tensors.f32(&format!("mean.{at}"))),
             ];
-            assert!(errors.iter().all(|error| *error <= TOLERANCE), "sequence {at} on {name}: {errors:?}");
+            assert!(
+                errors.iter().all(|error| *error <= TOLERANCE),
+                "{}, sequence {at} on {name}: {errors:?}",
+                folder.display()
+            );
             worst = errors.into_iter().fold(worst, f32::max);
         }
-        eprintln!("{name}: worst value {worst:e}");
+        eprintln!("{}, {name}: worst value {worst:e}", folder.display());
     }
 }
 

@@ -1,5 +1,6 @@
 //! What `config.json` says of a decoder: sizes, heads, norms and positions, each read with the file's and the key's name at hand.
 
+use super::config_rope::{ropes, turned};
 use super::{Products, Rope};
 use crate::json::{self, Object};
 use crate::{Error, Result};
@@ -41,6 +42,8 @@ pub struct DecoderConfig {
     pub key_heads: usize,
     /// Columns of a head.
     pub head: usize,
+    /// Columns of a head, the first ones, that positions turn.
+    pub turned: usize,
     /// Rows of the embedding table.
     pub vocabulary: usize,
     /// Positions the model was made for.
@@ -175,7 +178,8 @@ impl DecoderConfig {
         let third = model_type == "gemma3_text";
         let context = or("max_position_embeddings", if third { 131_072 } else { 2048 })?;
         let layers = needed("num_hidden_layers")?;
-        let (rope, local_rope) = ropes(top, third, (context, head))?;
+        let turned = turned(top, &model_type, head)?;
+        let (rope, local_rope) = ropes(top, third, (context, turned))?;
         let scalar =
             positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(if gemma { 256.0 } else { head as f64 });
         // Gemma 2 has caps where it says nothing of them, and none where it says `null`.
@@ -191,6 +195,7 @@ impl DecoderConfig {
             query_heads,
             key_heads,
             head,
+            turned,
             vocabulary: usual("vocab_size", 262_208)?,
             context,
             epsilon: epsilon as f32,
@@ -281,95 +286,6 @@ fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Optio
         _ => false,
     };
     Ok((0..layers).map(|layer| window.filter(|_| sees_window(layer))).collect())
-}
-
-/// Angles of layers that see everything and of those with a window: `rope_theta` and `rope_scaling` with `rope_local_base_freq`, or
-/// `rope_parameters` as newer files have them, by the kind of layer where the two differ. Gemma 3, the `third`, has bases of its own.
-fn ropes(top: Object<'_>, third: bool, (context, head): (usize, usize)) -> Result<(Rope, Rope)> {
-    let bases = if third { [1e6, 1e4] } else { [1e4; 2] };
-    let scaling = match top.object("rope_parameters")? {
-        Some(parameters) => Some(parameters),
-        None => top.object("rope_scaling")?,
-    };
-    if let Some(whole) = scaling.map(|s| s.object("full_attention")).transpose()?.flatten() {
-        let local = scaling.map(|s| s.object("sliding_attention")).transpose()?.flatten();
-        let whole = rope(top, Some(whole), (context, head, bases[0]))?;
-        let local = local.map(|local| rope(top, Some(local), (context, head, bases[1]))).transpose()?;
-        return Ok((whole.clone(), local.unwrap_or(whole)));
-    }
-    let whole = rope(top, scaling, (context, head, bases[0]))?;
-    let local = top.number("rope_local_base_freq", |v| v > 0.0 && v < 1e12, "a number above 0")?;
-    let local = local.or(third.then_some(bases[1]));
-    Ok((whole.clone(), local.map_or(whole, |theta| Rope::Plain { theta })))
-}
-
-/// The angles that one object describes, and `rope_theta` beside it where it names none, `base` where neither does.
-fn rope(top: Object<'_>, scaling: Option<Object<'_>>, (context, head, base): (usize, usize, f64)) -> Result<Rope> {
-    let positive = |v: f64| v > 0.0 && v < 1e12;
-    let expected = "a number above 0";
-    for object in [Some(top), scaling].into_iter().flatten() {
-        if let Some(share) = object.number("partial_rotary_factor", positive, expected)?.filter(|share| *share != 1.0) {
-            let instead = "known are models whose positions turn whole heads";
-            return Err(object.unsupported("partial_rotary_factor", &share.into(), instead));
-        }
-    }
-    let theta = match scaling.map(|s| s.number("rope_theta", positive, expected)).transpose()?.flatten() {
-        Some(theta) => theta,
-        None => top.number("rope_theta", positive, expected)?.unwrap_or(base),
-    };
-    let Some(scaling) = scaling else { return Ok(Rope::Plain { theta }) };
-    let kind = scaling.text("rope_type")?.or(scaling.text("type")?).unwrap_or("default").to_owned();
-    let number = |key: &str| scaling.number(key, positive, expected);
-    let needed = |key: &str| number(key)?.ok_or_else(|| scaling.wrong(key, &serde_json::Value::Null, expected));
-    let original = match number("original_max_position_embeddings")? {
-        Some(original) => original,
-        None => top.number("original_max_position_embeddings", positive, expected)?.unwrap_or(context as f64),
-    };
-    match kind.as_str() {
-        "default" => Ok(Rope::Plain { theta }),
-        "linear" => Ok(Rope::Linear { theta, factor: needed("factor")? }),
-        "llama3" => {
-            let (low, high) = (needed("low_freq_factor")?, needed("high_freq_factor")?);
-            if low >= high {
-                return Err(scaling.wrong("high_freq_factor", &high.into(), "a number above low_freq_factor"));
-            }
-            Ok(Rope::Llama3 { theta, factor: needed("factor")?, low, high, original })
-        }
-        "yarn" => {
-            if let Some(value) = scaling.get("mscale").or(scaling.get("mscale_all_dim")) {
-                return Err(scaling.unsupported("mscale", value, "yarn is known with attention_factor only"));
-            }
-            let factor = needed("factor")?;
-            let attention = number("attention_factor")?.unwrap_or_else(|| Rope::yarn_attention(factor));
-            let (fast, slow) = (number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0));
-            Ok(Rope::Yarn { theta, factor, fast, slow, original, attention })
-        }
-        // The first releases of Phi 3 say `su`.
-        "longrope" | "su" => {
-            let factors = |key: &str| -> Result<Vec<f64>> {
-                let list = scaling.get(key).and_then(|value| value.as_array()).map(Vec::as_slice).unwrap_or_default();
-                let factors: Vec<f64> =
-                    list.iter().filter_map(serde_json::Value::as_f64).filter(|v| positive(*v)).collect();
-                let there = scaling.get(key).unwrap_or(&serde_json::Value::Null);
-                if factors.len() == head / 2 {
-                    Ok(factors)
-                } else {
-                    Err(scaling.wrong(key, there, "a number above 0 for each pair of a head"))
-                }
-            };
-            let attention = number("attention_factor")?.unwrap_or_else(|| Rope::long_attention(context, original));
-            Ok(Rope::Long {
-                theta,
-                short: factors("short_factor")?,
-                long: factors("long_factor")?,
-                original,
-                attention,
-            })
-        }
-        other => {
-            Err(scaling.unsupported("rope_type", &other.into(), "known are default, linear, llama3, yarn and longrope"))
-        }
-    }
 }
 
 #[cfg(test)]

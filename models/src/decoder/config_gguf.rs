@@ -83,25 +83,26 @@ impl Metadata<'_> {
         Ok(said.or(usual).map(|window| window as u32))
     }
 
-    /// Which layers have the window, where the file says it: every so many none, or layer by layer.
+    /// Which layers have the window, where the file says it: every so many none, with 0 all of them, or layer by layer. llama.cpp reads
+    /// truths and whole numbers alike there, 0 for none.
     fn pattern(&self, layers: usize) -> Result<Option<Vec<bool>>> {
-        let key = "attention.sliding_window_pattern";
-        match self.value(key) {
-            None => Ok(None),
+        let (key, expected) =
+            ("attention.sliding_window_pattern", "a whole number, or for each layer whether it has a window");
+        let each = match self.value(key) {
+            None => return Ok(None),
             Some(Value::Array(all)) => {
-                let each: Vec<bool> =
-                    all.iter().filter_map(|value| if let Value::Bool(it) = value { Some(it) } else { None }).collect();
-                if each.len() == layers {
-                    Ok(Some(each))
-                } else {
-                    Err(self.wrong(key, "a number, or true or false for each layer"))
-                }
+                let windowed = |value: Value<'_>| match value {
+                    Value::Bool(it) => Some(it),
+                    other => other.integer().map(|it| it != 0),
+                };
+                all.iter().map(windowed).collect::<Option<Vec<bool>>>().filter(|each| each.len() == layers)
             }
-            Some(_) => {
-                let every = self.needed(key)?;
-                Ok(Some((1..=layers).map(|layer| !layer.is_multiple_of(every)).collect()))
+            Some(value) => {
+                let every = value.integer().filter(|every| (0..1 << 24).contains(every));
+                every.map(|every| (1..=layers).map(|layer| every == 0 || layer as i128 % every != 0).collect())
             }
-        }
+        };
+        each.map(Some).ok_or_else(|| self.wrong(key, expected))
     }
 
     pub(crate) fn rows(&self, tensor: &str) -> Option<&[usize]> {
@@ -109,7 +110,7 @@ impl Metadata<'_> {
     }
 
     /// Angles from the file's factors for each pair, or from what the metadata says of scaling.
-    fn rope(&self, head: usize, context: usize) -> Result<Rope> {
+    fn rope(&self, turned: usize, context: usize) -> Result<Rope> {
         let theta = self.number("rope.freq_base")?.unwrap_or(1e4);
         let original = self.number("rope.scaling.original_context_length")?.unwrap_or(context as f64);
         let factors = |tensor: &str| -> Result<Option<Vec<f64>>> {
@@ -117,7 +118,7 @@ impl Metadata<'_> {
                 return Ok(None);
             }
             let factors: Vec<f64> = self.gguf.f32(tensor)?.into_iter().map(f64::from).collect();
-            let fits = factors.len() == head / 2 && factors.iter().all(|factor| *factor > 0.0);
+            let fits = factors.len() == turned / 2 && factors.iter().all(|factor| *factor > 0.0);
             let instead = "it holds a number above 0 for each pair of a head";
             if fits {
                 Ok(Some(factors))
@@ -187,14 +188,16 @@ impl DecoderConfig {
         if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
             return Err(of.wrong("attention.key_length", "a multiple of 4 up to 256"));
         }
-        if of.size("rope.dimension_count")?.is_some_and(|turned| turned != head) {
-            return Err(of.wrong("rope.dimension_count", "the size of a head"));
+        let turned = of.size("rope.dimension_count")?.unwrap_or(head);
+        let part = architecture == "phi3" && turned < head && turned.is_multiple_of(2);
+        if turned != head && !part {
+            return Err(of.wrong("rope.dimension_count", "the size of a head; of phi3 an even number below it too"));
         }
         let Some([vocabulary, _]) = of.rows("token_embd.weight") else {
             return Err(of.unsupported("token_embd.weight", "missing or no matrix", "it is the table of embeddings"));
         };
         let (context, layers) = (of.size("context_length")?.unwrap_or(2048), of.needed("block_count")?);
-        let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(head, context)?);
+        let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(turned, context)?);
         let pattern = of.pattern(layers)?;
         let sees_window = |layer: usize| match (architecture, &pattern) {
             (_, Some(windowed)) => windowed.get(layer).copied().unwrap_or(false),
@@ -222,6 +225,7 @@ impl DecoderConfig {
             query_heads,
             key_heads,
             head,
+            turned,
             vocabulary: *vocabulary,
             context,
             epsilon: of.number("attention.layer_norm_rms_epsilon")?.unwrap_or(1e-6) as f32,
@@ -311,9 +315,39 @@ mod tests {
         let found = with("gemma3", &[window.clone(), pattern.clone()]).unwrap().windows;
         assert_eq!(found, [None, Some(9), Some(9), None]);
         assert_eq!(with("llama", &[linear]).unwrap().rope, Rope::Linear { theta: 1e4, factor: 4.0 });
+        // Whole numbers in the place of truths, and 0 for a window in every layer.
+        let key = "attention.sliding_window_pattern";
+        let numbers = Array(ValueType::U32, [0, 1, 2, 0].map(U32).to_vec());
+        assert_eq!(with("gemma3", &[window.clone(), (key, numbers)]).unwrap().windows, found);
+        assert_eq!(with("gemma3", &[window.clone(), (key, U32(0))]).unwrap().windows, [Some(9); 4]);
+        assert_eq!(with("gemma3", &[window.clone(), (key, U32(1))]).unwrap().windows, [None; 4]);
+        let texts = Array(ValueType::String, vec![MetadataValue::String("yes".to_owned()); 4]);
+        for wrong in [texts, F32(2.0), MetadataValue::I32(-1)] {
+            let error = with("gemma3", &[window.clone(), (key, wrong)]).unwrap_err().to_string();
+            assert!(error.contains(key) && error.contains("whole number"), "{error}");
+        }
         let few = ("attention.sliding_window_pattern", Array(ValueType::Bool, vec![Bool(true)]));
         let error = with("gemma3", &[window, few]).unwrap_err().to_string();
         assert!(error.contains("sliding_window_pattern") && error.contains("an array of 1"), "{error}");
+    }
+
+    /// Phi 4 in its small size: of 128 columns of a head, 96.
+    #[test]
+    fn positions_turn_a_part_of_a_head_of_phi_only() {
+        let part = |architecture: &str, turned: u32| {
+            read(
+                architecture,
+                1,
+                64,
+                vec![(format!("{architecture}.rope.dimension_count"), MetadataValue::U32(turned))],
+            )
+        };
+        assert_eq!(part("phi3", 96).unwrap().turned, 96);
+        assert_eq!(part("llama", 128).unwrap().turned, 128);
+        for (architecture, turned) in [("phi3", 95), ("phi3", 130), ("llama", 96), ("qwen3", 64)] {
+            let error = part(architecture, turned).unwrap_err().to_string();
+            assert!(error.contains("rope.dimension_count"), "{error}");
+        }
     }
 
     #[test]

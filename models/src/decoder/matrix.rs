@@ -27,8 +27,46 @@ pub(crate) struct Piece {
     pub(crate) first: usize,
     /// How many do.
     pub(crate) rows: usize,
-    /// The size of heads whose two halves the file interleaves, row by row.
-    pub(crate) interleaved: Option<usize>,
+    /// How heads lie in it, where that is not one half of a head after the other.
+    pub(crate) heads: Option<Heads>,
+}
+
+/// How the rows of heads lie in a file: kernels turn a row of a head's first half with the same one of its second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heads {
+    /// The halves of heads of so many rows are interleaved, row by row.
+    Interleaved(usize),
+    /// Positions turn the first `turned` rows of heads of `head` only, one half of those with the other.
+    Partial {
+        /// Rows of a head.
+        head: usize,
+        /// Those that are turned.
+        turned: usize,
+    },
+}
+
+impl Heads {
+    /// Rows of a head.
+    fn size(self) -> usize {
+        let (Heads::Interleaved(head) | Heads::Partial { head, .. }) = self;
+        head
+    }
+
+    /// The place of row `row` of the file where each head is one half after the other. Rows that are not turned come last in each half.
+    fn place(self, row: usize) -> usize {
+        match self {
+            Heads::Interleaved(head) => of_halves(row, head),
+            Heads::Partial { head, turned } => {
+                let (before, at) = (row / head * head, row % head);
+                let (pairs, others) = (turned / 2, (head - turned) / 2);
+                let (half, place) = match at.checked_sub(turned) {
+                    None => (at / pairs, at % pairs),
+                    Some(at) => (at / others, pairs + at % others),
+                };
+                before + half * (head / 2) + place
+            }
+        }
+    }
 }
 
 /// A matrix of the network: some tensors `[rows, columns]` of the file.
@@ -65,7 +103,7 @@ pub(crate) fn of_halves(row: usize, head: usize) -> usize {
 impl Matrix {
     /// The rows of some tensors, one after another: `(tensor, rows)`.
     pub(crate) fn stacked(name: impl Into<String>, tensors: Vec<(String, usize)>, columns: usize) -> Matrix {
-        let piece = |(tensor, rows)| Piece { tensor, first: 0, rows, interleaved: None };
+        let piece = |(tensor, rows)| Piece { tensor, first: 0, rows, heads: None };
         let pieces = tensors.into_iter().map(piece).collect();
         Matrix { name: name.into(), pieces, columns, rows: Rows::Stacked, stack: None }
     }
@@ -95,8 +133,9 @@ impl Matrix {
             Rows::Stacked => (self.total(), panel::ROWS),
             Rows::Gated => (self.total() / 2, panel::ROWS / 2),
         };
-        // A head whose halves are interleaved stays whole.
-        let step = self.pieces.iter().filter_map(|piece| piece.interleaved).fold(step, |step, head| {
+        // A head whose rows change places stays whole.
+        let heads = self.pieces.iter().filter_map(|piece| piece.heads).map(Heads::size);
+        let step = heads.fold(step, |step, head| {
             (1..=head).map(|times| step * times).find(|rows| rows.is_multiple_of(head)).unwrap_or(step)
         });
         let each = bytes.div_ceil(all as u64).max(1);
@@ -152,10 +191,7 @@ impl Matrix {
 
     /// Where row `row` of piece `at` goes.
     pub(crate) fn place(&self, at: usize, row: usize) -> usize {
-        let row = match self.pieces[at].interleaved {
-            Some(head) => of_halves(row, head),
-            None => row,
-        };
+        let row = self.pieces[at].heads.map_or(row, |heads| heads.place(row));
         let (before, at) = (at / self.share(), at % self.share());
         let row = self.pieces[..at].iter().map(|piece| piece.rows).sum::<usize>() + row;
         let width = self.total() / 2;
@@ -214,6 +250,16 @@ mod tests {
     use super::*;
     use lampyris_engine::weights::blocks::BlockFormat;
     use lampyris_engine::weights::gguf::{Gguf, NewBlocks, gguf_bytes};
+
+    #[test]
+    fn rows_that_are_turned_lie_half_a_head_apart() {
+        // Of eight rows six are turned: 0 with 3, 1 with 4, 2 with 5; 6 and 7 are not.
+        let heads = Heads::Partial { head: 8, turned: 6 };
+        let places: Vec<usize> = (0..16).map(|row| heads.place(row)).collect();
+        assert_eq!(places, [0, 1, 2, 4, 5, 6, 3, 7, 8, 9, 10, 12, 13, 14, 11, 15]);
+        let whole: Vec<usize> = (0..8).map(|row| Heads::Partial { head: 8, turned: 8 }.place(row)).collect();
+        assert_eq!(whole, [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
 
     #[test]
     fn blocks_with_a_scale_that_is_no_number_are_refused_by_file_and_tensor() {

@@ -7,6 +7,7 @@ mod batch;
 mod chunks;
 mod config;
 pub(crate) mod config_gguf;
+mod config_rope;
 #[cfg(not(target_arch = "wasm32"))]
 mod convert;
 mod driven;

@@ -360,8 +360,8 @@ fn project(
 
 /// The cosines and sines of every position.
 fn turns(builder: &mut PlanBuilder, config: &DecoderConfig, context: usize, local: bool) -> TensorId {
-    let (rope, head) = (if local { &config.local_rope } else { &config.rope }.clone(), config.head);
-    let desc = Desc::f32([context, head]);
+    let (rope, head) = (if local { &config.local_rope } else { &config.rope }.clone(), (config.turned, config.head));
+    let desc = Desc::f32([context, config.head]);
     let made = desc.clone();
     let make: Maker = Arc::new(move || Ok(HostTensor::from_values(made.clone(), &rope.turns(context, head))));
     builder.constant(if local { "turns.local" } else { TURNS }, desc, make)

@@ -72,7 +72,7 @@ impl Rope {
         if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 }
     }
 
-    /// Radians a position turns each pair of a head of `head` columns, fastest first, in a session of `context` tokens.
+    /// Radians a position turns each pair of a head of which `head` columns are turned, fastest first, in a session of `context` tokens.
     pub(super) fn speeds(&self, head: usize, context: usize) -> Vec<f64> {
         let (Rope::Plain { theta }
         | Rope::Linear { theta, .. }
@@ -105,15 +105,19 @@ impl Rope {
         (0..head / 2).map(speed).collect()
     }
 
-    /// `[context, head]`: for each position the cosines of all pairs, then the sines.
-    pub(super) fn turns(&self, context: usize, head: usize) -> Vec<f32> {
-        let speeds = self.speeds(head, context);
+    /// `[context, head]`: for each position the cosines of all pairs, then the sines. Of heads that have more columns than the `turned` ones
+    /// the last pairs stay as they are.
+    pub(super) fn turns(&self, context: usize, (turned, head): (usize, usize)) -> Vec<f32> {
+        let speeds = self.speeds(turned, context);
         let scale =
             if let Rope::Yarn { attention, .. } | Rope::Long { attention, .. } = self { *attention } else { 1.0 };
         let angles = |position: usize| speeds.iter().map(move |speed| position as f64 * speed);
+        let still = |value: f64| std::iter::repeat_n(value as f32, (head - turned) / 2);
         (0..context)
             .flat_map(|p| {
-                angles(p).map(f64::cos).chain(angles(p).map(f64::sin)).map(|v| (v * scale) as f32).collect::<Vec<_>>()
+                let cosines = angles(p).map(|angle| (angle.cos() * scale) as f32).chain(still(1.0));
+                let sines = angles(p).map(|angle| (angle.sin() * scale) as f32).chain(still(0.0));
+                cosines.chain(sines).collect::<Vec<_>>()
             })
             .collect()
     }
@@ -125,8 +129,11 @@ mod tests {
 
     #[test]
     fn the_first_pair_turns_a_radian_a_position_and_position_zero_not_at_all() {
-        let turns = Rope::Plain { theta: 1e4 }.turns(3, 4);
+        let turns = Rope::Plain { theta: 1e4 }.turns(3, (4, 4));
         assert_eq!(turns[..4], [1.0, 1.0, 0.0, 0.0]);
+        let part = Rope::Plain { theta: 1e4 }.turns(3, (4, 8));
+        assert_eq!(part[8..12], [turns[4], turns[5], 1.0, 1.0]);
+        assert_eq!(part[12..16], [turns[6], turns[7], 0.0, 0.0]);
         assert_eq!(turns[4..8], [1f32.cos(), (0.01f64).cos() as f32, 1f64.sin() as f32, (0.01f64).sin() as f32]);
     }
 

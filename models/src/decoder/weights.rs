@@ -1,6 +1,6 @@
 //! A decoder's tensors: which the file must have, and the constants that plans make of them.
 
-use super::matrix::{Matrix, Piece, Rows};
+use super::matrix::{Heads, Matrix, Piece, Rows};
 use super::names::{Naming, Part, bias_of};
 use super::{DecoderConfig, Mixture};
 use crate::error::{Problem, Problems};
@@ -29,17 +29,24 @@ pub(super) struct Stack {
 
 /// A piece that is all of a tensor.
 fn whole_tensor(tensor: String, rows: usize) -> Piece {
-    Piece { tensor, first: 0, rows, interleaved: None }
+    Piece { tensor, first: 0, rows, heads: None }
 }
 
 /// The tensors of a matrix with their shapes, and those of its bias.
 fn tensors_of(matrix: Matrix, bias: bool) -> Vec<(String, Vec<usize>)> {
     let columns = matrix.columns;
-    let tensors = |piece: Piece| {
-        let bias = bias.then(|| (bias_of(&piece.tensor), vec![piece.rows]));
-        bias.into_iter().chain([(piece.tensor, vec![piece.rows, columns])])
+    let mut tensors: Vec<(String, usize)> = Vec::new();
+    for piece in matrix.pieces {
+        match tensors.last_mut().filter(|(tensor, _)| *tensor == piece.tensor) {
+            Some((_, rows)) => *rows += piece.rows,
+            None => tensors.push((piece.tensor, piece.rows)),
+        }
+    }
+    let both = |(tensor, rows): (String, usize)| {
+        let bias = bias.then(|| (bias_of(&tensor), vec![rows]));
+        bias.into_iter().chain([(tensor, vec![rows, columns])])
     };
-    matrix.pieces.into_iter().flat_map(tensors).collect()
+    tensors.into_iter().flat_map(both).collect()
 }
 
 /// A decoder's weights and what they are.
@@ -178,22 +185,29 @@ impl Tensors {
     /// Queries, keys and values of a layer.
     pub(super) fn qkv(&self, layer: usize) -> Matrix {
         let c = &self.config;
-        let heads = [(Part::Queries, c.query_heads), (Part::Keys, c.key_heads), (Part::Values, c.key_heads)];
-        let interleaved = |part: Part| (c.interleaved && part != Part::Values).then_some(c.head);
+        let parts = [(Part::Queries, c.query_heads), (Part::Keys, c.key_heads), (Part::Values, c.key_heads)];
+        let turned = match (c.interleaved, c.turned) {
+            (true, _) => Some(Heads::Interleaved(c.head)),
+            (false, turned) if turned < c.head => Some(Heads::Partial { head: c.head, turned }),
+            _ => None,
+        };
         let piece = |(part, heads): (Part, usize)| Piece {
             tensor: self.naming.of(layer, part),
             first: 0,
             rows: heads * c.head,
-            interleaved: interleaved(part),
+            heads: turned.filter(|_| part != Part::Values),
         };
-        let pieces = match c.fused {
-            true => vec![Piece {
-                tensor: self.naming.of(layer, Part::FusedAttention),
-                first: 0,
-                rows: (c.query_heads + 2 * c.key_heads) * c.head,
-                interleaved: None,
-            }],
-            false => heads.map(piece).to_vec(),
+        let fused = |(heads, before, order): (usize, usize, Option<Heads>)| Piece {
+            tensor: self.naming.of(layer, Part::FusedAttention),
+            first: before * c.head,
+            rows: heads * c.head,
+            heads: order,
+        };
+        let both = c.query_heads + c.key_heads;
+        let pieces = match (c.fused, turned) {
+            (true, None) => vec![fused((both + c.key_heads, 0, None))],
+            (true, order) => [(both, 0, order), (c.key_heads, both, None)].map(fused).to_vec(),
+            (false, _) => parts.map(piece).to_vec(),
         };
         Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked, stack: None }
     }
@@ -283,7 +297,7 @@ impl Tensors {
         let hidden = self.config.hidden;
         let piece = |expert: usize, part: Part, rows: usize| {
             let (tensor, before) = self.naming.of_expert(layer, part, expert);
-            Piece { tensor, first: before * rows, rows, interleaved: None }
+            Piece { tensor, first: before * rows, rows, heads: None }
         };
         let gates = |expert: usize| [Part::Gate, Part::Up].map(|part| piece(expert, part, mixture.width));
         let (first, count) = (experts.start, experts.len());

@@ -10,6 +10,9 @@ use super::WallClock;
 use super::json_text::{display, dump};
 use super::work::{Work, count};
 
+/// What a letter of a time's pattern becomes, in bytes.
+const LONGEST_TIME: usize = 32;
+
 /// An environment with the settings, functions, filters and tests that templates were written for. What filters and methods do is
 /// added to `work`.
 pub(super) fn environment(now: Option<WallClock>, fuel: u64, work: &Arc<Work>) -> Environment<'static> {
@@ -40,7 +43,11 @@ pub(super) fn environment(now: Option<WallClock>, fuel: u64, work: &Arc<Work>) -
     environment.add_test("sequence", is_sequence);
     environment.add_test("iterable", is_sequence);
     if let Some(now) = now {
-        environment.add_function("strftime_now", move |pattern: &str| now.format(pattern).map_err(refused));
+        let work = work.clone();
+        environment.add_function("strftime_now", move |pattern: &str| {
+            work.add(pattern.len().saturating_mul(LONGEST_TIME))?;
+            now.format(pattern).map_err(refused)
+        });
     }
     environment
 }

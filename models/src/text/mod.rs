@@ -14,6 +14,8 @@ mod charsmap;
 mod clock;
 #[cfg(feature = "text")]
 mod conversation;
+#[cfg(feature = "text")]
+mod cut;
 mod error;
 #[cfg(feature = "text")]
 mod escape;

@@ -25,6 +25,9 @@ pub(super) const QWEN2: &str =
 /// Mistral's Tekken: words end where a small letter is followed by a capital one.
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// OpenAI's o200k, which Phi 4 mini, Llama 4 and gpt-oss have: as Tekken's, with contractions in the word before them and numbers in groups.
+const O200K: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// What is applied one after the other where a file names no pre-tokenizer.
 const DEFAULT: [&str; 4] = [
     r"[\p{P}\$\+<=>\^~\|]+",
@@ -34,13 +37,14 @@ const DEFAULT: [&str; 4] = [
 ];
 
 /// The names of each family.
-const NAMES: [(Family, &[&str]); 6] = [
+const NAMES: [(Family, &[&str]); 7] = [
     (Family::Default, &["default"]),
     (Family::Gpt2, &["gpt-2", "phi-2", "mpt", "olmo", "jais"]),
     (Family::Llama3, &["llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"]),
     (Family::Qwen2, &["qwen2", "deepseek-r1-qwen", "stablelm2"]),
     (Family::Smollm, &["smollm", "starcoder", "refact", "command-r", "codeshell"]),
     (Family::Tekken, &["tekken"]),
+    (Family::O200k, &["gpt-4o", "llama4"]),
 ];
 
 /// Pre-tokenizers that work alike.
@@ -52,6 +56,7 @@ enum Family {
     Qwen2,
     Smollm,
     Tekken,
+    O200k,
 }
 
 /// How a text is split.
@@ -118,6 +123,7 @@ impl Splitting {
                 PreTokenizerWrapper::from(Sequence::new(vec![Digits::new(true).into(), byte_level()])).into()
             }
             Family::Tekken => split(&[TEKKEN]).map_err(refused)?.into(),
+            Family::O200k => split(&[O200K]).map_err(refused)?.into(),
         };
         // The names of Llama 3 itself; others use its pattern only.
         let whole_words = matches!(name, "llama-bpe" | "llama3" | "llama-v3" | "tekken");
@@ -138,4 +144,37 @@ pub(super) fn split(patterns: &[&str]) -> tokenizers::Result<PreTokenizerWrapper
     }
     steps.push(ByteLevel::new(false, true, false).into());
     Ok(Sequence::new(steps).into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use tokenizers::{OffsetReferential, OffsetType};
+
+    use super::*;
+
+    /// Contractions stay with their word, words end before a capital letter, numbers come in threes, and a slash may follow signs.
+    #[test]
+    fn o200k_cuts_words_as_its_pattern_says() {
+        let splitting = Splitting::named("gpt-4o").unwrap();
+        let mut pieces = PreTokenizedString::from("Don't HelloWorld's 12345 a//\n  ABC");
+        splitting.splitter.pre_tokenize(&mut pieces).unwrap();
+        let words = pieces.get_splits(OffsetReferential::Original, OffsetType::Char);
+        let words: Vec<&str> = words.into_iter().map(|(word, _, _)| word).collect();
+        let expected = [
+            "Don't",
+            "\u{120}Hello",
+            "World's",
+            "\u{120}",
+            "123",
+            "45",
+            "\u{120}a",
+            "//\u{10A}",
+            "\u{120}",
+            "\u{120}ABC",
+        ];
+        assert_eq!(words, expected);
+        assert!(!splitting.ignore_merges && !splitting.add_bos && splitting.normalizer.is_none());
+    }
 }

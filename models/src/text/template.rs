@@ -53,8 +53,11 @@ impl ChatTemplate {
         let guarded = guarded(&source)?;
         let steps = (KEPT / guarded.longest.max(1) as u64).clamp(FEWEST_STEPS, STEPS);
         let program = guarded.source;
-        if let Err(error) = environment(None, steps, &Arc::default()).template_from_str(&program) {
-            return Err(TextError::TemplateSyntax { reason: printable(&error.to_string()) });
+        let parsed = environment(None, steps, &Arc::default()).template_from_str(&program).map(|_| ());
+        let wrong = parsed.err().map(|error| error.to_string());
+        let wrong = wrong.or(guarded.stopped.map(|line| format!("a tag on line {line} is not understood")));
+        if let Some(reason) = wrong {
+            return Err(TextError::TemplateSyntax { reason: printable(&reason) });
         }
         Ok(Self { source, program, steps, tokens: Map::new() })
     }

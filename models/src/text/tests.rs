@@ -4,6 +4,7 @@
 
 mod conversations;
 mod hostile;
+mod published;
 mod templates;
 mod tokenizers;
 mod vocabularies;

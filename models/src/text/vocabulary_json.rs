@@ -13,7 +13,7 @@ use super::{GgufVocabulary, TextError, TokenKind, Tokenizer};
 use crate::error::shown;
 
 /// Names of pre-tokenizers that are tried, each standing for a way of splitting of its own.
-const NAMES: [&str; 7] = ["gpt-2", "llama-bpe", "dbrx", "qwen2", "stablelm2", "smollm", "tekken"];
+const NAMES: [&str; 8] = ["gpt-2", "llama-bpe", "dbrx", "qwen2", "stablelm2", "smollm", "tekken", "gpt-4o"];
 
 #[derive(Deserialize)]
 struct File {

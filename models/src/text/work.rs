@@ -8,13 +8,17 @@ use minijinja::value::{Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, filters, functions, tests};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
-use super::guard::{COUNTED, NUMBER, TIMES};
+use super::cut::{cut, range};
+use super::guard::{COUNTED, KEPT, SLICE, SOUGHT, TIMES, WALKED};
 
 /// What the entry of a list counts beside its text, in bytes.
 const ENTRY: usize = 32;
 
 /// Lists and mappings in one another. The engine works through them with a call for each, also when it drops them.
 const DEPTH: usize = 64;
+
+/// What counts a value.
+type Count = fn(&Work, &Value) -> Result<(), Error>;
 
 /// The bytes of text that one run of a template has given to operators, filters and methods, and got from them.
 #[derive(Debug, Default)]
@@ -39,13 +43,15 @@ impl Work {
         Ok(())
     }
 
-    /// Counts what is in a list or a mapping, and refuses one that is too deep.
+    /// Counts what is in a list or a mapping, and refuses one that is too deep. What lies in another value is neither a macro nor a
+    /// namespace: those hold others in ways that are not seen here.
     fn check_depth(&self, value: &Value, depth: usize) -> Result<(), Error> {
         let map = value.kind() == ValueKind::Map;
         match value.kind() {
-            ValueKind::Map | ValueKind::Seq => {}
-            // What has no length can be walked through once.
-            ValueKind::Iterable if value.len().is_some() => {}
+            _ if depth > 0 && holds_unseen(value) => {
+                return Err(refused("a namespace, a macro or a loop is put into a list, a mapping or a namespace"));
+            }
+            ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {}
             _ => return Ok(()),
         }
         if depth > DEPTH {
@@ -53,18 +59,32 @@ impl Work {
         }
         for entry in value.try_iter()? {
             self.add(ENTRY)?;
-            match map {
-                true => self.check_depth(&value.get_item(&entry)?, depth + 1)?,
-                false => self.check_depth(&entry, depth + 1)?,
+            self.check_depth(&entry, depth + 1)?;
+            if map {
+                self.check_depth(&value.get_item(&entry)?, depth + 1)?;
             }
         }
         Ok(())
     }
 
-    /// Counts a value that an operator works on.
+    /// Counts a value with all that is in it.
     fn count(&self, value: &Value) -> Result<(), Error> {
         self.add(size(value))?;
         self.check_depth(value, 0)
+    }
+
+    /// Counts what it takes to walk over a value, or to append to it: a list is shared.
+    fn walk(&self, value: &Value) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::Seq | ValueKind::Iterable => self.add(value.len().unwrap_or(0).saturating_add(ENTRY)),
+            ValueKind::Map => self.add(value.len().unwrap_or(0).saturating_mul(ENTRY)),
+            _ => self.add(size(value)),
+        }
+    }
+
+    /// Counts what it takes to look for something in a value.
+    fn seek(&self, value: &Value) -> Result<(), Error> {
+        if value.kind() == ValueKind::Map { self.add(ENTRY) } else { self.count(value) }
     }
 
     /// The product of two numbers, or a text or a list so many times.
@@ -84,7 +104,7 @@ impl Work {
         self.add(size(many).saturating_mul(times))?;
         match (many.as_str(), many.kind()) {
             (Some(text), _) => Ok(Value::from(text.repeat(times))),
-            (None, ValueKind::Seq) => {
+            (None, ValueKind::Seq | ValueKind::Iterable) => {
                 let all: Vec<Value> = many.try_iter()?.collect();
                 let made = Value::from(std::iter::repeat_n(all, times).flatten().collect::<Vec<_>>());
                 self.check_depth(&made, 0)?;
@@ -94,39 +114,91 @@ impl Work {
         }
     }
 
-    /// Does `call` with the bytes counted that `name` takes and makes.
+    /// A part of a text or a list.
+    fn slice(&self, value: &Value, [start, stop, step]: [&Value; 3]) -> Result<Value, Error> {
+        self.walk(value)?;
+        let made = cut(value, start, stop, step)?;
+        self.add(size(&made))?;
+        Ok(made)
+    }
+
+    /// Does `call` with the bytes counted that `name` takes and makes. What would be made bit by bit is made at once.
     fn counted(
         &self,
         (name, arguments): (&str, &[Value]),
         call: impl FnOnce() -> Result<Value, Error>,
     ) -> Result<Value, Error> {
-        self.add(arguments.iter().map(size).sum())?;
+        let of_text = arguments.first().is_none_or(|value| value.as_str().is_some());
+        // These look at no more than one entry of a list or a mapping, and give it back as it is.
+        let glance = match name {
+            "length" | "count" => !of_text && arguments.len() == 1,
+            "first" | "last" => arguments.first().is_some_and(|value| value.kind() == ValueKind::Seq),
+            "get" => !of_text,
+            _ => false,
+        };
+        if glance {
+            self.add(ENTRY)?;
+            return call();
+        }
+        match name {
+            // These compare entries.
+            "count" | "index" if !of_text => arguments.iter().try_for_each(|value| self.count(value))?,
+            _ => self.add(arguments.iter().map(size).fold(0, usize::saturating_add))?,
+        }
         self.add(added(name, arguments))?;
-        let made = call()?;
+        let mut made = call()?;
+        if made.kind() == ValueKind::Iterable {
+            let mut all = Vec::new();
+            for entry in made.try_iter()? {
+                self.add(ENTRY)?;
+                all.push(entry);
+            }
+            made = Value::from(all);
+        }
         self.count(&made)?;
         Ok(made)
     }
 }
 
-fn refused(reason: &'static str) -> Error {
+pub(super) fn refused(reason: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
+}
+
+/// Whether a value is one of the engine's own objects that hold values in ways that are not seen from outside. What they are is told by their
+/// type alone, and a test holds the names.
+fn holds_unseen(value: &Value) -> bool {
+    let name = value.as_object().map_or("", |object| object.type_name());
+    name.contains("::vm::") || name.contains("::namespace_object::")
 }
 
 /// Registers what counts operators, the functions that make mappings, and the tests that compare.
 fn count_operators(environment: &mut Environment<'static>, work: &Arc<Work>) {
-    let counted = work.clone();
-    environment.add_filter(COUNTED, move |value: Value| counted.count(&value).map(|()| value));
+    let counts: [(&'static str, Count); 4] = [
+        (COUNTED, Work::count),
+        (WALKED, Work::walk),
+        (SOUGHT, Work::seek),
+        (KEPT, |work, value| work.check_depth(value, 1)),
+    ];
+    for (name, count) in counts {
+        let work = work.clone();
+        environment.add_filter(name, move |value: Value| count(&work, &value).map(|()| value));
+    }
     let times = work.clone();
     environment.add_filter(TIMES, move |one: &Value, other: &Value| times.product(one, other));
-    environment.add_filter(NUMBER, |value: Value| match value.as_str().is_some() || value.kind() == ValueKind::Seq {
-        true => Err(refused("a text or a list is multiplied, divided or raised beside other products")),
-        false => Ok(value),
+    let slices = work.clone();
+    environment.add_filter(SLICE, move |value: &Value, start: &Value, stop: &Value, step: &Value| {
+        slices.slice(value, [start, stop, step])
     });
-    let made = work.clone();
-    let dict = Value::from_function(functions::dict);
-    environment.add_function("dict", move |state: &State<'_, '_>, arguments: Rest<Value>| {
-        made.counted(("dict", &arguments), || dict.call(state, &arguments))
-    });
+    let made =
+        [("dict", Value::from_function(functions::dict)), ("namespace", Value::from_function(functions::namespace))];
+    environment.add_function("range", range);
+    for (name, function) in made {
+        let work = work.clone();
+        environment.add_function(name, move |state: &State<'_, '_>, arguments: Rest<Value>| {
+            let made = function.call(state, &arguments)?;
+            work.count(&made).map(|()| made)
+        });
+    }
     let comparing: [(&[&'static str], Value); 9] = [
         (&["eq", "equalto", "=="], Value::from_function(tests::is_eq)),
         (&["ne", "!="], Value::from_function(tests::is_ne)),
@@ -142,7 +214,7 @@ fn count_operators(environment: &mut Environment<'static>, work: &Arc<Work>) {
         for name in names {
             let (work, test) = (work.clone(), test.clone());
             environment.add_test(*name, move |state: &State<'_, '_>, arguments: Rest<Value>| -> Result<bool, Error> {
-                work.add(arguments.iter().map(size).sum())?;
+                arguments.iter().try_for_each(|value| work.seek(value))?;
                 Ok(test.call(state, &arguments)?.is_true())
             });
         }
@@ -155,7 +227,13 @@ pub(super) fn count(environment: &mut Environment<'static>, own: Vec<(&'static s
     let methods = work.clone();
     environment.set_unknown_method_callback(move |state, value, method, arguments| {
         let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
-        methods.counted((method, &all), || unknown_method_callback(state, value, method, arguments))
+        methods.counted((method, &all), || match (method, value.as_str(), arguments) {
+            // The nothing between characters is where a search would never get on.
+            ("count", Some(text), [nothing]) if nothing.as_str() == Some("") => {
+                Ok(Value::from(text.chars().count() + 1))
+            }
+            _ => unknown_method_callback(state, value, method, arguments),
+        })
     });
     let builtin = [
         ("escape", Value::from_function(filters::escape)),
@@ -184,6 +262,12 @@ pub(super) fn count(environment: &mut Environment<'static>, own: Vec<(&'static s
         ("indent", Value::from_function(filters::indent)),
         ("groupby", Value::from_function(filters::groupby)),
         ("unique", Value::from_function(filters::unique)),
+        ("items", Value::from_function(filters::items)),
+        ("map", Value::from_function(filters::map)),
+        ("select", Value::from_function(filters::select)),
+        ("reject", Value::from_function(filters::reject)),
+        ("selectattr", Value::from_function(filters::selectattr)),
+        ("rejectattr", Value::from_function(filters::rejectattr)),
         ("pprint", Value::from_function(filters::pprint)),
         ("format", Value::from_function(filters::format)),
     ];

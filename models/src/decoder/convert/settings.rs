@@ -62,7 +62,7 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
         ("attention.head_count_kv", config.key_heads),
         ("attention.key_length", config.head),
         ("attention.value_length", config.head),
-        ("rope.dimension_count", config.head),
+        ("rope.dimension_count", config.turned),
     ] {
         put(key, MetadataValue::U32(value as u32));
     }
@@ -96,8 +96,8 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
         }
         Rope::Llama3 { theta, .. } => {
             number("rope.freq_base", *theta);
-            let plain = Rope::Plain { theta: *theta }.speeds(config.head, config.context);
-            let slowed = config.rope.speeds(config.head, config.context);
+            let plain = Rope::Plain { theta: *theta }.speeds(config.turned, config.context);
+            let slowed = config.rope.speeds(config.turned, config.context);
             let slower = plain.iter().zip(slowed).map(|(plain, slowed)| (plain / slowed) as f32);
             factors.push(("rope_freqs.weight".to_owned(), slower.collect()));
         }
@@ -135,8 +135,9 @@ fn check(file: &str, config: &DecoderConfig, metadata: &Metadata, tensors: &[Con
     let near = |a: f64, b: f64| (a - b).abs() <= 1e-5 * a.abs();
     let same_rope = |a: &Rope, b: &Rope| {
         [1, config.context].into_iter().all(|context| {
-            let speeds = a.speeds(config.head, context).into_iter().zip(b.speeds(config.head, context));
-            let sizes = a.turns(1, config.head).into_iter().zip(b.turns(1, config.head));
+            let heads = (config.turned, config.head);
+            let speeds = a.speeds(config.turned, context).into_iter().zip(b.speeds(config.turned, context));
+            let sizes = a.turns(1, heads).into_iter().zip(b.turns(1, heads));
             speeds.into_iter().all(|(a, b)| near(a, b)) && sizes.into_iter().all(|(a, b)| near(a.into(), b.into()))
         })
     };
@@ -145,6 +146,7 @@ fn check(file: &str, config: &DecoderConfig, metadata: &Metadata, tensors: &[Con
         ("hidden_act", read.unit == config.unit),
         ("query_pre_attn_scalar", near(config.score_factor.into(), read.score_factor.into())),
         ("sliding_window or layer_types", read.windows == config.windows),
+        ("partial_rotary_factor", read.turned == config.turned),
         ("rope_scaling", same_rope(&read.rope, &config.rope)),
         ("rope_local_base_freq", !local || same_rope(&read.local_rope, &config.local_rope)),
         ("attention_bias", (read.qkv_bias, read.output_bias) == (config.qkv_bias, config.output_bias)),
