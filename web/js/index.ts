@@ -12,7 +12,7 @@ import { type Source, folder } from "./source.js";
 
 export { LampyrisError, type ErrorCode } from "./errors.js";
 export type { Picture } from "./pixels.js";
-export { LampyrisWorker, WorkerEmbedder, WorkerText, WorkerVision } from "./outside.js";
+export { type CreateWorkerOptions, LampyrisWorker, WorkerEmbedder, WorkerText, WorkerVision } from "./outside.js";
 export type { NamedBytes, Source } from "./source.js";
 
 /** Told the share that has arrived, from 0 to 1. */
