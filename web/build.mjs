@@ -44,6 +44,8 @@ if (!quick) {
 const { module, script } = shrunk(readFileSync(from), readFileSync("glue/lampyris.js", "utf8"));
 writeFileSync("pkg/lampyris_bg.wasm", module);
 tool("tsc");
+// The bundler of the demonstration takes types away and does not look at them.
+for (const project of ["demo", "demo/tsconfig.vite.json"]) tool("tsc", "--project", project);
 await build({
   // The glue with the short names takes the place of the one that TypeScript has looked at.
   plugins: [{

@@ -12,7 +12,7 @@ import { type Source, folder } from "./source.js";
 
 export { LampyrisError, type ErrorCode } from "./errors.js";
 export type { Picture } from "./pixels.js";
-export { LampyrisWorker, WorkerEmbedder, WorkerText, WorkerVision } from "./outside.js";
+export { type CreateWorkerOptions, LampyrisWorker, WorkerEmbedder, WorkerText, WorkerVision } from "./outside.js";
 export type { NamedBytes, Source } from "./source.js";
 
 /** Told the share that has arrived, from 0 to 1. */
@@ -93,7 +93,7 @@ export interface Check {
 export interface DoctorOptions {
   /** Every case and every variant that the adapter can run, instead of small cases and the variants in use. */
   full?: boolean;
-  /** Only kernels with this in their name. */
+  /** Only the kernel of this name, as the checks have it; another name is refused. */
   only?: string;
   /** Told the cases done and those there are. */
   onProgress?: (done: number, all: number) => void;
@@ -291,6 +291,8 @@ export class Lampyris extends Held<DeviceHandle> {
   /**
    * Holds every kernel against its CPU twin on this very adapter. Variants that it cannot run are not among the checks: where `adapter().f16`
    * is false, nothing is said of those in 16-bit floats.
+   *
+   * A twin keeps the thread while it computes. On a page that must answer meanwhile use {@link LampyrisWorker.doctor}.
    */
   doctor(options: DoctorOptions = {}): Promise<Check[]> {
     return this.using(async (inner) => {

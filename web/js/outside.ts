@@ -170,6 +170,12 @@ export class WorkerEmbedder extends There {
   }
 }
 
+/** How to start a worker. */
+export interface CreateWorkerOptions extends CreateOptions {
+  /** Gives up when it says so; the worker ends with it. */
+  signal?: AbortSignal;
+}
+
 /** The package in a worker of its own: the same methods, each with a promise. */
 export class LampyrisWorker {
   readonly #line: Line;
@@ -179,15 +185,20 @@ export class LampyrisWorker {
   }
 
   /** Starts the worker and opens the device there. A module must be given as an address or compiled. */
-  static async create(options: CreateOptions = {}): Promise<LampyrisWorker> {
-    const { module } = options;
-    const asked = module === undefined ? options : { ...options, module: handed(module) };
+  static async create(options: CreateWorkerOptions = {}): Promise<LampyrisWorker> {
+    const { signal, ...others } = options;
+    if (signal?.aborted) throw aborted(signal);
+    const asked = others.module === undefined ? others : { ...others, module: handed(others.module) };
     const line = new Line(started());
+    const stop = (): void => signal && line.end(aborted(signal));
+    signal?.addEventListener("abort", stop, { once: true });
     try {
       await line.ask({ what: "create", with: [asked] });
     } catch (thrown) {
       line.worker.terminate();
       throw thrown;
+    } finally {
+      signal?.removeEventListener("abort", stop);
     }
     return new LampyrisWorker(line);
   }

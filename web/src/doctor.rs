@@ -15,13 +15,17 @@ impl Device {
     ///
     /// The short form takes small cases and the variants that are chosen here; the `full` one every case and every variant that the
     /// adapter can run. `progress` is called with the checks done and those there are; when it gives a promise, that is waited for,
-    /// so that a page can draw meanwhile. `only` picks kernels by a part of their name.
+    /// so that a page can draw meanwhile. `only` is the name of the one kernel that is checked; refused with `bad-input` when there is none.
     pub async fn doctor(&self, full: bool, only: Option<String>, progress: Function) -> Outcome<String> {
+        let mut entries = kernels::all();
+        if let Some(only) = only.as_deref() {
+            entries.retain(|entry| entry.name == only);
+            if entries.is_empty() {
+                let message = format!("no kernel is called '{only}'; leave `only` out to check all of them");
+                return Err(failure::error("bad-input", &message));
+            }
+        }
         let gpu = self.alive().await?;
-        let entries: Vec<_> = kernels::all()
-            .into_iter()
-            .filter(|entry| only.as_ref().is_none_or(|only| entry.name.contains(only.as_str())))
-            .collect();
         let tier = if full { Tier::Model } else { Tier::Short };
         let cases: Vec<_> = entries.iter().flat_map(|entry| (entry.cases)()).filter(|case| case.tier <= tier).collect();
         let mut verdicts = Vec::new();

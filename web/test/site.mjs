@@ -1,6 +1,6 @@
 // The demonstration, built and opened under the strictest content policy that it may ask of a server, with hands to use and to look at it.
 
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { build } from "vite";
@@ -25,6 +25,20 @@ export async function site(options) {
     return {
       ...browser,
       made,
+      /** Puts another version in the place of the one that is served: every file but the page has another name, and the page another text. */
+      deploy() {
+        const assets = join(made, "assets");
+        const renamed = readdirSync(assets).map((name) => [name, name.replace(/(?=\.\w+$)/, "-next")]);
+        for (const [old, fresh] of renamed) renameSync(join(assets, old), join(assets, fresh));
+        const scripts = readdirSync(assets).filter((name) => /\.(js|css)$/.test(name));
+        for (const path of ["index.html", "offline.js", ...scripts.map((name) => join("assets", name))].map((name) => join(made, name))) {
+          let text = readFileSync(path, "utf8");
+          for (const [old, fresh] of renamed) text = text.replaceAll(old, fresh);
+          text = text.replace("Nothing leaves this device.</p>", "Nothing at all leaves it.</p>").replace(/[0-9a-f]{12}(?=`;)/, "next");
+          writeFileSync(path, text);
+        }
+        return renamed.map(([old]) => old);
+      },
       /** A visit, with what went wrong in it and where it asked for something. */
       async visit(path = "/made/") {
         const page = await browser.page(path);

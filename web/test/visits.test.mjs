@@ -40,7 +40,8 @@ const PLAIN = {
   `,
 };
 
-const kept = (page) => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("lampyris-")));
+const kept = (page) => page.evaluate(async () => (await caches.keys()).filter((name) => name.startsWith("lampyris ")));
+const versions = (names) => names.map((name) => name.split(" ").at(-1));
 
 let browser;
 before(async () => {
@@ -75,24 +76,59 @@ test("after one visit everything bundled works without a server", async () => {
   await page.close();
 });
 
-test("a new version takes the place of the old one, and nothing of that stays", async () => {
-  const { page } = await browser.visit();
+test("a page that is open when a new version comes keeps its own, and after it nothing of that stays", async () => {
+  const { page, wrong } = await browser.visit();
   await says(page, "#offline", "works without a network");
-  const [old, ...others] = await kept(page);
+  const [old, ...others] = versions(await kept(page));
   assert.deepEqual(others, []);
-  const worker = join(browser.made, "offline.js");
-  const index = join(browser.made, "index.html");
-  writeFileSync(worker, readFileSync(worker, "utf8").replace(old, "lampyris-another"));
-  writeFileSync(index, readFileSync(index, "utf8").replace("Nothing leaves this device.", "Nothing at all leaves it."));
-  await page.evaluate(async () => {
-    const taken = new Promise((resolve) => navigator.serviceWorker.addEventListener("controllerchange", resolve));
-    await (await navigator.serviceWorker.getRegistration()).update();
-    await taken;
-  });
+  /** A model in a worker, whose script is fetched only then; and one on the page. */
+  const used = async (page) => {
+    await tab(page, "Draw");
+    await scribble(page, SEVEN);
+    await says(page, "#draw-says", /^This is: 7$/);
+    await tab(page, "Write");
+    await page.setInputFiles("#text-files", resolve(import.meta.dirname, "../../models/bundled/storyteller/storyteller.gguf"));
+    await says(page, "#text-name", /^storyteller\.gguf, .*loaded in/);
+    await page.selectOption("#length", "60");
+    await page.click("#tell");
+    await says(page, "#write-time", /tokens a second/);
+    assert.match(await page.textContent("#story-text"), /^Once upon a time there was .{40}/s);
+  };
+
+  const gone = browser.deploy();
+  const script = gone.find((name) => /^worker-.*\.js$/.test(name));
+  assert.equal((await fetch(`${browser.server.at}/made/assets/${script}`)).status, 404, "the server has the old files no more");
+  await page.evaluate(async () => void (await (await navigator.serviceWorker.getRegistration()).update()));
+  await says(page, "#offline", "A new version of this page is ready.");
+  assert.deepEqual(versions(await kept(page)), [old, "next"]);
+  browser.server.log.length = 0;
+  await used(page);
+  // As long as one page is of the old version, others are, and are told so.
+  const { page: second } = await browser.visit();
+  await says(second, "header", "Nothing leaves this device.");
+  await says(second, "#offline", "A new version of this page is ready.");
   await page.reload();
-  await says(page, "header", "Nothing at all leaves it.");
-  assert.deepEqual(await kept(page), ["lampyris-another"]);
+  await says(page, "header", "Nothing leaves this device.");
+  await used(page);
+  const asked = browser.server.log.map(({ path }) => path).filter((path) => !path.endsWith("/offline.js"));
+  assert.deepEqual(asked, [], "of an old page nothing is asked of the server");
+  assert.deepEqual(wrong, []);
+
+  // From outside of the pages it is seen when the last of them is gone.
+  const outside = await browser.page("/test/native.json");
   await page.close();
+  await outside.waitForTimeout(1000);
+  assert.deepEqual(versions(await kept(outside)), [old, "next"], "the second page still has its files");
+  await second.close();
+  for (let time = 0; time < 300 && (await kept(outside)).length > 1; time += 1) await outside.waitForTimeout(100);
+  assert.deepEqual(versions(await kept(outside)), ["next"]);
+  await outside.close();
+  const fresh = await browser.visit();
+  await says(fresh.page, "header", "Nothing at all leaves it.");
+  await says(fresh.page, "#offline", "works without a network");
+  await used(fresh.page);
+  assert.deepEqual(fresh.wrong, []);
+  await fresh.page.close();
 });
 
 test("a browser without WebGPU is told so, in every tab, and nothing pretends", async () => {

@@ -1,9 +1,9 @@
 //! What was measured on an adapter, by step shape and by network: kept in memory, and in a file that several processes share.
 
 use super::adapter::AdapterSummary;
-use super::disk::checksum;
 use super::options::GpuOptions;
 use std::collections::BTreeMap;
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +18,7 @@ const MOST_BYTES: u64 = 4 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Tuning {
     choices: Mutex<Held>,
+    #[cfg(not(target_arch = "wasm32"))]
     file: Option<PathBuf>,
 }
 
@@ -30,14 +31,21 @@ struct Held {
 
 impl Tuning {
     /// Reads what earlier processes measured on this adapter and driver; a damaged or endless file is ignored.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn open(summary: &AdapterSummary, options: &GpuOptions) -> Tuning {
         let file = options.cache.as_ref().map(|folder| {
             let name = format!("{}|{}|{}", summary.name, summary.driver, summary.backend);
-            folder.join(format!("tuning-{:016x}.json", checksum(name.as_bytes())))
+            folder.join(format!("tuning-{:016x}.json", super::disk::checksum(name.as_bytes())))
         });
         let tuning = Tuning { choices: Mutex::default(), file };
         tuning.choices().known = tuning.on_disk();
         tuning
+    }
+
+    /// Browsers have no such folder.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn open(_: &AdapterSummary, _: &GpuOptions) -> Tuning {
+        Tuning::default()
     }
 
     fn choices(&self) -> MutexGuard<'_, Held> {
@@ -58,11 +66,6 @@ impl Tuning {
     fn on_disk(&self) -> Choices {
         let bytes = self.file.as_ref().and_then(|file| super::disk::read(file, MOST_BYTES));
         bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
-    }
-
-    #[cfg(target_arch = "wasm32")]
-    fn on_disk(&self) -> Choices {
-        Choices::new()
     }
 
     /// Adds what was measured here to the file, as others have left it; failing to is no failure of the run. What another

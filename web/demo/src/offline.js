@@ -1,17 +1,23 @@
 // The service worker: the page and the bundled models from the first visit on, with or without a network.
 
 const FILES = "__FILES__";
-const CACHE = "lampyris-__VERSION__";
+// Another copy of the page may lie in another folder of the same server.
+const OWN = `lampyris ${registration.scope} `;
+const CACHE = `${OWN}__VERSION__`;
 
+// After this a new version waits: a page that is open keeps the files of its own, until the last such page is closed.
 addEventListener("install", (event) => {
   // The browser's own cache may hold files of another version.
   const fresh = [...FILES].map((file) => new Request(file, { cache: "reload" }));
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(fresh)).then(() => self.skipWaiting()));
+  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(fresh)));
 });
 
+// By now no page has its files from another version's worker.
 addEventListener("activate", (event) => {
-  const old = (names) => names.filter((name) => name.startsWith("lampyris-") && name !== CACHE);
-  event.waitUntil(caches.keys().then((names) => Promise.all(old(names).map((name) => caches.delete(name)))).then(() => clients.claim()));
+  const old = (names) => names.filter((name) => name.startsWith(OWN) && name !== CACHE);
+  const rid = caches.keys().then((names) => Promise.all(old(names).map((name) => caches.delete(name))));
+  // The page of the very first visit was there before any worker.
+  event.waitUntil(rid.then(() => clients.claim()));
 });
 
 /** The part of a kept file that a range asks for, as a server would give it. */

@@ -44,6 +44,10 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   let loading: AbortController | undefined;
   /** The photo that is shown, for a look with another model. */
   let last: ImageBitmap | undefined;
+  /** Which choice of a photo or of the camera counts: the last one, while an earlier photo may still be read. */
+  let choices = 0;
+  /** Which look at it counts: the last one, with the model of then, unless something was said since. */
+  let looks = 0;
 
   // One thing after another, so that no model is disposed of while it looks.
   let queue: Promise<unknown> = Promise.resolve();
@@ -53,7 +57,12 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     return mine;
   };
   const attempt = (work: () => Promise<void>, inWords = words): void => {
-    work().catch((thrown: unknown) => say("photo-says", inWords(thrown), true));
+    work().catch((thrown: unknown) => tell(inWords(thrown), true));
+  };
+  /** Says what came of a picture; while the camera is waited for, that is said instead, and this when it does not come. */
+  const tell = (text: string, failed = false): void => {
+    if (before === undefined) say("photo-says", text, failed);
+    else before = text;
   };
 
   const show = (picture: ImageBitmap | HTMLVideoElement, width: number, height: number): void => {
@@ -64,36 +73,60 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (shown.width !== wide || shown.height !== high) [shown.width, shown.height] = [wide, high];
     shown.getContext("2d")?.drawImage(picture, 0, 0, wide, high);
   };
-  /** Looks once, and says what it is if that is still of interest; gives the milliseconds. */
-  const look = (picture: ImageBitmap | HTMLVideoElement, wanted = (): boolean => true): Promise<number> =>
+  /**
+   * Looks once, says what it is and gives the milliseconds; does none of it once the picture is not `wanted` any more. What goes wrong
+   * with such a one is nobody's business either.
+   */
+  const look = (picture: ImageBitmap | HTMLCanvasElement | HTMLVideoElement, wanted: () => boolean): Promise<number | undefined> =>
     inTurn(async () => {
-      const eyes = own ?? (await sketches());
-      const begun = performance.now();
-      const found = await eyes.classify(picture);
-      const took = performance.now() - begun;
-      if (!wanted()) return took;
-      bars("photo-bars", found);
-      const best = found[0];
-      say("photo-says", best === undefined ? "Nothing" : best.probability > 0.5 ? `This is: ${best.label}` : `Perhaps: ${best.label}`);
-      return took;
+      try {
+        const eyes = own ?? (await sketches());
+        // It may have been closed.
+        if (!wanted()) return undefined;
+        const begun = performance.now();
+        const found = await eyes.classify(picture);
+        const took = performance.now() - begun;
+        if (!wanted()) return undefined;
+        bars("photo-bars", found);
+        const best = found[0];
+        tell(best === undefined ? "Nothing" : best.probability > 0.5 ? `This is: ${best.label}` : `Perhaps: ${best.label}`);
+        return took;
+      } catch (thrown) {
+        if (wanted()) throw thrown;
+        return undefined;
+      }
     });
 
+  /** Puts another photo in the place of the one that is shown, or none where the camera is. */
+  const replace = (picture?: ImageBitmap): void => {
+    last?.close();
+    last = picture;
+    bars("photo-bars", []);
+    say("photo-time", "");
+  };
+  /** Looks at what is shown, which may be the camera's last frame; a camera that is on looks by itself. */
   const lookAtPhoto = async (): Promise<void> => {
-    if (last === undefined) return;
-    say("photo-says", "Looking …");
-    const took = await look(last);
-    say("photo-time", `${took.toFixed(took < 10 ? 1 : 0)} ms`);
+    if (shown.hidden || stream !== undefined) return;
+    const [photo, mine] = [last, (looks += 1)];
+    tell("Looking …");
+    say("photo-time", "");
+    const took = await look(photo ?? shown, () => mine === looks && last === photo && stream === undefined);
+    if (took !== undefined) say("photo-time", `${took.toFixed(took < 10 ? 1 : 0)} ms`);
   };
   const takePhoto = async (file: File): Promise<void> => {
     stop();
+    const mine = (choices += 1);
     let picture: ImageBitmap;
     try {
       picture = await pictureIn(file);
     } catch {
+      if (mine !== choices) return;
+      looks += 1;
       throw new Error(`${file.name} is no picture that this browser can read; choose a JPEG, PNG or WebP file.`);
     }
-    last?.close();
-    last = picture;
+    // The last choice counts, however long each takes to be read.
+    if (mine !== choices) return picture.close();
+    replace(picture);
     show(picture, picture.width, picture.height);
     await lookAtPhoto();
   };
@@ -158,11 +191,8 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   const frames = async (mine: MediaStream): Promise<void> => {
     const ends: number[] = [];
     while (stream === mine) {
-      const took = await look(video, () => stream === mine).catch((thrown: unknown) => {
-        // A camera that was stopped meanwhile has no more pictures.
-        if (stream === mine) throw thrown;
-      });
-      if (stream !== mine || took === undefined) return;
+      const took = await look(video, () => stream === mine);
+      if (took === undefined) return;
       show(video, video.videoWidth, video.videoHeight);
       // Over the last second, or the last two frames where they take longer.
       ends.push(performance.now());
@@ -176,6 +206,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     if (navigator.mediaDevices === undefined) {
       throw new Error("Browsers give the camera to pages over HTTPS or from localhost only; open this page so, or choose a photo.");
     }
+    choices += 1;
     starts += 1;
     const turn = starts;
     before ??= by("photo-says").textContent ?? "";
@@ -200,6 +231,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     video.srcObject = mine;
     try {
       await video.play();
+      replace();
       show(video, video.videoWidth, video.videoHeight);
       await frames(mine);
     } finally {

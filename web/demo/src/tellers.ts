@@ -33,7 +33,7 @@ export async function bundled(lampyris: Lampyris): Promise<Teller> {
  * its own, which go with it. The signal ends it while it loads.
  */
 export async function distant(files: File[], signal: AbortSignal, onProgress: (share: number) => void): Promise<Distant> {
-  const worker = await LampyrisWorker.create();
+  const worker = await LampyrisWorker.create({ signal });
   const stop = (): void => worker.dispose();
   signal.addEventListener("abort", stop);
   try {
