@@ -2,6 +2,7 @@
 
 #[cfg(feature = "pull")]
 use crate::hub::HubError;
+use clap::error::ErrorKind;
 use lampyris::engine;
 use lampyris::models::decode::DecodeError;
 
@@ -19,6 +20,9 @@ pub(crate) enum Failure {
     #[cfg(not(feature = "bundled"))]
     #[error("this build has no bundled models to show; say what to do, `lampyris help` explains")]
     NoTour,
+    /// A folder holds nothing of a model, and folders in it do.
+    #[error("{folder} holds no model itself; name one of the folders in it that do: {}", .inner.join(", "))]
+    OuterFolder { folder: String, inner: Vec<String> },
     /// A model cannot be had from a hub.
     #[cfg(feature = "pull")]
     #[error(transparent)]
@@ -152,7 +156,13 @@ impl Failure {
         let said = said.split("\n\n").next().unwrap_or(&said);
         let said = said.strip_prefix("error: ").unwrap_or(said);
         let words: Vec<&str> = said.split_whitespace().collect();
-        Failure::Usage(format!("{}; `lampyris help` shows what can be asked", words.join(" ")))
+        let way = match error.kind() {
+            ErrorKind::ArgumentConflict if said.contains("subcommand") => {
+                " before it; write the option behind the command"
+            }
+            _ => "; `lampyris help` shows what can be asked",
+        };
+        Failure::Usage(format!("{}{way}", words.join(" ")))
     }
 
     /// 1 for a failed check and for a machine or a connection that fails, 2 for what the caller can mend on the command line or in a file.

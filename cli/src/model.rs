@@ -6,6 +6,7 @@ use crate::hub::{HubError, HubName, Place};
 use crate::{output, texts};
 use lampyris::text_model::{TextFiles, TextModel};
 use lampyris::{Classifier, ClassifierOptions, Gpu, Source};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// What is said of a bundled model where it answers because no other was named.
@@ -77,7 +78,7 @@ impl Chosen {
 #[cfg(feature = "pull")]
 pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
     if model.exists() {
-        return Ok(model.to_owned());
+        return refuse_outer(model).map(|()| model.to_owned());
     }
     let Some(name) = model.to_str().and_then(HubName::parse) else { return Ok(model.to_owned()) };
     let place = Place::of(&name)?;
@@ -94,7 +95,34 @@ pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
 /// Where the files of a model are: the path itself.
 #[cfg(not(feature = "pull"))]
 pub(crate) fn find(model: &Path) -> Result<PathBuf, Failure> {
-    Ok(model.to_owned())
+    refuse_outer(model).map(|()| model.to_owned())
+}
+
+/// Refuses a folder that holds nothing of a model where folders in it do.
+fn refuse_outer(folder: &Path) -> Result<(), Failure> {
+    /// How many are named.
+    const MOST: usize = 8;
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).map(|all| all.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+    };
+    let of_model = |path: &PathBuf| {
+        let named =
+            |names: [&str; 2], name: Option<&OsStr>| name.is_some_and(|name| names.iter().any(|it| name == *it));
+        named(["safetensors", "gguf"], path.extension()) || named(["config.json", "modules.json"], path.file_name())
+    };
+    let all = inside(folder);
+    if all.iter().any(of_model) {
+        return Ok(());
+    }
+    let holds = |path: &&PathBuf| path.is_dir() && inside(path).iter().any(of_model);
+    let name = |path: &PathBuf| path.file_name().map(|name| output::one_line(&name.to_string_lossy()));
+    let mut inner: Vec<String> = all.iter().filter(holds).filter_map(name).collect();
+    inner.sort();
+    inner.truncate(MOST);
+    match inner.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::OuterFolder { folder: folder.display().to_string(), inner }),
+    }
 }
 
 #[cfg(feature = "bundled")]

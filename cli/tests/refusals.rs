@@ -41,6 +41,7 @@ fn bad_usage() {
         let context = format!("--context={context}");
         refused(&["generate", "--model", &model, "--prompt", "a", &context], &["--context", "1 token or more"]);
     }
+    refused(&["--adapter", "cpu", "generate", "--prompt", "a"], &["--adapter", "generate", "behind the command"]);
     refused(&["bench", "--roofline", "--side", "64"], &["--model"]);
     refused(&["inspect", &model, "--fused"], &["--plan"]);
     refused(&["bench"], &["--model"]);
@@ -52,6 +53,23 @@ fn bad_usage() {
     refused(&["quantize", &model, "out"], &["--format"]);
     refused(&["doctor", "--adapter", "no such adapter"], &["no such adapter", "cpu"]);
     refused(&["classify", "--model", &model, "--adapter", "99", &picture()], &["99", "cpu"]);
+}
+
+/// Models often lie in folders of a folder, one a format or a size.
+#[test]
+fn a_folder_of_folders_names_those_with_models() {
+    let outer = tempfile::tempdir().unwrap();
+    for (folder, file) in [("small", "model.safetensors"), ("blocks", "a.gguf"), ("notes", "readme.txt")] {
+        std::fs::create_dir(outer.path().join(folder)).unwrap();
+        std::fs::write(outer.path().join(folder).join(file), b"").unwrap();
+    }
+    let path = outer.path().display().to_string();
+    let words = ["holds no model itself", ": blocks, small"];
+    refused(&["generate", "--prompt", "a", "--model", &path], &words);
+    refused(&["quantize", &path, "out.gguf", "--format", "Q4_0"], &words);
+    refused(&["embed", "--model", &path, "a"], &words);
+    refused(&["inspect", &path], &words);
+    refused(&["fits", &path], &words);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Templates in the style of published ones, whole and with long conversations: none of what they do is refused, and the renderings are
 //! those of Jinja2 with the settings that transformers gives it.
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::super::{ChatTemplate, Conversation, Message, TextError, WallClock};
@@ -49,6 +50,42 @@ fn long_conversations_are_not_refused() {
         let text = template(source).render(&long).unwrap();
         assert!(text.contains("2999 of") && text.len() > 3000 * 60, "{name}");
     }
+}
+
+/// What a template is made of, and what should not be where it is put.
+const PIECES: &str = r#"{{¦}}¦{%¦%}¦{#¦#}¦-%}¦(¦)¦[¦]¦{¦}¦|¦~¦+¦-¦*¦**¦/¦//¦%¦==¦<¦:¦::-1¦[1:]¦,¦.¦=¦'¦"¦\¦ in ¦ is ¦ not ¦ if ¦ else ¦ or ¦messages¦loop¦namespace()¦|list¦|join¦.items()¦9223372036854775807¦1e-5¦é"#;
+
+/// Published templates with a few pieces put in, taken out or doubled: each is refused or ends. What the fuzz target does for longer.
+#[test]
+fn damaged_published_templates_are_refused_or_work() {
+    let full = std::env::var("LAMPYRIS_TIER").is_ok_and(|tier| tier == "full");
+    let config =
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if full { 50_000 } else { 500 }) };
+    let pieces: Vec<&str> = PIECES.split('¦').collect();
+    let edit = (0.0..1.0f64, 0..30usize, 0..pieces.len(), any::<bool>());
+    let edits = proptest::collection::vec(edit, 1..5);
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let outcome = runner.run(&(0..ALL.len(), edits), |(which, edits)| {
+        let mut source = ALL[which].1.to_owned();
+        for (at, length, piece, double) in edits {
+            let on_a_character = |at: usize| (at..=source.len()).find(|at| source.is_char_boundary(*at)).unwrap();
+            let start = on_a_character((at * source.len() as f64) as usize);
+            let end = on_a_character((start + length).min(source.len()));
+            let taken = source[start..end].to_owned();
+            let instead = if double { taken.clone() + pieces[piece] + &taken } else { pieces[piece].to_owned() };
+            source.replace_range(start..end, &instead);
+        }
+        let said = [
+            Message::system("Be brief."),
+            Message::user(" a "),
+            Message::assistant("<think>b</think>"),
+            Message::user("c"),
+        ];
+        let error = ChatTemplate::new(&source).and_then(|template| template.render(&Conversation::new(said))).err();
+        prop_assert!(error.is_none_or(|error| !error.to_string().is_empty()));
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 /// What templates are written with, each beside what refused it once or could.
