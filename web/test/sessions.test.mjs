@@ -129,6 +129,19 @@ test("a worker gives what the page gives", withMaterial, async () => {
   assert.deepEqual([found.few, found.code, found.bad, found.software, found.last], [3, "aborted", "bad-file", true, 1]);
 });
 
+test("a worker that is not wanted any more before it is there leaves nothing", async () => {
+  const codes = await page.evaluate(async () => {
+    const create = (signal) => window.code(() => window.lampyris.LampyrisWorker.create({ signal }));
+    const control = new AbortController();
+    const soon = create(control.signal);
+    control.abort();
+    return [await create(AbortSignal.abort()), await soon];
+  });
+  assert.deepEqual(codes, ["aborted", "aborted"]);
+  for (let time = 0; time < 100 && page.workers().length > 0; time += 1) await page.waitForTimeout(20);
+  assert.deepEqual(page.workers(), []);
+});
+
 test("what is disposed of early, twice or together with its worker says `disposed` and leaves nothing", withMaterial, async () => {
   const found = await page.evaluate(async (source) => {
     const { Lampyris, LampyrisWorker } = window.lampyris;

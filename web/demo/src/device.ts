@@ -1,6 +1,6 @@
 // The tab about this device: what the browser says of its GPU, what the page holds on it, and whether the kernels are right on it.
 
-import { type Check, Lampyris } from "lampyris";
+import { type Check, Lampyris, LampyrisWorker } from "lampyris";
 import type { Memory } from "./tellers.js";
 import { by, element, say, size, words } from "./ui.js";
 
@@ -74,7 +74,12 @@ export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memor
       by("examine-says").setAttribute("aria-live", "off");
       say("examine-says", `${done} of ${all} cases`);
     };
-    const checks = await lampyris.doctor({ onProgress }).finally(() => by("examine-says").removeAttribute("aria-live"));
+    // A twin keeps its thread while it computes, so they have one to themselves; the adapter is the same.
+    const worker = await LampyrisWorker.create();
+    const checks = await worker.doctor({ onProgress }).finally(() => {
+      worker.dispose();
+      by("examine-says").removeAttribute("aria-live");
+    });
     const failed = checks.filter(({ passed }) => !passed);
     const kernels = new Map<string, Check[]>();
     for (const check of checks) kernels.set(check.kernel, [...(kernels.get(check.kernel) ?? []), check]);
