@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
-/// How long the browser may take for everything; a software adapter compiles about ten pipelines a second.
+/// How long the browser may take for everything; a software adapter compiles about ten pipelines a second, and one on a busy machine.
 #[cfg(feature = "browser")]
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(1200);
 
 /// What the page says of one variant.
 #[cfg(feature = "browser")]
