@@ -23,7 +23,8 @@ fn refused(reason: impl Into<String>) -> Error {
 }
 
 impl Session {
-    /// A session of its own with the same tokens, their keys and values copied on the device; it takes [`Session::bytes`] more.
+    /// A session of its own with the same tokens, their keys and values copied on the device; it takes [`Session::bytes`] more for
+    /// them, and what its runs need beside, as any session of the model does.
     ///
     /// # Errors
     /// [`Error::Engine`] when the device cannot hold it.

@@ -41,7 +41,8 @@ impl From<&Needs> for PlanBytes {
 }
 
 impl Decoder {
-    /// What a session with `options` will take; nothing is allocated on the device.
+    /// What a session with `options` will take; nothing is allocated on the device. Where `options` name no chunk, it is the largest for
+    /// which the budget has room at this moment, up to 40 MiB of work; with `chunk(32)` a session needs least, whatever else is loaded.
     ///
     /// # Errors
     /// [`Error::Room`](crate::Error::Room) when the model was not made for so many tokens;

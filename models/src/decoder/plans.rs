@@ -54,7 +54,10 @@ impl Decoder {
 
     /// `options` with a context and a chunk, and the plans of a session with them on `gpu`.
     pub(super) fn settled(&self, gpu: &Gpu, options: SessionOptions) -> Result<(SessionOptions, SessionPlans)> {
-        self.settled_by(options, chunks::usual(gpu.summary().kind), |plans| self.check_budget(gpu, plans))
+        self.settled_by(options, chunks::usual(gpu.summary().kind), |plans| {
+            // A larger chunk must not take the room of what draws a token, which comes later.
+            self.check_room(gpu, plans, plans.all())
+        })
     }
 
     /// [`Decoder::settled`], where no chunk is asked for with `usual`, or as much of it as may be computed at once, or the smallest where
@@ -92,12 +95,17 @@ impl Decoder {
 
     /// Refuses the plans that a session begins with, and its states, for which the budget leaves no room.
     pub(super) fn check_budget(&self, gpu: &Gpu, plans: &SessionPlans) -> Result<()> {
+        self.check_room(gpu, plans, plans.first())
+    }
+
+    /// As [`Decoder::check_budget`], of `some` of the plans.
+    fn check_room<'a>(&self, gpu: &Gpu, plans: &SessionPlans, some: impl Iterator<Item = &'a Plan>) -> Result<()> {
         if gpu.is_cpu_executor() {
             return Ok(());
         }
         let mut wanted = PlanBytes::default();
         let mut constants = BTreeMap::new();
-        for plan in plans.first() {
+        for plan in some {
             let bytes = plan.bytes();
             wanted.activations += bytes.activations;
             wanted.params += bytes.params;

@@ -404,7 +404,7 @@ impl<'a> Reader<'a> {
         loop {
             self.dotted()?;
             if self.sign() == "(" {
-                self.arguments(false)?;
+                self.arguments(None)?;
             }
             if self.sign() != "|" {
                 return Ok(());

@@ -10,6 +10,9 @@ use super::WallClock;
 use super::json_text::{display, dump};
 use super::work::{Work, count};
 
+/// Most bytes of a tag that marks what the model says.
+const MARK: usize = 256;
+
 /// What a letter of a time's pattern becomes, in bytes.
 const LONGEST_TIME: usize = 32;
 
@@ -61,7 +64,10 @@ pub(super) fn without_generation_marks(source: &str) -> String {
         text.push_str(before);
         text.push_str("{%");
         rest = tag;
-        let Some((inside, after)) = tag.split_once("%}") else { continue };
+        // As far as a mark's tag may reach, so that one without an end is not looked for in the whole text.
+        let reach = (0..=MARK.min(tag.len())).rev().find(|at| tag.is_char_boundary(*at)).unwrap_or_default();
+        let Some(at) = tag[..reach].find("%}") else { continue };
+        let (inside, after) = (&tag[..at], &tag[at + 2..]);
         let name = inside.trim_start_matches(['-', '+']);
         let (open, inside) = inside.split_at(inside.len() - name.len());
         let (inside, close) = inside.split_at(inside.trim_end_matches(['-', '+']).len());

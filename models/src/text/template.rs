@@ -32,8 +32,8 @@ const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['
 /// A chat template, and the special tokens it knows by name.
 ///
 /// A template is a program from somebody else's file. It sees nothing but the conversation; its steps, its recursion, the depth of its
-/// lists, the bytes that its operators, filters, methods and tests work on and its output are limited, to some gigabytes that go by and a
-/// minute or so at the very most. A program that runs templates of unknown origin and cannot spare that should limit its own.
+/// lists, the bytes that its operators, filters, methods and tests work on and its output are limited, to some
+/// hundreds of megabytes at once and some ten seconds. A program that runs templates of unknown origin and cannot spare that should limit its own.
 #[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,

@@ -17,6 +17,9 @@ const ENTRY: usize = 32;
 /// Lists and mappings in one another. The engine works through them with a call for each, also when it drops them.
 const DEPTH: usize = 64;
 
+/// Largest width and most digits of a number that is written out.
+const DIGITS: usize = u16::MAX as usize;
+
 /// What counts a value.
 type Count = fn(&Work, &Value) -> Result<(), Error>;
 
@@ -146,6 +149,10 @@ impl Work {
             _ => self.add(arguments.iter().map(size).fold(0, usize::saturating_add))?,
         }
         self.add(added(name, arguments))?;
+        // More digits than these end the standard library's formatting.
+        if name == "format" && arguments.iter().filter_map(Value::as_str).any(|text| widths(text) > DIGITS) {
+            return Err(refused("a width or a precision is too large"));
+        }
         let mut made = call()?;
         if made.kind() == ValueKind::Iterable {
             let mut all = Vec::new();
@@ -199,6 +206,15 @@ fn count_operators(environment: &mut Environment<'static>, work: &Arc<Work>) {
             work.count(&made).map(|()| made)
         });
     }
+    environment.add_test("divisibleby", |value: &Value, by: &Value| -> Result<bool, Error> {
+        match (i128::try_from(value.clone()), i128::try_from(by.clone())) {
+            (Ok(value), Ok(by)) => match value.checked_rem(by) {
+                Some(rest) => Ok(rest == 0),
+                None => Err(refused("a number cannot be divisible by nothing")),
+            },
+            _ => Ok(f64::try_from(value.clone())? % f64::try_from(by.clone())? == 0.0),
+        }
+    });
     let comparing: [(&[&'static str], Value); 9] = [
         (&["eq", "equalto", "=="], Value::from_function(tests::is_eq)),
         (&["ne", "!="], Value::from_function(tests::is_ne)),
@@ -315,7 +331,10 @@ fn added(name: &str, arguments: &[Value]) -> usize {
 
 /// The sum of the whole numbers among arguments, named ones with them.
 fn numbers(arguments: &[Value]) -> usize {
-    let whole = |value: &Value| value.as_i64().map_or(0, |number| usize::try_from(number).unwrap_or(0));
+    let whole = |value: &Value| match i128::try_from(value.clone()) {
+        Ok(number) if value.is_integer() && number > 0 => usize::try_from(number).unwrap_or(usize::MAX),
+        _ => 0,
+    };
     let named = |value: &Value| -> usize {
         let keys = (value.kind() == ValueKind::Map).then(|| value.try_iter().ok()).flatten();
         let each = |key: Value| value.get_item(&key).map_or(0, |it| whole(&it));

@@ -209,7 +209,7 @@ impl Reader<'_> {
             if self.sign() == "|" {
                 self.take("|");
                 self.dotted()?;
-                let inside = if self.sign() == "(" { self.arguments(false)? } else { 0 };
+                let inside = if self.sign() == "(" { self.arguments(None)? } else { 0 };
                 part = Self::joined(part, inside, Kind::Operand)?;
             } else if self.skip("is") {
                 self.skip("not");
@@ -225,7 +225,7 @@ impl Reader<'_> {
     /// What a test is given: something in brackets, or an operand without filters, which is put into brackets if it is cut.
     fn test_argument(&mut self) -> Read<usize> {
         if self.sign() == "(" {
-            return self.arguments(false);
+            return self.arguments(None);
         }
         let (word, next) = (self.word(), self.ahead());
         let other = !word.is_empty() && !["and", "or", "else", "is"].contains(&word);
@@ -271,8 +271,17 @@ impl Reader<'_> {
                     part = Self::joined(part, inside, Kind::Operand)?;
                 }
                 "(" => {
-                    // A macro can take anything; a method works on it.
-                    let inside = self.arguments(method)?;
+                    // A macro can take anything; a method works on it, and this one keeps it.
+                    let name =
+                        self.out[first..].rsplit(|it| !of_word(it)).find(|it| !it.is_empty()).unwrap_or_default();
+                    let (keeps, cycles) = (method && name == "changed", method && name == "cycle");
+                    let begin = self.out.len();
+                    let inside = self.arguments(if keeps { Some(KEPT) } else { method.then_some(COUNTED) })?;
+                    // The engine divides by how many there are.
+                    let given = self.out[begin..].trim_matches(|it: char| it.is_whitespace() || "()".contains(it));
+                    if cycles && (given.is_empty() || given.starts_with('*')) {
+                        return Err(Stop::Syntax);
+                    }
                     part = Self::joined(part, inside, Kind::Operand)?;
                 }
                 _ => break,
@@ -370,8 +379,8 @@ impl Reader<'_> {
         Self::joined(Part { start, kind: Kind::Operand, depth: 0 }, inside, Kind::Operand)
     }
 
-    /// What a call is given, in brackets, each of it counted if the call does not count it itself. Gives how deep it is.
-    pub(super) fn arguments(&mut self, counted: bool) -> Read<usize> {
+    /// What a call is given, in brackets, each of it through the filter that counts it if the call does not count it itself. Gives how deep it is.
+    pub(super) fn arguments(&mut self, counted: Option<&str>) -> Read<usize> {
         self.expect("(")?;
         self.open += 1;
         let mut inside = 0;
@@ -388,8 +397,8 @@ impl Reader<'_> {
             }
             if ["*", "**"].contains(&all) {
                 self.through(value, WALKED);
-            } else if counted {
-                self.through(value, COUNTED);
+            } else if let Some(filter) = counted {
+                self.through(value, filter);
             }
             inside = inside.max(value.depth);
             if self.sign() != ")" {

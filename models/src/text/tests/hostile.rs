@@ -52,6 +52,47 @@ fn a_template_that_calls_itself_is_stopped() {
     }
 }
 
+/// Each would end the engine in a panic.
+#[test]
+fn what_the_engine_does_not_check_is_refused() {
+    for source in [
+        "{% for a in [1] %}{{ loop.cycle() }}{% endfor %}",
+        "{% for a in [1] %}{{ loop.cycle(*[]) }}{% endfor %}",
+        "{% for a in [1] %}{{ loop . cycle ( ) }}{% endfor %}",
+        "{{ 1 is divisibleby 0 }}",
+        "{{ 1 is divisibleby(0) }}",
+        "{{ [1]|select('divisibleby', 0) }}",
+        "{{ [1]|batch(18446744073709551615) }}",
+        "{{ [1]|slice(18446744073709551615) }}",
+        "{{ 'a'|indent(18446744073709551615) }}",
+        "{{ 'a'|indent(width=18446744073709551615) }}",
+        "{{ '%.70000f'|format(1.5) }}",
+        "{{ '%.*f'|format(70000, 1.5) }}",
+        "{{ '{:.70000f}'.format(1.5) }}",
+        "{{ '{:.70000e}'.format(1) }}",
+        "{% for a in [1] %}{{ loop.changed(loop) }}{% endfor %}",
+    ] {
+        match render(source) {
+            Err(TextError::Template { .. } | TextError::TemplateSyntax { .. } | TextError::TemplateLimit { .. }) => {}
+            other => panic!("{source}: {other:?}"),
+        }
+    }
+    for (source, wanted) in [
+        ("{% for a in [1, 2, 3] %}{{ loop.cycle('x', 'y') }}{% endfor %}", "xyx"),
+        ("{% for a in [1, 1, 2] %}{{ 'c' if loop.changed(a) else '-' }}{% endfor %}", "c-c"),
+        ("{{ 6 is divisibleby 3 }}{{ 7 is divisibleby(3) }}", "TrueFalse"),
+        ("{{ '%.2f'|format(1.5) }}", "1.50"),
+    ] {
+        assert_eq!(render(source).unwrap(), wanted, "{source}");
+    }
+}
+
+/// Tags without an end are not looked for again and again.
+#[test]
+fn tags_without_an_end_are_read_once() {
+    assert!(render(&"{%".repeat(2_000_000)).is_err());
+}
+
 #[test]
 fn a_template_that_writes_too_much_is_stopped() {
     let source = "{% set a = 'x' * 1000000 %}{% for b in range(100) %}{{ a }}{% endfor %}";
