@@ -75,7 +75,11 @@ abstract class There {
 
   /** Gives its memory back. It cannot be used afterwards. */
   async dispose(): Promise<void> {
-    if (!this.line.ended) await this.line.ask({ what: "dispose", on: this.on, with: [] });
+    if (this.line.ended) return;
+    await this.line.ask({ what: "dispose", on: this.on, with: [] }).catch((thrown: unknown) => {
+      // The worker has ended meanwhile, and its memory with it.
+      if (!this.line.ended) throw thrown;
+    });
   }
 }
 

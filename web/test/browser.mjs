@@ -71,5 +71,21 @@ export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
   };
 }
 
+/** Asks until the answer is yes, and fails where it does not come in `ms` milliseconds. */
+export async function until(what, asked, ms = 60_000) {
+  for (const end = Date.now() + ms; !(await asked()); await new Promise((resolve) => setTimeout(resolve, 20))) {
+    if (Date.now() > end) throw new Error(`it took more than ${ms / 1000} s until ${what}`);
+  }
+}
+
+/** Waits until a page has no worker, for half a second on end: of one that starts and of one that ends it is told a little later. */
+export async function alone(page) {
+  let since = Date.now();
+  await until("the page has no worker", () => {
+    if (page.workers().length > 0) since = Date.now();
+    return Date.now() - since > 500;
+  });
+}
+
 /** What a model at `source` tells on a page with the package: `{ text }`, or the error's name, code and message. */
 export const tell = (page, source, options) => page.evaluate(([source, options]) => window.tell(source, options), [source, options]);

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join, resolve } from "node:path";
 import { after, afterEach, before, test } from "node:test";
-import { material } from "./browser.mjs";
+import { alone, material, until } from "./browser.mjs";
 import { says, site, tab } from "./site.mjs";
 
 const withMaterial = { skip: material === undefined && "no trained models here; tests/MATERIAL.md says what belongs there" };
@@ -38,9 +38,7 @@ const hold = () =>
     };
     window.restore = () => void (window.createImageBitmap = make);
   });
-const held = async (count) => {
-  while ((await page.evaluate(() => window.held.length)) < count);
-};
+const held = (count) => until(`${count} photos are read`, async () => (await page.evaluate(() => window.held.length)) >= count);
 const release = (at) =>
   page.evaluate(async (at) => {
     window.held[at]();
@@ -51,7 +49,10 @@ test("of two photos the one that was chosen last is shown and named, however lon
   await tab(page, "Photo");
   await hold();
   for (const earlier of [sample("house"), NOTES]) {
-    await page.evaluate(() => (window.held.length = 0));
+    await page.evaluate(() => {
+      window.held.length = 0;
+      document.getElementById("photo-says").textContent = "";
+    });
     await page.setInputFiles("#photo-file", earlier);
     await page.setInputFiles("#photo-file", sample("fish"));
     await held(2);
@@ -85,7 +86,7 @@ test("photos that are chosen before the model is there leave only the last one's
   for (const name of ["house", "7", "fish"]) {
     const before = await shown();
     await page.setInputFiles("#photo-file", sample(name));
-    while ((await shown()) === before);
+    await until(`${name} is shown`, async () => (await shown()) !== before);
   }
   await page.evaluate(() => window.go());
   await says(page, "#photo-says", /^This is: fish$/);
@@ -100,8 +101,19 @@ test("a photo that is read too late does not take the camera's place, and one th
   await held(1);
   await page.click("#camera");
   await says(page, "#photo-time", /^[\d.]+ ms a frame, [\d.]+ frames a second$/);
+  assert.equal(await page.getAttribute("#photo-says", "aria-live"), "off");
   await release(0);
-  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "true");
+  assert.equal(await page.textContent("#camera"), "Stop the camera");
+  await says(page, "#photo-time", /frames a second$/);
+  // Nor is it kept for a look after the camera's end: that is at the last frame.
+  await page.click("#camera");
+  assert.equal(await page.getAttribute("#photo-says", "aria-live"), null);
+  const frame = await shown();
+  await page.evaluate(() => document.getElementById("vision-bundled").click());
+  await says(page, "#photo-time", /^[\d.]+ ms$/);
+  assert.equal(await shown(), frame);
+  assert.doesNotMatch(await page.textContent("#photo-says"), /house/);
+  await page.click("#camera");
   await says(page, "#photo-time", /frames a second$/);
   // Chromium's made-up camera is wider than it is high; a drawing is not.
   const size = () => page.evaluate(() => [document.getElementById("shown").width, document.getElementById("shown").height]);
@@ -110,7 +122,7 @@ test("a photo that is read too late does not take the camera's place, and one th
   await page.evaluate(() => window.restore());
   await page.setInputFiles("#photo-file", sample("fish"));
   await says(page, "#photo-says", /^This is: fish$/);
-  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "false");
+  assert.equal(await page.textContent("#camera"), "Start the camera");
   await says(page, "#photo-time", /^[\d.]+ ms$/);
   const [wide, high] = await size();
   assert.equal(wide, high);
@@ -148,7 +160,7 @@ test("a camera that is allowed too late is let go of", async () => {
   await tab(page, "Photo");
   const before = await page.innerText("#photo-says");
   await page.click("#camera");
-  while ((await late()).length < 1);
+  await until("a camera is asked for", async () => (await late()).length >= 1);
   assert.match(await page.innerText("#photo-says"), /^Waiting for the camera/);
   await tab(page, "Draw");
   await page.evaluate(async () => {
@@ -158,17 +170,55 @@ test("a camera that is allowed too late is let go of", async () => {
   assert.deepEqual(await late(), ["ended"]);
   await tab(page, "Photo");
   assert.equal(await page.innerText("#photo-says"), before);
-  assert.equal(await page.getAttribute("#camera", "aria-pressed"), "false");
+  assert.equal(await page.textContent("#camera"), "Start the camera");
   // Two starts: the later one counts.
   await page.click("#camera");
   await page.click("#camera");
-  while ((await late()).length < 3);
+  await until("two more cameras are asked for", async () => (await late()).length >= 3);
   await page.evaluate(() => window.late.forEach(({ resolve }) => resolve()));
-  while ((await late())[1] !== "ended");
+  await until("the earlier camera is let go of", async () => (await late())[1] === "ended");
   assert.deepEqual((await late()).slice(1), ["ended", "live"]);
   await tab(page, "Draw");
   assert.deepEqual((await late()).slice(1), ["ended", "ended"]);
   await page.evaluate(() => window.restore());
+});
+
+test("a camera that is stopped before its first frame leaves what was said before", async () => {
+  await tab(page, "Photo");
+  // Both what names a photo and what names a failure stay as they were.
+  for (const [picture, said, failed] of [[sample("fish"), /^This is: fish$/, false], [NOTES, /^notes\.txt is no picture/, true]]) {
+    await page.setInputFiles("#photo-file", picture);
+    await says(page, "#photo-says", said);
+    await page.evaluate(async () => {
+      const video = document.getElementById("video");
+      const wait = video.play;
+      const asked = new Promise((resolve) => {
+        video.play = () => {
+          resolve();
+          return wait.call(video);
+        };
+      });
+      document.getElementById("camera").click();
+      await asked;
+      document.getElementById("camera").click();
+      delete video.play;
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    });
+    assert.match(await page.textContent("#photo-says"), said);
+    assert.equal(await page.evaluate(() => document.getElementById("photo-says").classList.contains("failed")), failed);
+    assert.equal(await page.textContent("#camera"), "Start the camera");
+  }
+});
+
+test("a camera that goes away is let go of, and that is said", async () => {
+  await tab(page, "Photo");
+  await page.click("#camera");
+  await says(page, "#photo-time", /frames a second$/);
+  await page.evaluate(() => document.getElementById("video").srcObject.getTracks()[0].dispatchEvent(new Event("ended")));
+  await says(page, "#photo-says", /^The camera has gone/);
+  assert.equal(await page.textContent("#camera"), "Start the camera");
+  await page.waitForTimeout(300);
+  await says(page, "#photo-says", /^The camera has gone/);
 });
 
 test("of two models of pictures the one that was chosen last is used", withMaterial, async () => {
@@ -197,12 +247,10 @@ test("loading is stopped at once, though the worker for it has not started", asy
   });
   const model = join(bundled, "storyteller/storyteller.gguf");
   await page.setInputFiles("#text-files", model);
-  for (let time = 0; time < 100 && page.workers().length < 1; time += 1) await page.waitForTimeout(20);
-  assert.equal(page.workers().length, 1);
+  await until("the worker starts", () => page.workers().length === 1, 30_000);
   await page.click("#text-cancel");
   await says(page, "#text-name", "Stopped. The bundled storyteller is used.");
-  for (let time = 0; time < 100 && page.workers().length > 0; time += 1) await page.waitForTimeout(20);
-  assert.deepEqual(page.workers(), []);
+  await alone(page);
   await page.evaluate(() => window.restore());
   await page.setInputFiles("#text-files", model);
   await says(page, "#text-name", /^storyteller\.gguf, .*loaded in/);

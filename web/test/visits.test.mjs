@@ -1,7 +1,7 @@
 // Visits to the demonstration under other conditions: without a network, with a new version, without WebGPU, and pages without a bundler.
 
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
@@ -49,6 +49,16 @@ before(async () => {
 });
 after(() => browser?.close());
 
+test("a page that could not be kept says so", async () => {
+  const model = join(browser.made, "models/storyteller/storyteller.gguf");
+  renameSync(model, `${model}.away`);
+  const { page } = await browser.visit();
+  await says(page, "#offline", "This page could not be kept for use without a network");
+  assert.deepEqual(await kept(page), []);
+  renameSync(`${model}.away`, model);
+  await page.close();
+});
+
 test("after one visit everything bundled works without a server", async () => {
   const { page, wrong } = await browser.visit();
   await says(page, "#offline", "works without a network");
@@ -56,6 +66,8 @@ test("after one visit everything bundled works without a server", async () => {
   browser.server.log.length = 0;
   await page.context().setOffline(true);
   await page.reload();
+  await says(page, "#offline", "No network");
+  await page.goto(`${browser.server.at}/made/index.html`);
   await says(page, "#offline", "No network");
   await scribble(page, SEVEN);
   await says(page, "#draw-says", /^This is: 7$/);
@@ -144,7 +156,8 @@ test("a browser without WebGPU is told so, in every tab, and nothing pretends", 
     await says(page, "#write-time", /no WebGPU/);
     assert.equal(await page.isEnabled("#tell"), true);
     await tab(page, "This device");
-    await says(page, "#facts-empty", "no adapter");
+    await says(page, "#facts-empty", /no WebGPU/);
+    assert.equal(await page.isEnabled("#examine"), false);
     assert.deepEqual(wrong, []);
     await shoot(page, "no-webgpu");
   } finally {

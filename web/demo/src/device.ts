@@ -1,6 +1,6 @@
 // The tab about this device: what the browser says of its GPU, what the page holds on it, and whether the kernels are right on it.
 
-import { type Check, Lampyris, LampyrisWorker } from "lampyris";
+import { type Check, Lampyris, LampyrisError, LampyrisWorker } from "lampyris";
 import type { Memory } from "./tellers.js";
 import { by, element, say, size, words } from "./ui.js";
 
@@ -37,7 +37,13 @@ export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memor
       ["Device lost and reopened", `${adapter.timesReopened} times`],
     ];
     by("facts-empty").hidden = true;
-    fill("facts", rows.map(([name, value]) => row(name, value)));
+    const body = by<HTMLTableElement>("facts").tBodies[0];
+    // Only what changes is written, so that neither a selection nor a screen reader's place in the table is lost.
+    for (const [at, [name, value]] of rows.entries()) {
+      const cell = body?.rows[at]?.cells[1];
+      if (cell === undefined) body?.append(row(name, value));
+      else if (cell.textContent !== value) cell.textContent = value;
+    }
   };
   const examine = by<HTMLButtonElement>("examine");
   const bar = by<HTMLProgressElement>("examined");
@@ -48,10 +54,11 @@ export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memor
     clearInterval(timer);
     if (!seen) return;
     const look = (): void =>
-      void facts().catch(() => {
+      void facts().catch((thrown: unknown) => {
         clearInterval(timer);
-        say("facts-empty", "There is no adapter to tell of.");
-        examine.disabled = true;
+        by("facts-empty").hidden = false;
+        say("facts-empty", words(thrown), true);
+        if (thrown instanceof LampyrisError && thrown.code === "no-webgpu") examine.disabled = true;
       });
     timer = setInterval(look, EVERY);
     look();
@@ -101,11 +108,13 @@ export function device(gpu: () => Promise<Lampyris>, beside: () => Promise<Memor
     fill("kernels", [...kernels].map(([kernel, checks]) => row(broken(kernel), String(checks.length), share(checks))));
   };
   examine.addEventListener("click", () => {
-    examine.disabled = true;
+    if (examine.ariaDisabled === "true") return;
+    // A button that is disabled outright would lose the focus.
+    examine.ariaDisabled = "true";
     look()
       .catch((thrown: unknown) => say("examine-says", words(thrown), true))
       .finally(() => {
-        examine.disabled = false;
+        examine.ariaDisabled = null;
         bar.hidden = true;
       });
   });

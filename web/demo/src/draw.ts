@@ -162,6 +162,8 @@ export function draw(model: () => Promise<Vision>): void {
     marks.pop();
     redraw();
     changed();
+    // The button has just been disabled, and would take the focus with it.
+    if (marks.length === 0) paper.focus({ preventScroll: true });
   });
   by("clear").addEventListener("click", () => {
     marks = [];

@@ -9,15 +9,24 @@ const CACHE = `${OWN}__VERSION__`;
 addEventListener("install", (event) => {
   // The browser's own cache may hold files of another version.
   const fresh = [...FILES].map((file) => new Request(file, { cache: "reload" }));
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(fresh)));
+  const all = caches.open(CACHE).then((cache) => cache.addAll(fresh));
+  event.waitUntil(
+    all.catch(async (thrown) => {
+      await caches.delete(CACHE);
+      throw thrown;
+    }),
+  );
 });
 
 // By now no page has its files from another version's worker.
 addEventListener("activate", (event) => {
-  const old = (names) => names.filter((name) => name.startsWith(OWN) && name !== CACHE);
-  const rid = caches.keys().then((names) => Promise.all(old(names).map((name) => caches.delete(name))));
-  // The page of the very first visit was there before any worker.
-  event.waitUntil(rid.then(() => clients.claim()));
+  const work = async () => {
+    const old = (await caches.keys()).filter((name) => name.startsWith(OWN) && name !== CACHE);
+    await Promise.all(old.map((name) => caches.delete(name)));
+    // The page of the very first visit was there before any worker; later on, one without a worker may be of another version.
+    if (old.length === 0) await clients.claim();
+  };
+  event.waitUntil(work());
 });
 
 /** The part of a kept file that a range asks for, as a server would give it. */
@@ -32,7 +41,10 @@ async function part(kept, range) {
 }
 
 async function answer(request) {
-  const kept = await caches.match(request.url, { ignoreSearch: true, cacheName: CACHE });
+  const url = new URL(request.url);
+  // The page is kept by its folder's address.
+  url.pathname = url.pathname.replace(/\/index\.html$/, "/");
+  const kept = await caches.match(url, { ignoreSearch: true, cacheName: CACHE });
   if (kept === undefined) return fetch(request);
   const range = request.headers.get("range");
   return range === null ? kept : part(kept, range);

@@ -62,7 +62,7 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   /** Says what came of a picture; while the camera is waited for, that is said instead, and this when it does not come. */
   const tell = (text: string, failed = false): void => {
     if (before === undefined) say("photo-says", text, failed);
-    else before = text;
+    else before = { text, failed };
   };
 
   const show = (picture: ImageBitmap | HTMLVideoElement, width: number, height: number): void => {
@@ -176,16 +176,17 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
   /** Which start of the camera counts; a person may take long to allow it, and want something else by then. */
   let starts = 0;
   /** What was said before the camera was waited for. */
-  let before: string | undefined;
+  let before: { text: string; failed: boolean } | undefined;
   const stop = (): void => {
     starts += 1;
-    if (before !== undefined) say("photo-says", before);
+    if (before !== undefined) say("photo-says", before.text, before.failed);
     before = undefined;
+    by("photo-says").removeAttribute("aria-live");
     for (const track of stream?.getTracks() ?? []) track.stop();
     stream = undefined;
     video.srcObject = null;
     video.hidden = true;
-    camera.setAttribute("aria-pressed", "false");
+    camera.classList.remove("on");
     camera.textContent = "Start the camera";
   };
   const frames = async (mine: MediaStream): Promise<void> => {
@@ -209,7 +210,8 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
     choices += 1;
     starts += 1;
     const turn = starts;
-    before ??= by("photo-says").textContent ?? "";
+    const place = by("photo-says");
+    before ??= { text: place.textContent ?? "", failed: place.classList.contains("failed") };
     say("photo-says", "Waiting for the camera …");
     let mine: MediaStream;
     try {
@@ -223,17 +225,31 @@ export function photo(gpu: () => Promise<Lampyris>, sketches: () => Promise<Visi
       for (const track of mine.getTracks()) track.stop();
       return;
     }
-    before = undefined;
     stream = mine;
-    camera.setAttribute("aria-pressed", "true");
+    for (const track of mine.getTracks()) {
+      // Not when the page itself stops it.
+      track.addEventListener("ended", () => {
+        if (stream !== mine) return;
+        stop();
+        tell("The camera has gone, or is not allowed any more; see to it and start it again.", true);
+      });
+    }
+    camera.classList.add("on");
     camera.textContent = "Stop the camera";
     video.hidden = false;
     video.srcObject = mine;
     try {
       await video.play();
+      before = undefined;
+      // For eyes; said aloud, the name of every frame would be too much.
+      place.setAttribute("aria-live", "off");
       replace();
       show(video, video.videoWidth, video.videoHeight);
       await frames(mine);
+    } catch (thrown) {
+      // It was stopped before its first frame.
+      if (stream !== mine) return;
+      throw thrown;
     } finally {
       if (stream === mine) stop();
     }
