@@ -87,9 +87,12 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     }
     // The package's tests have names of their own.
     if options.filters.is_empty() {
-        let begun = Instant::now();
+        let (begun, mut driven) = (Instant::now(), false);
         let verdict = match package(options.full) {
-            Ok(Tested::Passed) => format!("passed in {}", seconds(begun.elapsed())),
+            Ok(Tested::Passed) => {
+                driven = true;
+                format!("passed in {}", seconds(begun.elapsed()))
+            }
             Ok(Tested::Skipped { why }) => {
                 eprintln!("xtask: the browser package is neither built nor tested: {why}");
                 "skipped".to_owned()
@@ -100,6 +103,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             }
         };
         words.push(format!("browser package {verdict}"));
+        // A second judge of every shader, in the browser that has just been driven.
+        if driven {
+            let begun = Instant::now();
+            let result = crate::browser::check();
+            let verdict = if result.is_ok() { "passed" } else { "FAILED" };
+            words.push(format!("kernels in Chromium {verdict} in {}", seconds(begun.elapsed())));
+            failed.extend(result.err().map(|error| error.to_string()));
+        }
     }
     eprintln!("xtask: {} tier, {}; {adapters}; {}", options.tier(), words.join(", "), seconds(started.elapsed()));
     if failed.is_empty() { Ok(()) } else { Err(Error::Check { findings: failed }) }
