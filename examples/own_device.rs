@@ -95,5 +95,8 @@ pub(crate) fn run(model: &str, picture: &str) -> Result<(Answer, u32), Box<dyn E
     let classifier = host.draw_until(&gpu, Classifier::load(&gpu, model))?;
     let view = host.texture(&picture);
     let answer = host.draw_until(&gpu, classifier.classify(Input::texture(&view)))?;
+    // The callback holds the engine and with it the device, and a driver wants to be done before the program ends.
+    host.device.set_device_lost_callback(|_, _| {});
+    host.device.poll(wgpu::PollType::wait_indefinitely())?;
     Ok((answer, host.frames))
 }
