@@ -62,7 +62,7 @@ fn main() -> ExitCode {
         .insert_resource(ClearColor(Color::srgb(0.96, 0.95, 0.9)))
         .init_resource::<Heard>()
         .add_systems(Startup, setup)
-        .add_systems(Update, hear);
+        .add_systems(Update, (hear, redraw));
     let destroy = Destroy::default();
     if std::env::args().any(|argument| argument == "--destroy") {
         // A renderer of Bevy's ends the program unless it is told to open another device.
@@ -134,6 +134,11 @@ fn setup(
     }
     let conversation = Conversation::new([Message::user("Tell me a story about a fox and a lantern.")]);
     questions.write(Ask { conversation, options: AnswerOptions::new(60) });
+}
+
+/// Marks every stroke as changed: what has not changed Bevy does not draw on another device than the first, and the picture would stay empty.
+fn redraw(mut strokes: Query<&mut Mesh2d>) {
+    strokes.iter_mut().for_each(|mut stroke| stroke.set_changed());
 }
 
 /// Takes what the guest says, and goes on to the next drawing.
