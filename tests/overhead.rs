@@ -51,6 +51,14 @@ fn taken(mut recorded: Recorded) {
     assert!(recorded.try_take().unwrap().is_some());
 }
 
+/// A picture of `SIDE` pixels a side, as bytes or as a texture.
+fn picture<'a>(format: Format, bytes: &'a [u8], view: &'a wgpu::TextureView) -> Input<'a> {
+    match format {
+        Format::Rgba8 => Input::rgba8(bytes, SIDE, SIDE),
+        _ => Input::texture(view),
+    }
+}
+
 /// What prepares a picture of such a format, as the classifier's own plans do.
 fn preparing(classifier: &Classifier, format: Format) -> Plan {
     let passes = Passes::new(classifier.preprocess(), SIDE, SIDE).unwrap();
@@ -83,10 +91,7 @@ fn a_recorded_picture_costs_what_its_plans_do() {
         let view = host.texture(TextureFormat::Rgba8Unorm, &bytes, [SIDE, SIDE]);
         for format in [Format::Texture, Format::Rgba8] {
             // wgpu keeps lists as long as the highest number of a buffer: those to compare with are made last.
-            let input = || match format {
-                Format::Rgba8 => Input::rgba8(bytes.as_slice(), SIDE, SIDE),
-                _ => Input::texture(&view),
-            };
+            let input = || picture(format, &bytes, &view);
             let of_pictures = made(
                 &gpu,
                 |encoder| classifier.record(encoder, input()).unwrap(),
@@ -229,10 +234,7 @@ fn a_ticked_picture_costs_what_its_plans_do() {
         let bytes: Vec<u8> = (0..SIDE * SIDE * 4).map(|at| (at * 7) as u8).collect();
         let view = host.texture(TextureFormat::Rgba8Unorm, &bytes, [SIDE, SIDE]);
         for format in [Format::Texture, Format::Rgba8] {
-            let input = || match format {
-                Format::Rgba8 => Input::rgba8(bytes.as_slice(), SIDE, SIDE),
-                _ => Input::texture(&view),
-            };
+            let input = || picture(format, &bytes, &view);
             let eyes = RefCell::new(gpu.block_on(classifier.driven()).unwrap());
             let (of_pictures, _) = steady(
                 &gpu,
