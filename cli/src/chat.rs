@@ -5,6 +5,7 @@ mod input;
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
 use crate::model::{Chosen, Loaded};
+use crate::silence::Ended;
 use crate::{clock, device, generate, output};
 use input::Presses;
 use lampyris::text::{Conversation, Message, Part, Thoughts, WallClock};
@@ -41,7 +42,11 @@ struct Last {
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu)?;
+    let open = generate::open(chosen, &job.text, &gpu, |model, name| match model.chat_template() {
+        Err(Error::NoTemplate) => Err(Failure::NoTemplate { model: name.to_owned() }),
+        template => Ok(template.map(|_| ())?),
+    });
+    let Loaded { model: session, note, .. } = open?;
     let template = session.model().chat_template()?;
     job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !template.can_switch_thinking() {
@@ -225,14 +230,15 @@ impl Talk<'_> {
         if let Some(part) = thoughts.finish() {
             page.write(&part)?;
         }
-        let tokens = answer.ids().len();
+        let ids = answer.ids().to_vec();
+        let tokens = ids.len();
         if tokens == 0 && presses.stopped() {
             return Ok(None);
         }
-        let last = answer.ids().last().copied();
-        let ended = last.is_some_and(|id| self.session.model().stops().contains(&id));
         self.last = Some(Last { tokens, seconds: start.elapsed().as_secs_f64(), sampling });
-        let text = page.end()?;
+        let (text, thought) = page.end()?;
+        let most = self.job.text.max_tokens;
+        let ended = Ended { model: self.session.model(), ids: &ids, text: &text, most };
         let session = self.session.tokens();
         if session.dropped() > before {
             let dropped = session.dropped() - before;
@@ -241,10 +247,14 @@ impl Talk<'_> {
             ));
         }
         let full = session.slides().is_none() && session.tokens().len() == session.context();
-        if full && !ended && tokens < self.job.text.max_tokens {
+        if full && !ended.by_the_model() && tokens < most {
             output::note(
                 "the context is full, so the answer ends here; the oldest turns will be dropped for the next one",
             );
+        } else if !presses.stopped()
+            && let Some(why) = ended.of_turn(thought)
+        {
+            output::note(&why);
         }
         Ok(Some(text))
     }
@@ -268,12 +278,14 @@ fn fewest(most: usize, mut enough: impl FnMut(usize) -> Result<bool, Error>) -> 
 struct Page {
     terminal: bool,
     thinking: bool,
+    /// Whether there were thoughts.
+    thought: bool,
     answer: String,
 }
 
 impl Page {
     fn new() -> Page {
-        Page { terminal: std::io::stdout().is_terminal(), thinking: false, answer: String::new() }
+        Page { terminal: std::io::stdout().is_terminal(), thinking: false, thought: false, answer: String::new() }
     }
 
     fn write(&mut self, part: &Part) -> Result<(), Failure> {
@@ -286,16 +298,17 @@ impl Page {
                 (false, false) => "\n(answer) ",
             })?;
         }
+        self.thought |= part.thought;
         if !part.thought {
             self.answer += &part.text;
         }
         output::print(&output::printable(&part.text))
     }
 
-    /// Ends it and gives the text of the answer.
-    fn end(self) -> Result<String, Failure> {
+    /// Ends it and gives the text of the answer, and whether there were thoughts.
+    fn end(self) -> Result<(String, bool), Failure> {
         output::print(if self.thinking && self.terminal { "\x1b[0m\n" } else { "\n" })?;
-        Ok(self.answer)
+        Ok((self.answer, self.thought))
     }
 }
 

@@ -75,6 +75,11 @@ pub(crate) enum Failure {
     /// A model that makes vectors of texts.
     #[error("{model} is a sentence encoder and continues no texts; `lampyris embed` makes vectors of texts with it")]
     IsEncoder { model: String },
+    /// A model that was not made for conversations.
+    #[error(
+        "{model} has no chat template, so it knows no conversations; `lampyris generate` continues texts with it, or name a model that was made to answer"
+    )]
+    NoTemplate { model: String },
     /// A model for something else than texts.
     #[error("{model} is no language model; name a .gguf file, or a folder whose config.json describes one")]
     NoLanguage { model: String },

@@ -3,10 +3,11 @@
 use crate::args::{self, DeviceArguments, Generate, TextArguments};
 use crate::failure::Failure;
 use crate::model::{Chosen, Loaded};
+use crate::silence::Ended;
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
-use lampyris::text_model::TextSession;
+use lampyris::text_model::{TextModel, TextSession};
 use lampyris::{AnswerOptions, Gpu, Sampling};
 use serde::Serialize;
 use std::io::Read;
@@ -33,9 +34,14 @@ struct Report {
     seed: Option<u64>,
 }
 
-/// Opens a model and a session with it.
-pub(crate) fn open(chosen: Chosen, text: &TextArguments, gpu: &Gpu) -> Result<Loaded<TextSession>, Failure> {
-    let Loaded { model, name, note } = chosen.load_text(gpu)?;
+/// Opens a model and a session with it; `fit` may refuse the model by its files and its name.
+pub(crate) fn open(
+    chosen: Chosen,
+    text: &TextArguments,
+    gpu: &Gpu,
+    fit: impl FnOnce(&TextModel, &str) -> Result<(), Failure>,
+) -> Result<Loaded<TextSession>, Failure> {
+    let Loaded { model, name, note } = chosen.load_text(gpu, fit)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     let options = options.products(text.products.products());
@@ -63,7 +69,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     };
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu)?;
+    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu, |_, _| Ok(()))?;
     let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
@@ -116,11 +122,13 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     if !job.json {
         output::print("\n")?;
     }
-    let ended = ids.last().is_some_and(|id| session.model().stops().contains(id));
-    if session.tokens().slides().is_none() && fits + ids.len() == context && ids.len() < most && !ended {
+    let ended = Ended { model: session.model(), ids: &ids, text: &text, most };
+    if session.tokens().slides().is_none() && fits + ids.len() == context && ids.len() < most && !ended.by_the_model() {
         output::note(&format!(
             "the context of {context} tokens is full, so the text ends here; --context makes more room"
         ));
+    } else if let Some(why) = ended.of_text() {
+        output::note(&why);
     }
     if !job.json {
         return Ok(());

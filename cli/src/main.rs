@@ -23,6 +23,7 @@ mod pictures;
 #[cfg(feature = "pull")]
 mod pull;
 mod quantize;
+mod silence;
 #[cfg(feature = "bundled")]
 mod terminal;
 mod texts;

@@ -60,8 +60,12 @@ impl Chosen {
         Ok(Loaded { model, name: self.name, note: self.note })
     }
 
-    /// Loads the language model.
-    pub(crate) fn load_text(self, gpu: &Gpu) -> Result<Loaded<TextModel>, Failure> {
+    /// Loads the language model, whose weights go to the device where `fit` refuses it not, by its small files and its name.
+    pub(crate) fn load_text(
+        self,
+        gpu: &Gpu,
+        fit: impl FnOnce(&TextModel, &str) -> Result<(), Failure>,
+    ) -> Result<Loaded<TextModel>, Failure> {
         let files = match self.path {
             Some(path) => {
                 texts::language(&path)?;
@@ -69,7 +73,9 @@ impl Chosen {
             }
             None => bundled::storyteller()?,
         };
-        let model = gpu.block_on(TextModel::load_with(gpu, files, output::arriving()))?;
+        let model = TextModel::new(gpu, files)?;
+        fit(&model, &self.name)?;
+        gpu.block_on(model.decoder().load(output::arriving()))?;
         Ok(Loaded { model, name: self.name, note: self.note })
     }
 }

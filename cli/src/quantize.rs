@@ -6,7 +6,7 @@ use crate::args::{DeviceArguments, Format, Quantize};
 use crate::failure::Failure;
 use crate::texts::{self, Kind};
 use crate::{device, output, pictures};
-use lampyris::engine::weights::write_safetensors;
+use lampyris::engine::weights::{TensorFile, write_safetensors};
 use lampyris::models::classifier::open_network;
 use lampyris::models::decode::{Limits, decode_file};
 use lampyris::models::decoder::Recipe;
@@ -37,6 +37,9 @@ pub(crate) fn run(job: &Quantize, arguments: &DeviceArguments) -> Result<(), Fai
             Err(Failure::Format { model, kind, found, known: known.join(", ") })
         }
         (Kind::Pictures, Format::Blocks(format)) if job.model.exists() => {
+            if job.model.is_file() {
+                TensorFile::open(&job.model).map_err(lampyris::Error::from)?;
+            }
             let (kind, known) = ("a network for pictures, or none", "int8".to_owned());
             Err(Failure::Format { model, kind, found: format.to_string(), known })
         }

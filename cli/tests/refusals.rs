@@ -7,7 +7,8 @@ mod support;
 use std::process::Stdio;
 #[cfg(unix)]
 use std::time::{Duration, Instant};
-use support::{command, file, fixture, lampyris, picture};
+use support::noise::model;
+use support::{command, file, fixture, lampyris, picture, root};
 
 /// Runs the command and holds it to one sentence on stderr that contains `words`.
 fn refused(arguments: &[&str], words: &[&str]) {
@@ -70,6 +71,33 @@ fn a_folder_of_folders_names_those_with_models() {
     refused(&["embed", "--model", &path, "a"], &words);
     refused(&["inspect", &path], &words);
     refused(&["fits", &path], &words);
+}
+
+/// What lies beside a model is named more often than one thinks.
+#[test]
+fn a_file_that_is_no_model_is_told_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let readme = root().join("README.md").display().to_string();
+    let json = file(&folder, "notes.json", b"{\"architectures\": []}");
+    for (named, kind) in [(&readme, "this is text"), (&json, "this is JSON text"), (&picture(), "this is a picture")] {
+        let words = [named.as_str(), kind, ".safetensors or .gguf file"];
+        refused(&["generate", "--prompt", "a", "--adapter", "cpu", "--model", named], &words);
+        refused(&["chat", "--adapter", "cpu", "--model", named], &words);
+        refused(&["classify", "--adapter", "cpu", "--model", named, &picture()], &words);
+        refused(&["embed", "--adapter", "cpu", "--model", named, "a"], &words);
+        refused(&["inspect", named], &words);
+        refused(&["quantize", named, "out.gguf", "--format", "Q4_0"], &words);
+    }
+}
+
+#[test]
+fn a_model_without_a_template_does_not_chat() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let path = folder.path().join("tokenizer.json");
+    let tokenizer = std::fs::read_to_string(&path).unwrap().replace("<|im_start|>", "<|begin|>");
+    std::fs::write(&path, tokenizer).unwrap();
+    refused(&["chat", "--adapter", "cpu", "--model", &model], &[&model, "no chat template", "`lampyris generate`"]);
 }
 
 #[test]

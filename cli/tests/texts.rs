@@ -69,6 +69,44 @@ fn chat_answers_through_a_pipe_and_obeys_its_commands() {
     assert_eq!(answers[1].split("(commands").next().unwrap(), first);
 }
 
+/// An empty answer alone would look like a fault of the program.
+#[test]
+fn an_answer_without_a_visible_character_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let silent = |more: &[&str], words: &[&str]| {
+        let arguments = ["generate", "--adapter", "cpu", "--prompt", "Every kernel"];
+        let said = lampyris(&[&arguments[..], more].concat());
+        assert_eq!((said.code, said.stdout.trim()), (0, ""), "{more:?}: {}", said.stderr);
+        assert_eq!(said.stderr.matches("nothing was generated").count(), 1, "{more:?}: {}", said.stderr);
+        words.iter().for_each(|word| assert!(said.stderr.contains(word), "{more:?}: no {word} in {}", said.stderr));
+    };
+    silent(&["--model", &model, "--max-tokens", "0"], &["--max-tokens 0"]);
+    let said = lampyris(&["generate", "--adapter", "cpu", "--prompt", "Every kernel", "--model", &model, "--json"]);
+    let first: String = said.json()[0]["text"].as_str().unwrap().chars().take(1).collect();
+    silent(&["--model", &model, "--stop", &first], &["--stop"]);
+    // Whatever the first token is, it is an end.
+    let ends = json!({"eos_token_id": (0..604).collect::<Vec<u32>>()}).to_string();
+    file(&folder, "generation_config.json", ends.as_bytes());
+    silent(&["--model", &model], &["the end of a text", "`lampyris chat`"]);
+    let [stdout, stderr] = chat(&model, &["--temperature", "0"], "Hello\n");
+    assert_eq!((stdout.as_str(), stderr.matches("the answer is empty").count()), ("\n", 1), "{stderr}");
+    // With `--json` it is said as well, beside the line.
+    let said = lampyris(&["generate", "--adapter", "cpu", "--prompt", "Every kernel", "--model", &model, "--json"]);
+    assert!(said.json()[0]["text"] == "" && said.stderr.contains("nothing was generated"), "{}", said.stderr);
+}
+
+/// A finished sentence is a whole text to the storyteller, which knows stories by their beginnings and requests from conversations.
+#[cfg(feature = "bundled")]
+#[test]
+fn what_ends_a_story_at_once_is_said() {
+    let said = lampyris(&["generate", "--adapter", "cpu", "--prompt", "Tell me a story about a fox."]);
+    assert_eq!((said.code, said.stdout.as_str()), (0, "\n"));
+    for word in ["nothing was generated", "(<|im_end|>)", "`lampyris chat`"] {
+        assert!(said.stderr.contains(word), "{}", said.stderr);
+    }
+}
+
 /// What `chat` says to these lines, on stdout and stderr.
 fn chat(model: &str, more: &[&str], said: &str) -> [String; 2] {
     talk("chat", model, more, said.as_bytes())

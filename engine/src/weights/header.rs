@@ -161,18 +161,40 @@ fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, WeightsError> {
 
 /// What a file that is not safetensors is most often instead, and what to do about it.
 fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
-    const KNOWN: [(&[u8], &str, &str); 6] = [
+    const NAME: &str = "name the model's folder, or its .safetensors or .gguf file";
+    const CONVERT: &str = "convert it to .safetensors first";
+    const KNOWN: [(&[u8], &str, &str); 14] = [
         (b"version https://git-lfs", "a Git LFS pointer", "fetch what it points to with `git lfs pull`"),
         (b"GGUF", "a GGUF file", "get the model's .safetensors file instead"),
-        (b"PK\x03\x04", "a zip archive (PyTorch saves those)", "convert it to .safetensors first"),
-        (b"\x89HDF", "an HDF5 file (Keras saves those)", "convert it to .safetensors first"),
+        (b"PK\x03\x04", "a zip archive (PyTorch saves those)", CONVERT),
+        (b"\x80\x02", "a pickle (PyTorch saved those)", CONVERT),
+        (b"\x89HDF", "an HDF5 file (Keras saves those)", CONVERT),
         (b"<!DOCTYPE", "a web page", "download the file itself, not the page that shows it"),
         (b"<html", "a web page", "download the file itself, not the page that shows it"),
+        (b"\x89PNG", "a picture", NAME),
+        (b"\xFF\xD8\xFF", "a picture", NAME),
+        (b"GIF8", "a picture", NAME),
+        (b"RIFF", "a picture or a sound", NAME),
+        (b"BM", "a picture", NAME),
+        (b"%PDF", "a PDF document", NAME),
+        (b"\x1F\x8B", "a compressed file", "unpack it first"),
     ];
-    KNOWN
-        .iter()
-        .find(|(magic, ..)| bytes.get(..magic.len()).is_some_and(|start| start.eq_ignore_ascii_case(magic)))
-        .map(|&(_, found, remedy)| (found, remedy))
+    let begins =
+        |(magic, ..): &&(&[u8], _, _)| bytes.get(..magic.len()).is_some_and(|it| it.eq_ignore_ascii_case(magic));
+    if let Some((_, found, remedy)) = KNOWN.iter().find(begins) {
+        return Some((found, remedy));
+    }
+    // A character that is cut in two at the end is no reason to take a text for something else.
+    let start = &bytes[..bytes.len().min(64)];
+    let text = std::str::from_utf8(start).or_else(|error| match error.error_len() {
+        None => std::str::from_utf8(&start[..error.valid_up_to()]),
+        Some(_) => Err(error),
+    });
+    let text = text.ok()?.trim_start_matches('\u{FEFF}').trim_start();
+    if text.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+        return None;
+    }
+    Some((if text.starts_with(['{', '[']) { "JSON text" } else { "text" }, NAME))
 }
 
 /// Checks one entry by itself: its type, its shape and the length of its span. The range is filled in later.

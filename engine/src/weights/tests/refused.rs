@@ -9,7 +9,7 @@ fn refusal(bytes: Vec<u8>) -> WeightsError {
     let text = error.to_string();
     assert!(text.starts_with("model.safetensors: "), "{text}");
     let (_, way_out) = text.rsplit_once(';').unwrap();
-    let verbs = ["download", "export", "convert", "get the", "fetch", "rename", "use"];
+    let verbs = ["download", "export", "convert", "get the", "fetch", "rename", "use", "name the", "unpack"];
     assert!(verbs.iter().any(|verb| way_out.contains(verb)), "{text}");
     assert!(text.len() < 700, "{text}");
     assert!(!text.contains(char::is_control), "{text}");
@@ -75,8 +75,30 @@ fn a_file_of_another_kind_by_its_first_bytes() {
         ("GGUF\u{3}\0\0\0\0\0\0\0", "a GGUF file"),
         ("PK\u{3}\u{4}\0\0\u{8}\u{8}\0\0\0\0", "a zip archive (PyTorch saves those)"),
         ("<!doctype html><title>404</title>", "a web page"),
+        ("{\n  \"architectures\": [\"LlamaForCausalLM\"]\n}\n", "JSON text"),
+        ("\u{FEFF}[1, 2, 3, 4, 5]", "JSON text"),
+        ("# A model\n\nIt tells stories.\n", "text"),
+        ("<!-- a note -->\n# A model\n", "text"),
+        // The 64th byte, up to which a file is looked at, is the first of a character of two.
+        (&("a".repeat(63) + "\u{e9} and more"), "text"),
+        ("GIF89a\u{8}\0\u{8}\0", "a picture"),
+        ("%PDF-1.7\n", "a PDF document"),
     ] {
         assert_refused!(refusal(start.into()), OtherFormat { found: expected });
+    }
+    for (start, expected) in [
+        (&b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"[..], "a picture"),
+        (&b"\xFF\xD8\xFF\xE0\0\x10JFIF\0"[..], "a picture"),
+        (&b"BM\x36\x10\x0e\0\0\0\0\0"[..], "a picture"),
+        (&b"\x80\x02\x8a\nl\xfc\x9cF\xf9"[..], "a pickle (PyTorch saved those)"),
+        (&b"\x1f\x8b\x08\0\x11\x22\x33\x44\0\x03"[..], "a compressed file"),
+    ] {
+        let bytes = [start, &[0; 40]].concat();
+        assert_refused!(refusal(bytes), OtherFormat { found: expected });
+    }
+    let words = refusal("# A model\n\nIt tells stories.\n".into()).to_string();
+    for word in ["this is text", ".safetensors", ".gguf", "folder"] {
+        assert!(words.contains(word), "{words}");
     }
 }
 

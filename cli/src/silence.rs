@@ -1,0 +1,78 @@
+//! Why an answer shows nothing, in a sentence for the person who waits for it: an empty line alone says nothing of it.
+
+use lampyris::text_model::TextModel;
+
+/// An answer that has ended.
+pub(crate) struct Ended<'a> {
+    pub(crate) model: &'a TextModel,
+    /// Its tokens, with one that ended it.
+    pub(crate) ids: &'a [u32],
+    /// What is to be seen of it.
+    pub(crate) text: &'a str,
+    /// Most tokens that it might have.
+    pub(crate) most: usize,
+}
+
+impl Ended<'_> {
+    /// Whether the model ended it, rather than a limit or a stop string.
+    pub(crate) fn by_the_model(&self) -> bool {
+        self.ids.last().is_some_and(|id| self.model.stops().contains(id))
+    }
+
+    /// Why nothing is to be seen; `None` where something is, or where there was no room for a single token.
+    fn cause(&self) -> Option<String> {
+        if !self.text.trim().is_empty() {
+            return None;
+        }
+        match self.ids {
+            [] if self.most == 0 => Some("--max-tokens 0 asks for none".to_owned()),
+            [] => None,
+            [end] if self.by_the_model() => {
+                let end = self.model.tokenizer().token(*end).map_or(String::new(), |token| format!(" ({token})"));
+                Some(format!("the model's first token was the end of a text{end}"))
+            }
+            ids if self.by_the_model() => {
+                Some(format!("the model ended the text after {} without a visible character", tokens(ids.len() - 1)))
+            }
+            ids if ids.len() == self.most => {
+                Some(format!("{} have no visible character; --max-tokens asks for more", tokens(ids.len())))
+            }
+            _ => Some("a text that --stop names came first".to_owned()),
+        }
+    }
+
+    /// Of a text that was to be continued.
+    pub(crate) fn of_text(&self) -> Option<String> {
+        let cause = self.cause()?;
+        let more = match (self.by_the_model(), self.template()) {
+            (false, _) => "",
+            (true, false) => ", so it takes the prompt for a whole text; give it the beginning of one",
+            (true, true) => {
+                ", so it takes the prompt for a whole text; give it the beginning of one, or ask it in `lampyris chat`"
+            }
+        };
+        Some(format!("nothing was generated: {cause}{more}"))
+    }
+
+    /// Of an answer in a conversation, which may have had thoughts.
+    pub(crate) fn of_turn(&self, thoughts: bool) -> Option<String> {
+        let cause = self.cause()?;
+        match thoughts {
+            true if self.by_the_model() => Some("the model ended its answer after its thoughts".to_owned()),
+            true => Some(
+                "the answer had room for thoughts alone; --max-tokens gives it more, --no-think leaves them out"
+                    .to_owned(),
+            ),
+            false => Some(format!("the answer is empty: {cause}")),
+        }
+    }
+
+    fn template(&self) -> bool {
+        self.model.template().is_some()
+    }
+}
+
+/// `count` tokens, in words.
+fn tokens(count: usize) -> String {
+    if count == 1 { "1 token".to_owned() } else { format!("{count} tokens") }
+}
