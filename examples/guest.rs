@@ -43,8 +43,8 @@ pub(crate) async fn run(most: usize) -> Result<Outcome, Box<dyn Error>> {
     let question = Conversation::new([Message::user("Tell me a story about a fox.")]);
     let mut npc = session.driven_chat(&question, most); // runs only when it is ticked
 
-    // wgpu has one place for this callback and it is yours, so you pass the news on.
-    let guest = gpu.clone();
+    // wgpu has one place for this callback and it is yours, so you pass the news on; a clone of `gpu` there would keep the device for ever.
+    let guest = gpu.loss_notifier();
     device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
 
     let camera = camera(&device, &queue)?;
@@ -67,20 +67,12 @@ pub(crate) async fn run(most: usize) -> Result<Outcome, Box<dyn Error>> {
         match tick {
             Tick::Pieces(text) => bubble += &text,
             Tick::Done(_) if !named.is_empty() => {
-                leave(&device)?;
                 return Ok(Outcome { named, said: bubble, frames: frame + 1 });
             }
             _ => {}
         }
     }
     Err(format!("nothing came in {MOST_FRAMES} frames").into())
-}
-
-/// Before the program ends: the callback goes, which holds the engine and with it the device, and what is on its way arrives. A driver that
-/// is unloaded in the middle of its work may take the program with it.
-fn leave(device: &wgpu::Device) -> Result<(), wgpu::PollError> {
-    device.set_device_lost_callback(|_, _| {});
-    device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ())
 }
 
 /// What a camera in the program sees: here a drawing of a fish that the bundled classifier was not trained on.

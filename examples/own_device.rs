@@ -89,14 +89,11 @@ pub(crate) fn run(model: &str, picture: &str) -> Result<(Answer, u32), Box<dyn E
     let mut host = pollster::block_on(Host::open())?;
     let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
     // wgpu has one place for this callback and it is the host's, so the host passes the news on.
-    let guest = gpu.clone();
+    let guest = gpu.loss_notifier();
     host.device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
 
     let classifier = host.draw_until(&gpu, Classifier::load(&gpu, model))?;
     let view = host.texture(&picture);
     let answer = host.draw_until(&gpu, classifier.classify(Input::texture(&view)))?;
-    // The callback holds the engine and with it the device, and a driver wants to be done before the program ends.
-    host.device.set_device_lost_callback(|_, _| {});
-    host.device.poll(wgpu::PollType::wait_indefinitely())?;
     Ok((answer, host.frames))
 }

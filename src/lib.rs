@@ -19,8 +19,8 @@
 pub use lampyris_engine as engine;
 pub use lampyris_engine::gpu::wgpu;
 pub use lampyris_engine::gpu::{
-    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, MemoryPlan, Power, VariantSet,
-    WarmJob, adapters,
+    AdapterChoice, AdapterKind, AdapterSummary, Budget, Gpu, GpuOptions, LimitTier, LossNotifier, MemoryPlan, Power,
+    VariantSet, WarmJob, adapters,
 };
 pub use lampyris_models as models;
 #[cfg(feature = "bundled")]

@@ -144,7 +144,7 @@ impl Program {
 
 /// The host tells the engine when its device is gone.
 fn listen(host: &Host, gpu: &Gpu) {
-    let told = gpu.clone();
+    let told = gpu.loss_notifier();
     host.device.set_device_lost_callback(move |_, reason| told.notify_lost(&reason));
 }
 

@@ -4,9 +4,7 @@ use crate::image_prep::{Passes, Preprocess};
 use crate::input::Input;
 use crate::{Classifier, Error, Result};
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
-#[cfg(not(target_arch = "wasm32"))]
-use lampyris_engine::kernels::image::ResizeTexture;
-use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, Turn, Yuv, table};
+use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, ResizeTexture, Turn, Yuv, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::TensorId;
 use lampyris_engine::{Plan, PlanBuilder};
@@ -15,7 +13,6 @@ use std::sync::Arc;
 
 /// Most pixels of a texture that one invocation weighs, beyond which two dispatches share the work among more: a texture that is shrunk
 /// some fifty times. Mesa's software rasterizer ends the loops of a shader after 65535 turns of all together, and says nothing.
-#[cfg(not(target_arch = "wasm32"))]
 const MOST_WEIGHED: u64 = 30_000;
 
 /// Which pictures a preparing plan is for.
@@ -58,7 +55,6 @@ impl PictureKind {
         let [of_columns, of_rows] = [&passes.horizontal, &passes.vertical]
             .map(|from| table(&from.first, &from.count, &from.coefficients, from.taps));
         let PictureKind { area, turn, planes, .. } = *self;
-        #[cfg(not(target_arch = "wasm32"))]
         if self.format.is_texture() && ResizeTexture::most_weighed(&of_columns, &of_rows) <= MOST_WEIGHED {
             given.extend(
                 [("resize.columns", of_columns), ("resize.rows", of_rows)].map(|it| constant(&mut builder, it)),
@@ -126,7 +122,7 @@ pub(crate) fn words(bytes: &[u8]) -> Vec<u32> {
     bytes.chunks_exact(4).map(|p| u32::from_le_bytes([p[0], p[1], p[2], p[3]])).collect()
 }
 
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use lampyris_engine::kernels::image::{YuvMatrix, YuvRange};

@@ -83,6 +83,7 @@ impl Host {
         let hub = report.hub_report();
         let of = |it: &wgpu::wgc::registry::RegistryReport| it.num_allocated;
         vec![
+            ("devices", of(&hub.devices)),
             ("buffers", of(&hub.buffers)),
             ("bind groups", of(&hub.bind_groups)),
             ("bind group layouts", of(&hub.bind_group_layouts)),

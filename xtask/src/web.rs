@@ -114,10 +114,10 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
             .args(["ci", "--loglevel=error", "--prefer-offline", "--no-audit", "--no-fund"])
             .current_dir(folder()),
     )?;
+    let more: &[&str] = if options.quick { &QUICK } else { &[] };
     if !options.no_build {
-        let more: &[&str] = if options.quick { &QUICK } else { &[] };
         let built = crate::wasm::build_package("lampyris-web", "web", more, true)?;
-        glue(&built.folder.join("lampyris_web.wasm"))?;
+        glue(&built.folder.join("lampyris_web.wasm"), "lampyris")?;
         let how = match (options.quick, built.small) {
             (true, _) => Some("--quick"),
             (false, true) => None,
@@ -132,6 +132,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     }
     if options.test {
         let browser = look_for_browser()?;
+        if !options.no_build {
+            let more = [&["--example", "guest"], more].concat();
+            let built = crate::wasm::build_package("lampyris-web", "web", &more, true)?;
+            glue(&built.folder.join("examples/guest.wasm"), "guest")?;
+        }
         let mut tests = Command::new("node");
         // One after another: each starts a browser, and a software adapter takes every core.
         let (tier, limit) = if options.full { ("full", "14400000") } else { ("short", "600000") };
@@ -158,12 +163,12 @@ fn test_files() -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// Writes the glue of a module, and the module as the glue wants it.
+/// Writes the glue of a module under a name, and the module as the glue wants it.
 #[cfg(feature = "web")]
-fn glue(wasm: &std::path::Path) -> Result<(), Error> {
+fn glue(wasm: &std::path::Path, name: &str) -> Result<(), Error> {
     let written = wasm_bindgen_cli_support::Bindgen::new()
         .input_path(wasm)
-        .out_name("lampyris")
+        .out_name(name)
         .typescript(true)
         .omit_default_module_path(false)
         .web(true)

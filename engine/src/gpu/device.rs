@@ -1,9 +1,9 @@
 //! An opened device, or none at all: what a model is loaded onto.
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
-use super::loading::Pace;
-
 use super::allocate::Allocations;
+use super::loading::Pace;
+use super::loss::Loss;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
 use super::pipeline::Pipelines;
@@ -36,8 +36,7 @@ pub(super) struct Inner {
     options: GpuOptions,
     account: Account,
     pub(super) allocations: Allocations,
-    /// The reason once the device is lost.
-    lost: Arc<Mutex<Option<String>>>,
+    pub(super) lost: Arc<Loss>,
     /// The device is the engine's own, so that threads and handlers are allowed.
     own: bool,
     /// The engine opened the device, and may open another when it is lost.
@@ -131,12 +130,12 @@ impl Gpu {
             })
             .await
             .map_err(|error| Error::NoDevice { adapter: name, reason: error.to_string() })?;
-        let lost: Arc<Mutex<Option<String>>> = Arc::default();
+        let lost: Arc<Loss> = Arc::default();
         let (on_loss, on_error) = (lost.clone(), lost.clone());
-        device.set_device_lost_callback(move |_, reason| note_loss(&on_loss, &reason));
+        device.set_device_lost_callback(move |_, reason| on_loss.note(&reason));
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             tracing::error!(%error, "uncaptured device error");
-            note_loss(&on_error, &error.to_string());
+            on_error.note(&error.to_string());
         }));
         let mut summary = AdapterSummary::of(&adapter.get_info(), device.features(), &device.limits());
         summary.caps.software &= options.variants == VariantSet::Adapter;
@@ -315,20 +314,14 @@ impl Gpu {
         self.inner.own
     }
 
-    /// Told by a host that its device is lost (from its own callback: wgpu has one slot, and it is the host's). The handle tells of
-    /// the device that it stands for, so a callback that comes late does no harm to the one that has replaced it.
-    pub fn notify_lost(&self, reason: &str) {
-        note_loss(&self.inner.lost, reason);
-    }
-
     /// The error of this handle's device, once it is lost.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] from then on; [`Gpu::current`] gives the handle of the device that took its place.
     pub fn check_alive(&self) -> Result<()> {
-        match &*self.inner.lost.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.inner.lost.reason() {
             None => Ok(()),
-            Some(reason) => Err(Error::DeviceLost { adapter: self.inner.summary.name.clone(), reason: reason.clone() }),
+            Some(reason) => Err(Error::DeviceLost { adapter: self.inner.summary.name.clone(), reason }),
         }
     }
 
@@ -445,12 +438,6 @@ async fn first_opened<A, T>(adapters: Vec<A>, open: impl AsyncFn(&A) -> Result<T
         }
     }
     refused.map_or(Ok(None), Err)
-}
-
-fn note_loss(lost: &Mutex<Option<String>>, reason: &str) {
-    let mut slot = lost.lock().unwrap_or_else(PoisonError::into_inner);
-    let reason = if reason.is_empty() { "no reason given" } else { reason };
-    slot.get_or_insert_with(|| reason.lines().next().unwrap_or(reason).to_owned());
 }
 
 #[cfg(all(test, not(target_arch = "wasm32")))]

@@ -2,17 +2,18 @@
 
 use super::allocate::Wanted;
 use super::arrival::{Arrival, Hears, Signal};
+use super::compiled::Inner;
 use super::few::Few;
 use super::memory::Held;
 use super::poll::Letterbox;
 use super::run::read_outputs;
 use super::scope::{Refusal, unmap};
-use super::{Gpu, GpuPlan, InputData};
+use super::{GpuPlan, InputData};
 use crate::plan::PlanBytes;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 /// Recorded runs of a plan that may be under way together; their results lie in as many buffers.
@@ -37,9 +38,12 @@ struct Slot {
 }
 
 /// A slot that a run has taken, given back once neither the device nor the caller can reach it any more.
+///
+/// The plan is referred to weakly: what is under way is held by the queue, which the plan holds, and a host that lets go of all and
+/// polls no more would never be rid of either.
 #[derive(Debug)]
 pub(super) struct Lease {
-    plan: GpuPlan,
+    plan: Weak<Inner>,
     slot: Option<Slot>,
     mapped: AtomicBool,
     stamp: u32,
@@ -53,11 +57,11 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot.take() {
+        if let (Some(slot), Some(plan)) = (self.slot.take(), self.plan.upgrade()) {
             if self.mapped.load(Ordering::Acquire) {
-                unmap(self.plan.inner.gpu.device(), &slot.result);
+                unmap(plan.gpu.device(), &slot.result);
             }
-            lock(&self.plan.inner.ring).free.push(slot);
+            lock(&plan.ring).free.push(slot);
         }
     }
 }
@@ -88,7 +92,7 @@ impl Hears for Commands {
 #[derive(Debug)]
 #[must_use = "the result is dropped with it"]
 pub struct Recorded {
-    gpu: Gpu,
+    plan: GpuPlan,
     run: Option<Arc<Run>>,
     /// What the driver says of textures, where it says it late.
     refusal: Option<Refusal>,
@@ -157,7 +161,7 @@ impl GpuPlan {
                 signal.tell(mapped.is_ok());
             });
         }
-        Ok(Recorded { gpu: gpu.clone(), run: Some(run), refusal })
+        Ok(Recorded { plan: self.clone(), run: Some(run), refusal })
     }
 
     /// Where an output lies on the device, for a host's own shader to bind: the buffer, the offset and the length in bytes. What it holds
@@ -205,7 +209,8 @@ impl GpuPlan {
             }
         };
         drop(alone);
-        let lease = |slot| Lease { plan: self.clone(), slot: Some(slot), mapped: AtomicBool::new(false), stamp };
+        let lease =
+            |slot| Lease { plan: Arc::downgrade(&self.inner), slot: Some(slot), mapped: AtomicBool::new(false), stamp };
         match free {
             Some(slot) => Ok(lease(slot)),
             None => self
@@ -270,7 +275,8 @@ impl GpuPlan {
 }
 
 impl Recorded {
-    /// The outputs, in the plan's order, if they have arrived; `None` while they have not. Never waits; [`Gpu::pump`] makes progress.
+    /// The outputs, in the plan's order, if they have arrived; `None` while they have not. Never waits;
+    /// [`Gpu::pump`](super::Gpu::pump) makes progress.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when the commands were dropped or never ran; [`Error::DeviceLost`] when the device is gone;
@@ -288,7 +294,7 @@ impl Recorded {
     /// As [`Recorded::try_take`].
     pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
         std::future::poll_fn(|context| {
-            self.gpu.pump();
+            self.plan.gpu().pump();
             self.poll(context)
         })
         .await
@@ -296,20 +302,21 @@ impl Recorded {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<HostTensor>>> {
         let Some(run) = &self.run else { return Poll::Ready(Err(Error::Taken)) };
+        let gpu = self.plan.gpu();
         if let Some(refusal) = &self.refusal {
             match refusal.poll(context) {
                 Poll::Ready(None) => self.refusal = None,
                 Poll::Ready(Some(words)) => {
                     self.run = None;
-                    return Poll::Ready(Err(self.gpu.foreign_texture(&words)));
+                    return Poll::Ready(Err(gpu.foreign_texture(&words)));
                 }
                 Poll::Pending => {}
             }
         }
         let done = match run.arrived.poll(context) {
-            Some(Arrival::Mapped) => run.leases.last().map_or(Err(Error::Taken), Lease::read),
-            Some(Arrival::Failed | Arrival::Dropped) => Err(self.gpu.check_alive().err().unwrap_or(Error::Cancelled)),
-            None => match self.gpu.check_alive() {
+            Some(Arrival::Mapped) => run.leases.last().map_or(Err(Error::Taken), |lease| lease.read(&self.plan)),
+            Some(Arrival::Failed | Arrival::Dropped) => Err(gpu.check_alive().err().unwrap_or(Error::Cancelled)),
+            None => match gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),
             },
@@ -320,9 +327,9 @@ impl Recorded {
 }
 
 impl Lease {
-    /// The outputs of a result that is mapped.
-    fn read(&self) -> Result<Vec<HostTensor>> {
-        let (inner, slot) = (&self.plan.inner, self.slot()?);
+    /// The outputs of a result of `plan`, whose lease it is, that is mapped.
+    fn read(&self, plan: &GpuPlan) -> Result<Vec<HostTensor>> {
+        let (inner, slot) = (&plan.inner, self.slot()?);
         let lost = || inner.gpu.lost("a result could not be read back");
         let view = slot.result.get_mapped_range(..).map_err(|_| lost())?;
         let stamp = view.get(inner.result_bytes as usize..).ok_or_else(lost)?;

@@ -1,7 +1,7 @@
 //! Pictures before a network sees them: the antialiased resize in 8-bit fixed point, exact to the bit.
 //!
 //! A resize is two passes, first [`ResizeRows`] along the rows, then [`ResizeColumns`] along the columns, and between
-//! them the picture is bytes again. `ResizeTexture` does both at once, to the same bytes, where the picture is a texture. Which pixels count how much comes as a [`table`] from the host, so that the
+//! them the picture is bytes again. [`ResizeTexture`] does both at once, to the same bytes, where the picture is a texture. Which pixels count how much comes as a [`table`] from the host, so that the
 //! filter and its rounding are decided in one place; here are only whole numbers.
 
 mod camera;
@@ -11,10 +11,7 @@ pub use camera::{Area, Quarter, Turn, Yuv, YuvMatrix, YuvRange};
 use crate::{Desc, Fill, Format, HostTensor, ShapeError};
 
 crate::kernels! {
-    resize_rows, resize_columns,
-    // In browsers, where every line of a shader is fetched, textures take the two passes too.
-    #[cfg(not(target_arch = "wasm32"))]
-    resize_texture,
+    resize_rows, resize_columns, resize_texture,
 }
 
 /// Bits after the point of a coefficient: 1 is `1 << 22`.

@@ -2,7 +2,6 @@
 //
 // An invocation makes 4 pixels of one column, one below the other. It goes through the source's rows that any of them needs, weighs each
 // along the row once, rounds it to a byte as a first pass would have stored it, and adds it to those that it counts in.
-//@ native
 //@ axis pixels = texture | planes
 # import "picture" as picture
 # set PIXELS = 4

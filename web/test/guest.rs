@@ -1,0 +1,99 @@
+//! A Rust program in a browser that lends its WebGPU device, as a game compiled for the web does; `guest.test.mjs` drives it. It is
+//! no part of the package, whose pictures come as bytes.
+
+use js_sys::Error;
+use lampyris::engine::weights::Weights;
+use lampyris::wgpu::{self, TextureFormat, TextureView};
+use lampyris::{Classifier, Gpu, Input, Source, Yuv, YuvMatrix, YuvRange};
+use std::fmt::Display;
+use wasm_bindgen::prelude::*;
+
+/// The program that was there first, with a classifier as its guest.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Host {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    classifier: Classifier,
+}
+
+#[wasm_bindgen]
+impl Host {
+    /// Opens a device with WebGPU's default limits and no features, and loads a MobileNet on it.
+    pub async fn open(weights: Vec<u8>, config: Vec<u8>, preprocessor: Vec<u8>) -> Result<Host, Error> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.map_err(told)?;
+        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(told)?;
+        let gpu = Gpu::from_device(&adapter, &device, &queue).map_err(told)?;
+        let weights = Weights::from_bytes("the page's network", weights).map_err(told)?;
+        let source = Source::Files { weights, config: Some(config), preprocessor: Some(preprocessor) };
+        let classifier = Classifier::load(&gpu, source).await.map_err(told)?;
+        Ok(Host { device, queue, classifier })
+    }
+
+    /// The logits of a picture of RGBA bytes.
+    pub async fn bytes(&self, pixels: Vec<u8>, width: u32, height: u32) -> Result<Vec<f32>, Error> {
+        let answer = self.classifier.classify(Input::rgba8(pixels, width, height)).await;
+        answer.map(|answer| answer.logits).map_err(told)
+    }
+
+    /// The logits of a picture in a texture of RGBA bytes, which a frame of the program's own looks at.
+    pub async fn texture(&self, pixels: Vec<u8>, width: u32, height: u32, srgb: bool) -> Result<Vec<f32>, Error> {
+        let format = if srgb { TextureFormat::Rgba8UnormSrgb } else { TextureFormat::Rgba8Unorm };
+        let view = self.filled(format, &pixels, [width, height]);
+        self.frame(|| Input::texture(&view)).await
+    }
+
+    /// The logits of a gray picture in two planes as cameras give them, of which this is the luma.
+    pub async fn planes(&self, luma: Vec<u8>, width: u32, height: u32) -> Result<Vec<f32>, Error> {
+        let [columns, rows] = [width, height].map(|side| side.div_ceil(2));
+        let gray = vec![128; (2 * columns * rows) as usize];
+        let luma = self.filled(TextureFormat::R8Unorm, &luma, [width, height]);
+        let chroma = self.filled(TextureFormat::Rg8Unorm, &gray, [columns, rows]);
+        let yuv = Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Full };
+        self.frame(|| Input::nv12(&luma, &chroma, yuv)).await
+    }
+
+    /// The logits of an empty square texture of RGBA bytes.
+    pub async fn blank(&self, side: u32) -> Result<Vec<f32>, Error> {
+        let view = self.made(TextureFormat::Rgba8Unorm, [side; 2]).create_view(&wgpu::TextureViewDescriptor::default());
+        self.frame(|| Input::texture(&view)).await
+    }
+}
+
+impl Host {
+    /// A frame that has nothing in it but the guest.
+    async fn frame<'a>(&self, input: impl Fn() -> Input<'a>) -> Result<Vec<f32>, Error> {
+        self.classifier.ready(input()).await.map_err(told)?;
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let seen = self.classifier.record(&mut encoder, input()).map_err(told)?;
+        self.queue.submit([encoder.finish()]);
+        seen.wait().await.map(|answer| answer.logits).map_err(told)
+    }
+
+    fn made(&self, format: TextureFormat, [width, height]: [u32; 2]) -> wgpu::Texture {
+        self.device.create_texture(&wgpu::TextureDescriptor {
+            label: Some("camera"),
+            size: wgpu::Extent3d { width, height, depth_or_array_layers: 1 },
+            mip_level_count: 1,
+            sample_count: 1,
+            dimension: wgpu::TextureDimension::D2,
+            format,
+            usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
+            view_formats: &[],
+        })
+    }
+
+    fn filled(&self, format: TextureFormat, texels: &[u8], [width, height]: [u32; 2]) -> TextureView {
+        let texture = self.made(format, [width, height]);
+        let bytes_per_row = Some(u32::from(format.components()) * width);
+        let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row, rows_per_image: None };
+        let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
+        self.queue.write_texture(texture.as_image_copy(), texels, layout, size);
+        texture.create_view(&wgpu::TextureViewDescriptor::default())
+    }
+}
+
+fn told(error: impl Display) -> Error {
+    Error::new(&error.to_string())
+}
