@@ -5,9 +5,10 @@
 
 mod support;
 
-use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products, Session};
+use lampyris::engine::weights::blocks::BlockFormat;
+use lampyris::models::decoder::{CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Session};
 use lampyris::{Error, Gpu};
-use support::decoders::noise;
+use support::decoders::{kinds, logits_by, noise};
 use support::{devices, relative};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -104,6 +105,42 @@ fn a_text_gives_the_same_however_it_is_cut() {
             second.extend(generate(&gpu, &mut other, 2));
         }
         assert_eq!((&first[..], &second[..]), (&expected[..10], &alone[..]), "{name}");
+    }
+}
+
+/// Weights in blocks, which have kernels of their own for one token and for many.
+fn blocks() -> Vec<(&'static str, DecoderFiles)> {
+    let wide = CONFIG
+        .replace("\"hidden_size\": 24, \"intermediate_size\": 20", "\"hidden_size\": 256, \"intermediate_size\": 256");
+    let (folder, files) = (tempfile::tempdir().unwrap(), noise(&wide, &[], &[]));
+    let written = |format: BlockFormat| {
+        let path = folder.path().join(format!("{format}.gguf"));
+        Conversion::new(&files, format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+        (format.name(), DecoderFiles::open(&path).unwrap())
+    };
+    [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q6K].map(written).into()
+}
+
+/// The second sense of "equal" in `docs/numerics.md`: one adapter, other shapes. A token at a time is other kernels than a chunk of a
+/// prompt; here their logits are compared at every place, whether a chunk or single tokens wrote the keys and values before it.
+#[test]
+fn a_token_at_a_time_has_the_logits_of_a_prompt() {
+    let text = text();
+    let models = || kinds().into_iter().chain(blocks());
+    for (name, gpu) in devices() {
+        for (kind, files) in models() {
+            let model = Decoder::new(&gpu, files).unwrap();
+            let mut session = gpu.block_on(model.session(text.len())).unwrap();
+            gpu.block_on(session.feed(&text)).unwrap();
+            let prompt = gpu.block_on(session.logits()).unwrap();
+            assert_eq!(prompt.len(), text.len() * 61);
+            for begin in [&[][..], &[32, 7]] {
+                let found = logits_by(&model, &text, begin, Products::Exact);
+                let error = relative(&found, &prompt);
+                eprintln!("{kind} on {name}: logits after {begin:?} {error:e} from those of a prompt");
+                assert!(error < 1e-4, "{kind} on {name}, runs of {begin:?} first: {error:e}");
+            }
+        }
     }
 }
 

@@ -16,27 +16,13 @@ use lampyris::models::decoder::{
 use lampyris::{AdapterChoice, Gpu, GpuOptions, adapters, engine};
 use serde_json::Value;
 use std::sync::Arc;
-use support::decoders::{files, noise, tensors};
+use support::decoders::{files, logits_by, noise, tensors};
 use support::{devices, material, relative};
 
 /// Three experts that every token meets, so that no choice turns on what a rounding moves; columns for every format of blocks.
 const MIXTURE: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 61, "max_position_embeddings": 64,
     "tie_word_embeddings": true, "num_experts": 3, "num_experts_per_tok": 3, "moe_intermediate_size": 256, "norm_topk_prob": true}"#;
-
-/// The logits of every token of `text`, computed one token after the other.
-fn one_by_one(gpu: &Gpu, model: &Decoder, text: &[u32], products: Products) -> Vec<f32> {
-    let (context, cache, head) = (text.len(), CacheFormat::F32, Head::Logits);
-    let plan = model.plan(PlanRequest { context, cache, tokens: 1, head, products }).unwrap();
-    let states = gpu.block_on(States::new(gpu, &[&plan])).unwrap();
-    states.write("tokens", 0, text).unwrap();
-    let executor = gpu.block_on(model.executor(plan, &states)).unwrap();
-    let logits = |at: usize| {
-        states.write("cursor", 0, &[at as u32, 1]).unwrap();
-        gpu.block_on(executor.run(&[])).unwrap()[0].values()
-    };
-    (0..text.len()).flat_map(logits).collect()
-}
 
 /// No value lies within a fifth of a step of the middle between two bytes, so that every device must round as the twin does.
 #[test]
@@ -88,7 +74,7 @@ fn packed_products_move_logits_by_no_more_than_is_said() {
         for (name, gpu) in devices() {
             let moved = relative(&logits(&gpu, file, Products::Packed), &exact);
             let alone = &text[..16];
-            let one = one_by_one(&gpu, &model(&gpu, file), alone, Products::Packed);
+            let one = logits_by(&model(&gpu, file), alone, &[], Products::Packed);
             let one = relative(&one, &exact[..one.len()]);
             eprintln!("{file} on {name}: packed products move logits by {moved:e}, token by token {one:e}");
             let allowed = 1e-3..Products::Packed.tolerance();
@@ -114,14 +100,14 @@ fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
         Conversion::new(&noise(MIXTURE, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
         let files = DecoderFiles::open(&path).unwrap();
         let model = |gpu: &Gpu| Decoder::new(gpu, files.clone()).unwrap();
-        let exact = one_by_one(&Gpu::cpu_executor(), &model(&Gpu::cpu_executor()), &text, Products::Exact);
+        let exact = logits_by(&model(&Gpu::cpu_executor()), &text, &[], Products::Exact);
         for (name, gpu) in devices() {
             let model = model(&gpu);
             let packed = SessionOptions::default().context(text.len()).products(Products::Packed);
             let mut session = gpu.block_on(model.session(packed)).unwrap();
             gpu.block_on(session.feed(&text)).unwrap();
             let together = relative(&gpu.block_on(session.logits()).unwrap(), &exact);
-            let one = relative(&one_by_one(&gpu, &model, &text, Products::Packed), &exact);
+            let one = relative(&logits_by(&model, &text, &[], Products::Packed), &exact);
             eprintln!("{format} on {name}: packed products move logits by {together:e}, token by token {one:e}");
             let allowed = 1e-3..Products::Packed.tolerance();
             assert!(allowed.contains(&together) && allowed.contains(&one), "{format} on {name}: {together:e}, {one:e}");
@@ -223,7 +209,7 @@ fn what_overflows_stays_no_number_in_bytes() {
     for (name, gpu) in devices() {
         let model = Decoder::new(&gpu, DecoderFiles::open(&path).unwrap()).unwrap();
         for products in [Products::Exact, Products::Packed] {
-            let alone = one_by_one(&gpu, &model, &text[..3], products);
+            let alone = logits_by(&model, &text[..3], &[], products);
             assert!(alone.iter().all(|logit| logit.is_nan()), "{} on {name}: {:?}", products.label(), &alone[..5]);
             for cache in [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8] {
                 let options = SessionOptions::default().context(60).products(products).cache(cache);
@@ -245,7 +231,7 @@ fn products_of_16_bit_floats_move_logits_by_no_more_than_is_said() {
     let files = noise(&MIXTURE.replace("qwen3_moe", "qwen3"), &[], &[]);
     Conversion::new(&files, BlockFormat::Q4K, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
     let model = |gpu: &Gpu| Decoder::new(gpu, DecoderFiles::open(&path).unwrap()).unwrap();
-    let exact = one_by_one(&Gpu::cpu_executor(), &model(&Gpu::cpu_executor()), &text, Products::Exact);
+    let exact = logits_by(&model(&Gpu::cpu_executor()), &text, &[], Products::Exact);
     for (index, name) in pollster::block_on(adapters()).iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
         let gpu = pollster::block_on(Gpu::with(options)).unwrap();

@@ -11,6 +11,8 @@ mod blocks;
 mod files;
 #[path = "weight_files/hostile.rs"]
 mod hostile;
+#[path = "weight_files/products.rs"]
+mod products;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

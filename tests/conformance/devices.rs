@@ -18,7 +18,7 @@ impl Device {
         let store = ConstantStore::new();
         let executor = pollster::block_on(Executor::with_states(&self.gpu, plan, &store, &states, |_| {}))?;
         let outputs = pollster::block_on(executor.run(network.inputs()))?;
-        Ok(outputs.iter().map(Answer::of).collect())
+        Ok(network.answers(&outputs))
     }
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn networks(vector: &Vector) -> Result<Vec<Network>, Failure> {
         "Gemm" => operators::gemm(vector),
         "Softmax" | "LogSoftmax" => operators::softmax(vector),
         "ArgMax" => operators::arg_max(vector),
+        "TopK" => operators::top_k(vector),
         "BatchNormalization" => operators::batch_normalization(vector),
         "LayerNormalization" | "RMSNormalization" => operators::normalization(vector),
         "GroupNormalization" => operators::group_normalization(vector),

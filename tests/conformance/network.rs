@@ -25,10 +25,44 @@ impl Answer {
     }
 }
 
+/// What a host makes of places that a kernel lists.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// All outputs are the answers.
+    Plain,
+    /// The first output is rows, the second lists places of each: the answers are what lies there, and the places.
+    ValuesAtPlaces,
+    /// The places are counted from the last of so many.
+    FromTheEnd(usize),
+}
+
+impl Reading {
+    /// The answers, from the outputs.
+    fn answers(self, mut outputs: Vec<Answer>) -> Vec<Answer> {
+        match self {
+            Reading::Plain => {}
+            Reading::ValuesAtPlaces => {
+                let (rows, places) = (&outputs[0], &outputs[1]);
+                let count = rows.shape.as_ref().map_or(1, |shape| shape[0]);
+                let (columns, each) = (rows.values.len() / count, places.values.len() / count);
+                let value = |(at, place): (usize, &f64)| rows.values[at / each * columns..][..columns][*place as usize];
+                let values = places.values.iter().enumerate().map(value).collect();
+                outputs[0] = Answer { shape: None, values };
+            }
+            Reading::FromTheEnd(count) => {
+                let places = outputs.iter_mut().flat_map(|output| &mut output.values);
+                places.for_each(|place| *place = (count - 1) as f64 - *place);
+            }
+        }
+        outputs
+    }
+}
+
 /// A finished plan and its inputs.
 pub(crate) struct Network {
     plan: Arc<Plan>,
     inputs: Vec<HostTensor>,
+    reading: Reading,
 }
 
 impl Network {
@@ -38,6 +72,16 @@ impl Network {
 
     pub(crate) fn inputs(&self) -> &[HostTensor] {
         &self.inputs
+    }
+
+    /// The same network, whose places a host reads so.
+    pub(crate) fn read(self, reading: Reading) -> Network {
+        Network { reading, ..self }
+    }
+
+    /// The answers, from what a run gave.
+    pub(crate) fn answers(&self, outputs: &[HostTensor]) -> Vec<Answer> {
+        self.reading.answers(outputs.iter().map(Answer::of).collect())
     }
 }
 
@@ -91,6 +135,14 @@ impl Sketch {
         self.apply(Rearrange { axes, constant: 0.0 }, &[x])
     }
 
+    /// An axis in the other direction.
+    pub(crate) fn reverse(&mut self, x: TensorId, along: usize) -> Result<TensorId> {
+        let shape = self.shape(x);
+        let mut axes: Vec<Axis> = shape.iter().enumerate().map(|(axis, all)| Axis::whole(axis, *all)).collect();
+        axes[along] = Axis { extent: shape[along], source: Some(along), start: shape[along] as i32 - 1, step: -1 };
+        self.apply(Rearrange { axes, constant: 0.0 }, &[x])
+    }
+
     /// Tensors one after another along an axis.
     pub(crate) fn join(&mut self, parts: &[TensorId], axis: usize) -> Result<TensorId> {
         let mut all = parts[0];
@@ -137,6 +189,6 @@ impl Sketch {
         for (position, id) in outputs.iter().enumerate() {
             self.builder.output(format!("out{position}"), *id);
         }
-        Network { plan: Arc::new(self.builder.finish()), inputs: self.inputs }
+        Network { plan: Arc::new(self.builder.finish()), inputs: self.inputs, reading: Reading::Plain }
     }
 }

@@ -1,7 +1,7 @@
 //! Arithmetic: functions, products, reductions.
 
 use crate::express::{Failure, axis};
-use crate::network::{Network, Sketch};
+use crate::network::{Network, Reading, Sketch};
 use crate::quantized;
 use crate::vector::{Tensor, Vector};
 use lampyris_engine::kernels::elementwise::{Binary, Function, Matmul, Operation, Reduce, Reduction, Softmax, Unary};
@@ -148,10 +148,37 @@ pub(crate) fn arg_max(vector: &Vector) -> Networks {
     let rows = x.shape.iter().product::<usize>() / classes;
     let mut sketch = Sketch::default();
     let given = sketch.input(&x.shape, &x.values());
-    let turned = sketch.transpose(given, &order)?;
+    let mut turned = sketch.transpose(given, &order)?;
+    // Among equals the first is chosen, which is the last one where classes come in the other direction.
+    let last = vector.integer("select_last_index") == Some(1);
+    if last {
+        turned = sketch.reverse(turned, x.shape.len() - 1)?;
+    }
     let logits = sketch.reshape(turned, &[rows, 1, 1, classes])?;
     let best = sketch.apply_all(SoftmaxTopK { k: 1 }, &[logits])?[1];
-    Ok(vec![sketch.finish(&[best])])
+    let reading = if last { Reading::FromTheEnd(classes) } else { Reading::Plain };
+    Ok(vec![sketch.finish(&[best]).read(reading)])
+}
+
+/// A list of the best classes in order, among equals the first; the values are the logits of these classes. The smallest are the largest of what
+/// is multiplied by -1.
+pub(crate) fn top_k(vector: &Vector) -> Networks {
+    let x = vector.given(0)?;
+    if axis(vector.integer("axis").unwrap_or(-1), x.shape.len()) != x.shape.len() - 1 {
+        return Err("classes along another axis than the last".into());
+    }
+    let [classes, k] = [x.shape[x.shape.len() - 1], vector.given(1)?.integers()[0] as usize];
+    let rows = x.shape.iter().product::<usize>() / classes;
+    let mut sketch = Sketch::default();
+    let given = sketch.input(&x.shape, &x.values());
+    let values = sketch.reshape(given, &[rows, 1, 1, classes])?;
+    let mut logits = values;
+    if vector.integer("largest") == Some(0) {
+        let minus = sketch.number(-1.0);
+        logits = sketch.binary(Operation::Mul, values, minus)?;
+    }
+    let best = sketch.apply_all(SoftmaxTopK { k }, &[logits])?[1];
+    Ok(vec![sketch.finish(&[values, best]).read(Reading::ValuesAtPlaces)])
 }
 
 /// With recorded statistics it is a product and a sum, whose factors are known when the model is loaded.

@@ -5,23 +5,12 @@ use crate::vector::Vector;
 use lampyris_engine::weights::Dtype;
 use std::collections::BTreeSet;
 
-/// Operators that the engine does not have.
-const OPERATORS: &[(&str, &str)] =
-    &[("TopK", "the best classes come with their probabilities, not with the values they were chosen by")];
-
 const ROUNDED: &str =
     "every step was rounded to a 16-bit float, by more than the vector's tolerance; the engine computes in f32";
 const QUOTIENT: &str = "a quotient is a real number, and nothing cuts its fraction off";
 
 /// Single vectors.
 const NAMES: &[(&str, &str)] = &[
-    ("test_argmax_default_axis_example_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_default_axis_random_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_keepdims_example_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_keepdims_random_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_negative_axis_keepdims_example_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_negative_axis_keepdims_random_select_last_index", "among equals the first is chosen"),
-    ("test_argmax_no_keepdims_example_select_last_index", "among equals the first is chosen"),
     ("test_batchnorm_epsilon_training_mode", "nothing is trained"),
     ("test_batchnorm_example_training_mode", "nothing is trained"),
     ("test_attention_4d_attn_mask_causal_bf16", ROUNDED),
@@ -50,9 +39,7 @@ impl Reasons {
 
     /// Why `vector` does not run, if it does not.
     pub(crate) fn of(&mut self, vector: &Vector) -> Option<&'static str> {
-        let listed = OPERATORS.iter().find(|(op, _)| *op == vector.op);
-        let listed = listed.or_else(|| NAMES.iter().find(|(name, _)| *name == vector.name));
-        if let Some((key, reason)) = listed {
+        if let Some((key, reason)) = NAMES.iter().find(|(name, _)| *name == vector.name) {
             self.needed.insert(key);
             return Some(reason);
         }
@@ -65,7 +52,7 @@ impl Reasons {
 
     /// Entries that no vector needed.
     pub(crate) fn unused(&self) -> impl Iterator<Item = &'static str> {
-        let listed = OPERATORS.iter().chain(NAMES).map(|(key, _)| *key);
+        let listed = NAMES.iter().map(|(key, _)| *key);
         listed.chain([EMPTY]).filter(|key| !self.needed.contains(key))
     }
 }

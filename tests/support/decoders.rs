@@ -1,9 +1,12 @@
-//! Decoders of noise, made from a configuration alone: every tensor that it describes, in memory.
+//! Decoders of noise, made from a configuration alone: every tensor that it describes, in memory; and their logits, by runs of any size.
 
+use lampyris::engine::Executor;
+use lampyris::engine::gpu::States;
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::weights::{TensorFile, Weights};
-use lampyris::models::decoder::DecoderFiles;
+use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Head, PlanRequest, Products};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Names and shapes of a layer's tensors, without the layer's number.
 fn layer(config: &Value, at: usize) -> Vec<(String, Vec<usize>)> {
@@ -94,4 +97,62 @@ pub fn noise(config: &str, half: &[&str], left_out: &[&str]) -> DecoderFiles {
         (name, dtype, shape, bytes)
     });
     files(config, stored)
+}
+
+const SIZES: &str = r#""hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 61, "max_position_embeddings": 128"#;
+
+/// Networks of noise: plain, with values stored apart, with norms of heads, with windows and norms after the blocks, with experts.
+pub fn kinds() -> Vec<(&'static str, DecoderFiles)> {
+    let files = |more: &str, half: &[&str]| noise(&format!("{{{SIZES}, {more}}}"), half, &[]);
+    let llama = r#""model_type": "llama", "tie_word_embeddings": false"#;
+    let gemma = r#""model_type": "gemma2", "hidden_activation": "gelu_pytorch_tanh", "sliding_window": 16,
+        "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0"#;
+    let experts = r#""model_type": "qwen3_moe", "tie_word_embeddings": true, "num_experts": 6, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24, "norm_topk_prob": true, "mlp_only_layers": [1]"#;
+    vec![
+        ("llama", files(llama, &[])),
+        ("mixed types", files(llama, &["q_proj", "k_proj", "gate_proj", "up_proj"])),
+        ("qwen3", files(r#""model_type": "qwen3", "tie_word_embeddings": true"#, &["model."])),
+        ("gemma2", files(gemma, &[])),
+        ("qwen3_moe", files(experts, &[])),
+    ]
+}
+
+/// A text with a cache of its own, computed in runs of which every logit is read.
+pub struct Runs<'a> {
+    model: &'a Decoder,
+    request: PlanRequest,
+    pub states: States,
+    executors: BTreeMap<usize, Executor>,
+    done: usize,
+}
+
+impl<'a> Runs<'a> {
+    /// For a text in a session with room for `context`.
+    pub fn new(model: &'a Decoder, text: &[u32], context: usize, products: Products) -> Runs<'a> {
+        let (cache, head) = (CacheFormat::F32, Head::Logits);
+        let request = PlanRequest { context, cache, tokens: 1, head, products };
+        let plan = model.plan(request).unwrap();
+        let states = model.gpu().block_on(States::new(model.gpu(), &[&plan])).unwrap();
+        states.write("tokens", 0, text).unwrap();
+        Runs { model, request, states, executors: BTreeMap::new(), done: 0 }
+    }
+
+    /// The logits of the next `tokens` tokens, computed in one run.
+    pub fn run(&mut self, tokens: usize) -> Vec<f32> {
+        let (gpu, request) = (self.model.gpu(), PlanRequest { tokens, ..self.request });
+        let made = || gpu.block_on(self.model.executor(self.model.plan(request).unwrap(), &self.states)).unwrap();
+        let executor = self.executors.entry(tokens).or_insert_with(made);
+        self.states.write("cursor", 0, &[self.done as u32, tokens as u32]).unwrap();
+        self.done += tokens;
+        gpu.block_on(executor.run(&[])).unwrap()[0].values()
+    }
+}
+
+/// The logits of every token of `text`, by runs of so many tokens: those of `begin`, then one after the other.
+pub fn logits_by(model: &Decoder, text: &[u32], begin: &[usize], products: Products) -> Vec<f32> {
+    let mut runs = Runs::new(model, text, text.len(), products);
+    let ones = text.len() - begin.iter().sum::<usize>();
+    begin.iter().copied().chain(std::iter::repeat_n(1, ones)).flat_map(|tokens| runs.run(tokens)).collect()
 }

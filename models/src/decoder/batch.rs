@@ -217,9 +217,9 @@ impl Together<'_> {
         let gpu = parts.first().map_or_else(|| self.model.gpu().current(), |(_, states)| states.gpu().clone());
         let states = States::joined(&gpu, &parts);
         let first = self.going.first().map(|at| &self.sessions[*at]);
-        let room = first.map_or((0, CacheFormat::F32), |session| (session.context(), session.cache()));
+        let (context, cache) = first.map_or((0, CacheFormat::F32), |session| (session.context(), session.cache()));
         let head = if sampling.is_plain() { Head::Sample } else { Head::Draw };
-        let plan = self.model.plan_together(self.going.len(), room, head)?;
+        let plan = self.model.plan_together(self.going.len(), context, cache, head)?;
         let executor = self.model.executor(Arc::new(plan), &states).await?;
         self.executor = Some(executor.clone());
         Ok(executor)

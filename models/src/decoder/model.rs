@@ -131,9 +131,14 @@ impl Decoder {
         Ok(plan)
     }
 
-    /// The plan of one token for each of several sessions with this room and this cache.
-    pub(super) fn plan_together(&self, sequences: usize, room: (usize, CacheFormat), head: Head) -> Result<Plan> {
-        batch::plan((&self.inner.tensors, self.inner.gpu.current().caps()), sequences, room, head, self.limit())
+    /// The plan of one token for each of so many sessions with room for `context` and such a cache, on their states as [`States::joined`]
+    /// calls them, those of the first `0`; [`Decoder::together`] runs it. The outputs of `head` are those of the first session, then the next.
+    ///
+    /// # Errors
+    /// [`Error::Engine`] when a kernel refuses a shape.
+    pub fn plan_together(&self, sequences: usize, context: usize, cache: CacheFormat, head: Head) -> Result<Plan> {
+        let gpu = self.inner.gpu.current();
+        batch::plan((&self.inner.tensors, gpu.caps()), sequences, (context, cache), head, self.limit())
     }
 
     /// The most bytes of a constant. Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
