@@ -132,7 +132,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     }
     if options.test {
         let browser = look_for_browser()?;
-        if !options.no_build {
+        // What the tests drive beside the package; a package alone is built without it.
+        if !options.no_build || !folder().join("glue/guest.js").is_file() {
             let more = [&["--example", "guest"], more].concat();
             let built = crate::wasm::build_package("lampyris-web", "web", &more, true)?;
             glue(&built.folder.join("examples/guest.wasm"), "guest")?;
