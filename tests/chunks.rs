@@ -14,13 +14,13 @@ use lampyris::models::decoder::{
     CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Sampling, Session, SessionOptions,
 };
 use lampyris::wgpu::{Backend, CommandEncoder};
-use lampyris::{AdapterChoice, Gpu, GpuOptions, VariantSet, adapters};
+use lampyris::{Gpu, GpuOptions, VariantSet};
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 use support::decoders::noise;
 use support::host::{Host, hosts};
-use support::{devices, relative};
+use support::{as_gpus, devices, relative};
 use ticks::{answer, cache_of, settled, text, uncut};
 
 const QWEN: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -57,17 +57,6 @@ fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {
 
 fn saved(gpu: &Gpu, session: &Session) -> Vec<u8> {
     cache_of(&gpu.block_on(session.save()).unwrap())
-}
-
-/// The forms for real GPUs on every adapter that Vulkan drives; OpenGL's compilers take long for them.
-fn as_gpus() -> Vec<(String, Gpu)> {
-    let found = pollster::block_on(adapters());
-    let vulkan = found.iter().enumerate().filter(|(_, adapter)| adapter.backend == "vulkan");
-    let open = |(index, adapter): (usize, _)| {
-        let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
-        (format!("{adapter} as a GPU"), pollster::block_on(Gpu::with(options)).unwrap())
-    };
-    vulkan.map(open).collect()
 }
 
 /// What the rounding of a cache may move logits by, relative to the largest: a value that lies between two steps goes to either.
@@ -148,7 +137,7 @@ fn large_chunks_in_whole_numbers_give_what_small_ones_give() {
 #[test]
 fn a_large_chunk_in_many_submits_is_the_one_in_few() {
     for (name, gpu) in devices().into_iter().chain(as_gpus()).filter(|(_, gpu)| !gpu.is_cpu_executor()) {
-        for (config, cache) in [(QWEN, CacheFormat::Q8), (MISTRAL, CacheFormat::F32)] {
+        for (config, cache) in [(QWEN, CacheFormat::Q8), (MISTRAL, CacheFormat::F32), (MIXTURE, CacheFormat::F32)] {
             let model = Decoder::new(&gpu, noise(config, &[], &[])).unwrap();
             let run = |budget: Duration| {
                 let options = options(cache, 128).submit_budget(budget);

@@ -8,9 +8,11 @@ mod support;
 use lampyris::Gpu;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes};
-use lampyris::models::decoder::{Conversion, Decoder, DecoderFiles, Session};
+use lampyris::models::decoder::{
+    CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Session, SessionOptions,
+};
 use support::decoders::{files, noise, tensors};
-use support::{devices, relative};
+use support::{as_gpus, cpu_as_gpu, devices, relative};
 
 /// Three layers, the middle one without experts.
 const CONFIG: &str = r#"{"model_type": "qwen3_moe", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 3,
@@ -25,6 +27,18 @@ fn generate(gpu: &Gpu, session: &mut Session, most: usize) -> Vec<u32> {
         found.push(token);
     }
     found
+}
+
+/// Every adapter as what it is, and where a GPU would gather the tokens of each expert, as one.
+fn everywhere() -> Vec<(String, Gpu)> {
+    devices().into_iter().chain(as_gpus()).chain([cpu_as_gpu()]).collect()
+}
+
+/// The kernels of a run of `tokens`.
+fn kernels(model: &Decoder, tokens: usize, products: Products) -> Vec<&'static str> {
+    let (context, cache, head) = (128, CacheFormat::F32, Head::Logits);
+    let plan = model.plan(PlanRequest { context, cache, tokens, head, products }).unwrap();
+    plan.steps.iter().map(|step| step.kernel.name()).collect()
 }
 
 /// A text of 71 tokens: more than two chunks of a prompt.
@@ -46,7 +60,7 @@ fn logits_of(gpu: &Gpu, files: DecoderFiles, text: &[u32]) -> Vec<f32> {
 #[test]
 fn a_text_gives_the_same_however_it_is_cut() {
     let text = text();
-    for (name, gpu) in devices() {
+    for (name, gpu) in everywhere() {
         let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
         let session = || gpu.block_on(model.session(100)).unwrap();
         let mut whole = session();
@@ -74,9 +88,60 @@ fn a_device_gives_the_logits_of_the_twins() {
     for config in [of(7, 3), of(1, 1), of(5, 5), of(7, 3).replace("\"norm_topk_prob\": true, ", "")] {
         let expected = logits(&Gpu::cpu_executor(), &config);
         assert_eq!(expected.len(), text.len() * 61);
-        for (name, gpu) in devices() {
+        for (name, gpu) in everywhere() {
             let error = relative(&logits(&gpu, &config), &expected);
             assert!(error < 1e-4, "{name}: {error:e} with {config}");
+        }
+    }
+}
+
+/// Of seven experts three a token: ten tokens are four for each on average, and nine are fewer.
+#[test]
+fn tokens_are_gathered_where_a_gpu_has_many() {
+    for (name, gpu) in everywhere() {
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        for (tokens, many) in [(1, false), (9, false), (10, true), (128, true)] {
+            let found = kernels(&model, tokens, Products::Exact);
+            let count = |kernel: &str| found.iter().filter(|it| **it == kernel).count();
+            let singly = [2 * 2, 0, 0, 0];
+            let expected = if many && !gpu.caps().software { [0, 2, 2 * 2, 2] } else { singly };
+            let counted = ["experts", "expert_tiles", "grouped_experts", "expert_sum"].map(count);
+            assert_eq!(counted, expected, "{name}, {tokens} tokens");
+        }
+    }
+}
+
+/// Whole numbers, by tiles and one token after another: the same bytes go in, so that what comes out differs by rounding alone until a byte
+/// is rounded the other way.
+#[test]
+fn gathered_tokens_in_whole_numbers_give_what_single_ones_give() {
+    let (folder, text) = (tempfile::tempdir().unwrap(), &text()[..40]);
+    let config = CONFIG.replace("\"hidden_size\": 24", "\"hidden_size\": 256").replace("_size\": 18", "_size\": 256");
+    // All of the experts, so that none is another one's neighbour.
+    let config = config.replace("\"num_experts\": 7", "\"num_experts\": 3");
+    for format in [BlockFormat::Q8_0, BlockFormat::Q4K] {
+        let path = folder.path().join(format!("{format}.gguf"));
+        Conversion::new(&noise(&config, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
+        let logits = |gpu: &Gpu, products: Products| {
+            let model = Decoder::new(gpu, DecoderFiles::open(&path).unwrap()).unwrap();
+            let options = SessionOptions::from(text.len()).products(products);
+            let mut session = gpu.block_on(model.session(options)).unwrap();
+            gpu.block_on(session.feed(text)).unwrap();
+            (gpu.block_on(session.logits()).unwrap(), kernels(&model, 32, products))
+        };
+        let singly = Gpu::cpu_executor();
+        let (exact, _) = logits(&singly, Products::Exact);
+        let moved = relative(&logits(&singly, Products::Packed).0, &exact);
+        // One format on devices: their compilers take long for tiles of bytes.
+        let devices = if format == BlockFormat::Q8_0 { as_gpus() } else { Vec::new() };
+        for (name, gpu) in devices.into_iter().chain([cpu_as_gpu()]) {
+            let (found, kernels) = logits(&gpu, Products::Packed);
+            let count = |kernel: &str| kernels.iter().filter(|it| **it == kernel).count();
+            assert_eq!((count("grouped_experts"), count("experts")), (4, 0), "{name}");
+            let gathered = relative(&found, &exact);
+            eprintln!("{format} on {name}: moved by {gathered:e}, singly by {moved:e}");
+            assert!(gathered < Products::Packed.tolerance(), "{format} on {name}: {gathered:e}");
+            assert!(gathered > 1e-3 && gathered < 2.0 * moved, "{format} on {name}: {gathered:e} and {moved:e}");
         }
     }
 }

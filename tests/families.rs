@@ -12,7 +12,7 @@ use lampyris::models::decoder::{CacheFormat, Decoder, DecoderConfig, DecoderFile
 use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
-use support::{Tensors, devices, full_tier, material, relative};
+use support::{Tensors, as_gpus, cpu_as_gpu, devices, full_tier, material, relative};
 
 /// Models whose weights lie in a folder of that name.
 const MODELS: [&str; 17] = [
@@ -77,6 +77,33 @@ fn logits_and_tokens_of_the_references() {
             }
         }
         eprintln!("{name}: {count} files, worst logits {:e} ({})", worst.0, worst.1);
+    }
+}
+
+/// The mixtures as on a GPU, which gathers the tokens of each expert.
+#[test]
+fn gathered_experts_give_the_logits_of_the_references() {
+    let Some(material) = material() else { return };
+    for (name, gpu) in as_gpus().into_iter().chain([cpu_as_gpu()]) {
+        for family in ["qwen3-moe", "qwen3-moe-mixed"] {
+            let folder = material.join("families").join(family);
+            let reference: Value =
+                serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
+            let tensors = Tensors::open(&folder.join("reference.safetensors"));
+            let files = DecoderFiles::open(folder.join("model.safetensors")).unwrap();
+            let model = Decoder::new(&gpu, files).unwrap();
+            for (at, prompt) in reference["prompts"].as_array().unwrap().iter().enumerate() {
+                let prompt = ids(prompt);
+                let mut session = gpu.block_on(model.session(prompt.len().max(32))).unwrap();
+                gpu.block_on(session.feed(&prompt)).unwrap();
+                let error = relative(&gpu.block_on(session.logits()).unwrap(), &tensors.f32(&format!("logits.{at}")));
+                eprintln!("{family} on {name}, prompt {at}: {error:e}");
+                assert!(error <= 1e-3, "{family} on {name}, prompt {at}: {error:e}");
+            }
+            let (context, cache, head, products) = (64, CacheFormat::F32, Head::Logits, Products::Exact);
+            let plan = model.plan(PlanRequest { context, cache, tokens: 32, head, products }).unwrap();
+            assert!(plan.steps.iter().any(|step| step.kernel.name() == "grouped_experts"), "{family} on {name}");
+        }
     }
 }
 

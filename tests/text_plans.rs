@@ -11,6 +11,7 @@ use lampyris::Gpu;
 use lampyris::engine::Plan;
 use lampyris::models::decoder::{CacheFormat, Decoder, Head, PlanRequest, Products};
 use std::sync::Arc;
+use support::cpu_as_gpu;
 use support::decoders::noise;
 
 const SIZES: &str = r#""hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -22,9 +23,12 @@ fn plan(more: &str, half: &[&str], tokens: usize, head: Head) -> Arc<Plan> {
 }
 
 fn plan_of(more: &str, half: &[&str], request: PlanRequest) -> Arc<Plan> {
+    plan_on(&Gpu::cpu_executor(), more, half, request)
+}
+
+fn plan_on(gpu: &Gpu, more: &str, half: &[&str], request: PlanRequest) -> Arc<Plan> {
     let files = noise(&format!("{{{SIZES}, {more}}}"), half, &[]);
-    let model = Decoder::new(&Gpu::cpu_executor(), files).unwrap();
-    model.plan(request).unwrap()
+    Decoder::new(gpu, files).unwrap().plan(request).unwrap()
 }
 
 /// The plans held still, by name.
@@ -34,6 +38,8 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
         "attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0"#;
     let experts = r#""model_type": "qwen3_moe", "tie_word_embeddings": true, "num_experts": 6, "num_experts_per_tok": 2,
         "moe_intermediate_size": 24, "norm_topk_prob": true, "mlp_only_layers": [1]"#;
+    let many =
+        PlanRequest { context: 64, cache: CacheFormat::F32, tokens: 32, head: Head::Logits, products: Products::Exact };
     vec![
         ("llama", plan(llama, &[], 1, Head::Sample)),
         ("llama_prompt", plan(llama, &[], 32, Head::None)),
@@ -71,6 +77,8 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
         ("gemma2", plan(gemma, &[], 1, Head::Sample)),
         ("qwen3_moe", plan(experts, &[], 1, Head::Sample)),
         ("qwen3_moe_logits", plan(experts, &["experts"], 32, Head::Logits)),
+        // As on a GPU, where the tokens of each expert are gathered.
+        ("qwen3_moe_gathered", plan_on(&cpu_as_gpu().1, experts, &["experts"], many)),
     ]
 }
 
@@ -81,7 +89,8 @@ fn the_plans_are_the_recorded_ones() {
 
 /// Queries, keys and values; positions and the cache; attention; its projection; gates and units; their projection. Values
 /// stored unlike queries and keys cost one more, norms after the blocks two, and experts two: the router and the choice. In
-/// prompts the norms before matrices are steps of their own, but for the experts'.
+/// prompts the norms before matrices are steps of their own, but for the experts' where these are not gathered; if they are, their tiles and
+/// their sums are steps too.
 #[test]
 fn a_layer_takes_the_dispatches_that_it_should() {
     let ends = 1 + 2;
@@ -98,6 +107,7 @@ fn a_layer_takes_the_dispatches_that_it_should() {
         ("gemma2", ends + 2 * 8),
         ("qwen3_moe", ends + 8 + 6),
         ("qwen3_moe_logits", ends + 9 + 8),
+        ("qwen3_moe_gathered", ends + 9 + 3 + 8),
     ];
     let found: Vec<(&str, usize)> = plans().iter().map(|(name, plan)| (*name, plan.steps.len())).collect();
     assert_eq!(found, expected);

@@ -108,7 +108,7 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
     if only.is_none() && !devices.is_empty() {
         let of = |axis: usize| -> BTreeSet<&str> { cut.iter().filter(|it| it.3 == axis).map(|it| it.0).collect() };
         let in_rows = ["conv", "depthwise", "depthwise_pointwise", "pointwise", "stem"];
-        let in_columns = ["attention", "dense", "experts"].into_iter().chain(in_rows);
+        let in_columns = ["attention", "dense", "experts", "grouped_experts"].into_iter().chain(in_rows);
         assert_eq!([of(0), of(1)], [in_columns.collect(), BTreeSet::from(in_rows)]);
     }
 }

@@ -12,7 +12,7 @@ pub mod photos;
 pub mod tracer;
 
 use lampyris::engine::weights::Weights;
-use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, adapters};
+use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, VariantSet, adapters};
 use std::path::{Path, PathBuf};
 
 /// Whether `LAMPYRIS_REQUIRE` asks for `what`.
@@ -85,6 +85,23 @@ pub(crate) fn devices() -> Vec<(String, Gpu)> {
     }
     devices.push(("CPU executor".to_owned(), Gpu::cpu_executor()));
     devices
+}
+
+/// The forms and plans for real GPUs on every adapter that Vulkan drives; OpenGL's compilers take long for them.
+pub fn as_gpus() -> Vec<(String, Gpu)> {
+    let found = pollster::block_on(adapters());
+    let vulkan = found.iter().enumerate().filter(|(_, adapter)| adapter.backend == "vulkan");
+    let open = |(index, adapter): (usize, _)| {
+        let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
+        (format!("{adapter} as a GPU"), pollster::block_on(Gpu::with(options)).unwrap())
+    };
+    vulkan.map(open).collect()
+}
+
+/// Plans for real GPUs by the twins.
+pub fn cpu_as_gpu() -> (String, Gpu) {
+    let options = GpuOptions::default().adapter(AdapterChoice::Cpu).variants(VariantSet::RealGpu);
+    ("CPU executor as a GPU".to_owned(), pollster::block_on(Gpu::with(options)).unwrap())
 }
 
 /// A safetensors file of references.

@@ -95,9 +95,11 @@ impl Gpu {
     }
 
     pub(super) fn on_cpu(options: GpuOptions) -> Inner {
+        let mut summary = AdapterSummary::cpu_executor();
+        summary.caps.software &= options.variants == VariantSet::Adapter;
         Inner {
             number: seat::next_number(),
-            summary: AdapterSummary::cpu_executor(),
+            summary,
             opened: None,
             // It has no GPU memory that a budget could be of.
             account: Account::new(None),

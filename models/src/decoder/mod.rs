@@ -13,6 +13,7 @@ mod convert;
 mod driven;
 mod keep;
 pub(crate) mod matrix;
+mod mixture;
 mod model;
 mod multiplied;
 mod names;

@@ -23,7 +23,7 @@ impl Multiplied {
         let mut found = Multiplied::default();
         for step in &plan.steps {
             let source = sources.next();
-            if !["dense", "experts"].contains(&step.kernel.name()) {
+            if !["dense", "experts", "grouped_experts"].contains(&step.kernel.name()) {
                 continue;
             }
             let input = step.inputs.first().map(|id| plan.tensor(*id).desc.format);

@@ -6,7 +6,13 @@ crate::kernels! {
     dense,
     draw,
     embed,
+    #[cfg(not(target_arch = "wasm32"))]
+    expert_sum,
+    #[cfg(not(target_arch = "wasm32"))]
+    expert_tiles,
     experts,
+    #[cfg(not(target_arch = "wasm32"))]
+    grouped_experts,
     norm,
     place_norm,
     quantize,
