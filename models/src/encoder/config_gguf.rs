@@ -7,7 +7,8 @@ use lampyris_engine::kernels::text::{Pooling, SpanAttention, Unit};
 use lampyris_engine::weights::gguf::{Gguf, Value};
 
 impl EncoderConfig {
-    /// Reads the metadata of a GGUF file. Embeddings are normalized, which such files leave to their reader; so are the units'
+    /// Reads the metadata of a GGUF file, whose table of positions begins with that of the first token, also where RoBERTa's family has
+    /// others before it: converters leave them out. Embeddings are normalized, which such files leave to their reader; so are the units'
     /// function, which is GELU, and the exact one here.
     ///
     /// # Errors
@@ -47,10 +48,18 @@ impl EncoderConfig {
             vocabulary: *vocabulary,
             context: of.size("context_length")?.unwrap_or(512),
             first_position: 0,
-            types: of.rows("token_types.weight").and_then(|shape| shape.first()).copied().unwrap_or(0),
+            types: of.rows("token_types.weight").map_or(0, rows),
             epsilon: of.number("attention.layer_norm_epsilon")?.unwrap_or(1e-12) as f32,
             unit: Unit::Gelu,
         };
         Ok((config, Pooled { pooling, normalize: true }))
+    }
+}
+
+/// Rows of a table, of which a file that was written by ggml has one dimension only if it has one row.
+fn rows(shape: &[usize]) -> usize {
+    match shape {
+        [rows, _] => *rows,
+        _ => 1,
     }
 }

@@ -89,7 +89,9 @@ impl Tensors {
         let problem = |(name, shape): (String, Vec<usize>)| {
             let expected = shape.iter().copied().map(Some).collect();
             match self.file.get(&name) {
-                Some(tensor) if tensor.shape == shape => None,
+                Some(tensor) if tensor.shape == shape || (tensor.shape.len() == 1 && shape == [1, tensor.shape[0]]) => {
+                    None
+                }
                 Some(tensor) => Some(Problem::Shape { expected, found: tensor.shape.to_vec(), name }),
                 None => Some(Problem::Missing { name, expected, or_batch_norm: None }),
             }

@@ -26,7 +26,7 @@ pub(super) fn check_charsmaps(normalizer: &Value) -> Result<(), String> {
 }
 
 /// `None` where a walk would leave the table.
-fn check(table: &[u8]) -> Option<()> {
+pub(super) fn check(table: &[u8]) -> Option<()> {
     let (length, rest) = table.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()? / 4 * 4;
     let (trie, replacements) = rest.split_at_checked(length)?;

@@ -34,7 +34,7 @@ pub enum TextError {
 
     /// The vocabulary of a GGUF file is of a kind that this crate does not build.
     #[error(
-        "the vocabulary is of the kind `{kind}`; `llama`, `gpt2` and `bert` are supported, others through the model's tokenizer.json"
+        "the vocabulary is of the kind `{kind}`; `llama`, `gpt2`, `bert` and `t5` are supported, others through the model's tokenizer.json"
     )]
     VocabularyKind {
         /// `tokenizer.ggml.model`.

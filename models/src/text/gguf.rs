@@ -18,25 +18,26 @@ use super::TextError;
 use super::pre_tokenizer::{Splitter, Splitting};
 use super::spelling::SPACE;
 use super::tokenizer::{Settings, Tokenizer};
+use super::unigram::unigram;
 use crate::error::shown;
 
 /// Special tokens that end a turn or a text in the models that have them; many files name only one of their model's by its id.
 const ENDS: [&str; 5] = ["<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>"];
 
-/// The longest token that scores may join of others, in bytes. The longest of published vocabularies have less than half of it.
+/// The longest token that a vocabulary with scores may have, in bytes. The longest of published vocabularies have less than half of it.
 const LONGEST: usize = 256;
 
 /// The metadata `tokenizer.ggml.*` of a GGUF file as plain values, in the file's own order and types; from a
 /// file by [`read`](Self::read).
 #[derive(Debug, Clone, Default)]
 pub struct GgufVocabulary {
-    /// `model`: `llama` (SentencePiece), `gpt2` (byte-level BPE) or `bert` (WordPiece).
+    /// `model`: `llama` (SentencePiece's BPE), `gpt2` (byte-level BPE), `bert` (WordPiece) or `t5` (SentencePiece's Unigram).
     pub model: String,
     /// `pre`: how a `gpt2` vocabulary splits text.
     pub pre: Option<String>,
     /// `tokens`: the token of each id.
     pub tokens: Vec<String>,
-    /// `scores`: one a token, for `llama`.
+    /// `scores`: one a token, for `llama` and `t5`.
     pub scores: Vec<f32>,
     /// `merges`: two tokens with a space between, the most important first, for `gpt2`.
     pub merges: Vec<String>,
@@ -54,9 +55,9 @@ pub struct GgufVocabulary {
     pub unknown: Option<u32>,
     /// `padding_token_id`.
     pub padding: Option<u32>,
-    /// `cls_token_id`: what a text begins with in a `bert` vocabulary.
+    /// `cls_token_id`: what a text begins with in a `bert` or `t5` vocabulary.
     pub begin: Option<u32>,
-    /// `seperator_token_id`, as llama.cpp spells it: what a text ends with in a `bert` vocabulary.
+    /// `seperator_token_id`, as llama.cpp spells it: what a text ends with in a `bert` or `t5` vocabulary.
     pub separator: Option<u32>,
     /// `add_bos_token`.
     pub add_bos: Option<bool>,
@@ -64,6 +65,10 @@ pub struct GgufVocabulary {
     pub add_eos: Option<bool>,
     /// `add_space_prefix`.
     pub add_space_prefix: Option<bool>,
+    /// `remove_extra_whitespaces`: whether a `t5` vocabulary drops spaces at both ends and all but one in a row; as if true where absent.
+    pub remove_extra_spaces: Option<bool>,
+    /// `precompiled_charsmap`: SentencePiece's table of characters and what is written for them, for `t5`; empty where there is none.
+    pub charsmap: Vec<u8>,
     /// `tokenizer.chat_template`.
     pub chat_template: Option<String>,
 }
@@ -117,24 +122,30 @@ impl Tokenizer {
     ///
     /// A `llama` vocabulary becomes BPE with merges in the order of the scores, which is how SentencePiece merges; a `gpt2`
     /// vocabulary of Qwen gets the NFC step of Qwen's own tokenizer, which GGUF cannot express; a `bert` vocabulary takes letters as
-    /// small ones without accents, as llama.cpp does.
+    /// small ones without accents, as llama.cpp does; a `t5` vocabulary becomes Unigram. Texts stand between two special tokens in
+    /// the last two, unless the file says otherwise.
     ///
     /// # Errors
     /// [`TextError::VocabularyKind`], [`TextError::PreTokenizer`] and [`TextError::Vocabulary`] for vocabularies that are not
     /// supported or not consistent.
     pub fn from_gguf(mut vocabulary: GgufVocabulary) -> Result<Self, TextError> {
         let kinds = kinds(&vocabulary)?;
-        let ends = vocabulary.model == "bert";
-        if ends {
+        let spelled = match vocabulary.model.as_str() {
+            "bert" => Some(["[CLS]", "[SEP]"]),
+            "t5" => Some(["<s>", "</s>"]),
+            _ => None,
+        };
+        if let Some([first, last]) = spelled {
             let named = |token: &str| vocabulary.tokens.iter().position(|known| known == token).map(|id| id as u32);
             let (begin, separator) = (vocabulary.begin.or(vocabulary.bos), vocabulary.separator.or(vocabulary.eos));
-            vocabulary.bos = begin.or_else(|| named("[CLS]"));
-            vocabulary.eos = separator.or_else(|| named("[SEP]"));
+            vocabulary.bos = begin.or_else(|| named(first));
+            vocabulary.eos = separator.or_else(|| named(last));
         }
         let (mut inner, splitter, add_bos) = match vocabulary.model.as_str() {
             "llama" => (sentence_piece(&vocabulary, &kinds)?, None, true),
             "gpt2" => byte_level(&vocabulary)?,
             "bert" => (word_piece(&vocabulary, &kinds)?, None, true),
+            "t5" => (unigram(&vocabulary, &kinds)?, None, true),
             other => return Err(TextError::VocabularyKind { kind: shown(other) }),
         };
         let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
@@ -150,7 +161,7 @@ impl Tokenizer {
             unknown: named(vocabulary.unknown),
             padding: named(vocabulary.padding),
             add_bos: Some(vocabulary.add_bos.unwrap_or(add_bos)),
-            add_eos: Some(vocabulary.add_eos.unwrap_or(ends)),
+            add_eos: Some(vocabulary.add_eos.unwrap_or(spelled.is_some())),
             templates: vocabulary
                 .chat_template
                 .into_iter()
@@ -161,7 +172,7 @@ impl Tokenizer {
     }
 }
 
-fn wrong(list: &'static str, problem: String) -> TextError {
+pub(super) fn wrong(list: &'static str, problem: String) -> TextError {
     TextError::Vocabulary { list, problem }
 }
 
@@ -225,6 +236,16 @@ fn word_piece(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<tokeni
     Ok(inner)
 }
 
+/// Refuses a token of more than [`LONGEST`] bytes.
+pub(super) fn check_length(token: &str) -> Result<(), TextError> {
+    match token.len() > LONGEST {
+        false => Ok(()),
+        true => {
+            Err(wrong("tokens", format!("`{}` has {} bytes, and {LONGEST} are the most", shown(token), token.len())))
+        }
+    }
+}
+
 /// The merges that scores stand for: all that join two tokens to a third, those to tokens of high scores first. Tokens of more than
 /// [`LONGEST`] bytes are refused, because each of their bytes is looked at as often as they have bytes.
 pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<Merges, TextError> {
@@ -232,10 +253,7 @@ pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result
     let mut ranked = Vec::new();
     let tokens = vocabulary.tokens.iter().zip(&vocabulary.scores).zip(kinds);
     for ((token, score), _) in tokens.filter(|(_, kind)| **kind == TokenKind::Normal) {
-        if token.len() > LONGEST {
-            let problem = format!("`{}` has {} bytes, and {LONGEST} are the most", shown(token), token.len());
-            return Err(wrong("tokens", problem));
-        }
+        check_length(token)?;
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
             if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {

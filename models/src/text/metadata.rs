@@ -1,6 +1,6 @@
 //! The vocabulary out of a GGUF file's metadata.
 
-use lampyris_engine::weights::gguf::{Array, Gguf, Value};
+use lampyris_engine::weights::gguf::{Array, Gguf, Value, ValueType};
 
 use super::{GgufVocabulary, TextError};
 
@@ -29,6 +29,8 @@ impl GgufVocabulary {
             add_bos: keys.one("add_bos_token", Value::truth)?,
             add_eos: keys.one("add_eos_token", Value::truth)?,
             add_space_prefix: keys.one("add_space_prefix", Value::truth)?,
+            remove_extra_spaces: keys.one("remove_extra_whitespaces", Value::truth)?,
+            charsmap: keys.one("precompiled_charsmap", bytes)?.unwrap_or_default(),
             chat_template: file.value("tokenizer.chat_template").and_then(text),
         })
     }
@@ -36,6 +38,12 @@ impl GgufVocabulary {
 
 fn text(value: Value<'_>) -> Option<String> {
     value.text().map(str::to_owned)
+}
+
+/// An array of bytes, which writers call signed or not.
+fn bytes(value: Value<'_>) -> Option<Vec<u8>> {
+    let array = value.array().filter(|array| [ValueType::U8, ValueType::I8].contains(&array.kind()))?;
+    Some(array.bytes().to_vec())
 }
 
 fn id(value: Value<'_>) -> Option<u32> {

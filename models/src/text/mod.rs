@@ -39,6 +39,7 @@ mod template;
 mod thoughts;
 mod tokenizer;
 mod tokenizer_json;
+mod unigram;
 mod vocabulary_json;
 mod words;
 #[cfg(feature = "text")]

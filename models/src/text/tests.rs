@@ -7,6 +7,7 @@ mod hostile;
 mod published;
 mod templates;
 mod tokenizers;
+mod unigram_vocabularies;
 mod vocabularies;
 mod written_vocabularies;
 

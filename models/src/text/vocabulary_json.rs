@@ -157,6 +157,8 @@ impl GgufVocabulary {
             |list: Vec<i32>| MetadataValue::Array(ValueType::I32, list.into_iter().map(MetadataValue::I32).collect());
         let floats =
             |list: Vec<f32>| MetadataValue::Array(ValueType::F32, list.into_iter().map(MetadataValue::F32).collect());
+        let bytes =
+            |list: Vec<u8>| MetadataValue::Array(ValueType::U8, list.into_iter().map(MetadataValue::U8).collect());
         let mut all = vec![
             ("model", Some(MetadataValue::String(self.model))),
             ("pre", self.pre.map(MetadataValue::String)),
@@ -164,6 +166,7 @@ impl GgufVocabulary {
             ("scores", (!self.scores.is_empty()).then(|| floats(self.scores))),
             ("token_type", Some(numbers(self.token_types))),
             ("merges", (!self.merges.is_empty()).then(|| texts(self.merges))),
+            ("precompiled_charsmap", (!self.charsmap.is_empty()).then(|| bytes(self.charsmap))),
         ];
         let ids = [
             ("bos_token_id", self.bos),
@@ -172,12 +175,15 @@ impl GgufVocabulary {
             ("eom_token_id", self.eom),
             ("unknown_token_id", self.unknown),
             ("padding_token_id", self.padding),
+            ("cls_token_id", self.begin),
+            ("seperator_token_id", self.separator),
         ];
         all.extend(ids.map(|(key, id)| (key, id.map(MetadataValue::U32))));
         let flags = [
             ("add_bos_token", self.add_bos),
             ("add_eos_token", self.add_eos),
             ("add_space_prefix", self.add_space_prefix),
+            ("remove_extra_whitespaces", self.remove_extra_spaces),
         ];
         all.extend(flags.map(|(key, flag)| (key, flag.map(MetadataValue::Bool))));
         let named = all.into_iter().filter_map(|(key, value)| Some((format!("tokenizer.ggml.{key}"), value?)));

@@ -150,7 +150,11 @@ fn inconsistent_vocabularies_are_refused_with_the_list_that_is_wrong() {
         let said = refused(vocabulary);
         assert!(said.contains(word), "{said}");
     };
-    says(GgufVocabulary { model: "t5".to_owned(), ..tiny() }, "`t5`");
+    says(GgufVocabulary { model: "t5".to_owned(), ..tiny() }, "`scores`");
+    let unigram = GgufVocabulary { model: "t5".to_owned(), scores: vec![-1.0; 5], ..tiny() };
+    says(GgufVocabulary { scores: vec![-1.0, -2.0, f32::NAN, 0.0, 0.0], ..unigram.clone() }, "NaN");
+    says(GgufVocabulary { charsmap: vec![255; 64], ..unigram.clone() }, "`precompiled_charsmap`");
+    says(GgufVocabulary { charsmap: vec![1], ..unigram }, "`precompiled_charsmap`");
     says(GgufVocabulary { pre: Some("unheard-of".to_owned()), ..tiny() }, "llama-bpe, ");
     says(GgufVocabulary { tokens: Vec::new(), ..tiny() }, "`tokens`");
     says(GgufVocabulary { token_types: vec![1], ..tiny() }, "`token_type`");
