@@ -147,45 +147,46 @@ impl DecoderConfig {
         let usual = |key: &str, gemmas: usize| if gemma { or(key, gemmas) } else { needed(key) };
         let (hidden, query_heads) = (needed("hidden_size")?, usual("num_attention_heads", 8)?);
         let key_heads = or("num_key_value_heads", if gemma { 4 } else { query_heads })?;
-        let head = or("head_dim", if gemma { 256 } else { hidden / query_heads.max(1) })?;
+        let head = match model_type.as_str() {
+            _ if gemma => or("head_dim", 256)?,
+            "qwen3" => or("head_dim", 128)?,
+            _ => or("head_dim", hidden / query_heads.max(1))?,
+        };
         if query_heads % key_heads != 0 {
             return Err(top.wrong("num_key_value_heads", &key_heads.into(), "a divisor of num_attention_heads"));
         }
         if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
             return Err(top.wrong("head_dim", &head.into(), "a multiple of 4 up to 256"));
         }
-        let act = match top.text("hidden_activation")? {
-            Some(act) => act,
-            None => top.text("hidden_act")?.unwrap_or(if gemma { "gelu_pytorch_tanh" } else { "silu" }),
-        };
-        let unit = match act {
-            "silu" => Unit::Silu,
-            "gelu_pytorch_tanh" | "gelu_new" => Unit::GeluTanh,
-            "gelu" => Unit::Gelu,
+        // Gemma's first files say `hidden_act` too, and another function than they mean.
+        let (key, usual_act) = if gemma { ("hidden_activation", "gelu_pytorch_tanh") } else { ("hidden_act", "silu") };
+        let unit = match top.text(key)?.unwrap_or(usual_act) {
+            "silu" | "swish" => Unit::Silu,
+            "gelu_pytorch_tanh" | "gelu_new" | "gelu_fast" => Unit::GeluTanh,
+            "gelu" | "gelu_python" => Unit::Gelu,
+            "relu" => Unit::Relu,
             other => {
-                return Err(top.unsupported(
-                    "hidden_act",
-                    &other.into(),
-                    "known are silu, gelu, gelu_new and gelu_pytorch_tanh",
-                ));
+                let instead = "known are silu, gelu, gelu_new, gelu_pytorch_tanh and relu";
+                return Err(top.unsupported(key, &other.into(), instead));
             }
         };
         let flag = |key: &str, otherwise: bool| -> Result<bool> { Ok(top.flag(key)?.unwrap_or(otherwise)) };
         let positive = |key: &str| top.number(key, |v| v > 0.0 && v < 1e12, "a number above 0");
-        let bias = flag("attention_bias", false)?;
-        let epsilon =
-            top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?.unwrap_or(1e-6);
+        // The others have no such biases, whatever their files say.
+        let bias = !["mistral", "qwen2", "phi3"].contains(&model_type.as_str()) && flag("attention_bias", false)?;
+        let epsilon = top.number("rms_norm_eps", |v| v > 0.0 && v < 1.0, "a number above 0 and below 1")?;
+        let epsilon = epsilon.unwrap_or(if model_type == "phi3" { 1e-5 } else { 1e-6 });
         let third = model_type == "gemma3_text";
         let context = or("max_position_embeddings", if third { 131_072 } else { 2048 })?;
         let layers = needed("num_hidden_layers")?;
         let turned = turned(top, &model_type, head)?;
-        let (rope, local_rope) = ropes(top, third, (context, turned))?;
+        let (rope, local_rope) = ropes(top, &model_type, (context, turned))?;
         let scalar =
             positive("query_pre_attn_scalar")?.filter(|_| gemma).unwrap_or(if gemma { 256.0 } else { head as f64 });
-        // Gemma 2 has caps where it says nothing of them, and none where it says `null`.
-        let cap = |key: &str, usual: f64| -> Result<Option<f32>> {
+        // Gemma 2 has caps where it says nothing of them, and none where it says `null`; Gemma 3 one of the logits where it says so.
+        let cap = |key: &str, has: bool, usual: f64| -> Result<Option<f32>> {
             let said = positive(key)?.or((model_type == "gemma2" && !top.names(key)).then_some(usual));
-            Ok(said.map(|cap| cap as f32))
+            Ok(said.filter(|_| has).map(|cap| cap as f32))
         };
         Ok(DecoderConfig {
             hidden,
@@ -205,14 +206,14 @@ impl DecoderConfig {
             interleaved: false,
             qkv_bias: bias || model_type == "qwen2",
             output_bias: bias,
-            mlp_bias: flag("mlp_bias", false)?,
+            mlp_bias: model_type == "llama" && flag("mlp_bias", false)?,
             head_norm: ["qwen3", "qwen3_moe", "gemma3_text"].contains(&model_type.as_str()),
             post_norm: gemma,
             gain_offset: if gemma { 1.0 } else { 0.0 },
             embedding_factor: if gemma { (hidden as f32).sqrt() } else { 1.0 },
             score_factor: (1.0 / scalar.sqrt()) as f32,
-            score_cap: cap("attn_logit_softcapping", 50.0)?,
-            logit_cap: cap("final_logit_softcapping", 30.0)?,
+            score_cap: cap("attn_logit_softcapping", model_type == "gemma2", 50.0)?,
+            logit_cap: cap("final_logit_softcapping", gemma, 30.0)?,
             windows: windows(top, &model_type, layers)?,
             rope,
             local_rope,
@@ -238,9 +239,6 @@ fn mixture(top: Object<'_>, layers: usize) -> Result<Mixture> {
     let most = Route::MAX_CHOSEN.min(experts) as u64;
     let chosen = needed("num_experts_per_tok", most, "a whole number from 1 to num_experts, at most 64")?;
     let width = needed("moe_intermediate_size", MOST, "a whole number from 1 to 16777216")?;
-    if top.flag("use_sliding_window")? == Some(true) {
-        return Err(top.unsupported("use_sliding_window", &true.into(), "qwen3_moe is known without windows"));
-    }
     let step = top.count("decoder_sparse_step", sane, "a whole number from 1 to 16777216")?.unwrap_or(1) as usize;
     let mut sparse: Vec<bool> = (1..=layers).map(|layer| layer.is_multiple_of(step)).collect();
     if let Some(value) = top.get("mlp_only_layers") {
@@ -256,7 +254,8 @@ fn mixture(top: Object<'_>, layers: usize) -> Result<Mixture> {
 
 /// Which layers see a window only: those that `layer_types` names, or those that the model type is known for.
 fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Option<u32>>> {
-    let usual = if model_type.starts_with("gemma") && !top.names("sliding_window") { Some(4096) } else { None };
+    // Llama has no windows, and Phi 3 none that it does not name.
+    let usual = (!["llama", "phi3"].contains(&model_type) && !top.names("sliding_window")).then_some(4096);
     let window = top.count("sliding_window", sane, "a whole number from 1 to 16777216")?;
     let window = window.map(|window| window as u32).or(usual);
     if let Some(value) = top.get("layer_types") {
@@ -276,12 +275,13 @@ fn windows(top: Object<'_>, model_type: &str, layers: usize) -> Result<Vec<Optio
         return kinds.iter().map(kind).collect();
     }
     let pattern = top.count("sliding_window_pattern", sane, "a whole number from 1 to 16777216")?.unwrap_or(6) as usize;
-    let first = top.count("max_window_layers", |v| v <= MOST, "a whole number")?.unwrap_or(0) as usize;
+    let first = top.count("max_window_layers", |v| v <= MOST, "a whole number")?.unwrap_or(28) as usize;
     let uses = top.flag("use_sliding_window")?.unwrap_or(false);
     let sees_window = |layer: usize| match model_type {
         "gemma2" => layer.is_multiple_of(2),
         "gemma3_text" => !(layer + 1).is_multiple_of(pattern),
         "qwen2" | "qwen3" => uses && layer >= first,
+        "qwen3_moe" => uses,
         "mistral" | "phi3" => true,
         _ => false,
     };
@@ -332,6 +332,43 @@ mod tests {
         assert_eq!((none.score_cap, none.logit_cap, none.windows[0]), (None, Some(30.0), None));
     }
 
+    /// What transformers' own classes have where a file says nothing, found by models of noise that lack the keys.
+    #[test]
+    fn families_differ_in_what_goes_without_saying() {
+        let of = |kind: &str, more: &str| {
+            let text = format!("{SMALL}{more}}}").replace("llama", kind);
+            DecoderConfig::read("config.json", text.as_bytes()).unwrap()
+        };
+        assert_eq!((of("qwen3", "").head, of("qwen2", "").head), (128, 8));
+        assert_eq!((of("phi3", "").epsilon, of("mistral", "").epsilon), (1e-5, 1e-6));
+        assert_eq!((of("mistral", "").windows[0], of("phi3", "").windows[0]), (Some(4096), None));
+        assert_eq!(of("mistral", r#", "sliding_window": null"#).windows, [None; 5]);
+        let window = r#", "use_sliding_window": true, "sliding_window": 6"#;
+        for kind in ["qwen2", "qwen3"] {
+            // From layer 28 on.
+            assert_eq!(of(kind, window).windows, [None; 5]);
+            let some = of(kind, &format!(r#"{window}, "max_window_layers": 3"#)).windows;
+            assert_eq!(some, [None, None, None, Some(6), Some(6)]);
+        }
+        assert_eq!(of("qwen3_moe", &format!("{window}{SPARSE}")).windows, [Some(6); 5]);
+        assert_eq!(of("qwen3_moe", SPARSE).windows, [None; 5]);
+        let biases = r#", "attention_bias": true, "mlp_bias": true"#;
+        let has = |kind: &str| {
+            let config = of(kind, biases);
+            [config.qkv_bias, config.output_bias, config.mlp_bias]
+        };
+        assert_eq!([has("llama"), has("qwen2"), has("qwen3")], [[true; 3], [true, false, false], [true, true, false]]);
+        assert_eq!([has("mistral"), has("phi3"), has("gemma2")], [[false; 3], [false; 3], [true, true, false]]);
+        let caps = r#", "attn_logit_softcapping": 5.0, "final_logit_softcapping": 4.0"#;
+        let caps = |kind: &str| (of(kind, caps).score_cap, of(kind, caps).logit_cap);
+        assert_eq!((caps("gemma2"), caps("gemma3_text")), ((Some(5.0), Some(4.0)), (None, Some(4.0))));
+        assert_eq!(caps("llama"), (None, None));
+        assert_eq!(of("gemma2", r#", "hidden_act": "gelu""#).unit, Unit::GeluTanh);
+        assert_eq!(of("gemma2", r#", "hidden_activation": "gelu""#).unit, Unit::Gelu);
+        assert_eq!((of("llama", r#", "hidden_act": "swish""#).unit, of("llama", "").unit), (Unit::Silu, Unit::Silu));
+        assert_eq!(of("llama", r#", "hidden_act": "relu""#).unit, Unit::Relu);
+    }
+
     #[test]
     fn angles_may_differ_by_the_kind_of_layer() {
         let both = r#", "rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
@@ -379,7 +416,6 @@ mod tests {
             (&format!(r#"{SPARSE}, "mlp_only_layers": 1"#), "mlp_only_layers"),
             (&format!(r#"{SPARSE}, "decoder_sparse_step": 0"#), "decoder_sparse_step"),
             (&format!(r#"{SPARSE}, "norm_topk_prob": 1"#), "norm_topk_prob"),
-            (&format!(r#"{SPARSE}, "use_sliding_window": true"#), "use_sliding_window"),
         ] {
             let error = read_sparse(more).unwrap_err().to_string();
             assert!(error.contains(&format!("`{named}`")) && error.contains("config.json"), "{error}");

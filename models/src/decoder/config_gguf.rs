@@ -126,32 +126,41 @@ impl Metadata<'_> {
                 Err(self.unsupported(tensor, &format!("{} numbers", factors.len()), instead))
             }
         };
-        if let Some(all) = factors("rope_freqs.weight")? {
+        // Files of the first days have another name for the factor, and none for its kind, which is linear then.
+        let factor = self.number("rope.scaling.factor")?.or(self.number("rope.scale_linear")?);
+        let kind = match self.value("rope.scaling.type") {
+            Some(Value::String(kind)) => kind,
+            _ if factor.is_some() => "linear",
+            _ => "none",
+        };
+        if let Some(mut all) = factors("rope_freqs.weight")? {
+            match (kind, factor) {
+                // Both slow, as llama.cpp has it.
+                ("linear", Some(factor)) => all.iter_mut().for_each(|slower| *slower *= factor),
+                ("yarn", _) => return Err(self.unsupported("rope.scaling.type", kind, "rope_freqs is known without")),
+                _ => {}
+            }
             return Ok(Rope::Long { theta, short: all.clone(), long: all, original, attention: 1.0 });
         }
         if let (Some(short), Some(long)) = (factors("rope_factors_short.weight")?, factors("rope_factors_long.weight")?)
         {
-            let known = || Rope::long_attention(context, original);
+            let known = || Rope::long_attention(context as f64 / original, original);
             let attention = self.number("rope.scaling.attn_factor")?.unwrap_or_else(known);
             return Ok(Rope::Long { theta, short, long, original, attention });
         }
-        let kind = match self.value("rope.scaling.type") {
-            Some(Value::String(kind)) => kind,
-            _ => match self.number("rope.scale_linear")?.filter(|factor| *factor != 1.0) {
-                // Files of the first days.
-                Some(factor) => return Ok(Rope::Linear { theta, factor }),
-                None => "none",
-            },
-        };
-        let factor =
-            || self.number("rope.scaling.factor")?.ok_or_else(|| self.wrong("rope.scaling.factor", "a number above 0"));
+        let factor = || factor.ok_or_else(|| self.wrong("rope.scaling.factor", "a number above 0"));
         match kind {
             "none" => Ok(Rope::Plain { theta }),
             "linear" => Ok(Rope::Linear { theta, factor: factor()? }),
             "yarn" => {
                 let factor = factor()?;
-                let attention = Rope::yarn_attention(factor) * self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
-                Ok(Rope::Yarn { theta, factor, fast: 32.0, slow: 1.0, original, attention })
+                // Converters write these where a model has others than the usual ones.
+                let number = |key: &str, usual: f64| -> Result<f64> { Ok(self.number(key)?.unwrap_or(usual)) };
+                let usual = Rope::yarn_attention(factor, 1.0) * number("rope.scaling.attn_factor", 1.0)?;
+                let attention = number("rope.scaling.yarn_attn_factor", usual)?;
+                let fast = number("rope.scaling.yarn_beta_fast", 32.0)?;
+                let slow = number("rope.scaling.yarn_beta_slow", 1.0)?;
+                Ok(Rope::Yarn { theta, factor, fast, slow, original, attention, whole: true })
             }
             other => Err(self.unsupported("rope.scaling.type", other, "known are none, linear and yarn")),
         }
@@ -315,6 +324,18 @@ mod tests {
         let found = with("gemma3", &[window.clone(), pattern.clone()]).unwrap().windows;
         assert_eq!(found, [None, Some(9), Some(9), None]);
         assert_eq!(with("llama", &[linear]).unwrap().rope, Rope::Linear { theta: 1e4, factor: 4.0 });
+        let factor = ("rope.scaling.factor", F32(4.0));
+        let kind = |name: &str| ("rope.scaling.type", MetadataValue::String(name.to_owned()));
+        let alone = with("llama", std::slice::from_ref(&factor)).unwrap().rope;
+        assert_eq!(alone, Rope::Linear { theta: 1e4, factor: 4.0 });
+        let none = with("llama", &[factor.clone(), kind("none")]).unwrap().rope;
+        assert_eq!(none, Rope::Plain { theta: 1e4 });
+        let own = [("beta_fast", 16.0), ("beta_slow", 2.0), ("attn_factor", 0.7)];
+        let own = own.map(|(key, value)| (format!("rope.scaling.yarn_{key}"), F32(value)));
+        let all: Vec<(&str, MetadataValue)> = own.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let yarn = with("qwen2", &[&[factor, kind("yarn")], &all[..]].concat()).unwrap().rope;
+        let (factor, original, attention) = (4.0, 2048.0, f64::from(0.7f32));
+        assert_eq!(yarn, Rope::Yarn { theta: 1e4, factor, fast: 16.0, slow: 2.0, original, attention, whole: true });
         // Whole numbers in the place of truths, and 0 for a window in every layer.
         let key = "attention.sliding_window_pattern";
         let numbers = Array(ValueType::U32, [0, 1, 2, 0].map(U32).to_vec());

@@ -44,6 +44,8 @@ pub enum Rope {
         original: f64,
         /// What cosines and sines are multiplied by.
         attention: f64,
+        /// The ramp begins and ends at whole pairs.
+        whole: bool,
     },
     /// Each pair has a factor of its own, another in sessions longer than the original context (Ding et al. 2024).
     Long {
@@ -61,14 +63,13 @@ pub enum Rope {
 }
 
 impl Rope {
-    /// What cosines and sines of [`Rope::Yarn`] are multiplied by where a file does not say.
-    pub(super) fn yarn_attention(factor: f64) -> f64 {
-        if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 }
+    /// What cosines and sines of [`Rope::Yarn`] are multiplied by where a file does not say; `scale` is 1 unless it says that.
+    pub(super) fn yarn_attention(factor: f64, scale: f64) -> f64 {
+        if factor > 1.0 { 0.1 * scale * factor.ln() + 1.0 } else { 1.0 }
     }
 
-    /// What cosines and sines of [`Rope::Long`] are multiplied by where a file does not say.
-    pub(super) fn long_attention(context: usize, original: f64) -> f64 {
-        let factor = context as f64 / original;
+    /// What cosines and sines of [`Rope::Long`] are multiplied by where a file does not say; `factor` is how many times longer contexts are.
+    pub(super) fn long_attention(factor: f64, original: f64) -> f64 {
         if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 }
     }
 
@@ -93,10 +94,11 @@ impl Rope {
                 let share = ((turns - low) / (high - low)).clamp(0.0, 1.0);
                 plain(i) * (share + (1.0 - share) / factor)
             }
-            Rope::Yarn { theta, factor, fast, slow, original, .. } => {
+            Rope::Yarn { theta, factor, fast, slow, original, whole, .. } => {
                 let pair = |turns: f64| head as f64 * (original / (turns * tau)).ln() / (2.0 * theta.ln());
-                let first = pair(fast).floor().max(0.0);
-                let last = pair(slow).ceil().min(head as f64 - 1.0);
+                let (first, last) = (pair(fast), pair(slow));
+                let (first, last) = if whole { (first.floor(), last.ceil()) } else { (first, last) };
+                let (first, last) = (first.max(0.0), last.min(head as f64 - 1.0));
                 let width = if first == last { 0.001 } else { last - first };
                 let share = 1.0 - ((i as f64 - first) / width).clamp(0.0, 1.0);
                 plain(i) * (share + (1.0 - share) / factor)
@@ -142,7 +144,15 @@ mod tests {
         let plain = Rope::Plain { theta: 1e4 }.speeds(64, 100);
         for rope in [
             Rope::Llama3 { theta: 1e4, factor: 8.0, low: 1.0, high: 4.0, original: 2048.0 },
-            Rope::Yarn { theta: 1e4, factor: 8.0, fast: 32.0, slow: 1.0, original: 2048.0, attention: 1.2 },
+            Rope::Yarn {
+                theta: 1e4,
+                factor: 8.0,
+                fast: 32.0,
+                slow: 1.0,
+                original: 2048.0,
+                attention: 1.2,
+                whole: true,
+            },
         ] {
             let speeds = rope.speeds(64, 100);
             assert_eq!(speeds[0], plain[0], "{rope:?}");
@@ -150,5 +160,19 @@ mod tests {
             assert!(speeds.windows(2).all(|pair| pair[1] < pair[0]), "{rope:?}");
         }
         assert_eq!(Rope::Linear { theta: 1e4, factor: 2.0 }.speeds(8, 100)[0], 0.5);
+    }
+
+    /// The second and third pair are on the ramp: figures of transformers 5.24 for 32 columns turned over 32 positions, eight times stretched.
+    #[test]
+    fn a_ramp_may_begin_and_end_between_pairs() {
+        let speeds = |whole: bool| {
+            let (factor, fast, slow, original, attention) = (8.0, 32.0, 1.0, 32.0, 1.2);
+            Rope::Yarn { theta: 1e4, factor, fast, slow, original, attention, whole }.speeds(32, 100)
+        };
+        for (whole, second, third) in [(true, 0.398_325_09, 0.131_761_57), (false, 0.388_342_23, 0.120_533_99)] {
+            let speeds = speeds(whole);
+            assert!((speeds[1] - second).abs() < 1e-7 && (speeds[2] - third).abs() < 1e-7, "{whole}: {speeds:?}");
+            assert!((speeds[3] - 0.022_228_492).abs() < 1e-8, "{whole}: {speeds:?}");
+        }
     }
 }

@@ -101,9 +101,15 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
             let slower = plain.iter().zip(slowed).map(|(plain, slowed)| (plain / slowed) as f32);
             factors.push(("rope_freqs.weight".to_owned(), slower.collect()));
         }
-        Rope::Yarn { theta, factor, original, .. } => {
+        Rope::Yarn { theta, factor, fast, slow, original, attention, .. } => {
             number("rope.freq_base", *theta);
             number("rope.scaling.factor", *factor);
+            let usual = [*fast, *slow, *attention] == [32.0, 1.0, Rope::yarn_attention(*factor, 1.0)];
+            if !usual {
+                number("rope.scaling.yarn_beta_fast", *fast);
+                number("rope.scaling.yarn_beta_slow", *slow);
+                number("rope.scaling.yarn_attn_factor", *attention);
+            }
             put("rope.scaling.original_context_length", MetadataValue::U32(*original as u32));
             scaling = Some("yarn");
         }
