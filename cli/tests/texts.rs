@@ -7,7 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::io::Write;
 #[cfg(unix)]
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use support::noise::model;
 use support::{adapters, command, file, fixture, keys, lampyris};
@@ -233,6 +233,41 @@ fn the_first_press_at_the_prompt_says_how_to_leave() {
     assert!(notes.any(|line| line.unwrap().contains("once more ends the program")));
     press(chat.id());
     assert_eq!(chat.wait().unwrap().code(), Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_press_during_an_answer_ends_the_answer_and_not_the_program() {
+    const MOST: u64 = 20_000;
+    let (folder, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let model = model(&folder, &[("max_position_embeddings", json!(30_000))]);
+    let mut chat = command(&cache);
+    chat.args(["chat", "--model", &model, "--adapter", "cpu", "--temperature", "0", "--context", "30000"]);
+    chat.args(["--max-tokens", &MOST.to_string()]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut output) = (chat.stdin.take().unwrap(), BufReader::new(chat.stdout.take().unwrap()));
+    let mut turn = || {
+        input.write_all(b"Hello\n").unwrap();
+        // The answer is being written, of which the last piece would be seconds away.
+        assert!(!output.fill_buf().unwrap().is_empty());
+        let sent = std::process::Command::new("kill").args(["-INT", &chat.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        input.write_all(b"/stats\n").unwrap();
+        let stats =
+            output.by_ref().lines().map(Result::unwrap).find(|line| line.contains("in the last answer")).unwrap();
+        let number =
+            |before: &str| stats.split_once(before).unwrap().0.rsplit([' ', '(']).next().unwrap().parse().unwrap();
+        [number(" of 30000 tokens"), number(" tokens in the last answer")]
+    };
+    let [used, first]: [u64; 2] = turn();
+    // What was written counts as said, and the next turn is answered and can be stopped as well.
+    let [more, second]: [u64; 2] = turn();
+    assert!((1..MOST).contains(&first) && (1..MOST).contains(&second), "{first} and {second} tokens");
+    assert!(used > first && more >= used + second, "{used}, then {more} tokens of a conversation");
+    input.write_all(b"/quit\n").unwrap();
+    let ended = chat.wait_with_output().unwrap();
+    let notes = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success() && !notes.contains("once more"), "{notes}");
 }
 
 #[test]
