@@ -10,10 +10,11 @@
 //! //@ skip path=portable, storage=f16
 //! //@ only path=subgroup8, storage=f32|f16
 //! //@ native path=subgroup8
+//! //@ native
 //! ```
 //!
 //! `skip` leaves out combinations that have an option of each of these axes, `only` those that have the first and none of the second; `native`
-//! leaves variants out of what is built for browsers.
+//! leaves variants out of what is built for browsers, all of the template's where it names none.
 //!
 //! A variant's text becomes the numbers of its lines in a table of all (`src/wgsl.rs`). For wasm32 it has neither comments nor indentation,
 //! and variants with subgroup operations are left out: wgpu's web backend passes that feature on to no browser, and they are more
@@ -50,6 +51,8 @@ struct Template {
     skips: Vec<Vec<Options>>,
     /// An option, and an axis of which a combination with it may have these options.
     only: Vec<(Options, Options)>,
+    /// Left out for browsers whole.
+    native: bool,
     /// Options of an axis that no browser gets.
     beyond_browsers: Vec<Options>,
     text: String,
@@ -143,6 +146,9 @@ fn link(
     let name = stem(path);
     let template = parse(&fs::read_to_string(path)?)?;
     let for_browsers = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "wasm32");
+    if template.native && for_browsers {
+        return Ok(());
+    }
     writeln!(table, "/// Variants of `{name}`.\npub static {}: &[Source] = &[", name.to_uppercase())?;
     for variant in product(&template.axes) {
         let has = |axis: &str, options: &[String]| variant.iter().any(|(a, c)| a == axis && options.contains(&c.name));
@@ -207,6 +213,7 @@ fn parse(source: &str) -> Result<Template> {
         axes: Vec::new(),
         skips: Vec::new(),
         only: Vec::new(),
+        native: false,
         beyond_browsers: Vec::new(),
         text: String::new(),
     };
@@ -227,6 +234,8 @@ fn parse(source: &str) -> Result<Template> {
             let (first, second) =
                 only.split_once(',').ok_or("an only is written `only axis=option, axis=option|option`")?;
             template.only.push((options(first)?, options(second)?));
+        } else if declaration == "native" {
+            template.native = true;
         } else if let Some(native) = declaration.strip_prefix("native ") {
             template.beyond_browsers.push(options(native)?);
         } else {
