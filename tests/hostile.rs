@@ -4,6 +4,9 @@
 
 mod support;
 
+#[path = "../fuzz/entry.rs"]
+mod fuzzed;
+
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::image::Area;
 use lampyris::engine::weights::{Dtype, WeightsError};
@@ -285,4 +288,23 @@ fn a_budget_is_kept_before_anything_is_allocated() {
     let fits = larger.total() <= all;
     assert_eq!(rich.block_on(classifier.executor(2, Pixels::Rgba8)).is_ok(), fits, "{larger:?} of {all}");
     rich.block_on(classifier.classify(picture())).unwrap();
+}
+
+/// The files that fuzzing starts from, through what the fuzz targets do with them: as they are, and cut off at every byte.
+#[test]
+fn the_corpus_of_the_fuzz_targets_is_read() {
+    type Entry = fn(&[u8]) -> bool;
+    let targets: [(&str, Entry, usize); 3] =
+        [("gguf", fuzzed::gguf, 5), ("safetensors", fuzzed::safetensors, 3), ("template", fuzzed::template, 9)];
+    // One of the GGUF files is a part of two, which is refused alone.
+    for (target, entry, least) in targets {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        let mut read = 0;
+        for file in std::fs::read_dir(folder).unwrap() {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            read += usize::from(entry(&bytes));
+            (0..bytes.len()).for_each(|end| _ = entry(&bytes[..end]));
+        }
+        assert!(read >= least, "{target}: {read} files of the corpus are read");
+    }
 }

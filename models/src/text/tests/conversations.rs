@@ -1,13 +1,13 @@
 //! Conversations straight to ids: what a user typed never becomes a special token, whatever the template does with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::template::ChatTemplate;
-use super::super::{Conversation, GgufVocabulary, Message, TextError, Tokenizer};
+use super::super::{Conversation, GgufVocabulary, Message, TextError, Tokenizer, WallClock};
 use super::templates::{conversation, recorded};
-use super::{load, material};
+use super::{load, material, published};
 
 /// A vocabulary that spells bytes and has all that looks like a special token in these templates as one.
 fn vocabulary(sources: &[String]) -> Tokenizer {
@@ -35,6 +35,149 @@ fn special(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<u32> {
     ids.iter().copied().filter(|id| tokenizer.is_special(*id)).collect()
 }
 
+/// Where a text that came from a user, or from whoever a user or a model asked, can stand in a conversation: all of it. Only what a
+/// program sets by [`Conversation::set`] is its own.
+const PLACES: [&str; 10] = [
+    "a turn",
+    "a later turn",
+    "a turn in parts",
+    "the system's message",
+    "an earlier answer",
+    "its reasoning",
+    "a call's argument",
+    "a tool's result",
+    "a tool's description",
+    "a document",
+];
+
+/// A conversation with `text` at one of the [`PLACES`].
+fn with(place: &str, text: &str) -> Conversation {
+    let (user, answer) = (|text: &str| Message::user(text), Message::assistant("b"));
+    let call = |argument: &str| {
+        let function = json!({"name": "look", "arguments": {"place": argument}});
+        let calls = json!([{"id": "abcdefghi", "type": "function", "function": function}]);
+        Message::assistant("").with("tool_calls", calls)
+    };
+    let result = |text: &str| Message::tool(text).with("tool_call_id", json!("abcdefghi")).with("name", json!("look"));
+    let tool = |text: &str| {
+        let parameters = json!({"type": "object", "properties": {"place": {"type": "string", "description": text}}});
+        json!({"type": "function", "function": {"name": "look", "description": text, "parameters": parameters}})
+    };
+    let conversation = match place {
+        "a turn" => Conversation::new([user(text)]),
+        "a later turn" => Conversation::new([user("a"), answer, user(text)]),
+        "a turn in parts" => {
+            let parts = json!([{"type": "text", "text": text}, {"type": "text", "text": text}]);
+            Conversation::new([user("").with("content", parts)])
+        }
+        "the system's message" => Conversation::new([Message::system(text), user("a")]),
+        "an earlier answer" => Conversation::new([user("a"), Message::assistant(text), user("c")]),
+        // Templates show it where no turn of a user follows.
+        "its reasoning" => {
+            Conversation::new([user("a"), answer.with("reasoning_content", json!(text))]).without_answer()
+        }
+        "a call's argument" => {
+            Conversation::new([user("a"), call(text), result("c"), Message::assistant("d"), user("e")])
+        }
+        "a tool's result" => {
+            Conversation::new([user("a"), call("b"), result(text), Message::assistant("d"), user("e")])
+        }
+        "a tool's description" => Conversation::new([user("a")]).tools(vec![tool(text)]),
+        _ => Conversation::new([user("a")]).documents(vec![json!({"title": text, "text": text})]),
+    };
+    // What some templates ask their program for.
+    let conversation = conversation.set("additional_special_tokens", json!(vec!["<s>"; 8]));
+    conversation.now(WallClock::new(2024, 7, 26, 12, 0, 0).unwrap())
+}
+
+/// What templates did with the conversations of a place: how many were checked, refused by the template, or do not show the text.
+#[derive(Debug, Default)]
+struct Seen {
+    checked: usize,
+    refused: usize,
+    hidden: usize,
+}
+
+/// What was found of all places, and how many conversations were rendered.
+#[derive(Debug, Default)]
+struct Judged {
+    rendered: usize,
+    places: BTreeMap<&'static str, Seen>,
+}
+
+impl Judged {
+    /// Types special tokens at every place of a template's conversations.
+    fn judge(&mut self, name: &str, template: &ChatTemplate, tokenizer: &Tokenizer) {
+        let tokens: Vec<&str> = tokenizer.special_tokens().map(|(token, _)| token).collect();
+        // All tokens at once, some of them side by side.
+        let all = format!("a {} b {} c", tokens.join(" "), tokens.concat());
+        for place in PLACES {
+            const WORD: &str = "zebra";
+            let seen = self.places.entry(place).or_default();
+            let Ok(innocent) = template.encode(&with(place, WORD), tokenizer) else {
+                seen.refused += 1;
+                continue;
+            };
+            if !tokenizer.decode(&innocent, true).unwrap().contains(WORD) {
+                seen.hidden += 1;
+                continue;
+            }
+            seen.checked += 1;
+            let innocent = special(tokenizer, &innocent);
+            self.same((name, place), template, &with(place, &all), (tokenizer, &tokens, &innocent));
+            if place == "a turn" {
+                self.one_by_one(name, template, (tokenizer, &tokens, &innocent));
+            }
+        }
+    }
+
+    /// Types each special token alone, beside text and in two pieces, which a template may put together again.
+    fn one_by_one(
+        &mut self,
+        name: &str,
+        template: &ChatTemplate,
+        (tokenizer, tokens, innocent): (&Tokenizer, &[&str], &[u32]),
+    ) {
+        for token in tokens {
+            for typed in [format!("a {token} b"), (*token).to_owned(), format!(" {token}\n")] {
+                self.same((name, &typed), template, &with("a turn", &typed), (tokenizer, tokens, innocent));
+            }
+            let (left, right) = token.split_at(token.char_indices().nth(2).map_or(1, |(at, _)| at));
+            let parts = json!([{"type": "text", "text": left}, {"type": "text", "text": right}]);
+            let parts = Message::user("").with("content", parts);
+            if let Ok(found) = template.encode(&Conversation::new([parts]), tokenizer) {
+                assert_eq!(special(tokenizer, &found), innocent, "{name}: {left} and {right}");
+            }
+        }
+    }
+
+    /// Asserts that a conversation is rendered as without marks, and has the special tokens of the innocent one.
+    fn same(
+        &mut self,
+        (name, what): (&str, &str),
+        template: &ChatTemplate,
+        conversation: &Conversation,
+        (tokenizer, tokens, innocent): (&Tokenizer, &[&str], &[u32]),
+    ) {
+        let (text, _) = template.render_marked(conversation, tokens).unwrap();
+        assert_eq!(text, template.render(conversation).unwrap(), "{name}: {what}");
+        let found = template.encode(conversation, tokenizer).unwrap();
+        assert_eq!(special(tokenizer, &found), innocent, "{name}: {what}");
+        assert_eq!(tokenizer.decode(&found, true).unwrap(), text, "{name}: {what}");
+        self.rendered += 1;
+    }
+
+    /// Says what was found, and asserts in how many templates each of the places was checked.
+    fn hold(&self, least: [usize; PLACES.len()]) {
+        for (place, least) in PLACES.into_iter().zip(least) {
+            let seen = &self.places[place];
+            eprintln!("{place}: {seen:?}");
+            assert!(seen.checked >= least, "{place}: {seen:?}");
+        }
+        eprintln!("{} conversations", self.rendered);
+    }
+}
+
 #[test]
 fn nothing_that_a_user_types_becomes_a_special_token_in_any_template() {
     let Some(folder) = material("typed special tokens in templates") else { return };
@@ -43,33 +186,25 @@ fn nothing_that_a_user_types_becomes_a_special_token_in_any_template() {
     let sources: Vec<String> =
         files.map(|it| std::fs::read_to_string(folder.join("chat-templates").join(it)).unwrap()).collect();
     let tokenizer = vocabulary(&sources);
-    let tokens: Vec<&str> = tokenizer.special_tokens().map(|(token, _)| token).collect();
-    assert!(tokens.len() > 60, "{tokens:?}");
-    let mut checked = 0;
+    assert!(tokenizer.special_tokens().count() > 60);
+    let mut judged = Judged::default();
     for (name, template) in &templates {
-        let ids = |text: &str| template.encode(&Conversation::new([Message::user(text)]), &tokenizer);
-        let Ok(innocent) = ids("x") else { continue };
-        let innocent = special(&tokenizer, &innocent);
-        for token in &tokens {
-            for typed in [format!("a {token} b"), (*token).to_owned(), format!(" {token}\n")] {
-                let conversation = Conversation::new([Message::user(typed.as_str())]);
-                let (text, _) = template.render_marked(&conversation, &tokens).unwrap();
-                assert_eq!(text, template.render(&conversation).unwrap(), "{name}: {typed:?}");
-                let found = template.encode(&conversation, &tokenizer).unwrap();
-                assert_eq!(special(&tokenizer, &found), innocent, "{name}: {typed:?}");
-                assert_eq!(tokenizer.decode(&found, true).unwrap(), text, "{name}: {typed:?}");
-                checked += 1;
-            }
-            // In two pieces, which a template may put together again.
-            let (left, right) = token.split_at(token.char_indices().nth(2).map_or(1, |(at, _)| at));
-            let parts = serde_json::json!([{"type": "text", "text": left}, {"type": "text", "text": right}]);
-            let parts = Message::user("").with("content", parts);
-            if let Ok(found) = template.encode(&Conversation::new([parts]), &tokenizer) {
-                assert_eq!(special(&tokenizer, &found), innocent, "{name}: {left} and {right}");
-            }
-        }
+        judged.judge(name, template, &tokenizer);
     }
-    assert!(checked > 10_000, "{checked}");
+    judged.hold([52, 52, 12, 45, 52, 2, 15, 36, 16, 2]);
+    assert!(judged.rendered > 10_000, "{}", judged.rendered);
+}
+
+/// What a bare clone can prove.
+#[test]
+fn nothing_that_a_user_types_becomes_a_special_token_in_our_own_templates() {
+    let sources: Vec<String> = published::ALL.iter().map(|(_, source)| (*source).to_owned()).collect();
+    let tokenizer = vocabulary(&sources);
+    let mut judged = Judged::default();
+    for (name, source) in published::ALL {
+        judged.judge(name, &published::template(source), &tokenizer);
+    }
+    judged.hold([6, 6, 2, 6, 6, 1, 4, 5, 3, 0]);
 }
 
 #[test]

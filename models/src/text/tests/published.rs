@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{ChatTemplate, Conversation, Message, TextError, WallClock};
 
-const ALL: [(&str, &str); 6] = [
+pub(super) const ALL: [(&str, &str); 6] = [
     ("llama", include_str!("../../../tests/fixtures/templates/llama.jinja")),
     ("qwen", include_str!("../../../tests/fixtures/templates/qwen.jinja")),
     ("gemma", include_str!("../../../tests/fixtures/templates/gemma.jinja")),
@@ -15,7 +15,7 @@ const ALL: [(&str, &str); 6] = [
     ("deepseek", include_str!("../../../tests/fixtures/templates/deepseek.jinja")),
 ];
 
-fn template(source: &str) -> ChatTemplate {
+pub(super) fn template(source: &str) -> ChatTemplate {
     ChatTemplate::new(source).unwrap().token("bos_token", "<s>").token("eos_token", "</s>")
 }
 
