@@ -10,7 +10,7 @@ use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
     Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Experts, Norm, Quantize, RopeStore,
-    Route, Sample, Way,
+    Route, Sample, Unit, Way,
 };
 use lampyris_engine::kernels::{Caps, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
@@ -231,7 +231,8 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     after_attention(b, cut, layer, [attended, x])
 }
 
-/// A layer's queries, keys and values of `x`, in one tensor or, where the file stores them unlike, the values in a second.
+/// A layer's queries, keys and values of `x`, in one tensor or, where the file stores them unlike, the values in a second. Keys that are
+/// stored unlike queries have a matrix of their own, whose results are put beside these.
 pub(super) fn queries_keys_values(
     b: &mut PlanBuilder,
     cut: Cut<'_>,
@@ -246,6 +247,10 @@ pub(super) fn queries_keys_values(
     let mut made = Vec::new();
     for matrix in &parts {
         made.push(cut.dense(b, &matrix.name, matrix, dense, (normed, norm, None))?);
+    }
+    if parts.len() > 1 && parts[0].pieces.len() == 1 {
+        let keys = made.remove(1);
+        made[0] = b.apply(format!("{}.joined", parts[1].name), Concat { axis: 1 }, &[made[0], keys])?;
     }
     Ok(made)
 }
@@ -297,12 +302,17 @@ pub(super) fn after_attention(
 /// A layer's gated units, added to `x`.
 fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
-    let matrix = tensors.gate_up(layer);
+    let parts = tensors.gate_up_parts(layer);
     let norm = Some((config.epsilon, tensors.gain(b, layer, Part::UnitsNorm)));
-    let (normed, norm) = cut.input(b, std::slice::from_ref(&matrix), (x, norm))?;
-    let gated =
-        Dense { bias: config.mlp_bias, gated: Some(config.intermediate), unit: config.unit, ..Dense::default() };
-    let units = cut.dense(b, &matrix.name, &matrix, gated, (normed, norm, None))?;
+    let (normed, norm) = cut.input(b, &parts, (x, norm))?;
+    let dense = Dense { bias: config.mlp_bias, unit: config.unit, ..Dense::default() };
+    let gated = (parts.len() == 1).then_some(config.intermediate);
+    let mut units = cut.dense(b, &parts[0].name, &parts[0], Dense { gated, ..dense }, (normed, norm, None))?;
+    for up in &parts[1..] {
+        let linear = Dense { unit: Unit::Linear, ..dense };
+        let up = cut.dense(b, &up.name, up, linear, (normed, norm, None))?;
+        units = b.apply(format!("layers.{layer}.units"), Binary { operation: Operation::Mul }, &[units, up])?;
+    }
     project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 
@@ -318,15 +328,25 @@ fn experts(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, mixture: &Mixture, x
     let route = Route { chosen: mixture.chosen, renormalized: mixture.renormalized };
     let routed = b.apply_all(format!("layers.{layer}.route"), route, &[logits])?;
     let (mut sum, stacks) = (x, tensors.stacks(layer, mixture, limit));
-    let packed = match cut.packs(stacks.iter().map(|stack| &stack.gate_up)) {
+    let packed = match cut.packs(stacks.iter().flat_map(|stack| [&stack.gate_up].into_iter().chain(&stack.up))) {
         true => Some(bytes(b, format!("layers.{layer}.experts.input"), (x, Some((epsilon, gain))))?),
         false => None,
     };
-    for Stack { first, count, gate_up, down } in stacks {
-        let way = Way::In { width: mixture.width, unit, norm: packed.is_none().then_some(epsilon) };
-        let mut inputs = [vec![packed.unwrap_or(x)], tensors.constants(b, &gate_up), vec![routed[0]]].concat();
-        inputs.extend(packed.is_none().then_some(gain));
-        let mut units = b.apply(gate_up.name.as_str(), Experts { first, count, way }, &inputs)?;
+    for Stack { first, count, gate_up, up, down } in stacks {
+        let (width, norm) = (mixture.width, packed.is_none().then_some(epsilon));
+        let inward = |b: &mut PlanBuilder, matrix: &Matrix, way: Way| {
+            let mut inputs = [vec![packed.unwrap_or(x)], tensors.constants(b, matrix), vec![routed[0]]].concat();
+            inputs.extend(packed.is_none().then_some(gain));
+            b.apply(matrix.name.as_str(), Experts { first, count, way }, &inputs)
+        };
+        let mut units = match &up {
+            None => inward(b, &gate_up, Way::In { width, unit, norm })?,
+            Some(up) => {
+                let gates = inward(b, &gate_up, Way::Alone { width, unit, norm })?;
+                let units = inward(b, up, Way::Alone { width, unit: Unit::Linear, norm })?;
+                b.apply(format!("{}.units", gate_up.name), Binary { operation: Operation::Mul }, &[gates, units])?
+            }
+        };
         if cut.packs([&down]) {
             units = bytes(b, format!("{}.input", down.name), (units, None))?;
         }
