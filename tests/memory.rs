@@ -10,12 +10,16 @@ mod support;
 
 use lampyris::engine::gpu::InputData;
 use lampyris::engine::weights::blocks::BlockFormat;
-use lampyris::engine::weights::gguf::{BlocksLayout, MetadataValue, TensorSink, write_gguf_with};
+use lampyris::engine::weights::gguf::{BlocksLayout, Gguf, MetadataValue, TensorSink, write_gguf_with};
 use lampyris::engine::weights::{Weights, WeightsError};
 use lampyris::models::decoder::{Decoder, DecoderFiles};
 use lampyris::models::mobilenet::Pixels;
+use lampyris::text::{GgufVocabulary, Tokenizer};
+use lampyris::text_model::{TextFiles, TextModel};
 use lampyris::{Classifier, Gpu, Input};
+use serde_json::json;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 use support::photos::json;
@@ -114,15 +118,77 @@ fn allocations(gpu: &Gpu, classifier: &Classifier) -> [isize; 2] {
     [false, true].map(|again| (0..WARM).map(|_| taken(again)).min().unwrap())
 }
 
-/// Bytes that a language model may take of the heap beside its largest tensor while it is loaded and speaks. Its tokenizer is not
-/// among them.
+/// Bytes that a language model may take of the heap beside its largest tensor while it is loaded and speaks, without its tokenizer; half
+/// of its weights where that is less, so that a second copy of them is noticed.
 const ROOM_OF_TEXT: usize = 128 << 20;
+/// Bytes that it may take of the device beside 1.1 times its weights and its cache; half of its weights where that is less.
+const ROOM_ON_DEVICE: u64 = 64 << 20;
+/// Bytes of the heap that a tokenizer may take for each of its tokens.
+const MOST_OF_A_TOKEN: usize = 1000;
 /// Columns and units of a layer of the language model that is made here.
 const COLUMNS: usize = 1024;
 const UNITS: usize = 4096;
 const VOCABULARY: usize = 4096;
 /// Tokens that its session has room for.
 const CONTEXT: usize = 256;
+
+/// Names, as the two kinds of files have them, and shapes of a decoder's tensors.
+fn layout(layers: usize) -> Vec<([String; 2], Vec<usize>)> {
+    let both = |gguf: &str, folder: &str| [format!("{gguf}.weight"), format!("model.{folder}.weight")];
+    let mut tensors = vec![
+        (both("token_embd", "embed_tokens"), vec![VOCABULARY, COLUMNS]),
+        (both("output_norm", "norm"), vec![COLUMNS]),
+    ];
+    for layer in 0..layers {
+        for (gguf, folder, shape) in [
+            ("attn_norm", "input_layernorm", vec![COLUMNS]),
+            ("attn_q", "self_attn.q_proj", vec![COLUMNS, COLUMNS]),
+            ("attn_k", "self_attn.k_proj", vec![COLUMNS / 4, COLUMNS]),
+            ("attn_v", "self_attn.v_proj", vec![COLUMNS / 4, COLUMNS]),
+            ("attn_output", "self_attn.o_proj", vec![COLUMNS, COLUMNS]),
+            ("ffn_norm", "post_attention_layernorm", vec![COLUMNS]),
+            ("ffn_gate", "mlp.gate_proj", vec![UNITS, COLUMNS]),
+            ("ffn_up", "mlp.up_proj", vec![UNITS, COLUMNS]),
+            ("ffn_down", "mlp.down_proj", vec![COLUMNS, UNITS]),
+        ] {
+            tensors.push((both(&format!("blk.{layer}.{gguf}"), &format!("layers.{layer}.{folder}")), shape));
+        }
+    }
+    tensors
+}
+
+/// Writes a decoder of `layers` in BF16, 31 MB a layer, into a folder with a tokenizer; the bytes of its tensors.
+fn write_folder(folder: &Path, layers: usize) -> u64 {
+    let config = json!({
+        "model_type": "llama", "hidden_size": COLUMNS, "intermediate_size": UNITS, "num_hidden_layers": layers,
+        "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 4096,
+        "tie_word_embeddings": true,
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests/fixtures/tokenizer.json");
+    std::fs::copy(tokenizer, folder.join("tokenizer.json")).unwrap();
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    let tensors = layout(layers);
+    for ([_, name], shape) in &tensors {
+        let start = end;
+        end += 2 * shape.iter().product::<usize>();
+        header.insert(name.clone(), json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] }));
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("model.safetensors")).unwrap());
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&header).unwrap();
+    for (_, shape) in &tensors {
+        // Gains of one, and weights of about a hundredth with either sign.
+        let number = |at: usize| {
+            if shape.len() == 1 { 0x3f80 } else { 0x3c00 + (at * 37 % 128) as u16 + (at % 3 / 2 << 15) as u16 }
+        };
+        let row: Vec<u8> = (0..*shape.last().unwrap()).flat_map(|at| number(at).to_le_bytes()).collect();
+        (0..shape.iter().product::<usize>() / shape.last().unwrap()).for_each(|_| file.write_all(&row).unwrap());
+    }
+    file.flush().unwrap();
+    end as u64
+}
 
 /// Writes a decoder of `layers` in Q8_0 tensor by tensor, 17.8 MB a layer; the bytes of its tensors.
 fn write_decoder(path: &Path, layers: usize) -> u64 {
@@ -137,26 +203,10 @@ fn write_decoder(path: &Path, layers: usize) -> u64 {
         ("llama.attention.head_count_kv", number(4)),
         ("llama.attention.layer_norm_rms_epsilon", MetadataValue::F32(1e-5)),
     ]);
-    let mut tensors: Vec<(String, Vec<usize>)> =
-        vec![("token_embd.weight".into(), vec![VOCABULARY, COLUMNS]), ("output_norm.weight".into(), vec![COLUMNS])];
-    for layer in 0..layers {
-        for (name, shape) in [
-            ("attn_norm", vec![COLUMNS]),
-            ("attn_q", vec![COLUMNS, COLUMNS]),
-            ("attn_k", vec![COLUMNS / 4, COLUMNS]),
-            ("attn_v", vec![COLUMNS / 4, COLUMNS]),
-            ("attn_output", vec![COLUMNS, COLUMNS]),
-            ("ffn_norm", vec![COLUMNS]),
-            ("ffn_gate", vec![UNITS, COLUMNS]),
-            ("ffn_up", vec![UNITS, COLUMNS]),
-            ("ffn_down", vec![COLUMNS, UNITS]),
-        ] {
-            tensors.push((format!("blk.{layer}.{name}.weight"), shape));
-        }
-    }
+    let tensors = layout(layers);
     let format = |shape: &[usize]| if shape.len() == 1 { BlockFormat::F32 } else { BlockFormat::Q8_0 };
     let layouts: Vec<BlocksLayout<'_>> =
-        tensors.iter().map(|(name, shape)| BlocksLayout { name, format: format(shape), shape }).collect();
+        tensors.iter().map(|([name, _], shape)| BlocksLayout { name, format: format(shape), shape }).collect();
     // A block's scale is about 0.001.
     let block: Vec<u8> = [0x19, 0x14].into_iter().chain((0..32).map(|i| (i * 37 + 11) as u8)).collect();
     let mut written = 0;
@@ -177,6 +227,54 @@ fn write_decoder(path: &Path, layers: usize) -> u64 {
     written
 }
 
+/// Refuses more than a language model of `file` bytes may take of the heap, and of the device, since `before`.
+fn check(name: &str, gpu: &Gpu, model: &Decoder, (file, before, tokenizer): (u64, isize, usize)) {
+    let peak = (PEAK.load(SeqCst) - before) as usize - tokenizer;
+    let needs = model.needs(CONTEXT).unwrap();
+    let (held, largest) = (gpu.held_bytes(), needs.largest.1);
+    eprintln!(
+        "{file} bytes of weights on {name}: {peak} bytes of heap at the peak, {tokenizer} more of the tokenizer, the largest tensor \
+         {largest}; {held} on the device, {} of them weights and {} cache",
+        needs.weights, needs.cache
+    );
+    assert!(peak < ROOM_OF_TEXT.min(file as usize / 2) + largest as usize, "{name}: {peak} bytes of heap at the peak");
+    let room = needs.cache + ROOM_ON_DEVICE.min(file / 2);
+    assert!(held as f64 <= 1.1 * file as f64 + room as f64, "{name}: {held} bytes on the device");
+}
+
+/// What a folder takes that is loaded as people load one, with its tokenizer.
+fn of_folder(name: &str, gpu: &Gpu, path: &Path, file: u64) {
+    let empty = LIVE.load(SeqCst);
+    let read = TextFiles::open(path).unwrap().read_tokenizer().unwrap();
+    let tokenizer = (LIVE.load(SeqCst) - empty) as usize;
+    drop(read);
+    let before = LIVE.load(SeqCst);
+    PEAK.store(before, SeqCst);
+    let model = gpu.block_on(TextModel::load(gpu, path)).unwrap();
+    let mut session = gpu.block_on(model.session(CONTEXT)).unwrap();
+    let mut answer =
+        gpu.block_on(session.generate("Every kernel has a twin that says what it must compute", 3)).unwrap();
+    while gpu.block_on(answer.next()).unwrap().is_some() {}
+    check(&format!("{name}, as a folder"), gpu, model.decoder(), (file, before, tokenizer));
+}
+
+/// What the tokenizers of published models' vocabularies take of the heap.
+fn of_tokenizers() {
+    let Some(folder) = material().map(|folder| folder.join("tokenizers")) else { return };
+    for name in ["gpt-2", "llama-bpe", "llama-spm", "phi-3", "qwen2"] {
+        let before = LIVE.load(SeqCst);
+        let path = folder.join(name).join(format!("ggml-vocab-{name}.gguf"));
+        let vocabulary = GgufVocabulary::read(&Gguf::open(&path).unwrap()).unwrap();
+        let tokens = vocabulary.tokens.len();
+        let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+        let held = (LIVE.load(SeqCst) - before) as usize;
+        eprintln!("the tokenizer of {name}: {held} bytes of heap for {tokens} tokens");
+        // A token is some copies of its text, its number, and its place in the maps that find both and in those of merges.
+        assert!((20 * tokens..MOST_OF_A_TOKEN * tokens).contains(&held), "{name}: {held} bytes for {tokens} tokens");
+        drop(tokenizer);
+    }
+}
+
 /// What a language model takes of the heap and of the device: in the full tier one whose weights are more than twice what the heap may
 /// hold.
 fn of_texts(name: &str, gpu: &Gpu, path: &Path, file: u64) {
@@ -194,21 +292,12 @@ fn of_texts(name: &str, gpu: &Gpu, path: &Path, file: u64) {
     gpu.block_on(session.feed(&(0..40).collect::<Vec<u32>>())).unwrap();
     let mut answer = session.generate(3).unwrap();
     while gpu.block_on(answer.next()).unwrap().is_some() {}
-    let peak = (PEAK.load(SeqCst) - before) as usize;
-    let needs = model.needs(CONTEXT).unwrap();
-    let (held, largest) = (gpu.held_bytes(), needs.largest.1);
-    eprintln!(
-        "{file} bytes of weights on {name}: {peak} bytes of heap at the peak, the largest tensor {largest}; {held} on the device, {} of \
-         them weights and {} cache",
-        needs.weights, needs.cache
-    );
     assert_eq!(
         told.1 + 4 * (CONTEXT * COLUMNS / 16) as u64,
-        needs.weights,
+        model.needs(CONTEXT).unwrap().weights,
         "{name}: all weights but the turns of positions"
     );
-    assert!(peak < ROOM_OF_TEXT.min(file as usize / 2) + largest as usize, "{name}: {peak} bytes of heap at the peak");
-    assert!(held as f64 <= 1.1 * file as f64 + (needs.cache + (64 << 20)) as f64, "{name}: {held} bytes on the device");
+    check(name, gpu, &model, (file, before, 0));
 }
 
 /// One test, because a second thread's memory would be counted with it.
@@ -217,9 +306,14 @@ fn the_heap_stays_small_and_does_not_grow() {
     let folder = tempfile::tempdir().unwrap();
     let (path, layers) = (folder.path().join("made.gguf"), if full_tier() { 17 } else { 3 });
     let file = write_decoder(&path, layers);
+    let in_bf16 = folder.path().join("folder");
+    std::fs::create_dir(&in_bf16).unwrap();
+    let folder_bytes = write_folder(&in_bf16, layers - 1);
+    of_tokenizers();
     for (at, (name, gpu)) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).enumerate() {
         if at == 0 || full_tier() {
             of_texts(&name, &gpu, &path, file);
+            of_folder(&name, &gpu, &in_bf16, folder_bytes);
         }
         for model in models() {
             let before = LIVE.load(SeqCst);

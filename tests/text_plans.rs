@@ -73,9 +73,13 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
             ),
         ),
         ("llama_mixed_types", plan(llama, &["q_proj", "k_proj", "gate_proj", "up_proj"], 1, Head::Sample)),
+        // Queries and gates in other types than what is joined to them; keys in another than queries and values.
+        ("llama_unlike_types", plan(llama, &["q_proj", "gate_proj"], 1, Head::Sample)),
+        ("llama_unlike_keys", plan(llama, &["k_proj"], 32, Head::Logits)),
         ("qwen3", plan(r#""model_type": "qwen3", "tie_word_embeddings": true"#, &["model."], 1, Head::Sample)),
         ("gemma2", plan(gemma, &[], 1, Head::Sample)),
         ("qwen3_moe", plan(experts, &[], 1, Head::Sample)),
+        ("qwen3_moe_unlike_types", plan(experts, &["gate_proj", "experts.2.down"], 1, Head::Sample)),
         ("qwen3_moe_logits", plan(experts, &["experts"], 32, Head::Logits)),
         // As on a GPU, where the tokens of each expert are gathered.
         ("qwen3_moe_gathered", plan_on(&cpu_as_gpu().1, experts, &["experts"], many)),
@@ -88,9 +92,10 @@ fn the_plans_are_the_recorded_ones() {
 }
 
 /// Queries, keys and values; positions and the cache; attention; its projection; gates and units; their projection. Values
-/// stored unlike queries and keys cost one more, norms after the blocks two, and experts two: the router and the choice. In
-/// prompts the norms before matrices are steps of their own, but for the experts' where these are not gathered; if they are, their tiles and
-/// their sums are steps too.
+/// stored unlike queries and keys cost one more, queries unlike keys two and gates unlike units two: a matrix of their own, and what
+/// puts both together. Norms after the blocks cost two, and experts two: the router and the choice. Each run of experts that are stored
+/// alike takes two, or four where gates are unlike units. In prompts the norms before matrices are steps of their own, but for the
+/// experts' where these are not gathered; if they are, their tiles and their sums are steps too.
 #[test]
 fn a_layer_takes_the_dispatches_that_it_should() {
     let ends = 1 + 2;
@@ -103,9 +108,12 @@ fn a_layer_takes_the_dispatches_that_it_should() {
         // The parts of attention are made one.
         ("llama_long", ends + 2 * 7),
         ("llama_mixed_types", ends + 2 * 7),
+        ("llama_unlike_types", ends + 2 * 10),
+        ("llama_unlike_keys", ends + 2 * (6 + 3 + 2)),
         ("qwen3", ends + 2 * 6),
         ("gemma2", ends + 2 * 8),
         ("qwen3_moe", ends + 8 + 6),
+        ("qwen3_moe_unlike_types", ends + (4 + 2 + 3 * 4) + 8),
         ("qwen3_moe_logits", ends + 9 + 8),
         ("qwen3_moe_gathered", ends + 9 + 3 + 8),
     ];

@@ -105,7 +105,7 @@ fn open(job: &Fits, found: Result<PathBuf, Failure>) -> Result<(DecoderFiles, Op
         Err(Failure::Hub(HubError::NotPulled { .. })) => {
             let name = job.model.to_str().and_then(HubName::parse).ok_or_else(none)?;
             let hub = Arc::new(Hub::of_environment(None)?);
-            let listing = hub.listing(&name)?;
+            let listing = hub.listing_at_once(&name)?;
             let files = hub::select(&name, &listing, &[])?;
             let total: u64 = files.iter().map(|file| file.size).sum();
             output::note(&format!("read from {}: headers only, of {} in files", hub.endpoint(), hub::bytes(total)));

@@ -256,7 +256,7 @@ fn refusals_are_told_apart() {
     }
     let home = tempfile::tempdir().unwrap();
     let nobody = with("http://127.0.0.1:1", &home, &[], &["pull", "o/n", "--pause", "1"]);
-    failed(&nobody, 1, &["cannot be fetched"]);
+    failed(&nobody, 1, &["cannot be fetched", "when there is a connection"]);
     for (endpoint, words) in [("ftp://x", "no http or https"), ("https://", "no http or https")] {
         refused(&with(endpoint, &home, &[], &["pull", "o/n"]), &[words]);
     }
@@ -364,6 +364,18 @@ fn fits_describes_what_is_on_the_hub_and_fetches_nothing() {
     };
     assert_eq!(weigh("o/n"), weigh(local.path().to_str().unwrap()));
     assert!(!root(&home).exists() && asked_for(&server.asked(), "model.safetensors").is_empty());
+}
+
+/// Whoever only asks does not wait for a hub that is not there.
+#[test]
+fn fits_without_a_connection_says_so_at_once() {
+    let (home, start) = (tempfile::tempdir().unwrap(), std::time::Instant::now());
+    let said = with("http://127.0.0.1:1", &home, &[], &["fits", "o/n", "--adapter", "cpu"]);
+    failed(&said, 1, &["o/n is neither a file", "http://127.0.0.1:1 cannot be asked", "when there is a connection"]);
+    assert_eq!((said.stdout.as_str(), said.stderr.lines().count()), ("", 1), "{}", said.stderr);
+    assert!(!said.stderr.contains("is kept") && !said.stderr.contains("trying again"), "{}", said.stderr);
+    // The first wait between two questions would be a second.
+    assert!(start.elapsed().as_secs_f64() < 10.0, "{:?}", start.elapsed());
 }
 
 #[test]

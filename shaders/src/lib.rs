@@ -30,12 +30,12 @@ pub mod linked {
     include!(concat!(env!("OUT_DIR"), "/linked.rs"));
 }
 
-/// Lists the kernels of a family: each name is a file pair in the family's folder.
+/// Lists the kernels of a family: each name is a file pair in the family's folder; a `cfg` before it says where there is one.
 macro_rules! kernels {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name; pub use $name::*;)*
+    ($($(#[$gate:meta])* $name:ident),* $(,)?) => {
+        $($(#[$gate])* mod $name; $(#[$gate])* pub use $name::*;)*
         /// The kernels of this family.
-        pub(crate) const FAMILY: &[$crate::Entry] = &[$($crate::Entry {
+        pub(crate) const FAMILY: &[$crate::Entry] = &[$($(#[$gate])* $crate::Entry {
             name: stringify!($name),
             sources: $name::SOURCES,
             cases: $name::cases,

@@ -86,10 +86,24 @@ impl Hub {
 
     /// What the model's revision is and which files it has.
     pub(crate) fn listing(&self, name: &HubName) -> Result<Listing, HubError> {
+        self.listing_in(name, TRIES)
+    }
+
+    /// The same for somebody who only wants to know: asked once, without waiting.
+    pub(crate) fn listing_at_once(&self, name: &HubName) -> Result<Listing, HubError> {
+        self.listing_in(name, 1).map_err(|error| match error {
+            HubError::Network { reason, .. } => {
+                HubError::Unreached { name: name.to_string(), endpoint: self.endpoint.clone(), reason }
+            }
+            other => other,
+        })
+    }
+
+    fn listing_in(&self, name: &HubName, tries: u32) -> Result<Listing, HubError> {
         let revision = encoded(name.revision(), false);
         let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, name.repo);
         let what = format!("the list of files of {}", name.repo);
-        let answer = self.ask(&url, None, name, &format!("revision {}", name.revision()))?;
+        let answer = self.ask(&url, None, (name, &format!("revision {}", name.revision())), tries)?;
         let bytes = whole(answer, MOST_LISTING).map_err(|reason| HubError::Network { what, reason })?;
         Listing::read(&self.endpoint, &name.repo, &bytes)
     }
@@ -102,7 +116,7 @@ impl Hub {
         range: Option<(u64, Option<u64>)>,
     ) -> Result<Response<Body>, HubError> {
         let url = format!("{}/{}/resolve/{commit}/{}", self.endpoint, name.repo, encoded(file, true));
-        self.ask(&url, range, name, &format!("file {file}"))
+        self.ask(&url, range, (name, &format!("file {file}")), TRIES)
     }
 
     /// Exactly these bytes of a file.
@@ -126,13 +140,13 @@ impl Hub {
         }
     }
 
-    /// Asks until there is an answer that means yes, or waiting does not help.
+    /// Asks, up to `most` times, until there is an answer that means yes, or waiting does not help.
     fn ask(
         &self,
         url: &str,
         range: Option<(u64, Option<u64>)>,
-        name: &HubName,
-        what: &str,
+        (name, what): (&HubName, &str),
+        most: u32,
     ) -> Result<Response<Body>, HubError> {
         let mut tries = 0;
         loop {
@@ -142,7 +156,7 @@ impl Hub {
                 Err(Refused::Wait(seconds, error)) => (seconds.map(Duration::from_secs), error),
             };
             tries += 1;
-            if tries == TRIES || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
+            if tries == most || asked.is_some_and(|asked| asked > LONGEST_WAIT) {
                 return Err(error);
             }
             self.wait(tries, asked, &error);

@@ -39,9 +39,17 @@ pub(crate) enum HubError {
     /// Another answer that helps nobody.
     #[error("{endpoint} answered {what} with status {status}; try again later")]
     Status { endpoint: String, what: String, status: u16 },
-    /// No answer at all, or one that broke off too often.
-    #[error("{what} cannot be fetched: {reason}; what has arrived is kept, so the same command goes on from there")]
+    /// No answer at all.
+    #[error("{what} cannot be fetched: {reason}; try again when there is a connection")]
     Network { what: String, reason: String },
+    /// A file that broke off too often.
+    #[error("{what} cannot be fetched: {reason}; what has arrived is kept, so the same command goes on from there")]
+    Broken { what: String, reason: String },
+    /// Nobody to ask about a model that is not on disk.
+    #[error(
+        "{name} is neither a file or folder nor a model that was pulled, and {endpoint} cannot be asked about it: {reason}; name a model that is on disk, or try again when there is a connection"
+    )]
+    Unreached { name: String, endpoint: String, reason: String },
     /// The list of files makes no sense.
     #[error("{endpoint} describes {name} in a way that cannot be used: {reason}")]
     Listing { endpoint: String, name: String, reason: String },
@@ -80,6 +88,21 @@ pub(crate) enum HubError {
 impl HubError {
     /// Whether the network or the hub failed, which the caller cannot mend.
     pub(crate) fn is_of_the_connection(&self) -> bool {
-        matches!(self, HubError::Network { .. } | HubError::TooMany { .. } | HubError::Status { .. })
+        matches!(
+            self,
+            HubError::Network { .. }
+                | HubError::Broken { .. }
+                | HubError::Unreached { .. }
+                | HubError::TooMany { .. }
+                | HubError::Status { .. }
+        )
+    }
+
+    /// The same of a file whose bytes are kept as they arrive.
+    pub(super) fn kept(self) -> HubError {
+        match self {
+            HubError::Network { what, reason } => HubError::Broken { what, reason },
+            other => other,
+        }
     }
 }

@@ -67,7 +67,7 @@ enum Got {
 /// of its bytes are there, whenever that changes.
 ///
 /// # Errors
-/// [`HubError::Size`] and [`HubError::Hash`] when it is not what the hub states; [`HubError::Network`] when the connection breaks off
+/// [`HubError::Size`] and [`HubError::Hash`] when it is not what the hub states; [`HubError::Broken`] when the connection breaks off
 /// too often; [`HubError::Io`] and [`HubError::Locked`] for the cache; those of the hub.
 pub(crate) fn fetch(
     hub: &Hub,
@@ -161,7 +161,7 @@ impl<'a> Part<'a> {
             };
             tries = if self.have > before { 1 } else { tries + 1 };
             let there = format!("{reason} after {} of {} bytes", self.have, self.listed.size);
-            let error = HubError::Network { what: self.listed.path.clone(), reason: there };
+            let error = HubError::Broken { what: self.listed.path.clone(), reason: there };
             if tries == TRIES {
                 return Err(error);
             }
@@ -175,7 +175,7 @@ impl<'a> Part<'a> {
             return Ok(Got::All);
         }
         let range = (self.have > 0).then_some((self.have, None));
-        let answer = hub.bytes(name, (commit, &self.listed.path), range)?;
+        let answer = hub.bytes(name, (commit, &self.listed.path), range).map_err(HubError::kept)?;
         match answer.status().as_u16() {
             206 => {
                 let header = answer.headers().get("content-range").and_then(|value| value.to_str().ok());

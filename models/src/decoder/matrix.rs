@@ -94,6 +94,11 @@ fn scheme_of(storage: Storage) -> Scheme {
     }
 }
 
+/// The scheme that holds exactly what the file stores as a tensor.
+pub(crate) fn stored(file: &TensorFile, tensor: &str) -> Scheme {
+    file.get(tensor).map_or(Scheme::F32, |tensor| scheme_of(tensor.storage))
+}
+
 /// The place of row `row` of heads whose halves are interleaved row by row among the same rows with one half after the other; heads have
 /// `head` rows.
 pub(crate) fn of_halves(row: usize, head: usize) -> usize {
@@ -108,12 +113,23 @@ impl Matrix {
         Matrix { name: name.into(), pieces, columns, rows: Rows::Stacked, stack: None }
     }
 
-    /// How the matrix is stored: as its tensors are if they agree, and else in f32, which holds all of them exactly.
+    /// How the matrix is stored: as its tensors are, which agree in what [`Matrix::alike`] gives; in f32, which holds all exactly, if they
+    /// do not.
     pub(crate) fn scheme(&self, file: &TensorFile) -> Scheme {
-        let stored = |piece: &Piece| file.get(&piece.tensor).map_or(Scheme::F32, |tensor| scheme_of(tensor.storage));
-        let mut schemes = self.pieces.iter().map(stored);
+        let mut schemes = self.pieces.iter().map(|piece| stored(file, &piece.tensor));
         let first = schemes.next().unwrap_or(Scheme::F32);
         if schemes.all(|other| other == first) { first } else { Scheme::F32 }
+    }
+
+    /// The pieces one after another in as few matrices as the file stores alike, `(the first piece, the matrix)`.
+    pub(crate) fn alike(&self, file: &TensorFile) -> Vec<(usize, Matrix)> {
+        let mut first = 0;
+        let same = |a: &Piece, b: &Piece| stored(file, &a.tensor) == stored(file, &b.tensor);
+        let run = |pieces: &[Piece]| {
+            first += pieces.len();
+            (first - pieces.len(), Matrix { pieces: pieces.to_vec(), rows: Rows::Stacked, ..self.clone() })
+        };
+        self.pieces.chunk_by(same).map(run).collect()
     }
 
     /// The matrix in parts of consecutive rows, or of gates with their units, no tensor of which takes more than `limit` bytes where a

@@ -2,13 +2,15 @@
 //!
 //! Shazeer et al. 2017; Qwen3 technical report 2025.
 
+use super::matrix::Matrix;
 use super::names::Part;
 use super::network::{Cut, bytes};
 use super::weights::Stack;
 use super::{DecoderConfig, Mixture};
 use crate::Result;
 use lampyris_engine::PlanBuilder;
-use lampyris_engine::kernels::text::{Dense, Experts, Route, Way};
+use lampyris_engine::kernels::elementwise::{Binary, Operation};
+use lampyris_engine::kernels::text::{Dense, Experts, Route, Unit, Way};
 use lampyris_engine::plan::TensorId;
 
 /// A layer with experts.
@@ -31,7 +33,7 @@ pub(super) fn experts(
     let layer = Layer { cut, config: cut.tensors.config(), mixture, number };
     let stacks = cut.tensors.stacks(number, mixture, cut.limit);
     #[cfg(not(target_arch = "wasm32"))]
-    if gathered::pays(layer) {
+    if gathered::pays(layer, &stacks) {
         return gathered::experts(b, layer, stacks, x);
     }
     layer.singly(b, stacks, x)
@@ -56,7 +58,7 @@ impl Layer<'_> {
         stacks: &[Stack],
         x: (TensorId, Option<(f32, TensorId)>),
     ) -> Result<Option<TensorId>> {
-        match self.cut.packs(stacks.iter().map(|stack| &stack.gate_up)) {
+        match self.cut.packs(stacks.iter().flat_map(|stack| [&stack.gate_up].into_iter().chain(&stack.up))) {
             true => Ok(Some(bytes(b, format!("layers.{}.experts.input", self.number), x)?)),
             false => Ok(None),
         }
@@ -79,11 +81,21 @@ impl Layer<'_> {
         let mut sum = x;
         for stack in stacks {
             let Stack { first, count, .. } = stack;
-            let way = Way::In { width: mixture.width, unit: config.unit, norm: packed.is_none().then_some(epsilon) };
-            let matrix = tensors.constants(b, &stack.gate_up);
-            let mut inputs = [vec![packed.unwrap_or(x)], matrix, vec![routed[0]]].concat();
-            inputs.extend(packed.is_none().then_some(gain));
-            let units = b.apply(stack.gate_up.name.as_str(), Experts { first, count, way }, &inputs)?;
+            let (width, unit, norm) = (mixture.width, config.unit, packed.is_none().then_some(epsilon));
+            let inward = |b: &mut PlanBuilder, matrix: &Matrix, way: Way| {
+                let mut inputs = [vec![packed.unwrap_or(x)], tensors.constants(b, matrix), vec![routed[0]]].concat();
+                inputs.extend(packed.is_none().then_some(gain));
+                b.apply(matrix.name.as_str(), Experts { first, count, way }, &inputs)
+            };
+            let units = match &stack.up {
+                None => inward(b, &stack.gate_up, Way::In { width, unit, norm })?,
+                Some(up) => {
+                    let gates = inward(b, &stack.gate_up, Way::Alone { width, unit, norm })?;
+                    let units = inward(b, up, Way::Alone { width, unit: Unit::Linear, norm })?;
+                    let name = format!("{}.units", stack.gate_up.name);
+                    b.apply(name, Binary { operation: Operation::Mul }, &[gates, units])?
+                }
+            };
             let units = self.units(b, &stack, units)?;
             let way = Way::Out { columns: config.hidden };
             let matrix = tensors.constants(b, &stack.down);
@@ -103,9 +115,10 @@ mod gathered {
     /// Choices that come to an expert on average from which on they are gathered: of fewer each may as well read its expert alone.
     const FEWEST: usize = 4;
 
-    /// Whether the run of a layer has tokens enough, and is a GPU's.
-    pub(super) fn pays(layer: Layer<'_>) -> bool {
-        !layer.cut.caps.software && layer.cut.tokens * layer.mixture.chosen >= FEWEST * layer.mixture.experts
+    /// Whether the run of a layer has tokens enough, and is a GPU's; gates that are stored unlike their units are not computed in tiles.
+    pub(super) fn pays(layer: Layer<'_>, stacks: &[Stack]) -> bool {
+        let joined = stacks.iter().all(|stack| stack.up.is_none());
+        joined && !layer.cut.caps.software && layer.cut.tokens * layer.mixture.chosen >= FEWEST * layer.mixture.experts
     }
 
     /// As [`Layer::singly`].

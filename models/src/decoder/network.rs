@@ -9,7 +9,7 @@ use super::{CacheFormat, DecoderConfig, Products, mixture};
 use crate::Result;
 use lampyris_engine::kernels::elementwise::{Binary, Concat, Operation};
 use lampyris_engine::kernels::text::{
-    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Norm, Quantize, RopeStore, Sample,
+    Attention, AttentionJoin, CURSOR_WORDS, Dense, Draw, DrawSettings, Embed, Norm, Quantize, RopeStore, Sample, Unit,
 };
 use lampyris_engine::kernels::{Caps, Desc, Format, HostTensor};
 use lampyris_engine::plan::{Maker, TensorId};
@@ -234,7 +234,8 @@ fn attention(b: &mut PlanBuilder, cut: Cut<'_>, request: PlanRequest, layer: usi
     after_attention(b, cut, layer, [attended, x])
 }
 
-/// A layer's queries, keys and values of `x`, in one tensor or, where the file stores them unlike, the values in a second.
+/// A layer's queries, keys and values of `x`, in one tensor or, where the file stores them unlike, the values in a second. Keys that are
+/// stored unlike queries have a matrix of their own, whose results are put beside these.
 pub(super) fn queries_keys_values(
     b: &mut PlanBuilder,
     cut: Cut<'_>,
@@ -249,6 +250,10 @@ pub(super) fn queries_keys_values(
     let mut made = Vec::new();
     for matrix in &parts {
         made.push(cut.dense(b, &matrix.name, matrix, dense, (normed, norm, None))?);
+    }
+    if parts.len() > 1 && parts[0].pieces.len() == 1 {
+        let keys = made.remove(1);
+        made[0] = b.apply(format!("{}.joined", parts[1].name), Concat { axis: 1 }, &[made[0], keys])?;
     }
     Ok(made)
 }
@@ -300,12 +305,17 @@ pub(super) fn after_attention(
 /// A layer's gated units, added to `x`.
 fn units(b: &mut PlanBuilder, cut: Cut<'_>, layer: usize, x: TensorId) -> Result<TensorId> {
     let (tensors, config) = (cut.tensors, cut.tensors.config());
-    let matrix = tensors.gate_up(layer);
+    let parts = tensors.gate_up_parts(layer);
     let norm = Some((config.epsilon, tensors.gain(b, layer, Part::UnitsNorm)));
-    let (normed, norm) = cut.input(b, std::slice::from_ref(&matrix), (x, norm))?;
-    let gated =
-        Dense { bias: config.mlp_bias, gated: Some(config.intermediate), unit: config.unit, ..Dense::default() };
-    let units = cut.dense(b, &matrix.name, &matrix, gated, (normed, norm, None))?;
+    let (normed, norm) = cut.input(b, &parts, (x, norm))?;
+    let dense = Dense { bias: config.mlp_bias, unit: config.unit, ..Dense::default() };
+    let gated = (parts.len() == 1).then_some(config.intermediate);
+    let mut units = cut.dense(b, &parts[0].name, &parts[0], Dense { gated, ..dense }, (normed, norm, None))?;
+    for up in &parts[1..] {
+        let linear = Dense { unit: Unit::Linear, ..dense };
+        let up = cut.dense(b, &up.name, up, linear, (normed, norm, None))?;
+        units = b.apply(format!("layers.{layer}.units"), Binary { operation: Operation::Mul }, &[units, up])?;
+    }
     project(b, cut, &tensors.down(layer), (layer, Part::AfterUnits, config.mlp_bias), [units, x])
 }
 

@@ -1,6 +1,6 @@
 //! A decoder's tensors: which the file must have, and the constants that plans make of them.
 
-use super::matrix::{Heads, Matrix, Piece, Rows};
+use super::matrix::{Heads, Matrix, Piece, Rows, stored};
 use super::names::{Naming, Part, bias_of};
 use super::{DecoderConfig, Mixture};
 use crate::error::{Problem, Problems};
@@ -21,8 +21,10 @@ pub(super) struct Stack {
     pub(super) first: usize,
     /// How many there are.
     pub(super) count: usize,
-    /// Their gates and units.
+    /// Their gates and units, or their gates alone.
     pub(super) gate_up: Matrix,
+    /// Their units, where the file stores them unlike their gates.
+    pub(super) up: Option<Matrix>,
     /// Their projections.
     pub(super) down: Matrix,
 }
@@ -212,24 +214,24 @@ impl Tensors {
         Matrix { name: format!("layers.{layer}.qkv"), pieces, columns: c.hidden, rows: Rows::Stacked, stack: None }
     }
 
-    /// [`Tensors::qkv`] in parts that the file stores alike: all of it, or queries with keys and the values apart.
+    /// [`Tensors::qkv`] in matrices that the file stores alike: one of all three, or of two of them, or of each.
     pub(super) fn qkv_parts(&self, layer: usize) -> Vec<Matrix> {
-        let whole = self.qkv(layer);
-        let [queries, keys, values] = &whole.pieces[..] else { return vec![whole] };
-        let part = |name: &str, pieces: Vec<Piece>| Matrix {
-            name: format!("layers.{layer}.{name}"),
-            pieces,
-            columns: whole.columns,
-            rows: Rows::Stacked,
-            stack: None,
-        };
-        let parts = [part("qk", vec![queries.clone(), keys.clone()]), part("v", vec![values.clone()])];
-        let bytes = |matrices: &[Matrix]| -> u64 {
-            let descs = |m: &Matrix| m.scheme(&self.file).descs(m.height(), m.columns);
-            matrices.iter().flat_map(descs).map(|desc| desc.bytes()).sum()
-        };
-        let whole = [whole.clone()];
-        if bytes(&parts) < bytes(&whole) { parts.into() } else { whole.into() }
+        self.alike(self.qkv(layer), |pieces| format!("layers.{layer}.{}", &"qkv"[pieces]))
+    }
+
+    /// [`Tensors::gate_up`], or gates and units in a matrix each where the file stores them unlike.
+    pub(super) fn gate_up_parts(&self, layer: usize) -> Vec<Matrix> {
+        self.alike(self.gate_up(layer), |pieces| format!("layers.{layer}.{}", ["gate", "up"][pieces.start]))
+    }
+
+    /// A matrix whole where the file stores its tensors alike, else in several, which `name` calls by the pieces that they have.
+    fn alike(&self, whole: Matrix, name: impl Fn(Range<usize>) -> String) -> Vec<Matrix> {
+        let runs = whole.alike(&self.file);
+        if runs.len() == 1 {
+            return vec![whole];
+        }
+        let named = |(first, run): (usize, Matrix)| Matrix { name: name(first..first + run.pieces.len()), ..run };
+        runs.into_iter().map(named).collect()
     }
 
     /// The projection of a layer's attention.
@@ -277,19 +279,32 @@ impl Tensors {
         self.whole(&format!("layers.{layer}.router"), tensor, mixture.experts, self.config.hidden)
     }
 
-    /// The matrices of a layer's experts, in as few stacks as let no tensor take more than `limit` bytes, where one expert's do not.
+    /// The matrices of a layer's experts, in as few stacks as the file stores alike and as let no tensor take more than `limit` bytes, where
+    /// one expert's do not.
     pub(super) fn stacks(&self, layer: usize, mixture: &Mixture, limit: u64) -> Vec<Stack> {
-        let all = mixture.experts;
-        let whole = self.stack(layer, mixture, 0..all);
+        let schemes = |expert: usize| {
+            [Part::Gate, Part::Up, Part::Down]
+                .map(|part| stored(&self.file, &self.naming.of_expert(layer, part, expert).0))
+        };
+        let experts: Vec<_> = (0..mixture.experts).map(|expert| (expert, schemes(expert))).collect();
+        let runs = experts.chunk_by(|a, b| a.1 == b.1).map(|run| run[0].0..run[0].0 + run.len());
+        runs.flat_map(|run| self.stacks_of(layer, mixture, run, limit)).collect()
+    }
+
+    /// As [`Tensors::stacks`], of experts that are stored alike.
+    fn stacks_of(&self, layer: usize, mixture: &Mixture, run: Range<usize>, limit: u64) -> Vec<Stack> {
+        let all = run.len();
+        let whole = self.stack(layer, mixture, run.clone());
         let descs = |m: &Matrix| m.scheme(&self.file).descs(m.height(), m.columns);
-        let tensors = [&whole.gate_up, &whole.down].into_iter().flat_map(descs);
+        let tensors = [&whole.gate_up, &whole.down].into_iter().chain(&whole.up).flat_map(descs);
         let each = tensors.map(|desc| desc.bytes()).max().unwrap_or(0).div_ceil(all as u64).max(1);
         let stacks = (all as u64).div_ceil((limit / each).max(1)) as usize;
         if stacks == 1 {
             return vec![whole];
         }
         let share = all.div_ceil(stacks);
-        (0..all).step_by(share).map(|first| self.stack(layer, mixture, first..all.min(first + share))).collect()
+        let part = |first: usize| self.stack(layer, mixture, first..run.end.min(first + share));
+        run.clone().step_by(share).map(part).collect()
     }
 
     /// The matrices of some of a layer's experts.
@@ -310,12 +325,17 @@ impl Tensors {
             stack: Some(count),
         };
         let down = experts.clone().map(|expert| piece(expert, Part::Down, hidden)).collect();
-        Stack {
-            first,
-            count,
-            gate_up: matrix("gate_up", experts.flat_map(gates).collect(), hidden, Rows::Gated),
-            down: matrix("down", down, mixture.width, Rows::Stacked),
+        let down = matrix("down", down, mixture.width, Rows::Stacked);
+        let gate_up = matrix("gate_up", experts.clone().flat_map(gates).collect(), hidden, Rows::Gated);
+        let [gate, up] = gates(first).map(|piece| stored(&self.file, &piece.tensor));
+        if gate == up {
+            return Stack { first, count, gate_up, up: None, down };
         }
+        let [gate_up, up] = [("gate", Part::Gate), ("up", Part::Up)].map(|(name, part)| {
+            let pieces = experts.clone().map(|expert| piece(expert, part, mixture.width)).collect();
+            matrix(name, pieces, hidden, Rows::Stacked)
+        });
+        Stack { first, count, gate_up, up: Some(up), down }
     }
 
     /// [`Matrix::parts`].

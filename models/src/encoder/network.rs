@@ -7,6 +7,7 @@ use super::Pooled;
 use super::names::Part;
 use super::weights::Tensors;
 use crate::Result;
+use lampyris_engine::kernels::elementwise::Concat;
 use lampyris_engine::kernels::text::{Dense, Embed, Norm, PlaceNorm, SpanAttention, SpanPool, spans_desc};
 use lampyris_engine::kernels::{Desc, Format};
 use lampyris_engine::plan::TensorId;
@@ -61,11 +62,21 @@ pub(super) fn plan(tensors: &Tensors, pooled: Pooled, request: EncoderPlan, limi
     Ok(builder.finish())
 }
 
-/// A layer's attention, added to `x` and normalized.
+/// A layer's attention, added to `x` and normalized. What the file stores unlike its neighbour has a matrix of its own.
 fn attention(b: &mut PlanBuilder, tensors: &Tensors, layer: usize, [x, spans]: [TensorId; 2]) -> Result<TensorId> {
     let config = tensors.config();
     let parts = [Part::Queries(layer), Part::Keys(layer), Part::Values(layer)];
-    let qkv = dense(b, tensors, (&format!("layers.{layer}.qkv"), &parts), Dense::default(), &[x])?;
+    let (mut qkv, mut first) = (None, 0);
+    for run in tensors.alike(&parts) {
+        let name = format!("layers.{layer}.{}", &"qkv"[first..first + run.len()]);
+        let made = dense(b, tensors, (&name, run), Dense::default(), &[x])?;
+        qkv = Some(match qkv {
+            None => made,
+            Some(before) => b.apply(format!("{name}.joined"), Concat { axis: 1 }, &[before, made])?,
+        });
+        first += run.len();
+    }
+    let qkv = qkv.unwrap_or(x);
     let (heads, head) = (config.heads, config.head());
     let kernel = SpanAttention { heads, head, scale: 1.0 / (head as f32).sqrt() };
     let attended = b.apply(format!("layers.{layer}.attention"), kernel, &[qkv, spans])?;

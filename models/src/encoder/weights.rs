@@ -2,7 +2,7 @@
 
 use super::EncoderConfig;
 use super::names::{Naming, Part, Table};
-use crate::decoder::matrix::Matrix;
+use crate::decoder::matrix::{Matrix, stored};
 use crate::error::{Problem, Problems};
 use crate::{Error, Result};
 use lampyris_engine::kernels::text::{CURSOR_WORDS, Scheme};
@@ -104,6 +104,15 @@ impl Tensors {
         let table = (self.naming.table(Table::Words), self.config.vocabulary);
         let table = Matrix::stacked("words", vec![table], self.config.hidden);
         table.parts_in(self.scheme(&table), limit)
+    }
+
+    /// Parts in runs whose weights the file stores alike.
+    pub(super) fn alike<'a>(&'a self, parts: &'a [Part]) -> impl Iterator<Item = &'a [Part]> {
+        let scheme = |part: &Part| {
+            let [weight, _] = self.naming.of_part(*part);
+            stored(&self.file, &weight)
+        };
+        parts.chunk_by(move |a, b| scheme(a) == scheme(b))
     }
 
     /// A matrix and its bias, as constants of a plan; those of several parts are joined, their rows one after another.

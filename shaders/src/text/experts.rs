@@ -24,6 +24,15 @@ pub enum Way {
         /// Added to the mean square of a norm of `x`, when there is one.
         norm: Option<f32>,
     },
+    /// `y[t, s, i] = unit(norm(x)[t] * w_i)`: gates without the units that they gate, or with a linear unit these, where both are stored unlike
+    Alone {
+        /// Gates, or units, of an expert.
+        width: usize,
+        /// What each computes.
+        unit: Unit,
+        /// As in [`Way::In`].
+        norm: Option<f32>,
+    },
     /// `y[t, n] = residual[t, n] + sum_s share[t, s] * sum_k x[t, s, k] * w[n, k]`
     Out {
         /// Rows of an expert's matrix.
@@ -34,7 +43,7 @@ pub enum Way {
 /// The products of tokens with the matrices of the experts chosen for them (Shazeer et al. 2017).
 ///
 /// `w` is a stack: the matrix of each expert in panels of its own, which are as many rows as [`Experts::rows`] says. Inputs of
-/// [`Way::In`]: `x [m, k]`, the tensors of `w`, the experts `[m, chosen]` as words, `gain [k]` of the norm if it has one; output `[m, chosen, width]`.
+/// [`Way::In`] and [`Way::Alone`]: `x [m, k]`, the tensors of `w`, the experts `[m, chosen]` as words, `gain [k]` of the norm if it has one; output `[m, chosen, width]`.
 /// Inputs of [`Way::Out`]: `x [m, chosen, k]`, the tensors of `w`, the experts, their shares `[m, chosen]`, `residual [m, columns]`;
 /// output `[m, columns]`. All but the experts and the weights in f32; `x` may also be bytes with scales ([`Format::BlockI8`]) if there is no
 /// norm and [`Scheme::is_bytes`], and products are then those of whole numbers; without them there is a norm. Experts outside the stack count as zero, so that the experts
@@ -54,15 +63,24 @@ impl Experts {
     pub fn rows(&self) -> usize {
         match self.way {
             Way::In { width, .. } => Dense::gated_rows(width),
-            Way::Out { columns } => columns.div_ceil(panel::ROWS) * panel::ROWS,
+            Way::Alone { width: rows, .. } | Way::Out { columns: rows } => rows.next_multiple_of(panel::ROWS),
         }
     }
 
     /// Columns of the output.
     fn width(&self) -> usize {
         match self.way {
-            Way::In { width, .. } => width,
+            Way::In { width, .. } | Way::Alone { width, .. } => width,
             Way::Out { columns } => columns,
+        }
+    }
+
+    /// What each unit computes, whether units are gated and the epsilon of the norm, if there is one; nothing on the way back.
+    fn inward(&self) -> Option<(Unit, bool, Option<f32>)> {
+        match self.way {
+            Way::In { unit, norm, .. } => Some((unit, true, norm)),
+            Way::Alone { unit, norm, .. } => Some((unit, false, norm)),
+            Way::Out { .. } => None,
         }
     }
 
@@ -80,13 +98,12 @@ impl Kernel for Experts {
 
     fn summary(&self) -> String {
         let last = self.first + self.count;
-        match self.way {
-            Way::In { unit, norm, .. } => {
-                let normed = if norm.is_some() { " normed" } else { "" };
-                format!("{} gated{normed} {}..{last}", unit.label(), self.first)
-            }
-            Way::Out { .. } => format!("weighted +residual {}..{last}", self.first),
-        }
+        let Some((unit, gated, norm)) = self.inward() else {
+            return format!("weighted +residual {}..{last}", self.first);
+        };
+        let gated = if gated { " gated" } else { "" };
+        let normed = if norm.is_some() { " normed" } else { "" };
+        format!("{}{gated}{normed} {}..{last}", unit.label(), self.first)
     }
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
@@ -99,9 +116,9 @@ impl Kernel for Experts {
                 found: inputs.len(),
             },
         };
-        let inward = matches!(self.way, Way::In { .. });
+        let inward = self.inward().is_some();
         let wanted = if inward { "[tokens, columns]" } else { "[tokens, chosen, columns]" };
-        let normed = matches!(self.way, Way::In { norm: Some(_), .. });
+        let normed = self.inward().is_some_and(|(.., norm)| norm.is_some());
         let wanted = || {
             let form = if normed { "f32" } else { "block-i8" };
             refuse(0, format!("rows {wanted} in {}, not empty", if inward { form } else { "f32 or block-i8" }))
@@ -174,12 +191,12 @@ impl Kernel for Experts {
         let chosen = call.inputs[1 + tensors].last();
         let four = |columns: usize| columns.div_ceil(4) as u32;
         let panels = (self.rows() / panel::ROWS) as u32;
-        let (gated, unit, epsilon) = match self.way {
-            Way::In { unit, norm, .. } => (1, unit as u32, norm.unwrap_or(0.0)),
-            Way::Out { .. } => (0, 0, 0.0),
+        let (inward, unit, epsilon) = match self.inward() {
+            Some((unit, gated, norm)) => (if gated { 1 } else { 2 }, unit as u32, norm.unwrap_or(0.0)),
+            None => (0, 0, 0.0),
         };
         let params = vec![
-            gated,
+            inward,
             chosen as u32,
             four(chosen),
             self.first as u32,
@@ -213,8 +230,8 @@ impl Kernel for Experts {
         let factors = rest.get(1).map(|tensor| tensor.values()).unwrap_or_default();
         let product = |row: usize, x: &[f64]| -> f64 { scheme.row(stack, row).iter().zip(x).map(|(w, x)| w * x).sum() };
         let mut y = vec![0.0; outputs[0].len()];
-        match self.way {
-            Way::In { unit, norm, .. } => {
+        match self.inward() {
+            Some((unit, gated, norm)) => {
                 for row in x.chunks_mut(k).filter(|_| norm.is_some()) {
                     let mean = row.iter().map(|v| v * v).sum::<f64>() / k as f64;
                     let factor = 1.0 / (mean + f64::from(norm.unwrap_or(0.0))).sqrt();
@@ -224,13 +241,14 @@ impl Kernel for Experts {
                     let Some(place) = places[choice] else { return };
                     let x = &x[choice / chosen * k..][..k];
                     for (i, out) in out.iter_mut().enumerate() {
-                        let gate = place * self.rows() + Dense::gate_row(i);
-                        *out = (unit.apply(product(gate, x)) * product(gate + 16, x)) as f32;
+                        let row = place * self.rows() + if gated { Dense::gate_row(i) } else { i };
+                        let other = if gated { product(row + 16, x) } else { 1.0 };
+                        *out = (unit.apply(product(row, x)) * other) as f32;
                     }
                 });
             }
-            Way::Out { columns } => {
-                let residual = rest[2].values();
+            None => {
+                let (residual, columns) = (rest[2].values(), self.width());
                 parallel::rows(&mut y, columns, |token, out| {
                     for (n, out) in out.iter_mut().enumerate() {
                         let term = |choice: usize| {
@@ -251,11 +269,17 @@ impl Kernel for Experts {
     fn tolerance(&self, call: &Call<'_>) -> Tolerance {
         let (k, e) = (call.inputs[0].last(), f64::from(f32::EPSILON));
         let sum = |terms: usize| Tolerance::of_sum(terms + 32, Format::F32).relative;
-        let relative = match self.way {
-            Way::In { unit: Unit::Linear, .. } => 2.0 * sum(k),
-            Way::In { unit: Unit::Gelu, .. } => 2.0 * sum(k) + 12.0 * e + 3.0e-7,
-            Way::In { .. } => 2.0 * sum(k) + 12.0 * e,
-            Way::Out { .. } => sum(k * call.inputs[0].shape[1]),
+        let relative = match self.inward() {
+            None => sum(k * call.inputs[0].shape[1]),
+            Some((unit, gated, _)) => {
+                let factors = if gated { 2.0 } else { 1.0 };
+                let of_unit = match unit {
+                    Unit::Linear => 0.0,
+                    Unit::Gelu => 12.0 * e + 3.0e-7,
+                    _ => 12.0 * e,
+                };
+                factors * sum(k) + of_unit
+            }
         };
         Tolerance { relative }
     }
@@ -279,9 +303,13 @@ impl Kernel for Experts {
     }
 }
 
-/// Every scheme both ways, sizes round the panels and blocks, one expert, all of them, some of another stack, and
+/// Every scheme both ways and alone, sizes round the panels and blocks, one expert, all of them, some of another stack, and
 /// the widths of published models.
 pub(crate) fn cases() -> Vec<Case> {
+    let gated = |width: usize, norm: Option<f32>| Way::In { width, unit: Unit::Silu, norm };
+    let alone = |width: usize, norm: Option<f32>| Way::Alone { width, unit: Unit::Silu, norm };
+    let out = |columns: usize, _: Option<f32>| Way::Out { columns };
+    let ways: [fn(usize, Option<f32>) -> Way; 2] = [gated, out];
     let mut cases = Vec::new();
     // Experts in the stack, from which on, and of how many; tokens and experts of a token; columns and units or columns.
     let mut add = |tier: Tier,
@@ -289,14 +317,11 @@ pub(crate) fn cases() -> Vec<Case> {
                    [count, first, of]: [usize; 3],
                    [m, chosen]: [usize; 2],
                    [k, n]: [usize; 2],
-                   inward: bool,
+                   way: fn(usize, Option<f32>) -> Way,
                    format: Format| {
         let norm = (format == Format::F32).then_some(1e-5);
-        let way = match inward {
-            true => Way::In { width: n, unit: Unit::Silu, norm },
-            false => Way::Out { columns: n },
-        };
-        let kernel = Experts { first, count, way };
+        let kernel = Experts { first, count, way: way(n, norm) };
+        let inward = kernel.inward().is_some();
         let shape = if inward { vec![m, k] } else { vec![m, chosen, k] };
         let mut inputs = vec![(Desc::new(format, shape), Fill::Noise)];
         inputs.extend(matrix(scheme, count * kernel.rows(), k));
@@ -318,32 +343,44 @@ pub(crate) fn cases() -> Vec<Case> {
     let (f32, bytes) = (Format::F32, Format::BlockI8);
     for scheme in Scheme::ALL {
         let k = if scheme.is_wide() { 292 } else { 68 };
-        for inward in [true, false] {
-            add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], inward, f32);
-            add(Tier::Full, scheme, [6, 0, 6], [1, 3], [256, 64], inward, f32);
-            add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward, f32);
+        for way in ways {
+            add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], way, f32);
+            add(Tier::Full, scheme, [6, 0, 6], [1, 3], [256, 64], way, f32);
+            add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], way, f32);
             if scheme.is_bytes() {
-                add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], inward, bytes);
-                add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], inward, bytes);
+                add(Tier::Short, scheme, [4, 0, 4], [3, 2], [k, 21], way, bytes);
+                add(Tier::Full, scheme, [3, 2, 8], [5, 4], [36, 37], way, bytes);
             }
         }
+        add(Tier::Full, scheme, [3, 2, 8], [5, 4], [k, 37], alone, f32);
     }
     for scheme in [Scheme::F16, Scheme::Q8_0, Scheme::Q4K] {
-        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [2048, 768], true, f32);
-        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [768, 2048], false, f32);
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [2048, 768], gated, f32);
+        add(Tier::Model, scheme, [8, 0, 8], [1, 4], [768, 2048], out, f32);
     }
-    for inward in [true, false] {
-        add(Tier::Short, Scheme::Q8_0, [1, 0, 1], [2, 1], [40, 16], inward, f32);
-        add(Tier::Short, Scheme::F32, [3, 0, 3], [2, 3], [20, 33], inward, f32);
-        add(Tier::Short, Scheme::F16, [2, 1, 6], [4, 3], [24, 17], inward, f32);
-        add(Tier::Model, Scheme::Q4K, [8, 0, 8], [32, 4], [768, 768], inward, f32);
+    add(Tier::Short, Scheme::Q4K, [4, 1, 6], [3, 2], [292, 37], alone, f32);
+    add(Tier::Short, Scheme::Q4K, [4, 1, 6], [3, 2], [292, 37], alone, bytes);
+    add(
+        Tier::Short,
+        Scheme::F16,
+        [2, 0, 2],
+        [2, 2],
+        [24, 32],
+        |width, norm| Way::Alone { width, unit: Unit::Linear, norm },
+        f32,
+    );
+    for way in ways {
+        add(Tier::Short, Scheme::Q8_0, [1, 0, 1], [2, 1], [40, 16], way, f32);
+        add(Tier::Short, Scheme::F32, [3, 0, 3], [2, 3], [20, 33], way, f32);
+        add(Tier::Short, Scheme::F16, [2, 1, 6], [4, 3], [24, 17], way, f32);
+        add(Tier::Model, Scheme::Q4K, [8, 0, 8], [32, 4], [768, 768], way, f32);
         for k in [1, 3, 4, 5, 31, 33, 255, 257] {
-            add(Tier::Full, Scheme::F32, [5, 0, 5], [2, 5], [k, 20], inward, f32);
-            add(Tier::Full, Scheme::Q5_1, [5, 0, 5], [3, 2], [k, 20], inward, f32);
+            add(Tier::Full, Scheme::F32, [5, 0, 5], [2, 5], [k, 20], way, f32);
+            add(Tier::Full, Scheme::Q5_1, [5, 0, 5], [3, 2], [k, 20], way, f32);
         }
         for n in [1, 2, 15, 16, 17, 31, 32, 33, 65] {
-            add(Tier::Full, Scheme::F16, [4, 0, 4], [1, 1], [24, n], inward, f32);
-            add(Tier::Full, Scheme::Q4_0, [4, 0, 4], [9, 2], [24, n], inward, f32);
+            add(Tier::Full, Scheme::F16, [4, 0, 4], [1, 1], [24, n], way, f32);
+            add(Tier::Full, Scheme::Q4_0, [4, 0, 4], [9, 2], [24, n], way, f32);
         }
     }
     cases
@@ -376,6 +413,10 @@ mod tests {
         let gain = HostTensor::from_values(Desc::f32([2]), &[1.0, 0.5]);
         // The first token's sums are 1.5 times a weight, the second's half of one.
         assert_eq!(run(&inward, &[&x, &w, &chosen, &gain]), [3.0 * 30.0, 0.0, 0.5 * 5.0, 1.0 * 10.0]);
+
+        // Of the same stack the gates alone, as matrices of one row.
+        let alone = Experts { first: 1, count: 2, way: Way::Alone { width: 1, unit: Unit::Linear, norm: Some(0.0) } };
+        assert_eq!(run(&alone, &[&x, &w, &chosen, &gain]), [3.0, 0.0, 0.5, 1.0]);
 
         let outward = Experts { first: 1, count: 2, way: Way::Out { columns: 3 } };
         let w = stack(&outward, 1, |e, row| (10 * (e + 1) + row) as f32);

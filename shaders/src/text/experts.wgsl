@@ -1,6 +1,7 @@
 // The experts' matrices: for each token only those chosen for it are read, from a stack of the matrices of all experts in panels.
 //
-// Gated units: y[choice] = act(gate * norm(x)) * (up * norm(x)), a row for each expert chosen for a token. The way back:
+// Gated units: y[choice] = act(gate * norm(x)) * (up * norm(x)), a row for each expert chosen for a token; gates or units alone, where
+// they are stored unlike each other: y[choice] = act(w * norm(x)). The way back:
 // y[token] = residual + the sum over the token's choices, in their order, of share * (w * x[choice]). An expert outside
 // `first .. first + count` lies in another stack and counts as zero.
 //
@@ -23,8 +24,8 @@
 # set next = 2 + panel.tensors(scheme) | int
 
 struct Params {
-    // 1: gated units, 0: the way back
-    gated: u32,
+    // 1: gated units, 2: units alone, 0: the way back
+    inward: u32,
     // experts of a token, and those in fours
     chosen: u32,
     c4: u32,
@@ -50,21 +51,21 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 # if packed
-// [m / 4, blocks, 9, 4] for gated units, else [m * chosen / 4, blocks, 9, 4]: of four rows side by side a word for every four columns of a
+// [m / 4, blocks, 9, 4] for units, else [m * chosen / 4, blocks, 9, 4]: of four rows side by side a word for every four columns of a
 // block, then its scale
 @group(0) @binding(1) var<storage, read> x: array<u32>;
 # else
-// [m, k] for gated units, else [m, chosen, k]
+// [m, k] for units, else [m, chosen, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 # endif
 ${ panel.bindings(scheme, 2, false, packed) }
 // [m, chosen], without padding
 @group(0) @binding(${ next }) var<storage, read> chosen: array<u32>;
-// <% if packed %>bound to x<% else %>gain [k] of the norm<% endif %> for gated units, else shares [m, chosen]
+// <% if packed %>bound to x<% else %>gain [k] of the norm<% endif %> for units, else shares [m, chosen]
 @group(0) @binding(${ next + 1 }) var<storage, read> factors: array<vec4<f32>>;
-// [m, n]; bound to x for gated units
+// [m, n]; bound to x for units
 @group(0) @binding(${ next + 2 }) var<storage, read> residual: array<f32>;
-// [m, chosen, n] for gated units, else [m, n]
+// [m, chosen, n] for units, else [m, n]
 @group(0) @binding(${ next + 3 }) var<storage, read_write> y: array<f32>;
 
 ${ unit.functions() }
@@ -81,8 +82,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
 # if not packed
     let k4 = params.k4;
 # endif
-    let gated = params.gated != 0u;
-    let terms = select(params.chosen, 1u, gated);
+    let inward = params.inward != 0u;
+    let terms = select(params.chosen, 1u, inward);
 # if not packed
     var square = 0.0;
 # endif
@@ -94,9 +95,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_id) l
         if expert < params.count {
             let home = expert * params.panels + panel_of_expert;
 # if packed
-            let token = select(choice, choice / params.chosen, gated);
+            let token = select(choice, choice / params.chosen, inward);
 # else
-            let start = select(choice, choice / params.chosen, gated) * k4;
+            let start = select(choice, choice / params.chosen, inward) * k4;
 # endif
             var sum0 = 0.0;
             for (var b = local.y; b < params.blocks; b += 8u) {
@@ -137,7 +138,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
                 let place${ j } = min(b * 8u + ${ j }u, k4 - 1u);
                 var v_${ j } = select(vec4<f32>(), x[start + place${ j }], b * 8u + ${ j }u < k4);
 # endfor
-                if gated {
+                if inward {
 # for j in range(8)
                     square += dot(v_${ j }, v_${ j });
                     v_${ j } *= factors[place${ j }];
@@ -175,7 +176,7 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
 # endif
 # endif
             }
-            if gated {
+            if inward {
                 total = sum0;
             } else {
                 total += factors[choice / params.chosen * params.c4 + term / 4u][term % 4u] * sum0;
@@ -203,15 +204,17 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
 # endif
         }
         let width = params.n4 * 4u;
-        if gated {
-            let n = panel_of_expert * 16u + local.x;
+        if inward {
+            let gated = params.inward == 1u;
+            let rows = select(32u, 16u, gated);
+            let n = panel_of_expert * rows + local.x;
 # if packed
             let factor = 1.0;
 # else
             let factor = inverseSqrt(all / f32(params.columns) + params.epsilon);
 # endif
-            if local.x < 16u && n < width {
-                y[group.y * width + n] = activate(factor * sum) * (factor * other);
+            if local.x < rows && n < width {
+                y[group.y * width + n] = activate(factor * sum) * select(1.0, factor * other, gated);
             }
         } else {
             let n = panel_of_expert * 32u + local.x;

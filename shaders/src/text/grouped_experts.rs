@@ -38,10 +38,18 @@ impl GroupedExperts {
         super::Experts { first: self.first, count: self.count, way: self.way }
     }
 
+    /// What each gate computes; nothing on the way back.
+    fn gated(&self) -> Option<Unit> {
+        match self.way {
+            Way::In { unit, .. } => Some(unit),
+            Way::Alone { .. } | Way::Out { .. } => None,
+        }
+    }
+
     /// Columns of the output.
     fn width(&self) -> usize {
         match self.way {
-            Way::In { width, .. } => width,
+            Way::In { width, .. } | Way::Alone { width, .. } => width,
             Way::Out { columns } => columns,
         }
     }
@@ -54,9 +62,9 @@ impl Kernel for GroupedExperts {
 
     fn summary(&self) -> String {
         let last = self.first + self.count;
-        match self.way {
-            Way::In { unit, .. } => format!("{} gated {}..{last} of {}", unit.label(), self.first, self.experts),
-            Way::Out { .. } => format!("{}..{last} of {}", self.first, self.experts),
+        match self.gated() {
+            Some(unit) => format!("{} gated {}..{last} of {}", unit.label(), self.first, self.experts),
+            None => format!("{}..{last} of {}", self.first, self.experts),
         }
     }
 
@@ -69,6 +77,10 @@ impl Kernel for GroupedExperts {
         let inward = match self.way {
             Way::In { norm: Some(_), .. } => {
                 let reason = "it has no norm; what goes in is normalized beforehand".to_owned();
+                return Err(ShapeError::Parameter { kernel, reason });
+            }
+            Way::Alone { .. } => {
+                let reason = "gates are computed with the units that they gate".to_owned();
                 return Err(ShapeError::Parameter { kernel, reason });
             }
             Way::In { .. } => true,
@@ -125,10 +137,7 @@ impl Kernel for GroupedExperts {
         let tensors = Scheme::of(&call.inputs[1..]).map_or(0, |(scheme, ..)| scheme.codes().len());
         let four = |columns: usize| columns.div_ceil(4) as u32;
         let panels = (self.singly().rows() / panel::ROWS) as u32;
-        let (gated, unit) = match self.way {
-            Way::In { unit, .. } => (1, unit as u32),
-            Way::Out { .. } => (0, 0),
-        };
+        let (gated, unit) = self.gated().map_or((0, 0), |unit| (1, unit as u32));
         let params = vec![
             gated,
             self.chosen as u32,
@@ -167,8 +176,8 @@ impl Kernel for GroupedExperts {
         let product = |row: usize, x: &[f64]| -> f64 { scheme.row(stack, row).iter().zip(x).map(|(w, x)| w * x).sum() };
         let rows = self.singly().rows();
         let mut y = vec![0.0; outputs[0].len()];
-        match self.way {
-            Way::In { unit, .. } => {
+        match self.gated() {
+            Some(unit) => {
                 parallel::rows(&mut y, outputs[0].last(), |choice, out| {
                     let Some(place) = places[choice] else { return };
                     let x = &x[choice / self.chosen * k..][..k];
@@ -178,7 +187,7 @@ impl Kernel for GroupedExperts {
                     }
                 });
             }
-            Way::Out { .. } => parallel::rows(&mut y, outputs[0].last(), |choice, out| {
+            None => parallel::rows(&mut y, outputs[0].last(), |choice, out| {
                 let Some(place) = places[choice] else { return };
                 for (n, out) in out.iter_mut().enumerate() {
                     *out = product(place * rows + n, &x[choice * k..][..k]) as f32;
@@ -192,11 +201,11 @@ impl Kernel for GroupedExperts {
     fn tolerance(&self, call: &Call<'_>) -> Tolerance {
         let e = f64::from(f32::EPSILON);
         let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative;
-        let relative = match self.way {
-            Way::In { unit: Unit::Linear, .. } => 2.0 * sum,
-            Way::In { unit: Unit::Gelu, .. } => 2.0 * sum + 12.0 * e + 3.0e-7,
-            Way::In { .. } => 2.0 * sum + 12.0 * e,
-            Way::Out { .. } => sum,
+        let relative = match self.gated() {
+            Some(Unit::Linear) => 2.0 * sum,
+            Some(Unit::Gelu) => 2.0 * sum + 12.0 * e + 3.0e-7,
+            Some(_) => 2.0 * sum + 12.0 * e,
+            None => sum,
         };
         Tolerance { relative }
     }
@@ -347,5 +356,7 @@ mod tests {
         assert!(refused(&beyond, &inputs(192, 2)).contains("experts 2 to 5"));
         let normed = GroupedExperts { way: Way::In { width: 33, unit: Unit::Silu, norm: Some(0.0) }, ..kernel };
         assert!(refused(&normed, &inputs(192, 2)).contains("normalized beforehand"));
+        let alone = GroupedExperts { way: Way::Alone { width: 33, unit: Unit::Silu, norm: None }, ..kernel };
+        assert!(refused(&alone, &inputs(192, 2)).contains("with the units that they gate"));
     }
 }
