@@ -128,7 +128,7 @@ pub(crate) fn softmax(vector: &Vector) -> Networks {
     let y = sketch.apply(Softmax { logarithm }, &[turned])?;
     let y = sketch.transpose(y, &order)?;
     let mut networks = vec![sketch.finish(&[y])];
-    if let ([rows, classes], false) = (&x.shape[..], logarithm) {
+    if let ([rows, classes], 1, false) = (&x.shape[..], along, logarithm) {
         let mut sketch = Sketch::default();
         let logits = sketch.input(&[*rows, 1, 1, *classes], &x.values());
         let y = sketch.apply(SoftmaxTopK { k: 1 }, &[logits])?;

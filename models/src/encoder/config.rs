@@ -84,8 +84,8 @@ impl EncoderConfig {
             return Err(top.wrong("num_attention_heads", &heads.into(), expected));
         }
         let unit = match top.text("hidden_act")?.unwrap_or("gelu") {
-            "gelu" => Unit::Gelu,
-            "gelu_new" | "gelu_pytorch_tanh" => Unit::GeluTanh,
+            "gelu" | "gelu_python" => Unit::Gelu,
+            "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Unit::GeluTanh,
             "relu" => Unit::Relu,
             "silu" | "swish" => Unit::Silu,
             other => {
@@ -155,6 +155,9 @@ mod tests {
         let config = read("").unwrap();
         assert_eq!((config.head(), config.context, config.first_position, config.types), (12, 512, 0, 2));
         assert_eq!((config.unit, config.epsilon), (Unit::Gelu, 1e-12));
+        for (name, unit) in [("gelu_python", Unit::Gelu), ("gelu_fast", Unit::GeluTanh), ("swish", Unit::Silu)] {
+            assert_eq!(read(&format!(r#", "hidden_act": "{name}""#)).unwrap().unit, unit);
+        }
         let other = SMALL.replace("bert", "xlm-roberta") + r#", "max_position_embeddings": 514, "type_vocab_size": 1}"#;
         let config = EncoderConfig::read("config.json", other.as_bytes()).unwrap();
         assert_eq!((config.context, config.first_position, config.types), (512, 2, 1));

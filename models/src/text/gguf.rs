@@ -24,6 +24,23 @@ use crate::error::shown;
 /// Special tokens that end a turn or a text in the models that have them; many files name only one of their model's by its id.
 const ENDS: [&str; 5] = ["<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>"];
 
+/// What else separates the turns of a conversation. Some converters write these, and the [`ENDS`], as text that was added; then a user could
+/// type them, so they are special whatever the file says.
+const MARKS: [&str; 12] = [
+    "<start_of_turn>",
+    "<|assistant|>",
+    "<|begin_of_text|>",
+    "<|end_header_id|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<|im_start|>",
+    "<|start_header_id|>",
+    "<|system|>",
+    "<|user|>",
+    "[/INST]",
+    "[INST]",
+];
+
 /// The longest token that a vocabulary with scores may have, in bytes. The longest of published vocabularies have less than half of it.
 const LONGEST: usize = 256;
 
@@ -100,13 +117,13 @@ impl TokenKind {
 }
 
 impl GgufVocabulary {
-    /// The tokens that end an answer: `eos`, `eot` and `eom`, and special tokens that are spelled as some models' ends of a turn or of
-    /// a text are. In this order, each once; none that the vocabulary lacks.
+    /// The tokens that end an answer: `eos`, `eot` and `eom`, and tokens that are spelled as some models' ends of a turn or of a text
+    /// are. In this order, each once; none that the vocabulary lacks.
     pub fn ends(&self) -> Vec<u32> {
         let named = [self.eos, self.eot, self.eom].into_iter().flatten();
-        let control = |kind: &i32| *kind == TokenKind::Control as i32;
+        let unused = |kind: &i32| *kind == TokenKind::Unused as i32;
         let kinds = (0_u32..).zip(self.tokens.iter().zip(&self.token_types));
-        let spelled = kinds.filter(|(_, (token, kind))| control(kind) && ENDS.contains(&token.as_str()));
+        let spelled = kinds.filter(|(_, (token, kind))| !unused(kind) && ENDS.contains(&token.as_str()));
         let mut ends = Vec::new();
         for id in named.chain(spelled.map(|(id, _)| id)) {
             if (id as usize) < self.tokens.len() && !ends.contains(&id) {
@@ -123,7 +140,8 @@ impl Tokenizer {
     /// A `llama` vocabulary becomes BPE with merges in the order of the scores, which is how SentencePiece merges; a `gpt2`
     /// vocabulary of Qwen gets the NFC step of Qwen's own tokenizer, which GGUF cannot express; a `bert` vocabulary takes letters as
     /// small ones without accents, as llama.cpp does; a `t5` vocabulary becomes Unigram. Texts stand between two special tokens in
-    /// the last two, unless the file says otherwise.
+    /// the last two, unless the file says otherwise. Phi 3's turns begin with the spaces and lines behind their marks left out, as its
+    /// own tokenizer has it.
     ///
     /// # Errors
     /// [`TextError::VocabularyKind`], [`TextError::PreTokenizer`] and [`TextError::Vocabulary`] for vocabularies that are not
@@ -148,9 +166,12 @@ impl Tokenizer {
             "t5" => (unigram(&vocabulary, &kinds)?, None, true),
             other => return Err(TextError::VocabularyKind { kind: shown(other) }),
         };
+        // Phi 3's has Llama 2's tokens with turns and places for more behind them.
+        let phi = vocabulary.model == "llama" && vocabulary.tokens.iter().any(|token| token == "<|placeholder1|>");
         let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
             let special = matches!(kind, TokenKind::Control | TokenKind::Unknown);
-            let token = AddedToken::from(content.as_str(), special).normalized(false);
+            let strips = phi && !["<unk>", "<s>", "<|endoftext|>"].contains(&content.as_str());
+            let token = AddedToken::from(content.as_str(), special).normalized(false).rstrip(strips);
             (special || *kind == TokenKind::UserDefined).then_some(token)
         });
         inner.add_tokens(added).map_err(|error| wrong("tokens", error.to_string()))?;
@@ -188,10 +209,17 @@ fn kinds(vocabulary: &GgufVocabulary) -> Result<Vec<TokenKind>, TextError> {
     if vocabulary.token_types.len() != count {
         return Err(wrong("token_type", format!("has {} entries for {count} tokens", vocabulary.token_types.len())));
     }
-    let kind = |number: &i32| {
-        TokenKind::from_number(*number).ok_or_else(|| wrong("token_type", format!("{number} is no kind of token")))
+    let named = [vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom];
+    let kind = |(id, (number, token)): (u32, (&i32, &String))| {
+        let kind = TokenKind::from_number(*number);
+        let kind = kind.ok_or_else(|| wrong("token_type", format!("{number} is no kind of token")))?;
+        let text = matches!(kind, TokenKind::Normal | TokenKind::UserDefined);
+        // What a text or a turn begins or ends with, unless it is a word that a text may well hold.
+        let role = named.contains(&Some(id)) && token.starts_with(['<', '[']) && token.ends_with(['>', ']']);
+        let mark = role || ENDS.contains(&token.as_str()) || MARKS.contains(&token.as_str());
+        Ok(if text && mark { TokenKind::Control } else { kind })
     };
-    vocabulary.token_types.iter().map(kind).collect()
+    (0..).zip(vocabulary.token_types.iter().zip(&vocabulary.tokens)).map(kind).collect()
 }
 
 /// Ids by token; of equal tokens the last one counts.

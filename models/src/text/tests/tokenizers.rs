@@ -192,3 +192,20 @@ fn settings_of_the_configuration_are_obeyed() {
     assert_eq!(tokenizer.affixes().0, [tokenizer.id("<|im_start|>").unwrap()]);
     assert_eq!((tokenizer.template_source(None), tokenizer.template_source(Some("tool_use"))), (Some("a"), Some("b")));
 }
+
+/// What a unigram vocabulary lacks is one unknown token, be it a user's text or a trusted one.
+#[test]
+fn a_stretch_of_unknown_characters_is_one_token_whoever_typed_it() {
+    let file = serde_json::json!({"version": "1.0",
+        "added_tokens": [{"id": 0, "content": "<unk>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true}],
+        "model": {"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -1.0], ["<", -2.0], [">", -2.0],
+            ["u", -2.0], ["n", -2.0], ["k", -2.0]]}});
+    let tokenizer = Tokenizer::from_json(file.to_string().as_bytes(), None).unwrap();
+    for (text, ids) in [("日本a語", &[0, 1, 0][..]), ("a日", &[1, 0]), ("日本語", &[0])] {
+        assert_eq!(tokenizer.encode(text, true).unwrap(), ids, "{text}");
+        assert_eq!(tokenizer.encode(text, false).unwrap(), ids, "{text} typed");
+    }
+    assert_eq!(tokenizer.encode("a<unk>", true).unwrap(), [1, 0]);
+    assert_eq!(tokenizer.encode("a<unk>", false).unwrap(), [1, 2, 4, 5, 6, 3]);
+}

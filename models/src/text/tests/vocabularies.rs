@@ -185,3 +185,38 @@ fn ends_survive_a_file() {
     assert_eq!((read.eos, read.eot, read.eom), (Some(3), Some(1), Some(0)));
     assert_eq!(read.ends(), [3, 1, 0]);
 }
+
+/// Files of many converters have the marks of turns as text that was added, which is found in what a user types.
+#[test]
+fn marks_of_turns_are_special_whatever_their_kind_in_the_file() {
+    let mut vocabulary = tiny();
+    vocabulary.tokens.extend(["<|im_end|>", "<|im_start|>"].map(str::to_owned));
+    vocabulary.tokens.extend("<|>imend_".chars().map(String::from));
+    vocabulary.token_types.extend([4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(vocabulary.ends(), [3, 5]);
+    // One that is named by its id as well, however it is spelled, but no word.
+    (vocabulary.token_types[3], vocabulary.bos) = (4, Some(0));
+    let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("a<|im_end|><|im_start|>", true).unwrap(), [0, 5, 6]);
+    assert_eq!(tokenizer.encode("a<|im_end|>", false).unwrap(), [0, 7, 8, 10, 11, 15, 12, 13, 14, 8, 9]);
+    assert!([3, 5, 6].into_iter().all(|id| tokenizer.is_special(id)));
+    assert!([0, 4].into_iter().all(|id| !tokenizer.is_special(id)));
+}
+
+/// As in Phi 3's own `tokenizer_config.json`, of which GGUF files keep nothing.
+#[test]
+fn spaces_and_lines_behind_phis_marks_are_no_tokens() {
+    let names = ["<unk>", "<s>", "</s>", "\u{2581}", "a", "\u{2581}a", "\n"];
+    let marks = ["<|endoftext|>", "<|assistant|>", "<|placeholder1|>", "<|end|>", "<|user|>"];
+    let tokens: Vec<String> = names.into_iter().chain(marks).map(str::to_owned).collect();
+    let token_types = vec![2, 3, 4, 1, 1, 1, 1, 3, 3, 3, 3, 3];
+    let scores = vec![0.0; tokens.len()];
+    let phi = GgufVocabulary { model: "llama".to_owned(), tokens, token_types, scores, ..GgufVocabulary::default() };
+    let mut other = phi.clone();
+    other.tokens[9] = "<|elsewhere|>".to_owned();
+    let text = "<|user|>\n a<|end|> \n<|assistant|>\n";
+    assert_eq!(Tokenizer::from_gguf(phi.clone()).unwrap().encode(text, true).unwrap(), [11, 5, 10, 8]);
+    assert_eq!(Tokenizer::from_gguf(phi).unwrap().encode("<s>\na", true).unwrap(), [1, 3, 6, 4]);
+    let other = Tokenizer::from_gguf(other).unwrap().encode("<|user|>\na", true).unwrap();
+    assert_eq!(other, [11, 3, 6, 4]);
+}
