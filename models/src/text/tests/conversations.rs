@@ -125,6 +125,9 @@ impl Judged {
             seen.checked += 1;
             let innocent = special(tokenizer, &innocent);
             self.same((name, place), template, &with(place, &all), (tokenizer, &tokens, &innocent));
+            // A program that rendered and encoded by itself would have been deceived.
+            let plain = tokenizer.encode(&template.render(&with(place, &all)).unwrap(), true).unwrap();
+            assert!(special(tokenizer, &plain).len() > innocent.len() + tokens.len(), "{name}: {place}");
             if place == "a turn" {
                 self.one_by_one(name, template, (tokenizer, &tokens, &innocent));
             }
