@@ -57,7 +57,7 @@ fn plans() -> Vec<(&'static str, Arc<Plan>)> {
                 },
             ),
         ),
-        // Longer than a shader's loops may turn on a software adapter, so that attention is in two parts.
+        // Longer than a shader's loops may turn on a software adapter, so that attention is in parts: four, which keep its cores busy.
         (
             "llama_long",
             plan_of(

@@ -101,7 +101,7 @@ pub struct SessionOptions {
     /// room that is left; their keys and values are computed anew (after Xiao et al. 2023, whose sinks these are).
     pub slide: Option<usize>,
     /// How long a submit of a prompt may hold the device; a chunk that takes longer is cut between its steps, and long steps are cut
-    /// too where their kernels can be. What a submit will take is known only from earlier ones, so submits are filled to two thirds, the first
+    /// too where their kernels can be. What a submit will take is known only from earlier ones, so submits are filled to a half, the first
     /// of a session less, and one now and then is longer all the same: when a driver compiles, or the device slows down.
     pub submit_budget: Duration,
     /// How tokens are multiplied with the matrices.

@@ -45,15 +45,21 @@ impl Attention {
 
     /// In how many parts the keys are best cut for runs of `tokens` and a cache with room for `context`. A GPU gets enough workgroups for its
     /// cores, of 128 positions or more each, where there would be few: one token's, and a long context. On a software
-    /// adapter heads are enough for its cores, and there are parts only where a shader's loops would come to their bound.
+    /// adapter eight are enough, for a long context's token, which a part more costs less than a core that has nothing to do; more parts only where a
+    /// shader's loops would come to their bound.
     pub fn parts_for(&self, caps: &Caps, tokens: usize, context: usize) -> usize {
         let seen = self.window.map_or(context, |window| context.min(window as usize + tokens - 1));
+        let rows = tokens * self.query_heads / self.key_heads;
         if caps.software {
-            return seen.div_ceil(Attention::MOST_PART);
+            let few = if seen < Self::LONG { 1 } else { (8 / (self.key_heads * rows.div_ceil(4))).max(1) };
+            return few.max(seen.div_ceil(Attention::MOST_PART));
         }
-        let rows = (tokens * self.query_heads / self.key_heads).div_ceil(16);
+        let rows = rows.div_ceil(16);
         (seen / 128).min(Self::BUSY / (self.key_heads * rows)).max(1)
     }
+
+    /// Positions from which on a software adapter's few workgroups are made more.
+    const LONG: usize = 2048;
 
     /// Queries that share a head of keys.
     fn rows(&self, call: &Call<'_>) -> usize {
@@ -152,14 +158,18 @@ impl Kernel for Attention {
         SOURCES
     }
 
-    /// Where a lane can own a row and there are rows for all lanes, that; else four rows of a head of keys together, if there are.
+    /// On software adapters: two rows a lane where there are subgroups of eight and rows for them, else every eighth key an invocation, in blocks of three rows or of
+    /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then.
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[1].format).unwrap_or_default();
         let keys = if self.parts > 1 { "part" } else { "whole" };
-        let paths: &[&str] = match (caps.software, self.rows(call)) {
-            (true, 8..) => &["rows8", "subgroup4x4", "portable"],
-            (true, 2..8) => &["subgroup8x4", "subgroup4x4", "portable"],
-            (true, _) => &["subgroup8", "subgroup4", "portable"],
+        let rows = self.rows(call);
+        let own = if rows.div_ceil(3) == rows.div_ceil(4) { "keys3" } else { "keys4" };
+        let paths: &[&str] = match (caps.software, rows) {
+            (true, 8..) => &["rows16", own, "subgroup4x4", "portable"],
+            (true, 2..8) if self.head > 64 => &["subgroup8x4", own, "subgroup4x4", "portable"],
+            (true, ..2) if self.head > 64 => &["subgroup8", own, "subgroup4", "portable"],
+            (true, _) => &[own, "portable"],
             (false, 5..) => &["tiled", "portable"],
             (false, _) => &["portable"],
         };
@@ -355,11 +365,65 @@ mod tests {
             [Desc::f32([32, 64]), Desc::f32([512, 2, 16]), Desc::f32([512, 2, 16]), Desc::new(Format::Word, [2])];
         let whole =
             Attention { query_heads: 4, key_heads: 2, head: 16, scale: 1.0, window: None, softcap: None, parts: 1 };
-        let share = |kernel: Attention, positions| {
-            kernel.share(&Call { inputs: &inputs, outputs: &inputs[..1] }, positions)
-        };
+        let share =
+            |kernel: Attention, positions| kernel.share(&Call { inputs: &inputs, outputs: &inputs[..1] }, positions);
         assert_eq!([32, 256, 512, 600].map(|positions| share(whole, positions)), [0.0625, 0.5, 1.0, 1.0]);
         let window = Attention { window: Some(128), ..whole };
         assert_eq!([32, 128, 512].map(|positions| share(window, positions)), [0.25, 1.0, 1.0]);
+    }
+    #[test]
+    fn a_software_adapter_has_two_parts_for_a_long_context_s_token_and_few_heads() {
+        let software = Caps { software: true, ..Caps::WEBGPU_DEFAULT };
+        let of = |key_heads: usize, window: Option<u32>| Attention {
+            query_heads: 24,
+            key_heads,
+            head: 64,
+            scale: 1.0,
+            window,
+            softcap: None,
+            parts: 1,
+        };
+        for (parts, key_heads, window, tokens, context) in [
+            (1, 3, None, 1, 2047),
+            (2, 3, None, 1, 2048),
+            (1, 3, Some(512), 1, 4096),
+            (1, 3, None, 32, 4096),
+            (1, 8, None, 1, 4096),
+            (3, 3, None, 1, 20_000),
+        ] {
+            let found = of(key_heads, window).parts_for(&software, tokens, context);
+            assert_eq!(found, parts, "{tokens} tokens, {key_heads} heads, {window:?}, {context}");
+        }
+    }
+
+    #[test]
+    fn a_software_adapter_s_forms_follow_its_subgroups_rows_and_columns() {
+        let eight = Caps { software: true, subgroup: Some((8, 8)), ..Caps::WEBGPU_DEFAULT };
+        let none = Caps { software: true, ..Caps::WEBGPU_DEFAULT };
+        let path = |caps: &Caps, [query_heads, head, m]: [usize; 3]| {
+            let kernel =
+                Attention { query_heads, key_heads: 1, head, scale: 1.0, window: None, softcap: None, parts: 1 };
+            let inputs = [
+                Desc::f32([m, query_heads * head]),
+                Desc::f32([64, 1, head]),
+                Desc::f32([64, 1, head]),
+                Desc::new(Format::Word, [CURSOR_WORDS]),
+            ];
+            let call = Call { inputs: &inputs, outputs: &inputs[..1] };
+            kernel.candidates(&call, caps).first().unwrap().choice("path")
+        };
+        for (shape, with, without) in [
+            ([1, 64, 1], "keys3", "keys3"),
+            ([3, 64, 1], "keys3", "keys3"),
+            ([4, 64, 1], "keys4", "keys4"),
+            ([3, 64, 2], "keys3", "keys3"),
+            ([1, 128, 1], "subgroup8", "keys3"),
+            ([4, 128, 1], "subgroup8x4", "keys4"),
+            ([4, 256, 1], "subgroup8x4", "portable"),
+            ([4, 64, 32], "rows16", "keys4"),
+            ([4, 256, 32], "rows16", "portable"),
+        ] {
+            assert_eq!((path(&eight, shape), path(&none, shape)), (with, without), "{shape:?}");
+        }
     }
 }

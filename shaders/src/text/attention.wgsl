@@ -5,21 +5,27 @@
 // portable, tiled: keys and values go through workgroup memory; S invocations share a row, each scores every S-th key and then
 // sums up every S-th four of columns.
 // subgroupN, subgroupNx4: a lane scores every SG-th key for the rows, and sums up every SG-th four of their columns.
-// rows8: a lane owns a row; keys and values are loaded by all lanes together and broadcast.
-//@ axis path = portable(WG=128, R=4) | tiled(WG=128, R=16) | subgroup4(SG=4, R=1) | subgroup4x4(SG=4, R=4) | subgroup8(SG=8, R=1) | subgroup8x4(SG=8, R=4) | rows8(SG=8, R=8)
+// keysR: for software adapters, with subgroups or without: an invocation owns every WG-th key, and the invocations' sums become one at the end.
+// rows16: a lane owns two rows; keys and values are loaded by all lanes together and broadcast.
+//@ axis path = portable(WG=128, R=4) | tiled(WG=128, R=16) | subgroup4(SG=4, R=1) | subgroup4x4(SG=4, R=4) | subgroup8(SG=8, R=1) | subgroup8x4(SG=8, R=4) | keys3(WG=8, R=3) | keys4(WG=8, R=4) | rows16(SG=8, R=16)
 //@ axis cache = f32 | f16 | q8
 //@ axis most = h64(D4=16) | h128(D4=32) | h256(D4=64)
 //@ axis keys = whole | part
-//@ skip path=subgroup4, most=h128
-//@ skip path=subgroup4x4, most=h128
-//@ skip path=subgroup8, most=h128
-//@ skip path=subgroup8x4, most=h128
+//@ only path=subgroup4, most=h256
+//@ only path=subgroup4x4, most=h256
+//@ only path=subgroup8, most=h256
+//@ only path=subgroup8x4, most=h256
+//@ only path=keys3, most=h64|h128
+//@ only path=keys4, most=h64|h128
+# import "attention_keys" as by_keys
+# import "attention_rows" as by_rows
 # set tiles = path in ["portable", "tiled"]
-# set lane_rows = path == "rows8"
+# set lane_rows = path == "rows16"
+# set lane_keys = path in ["keys3", "keys4"]
 # set stored = {"f32": "vec4<f32>", "f16": "vec2<u32>", "q8": "u32"}[cache]
-# set lanes = WG if tiles else SG
+# set lanes = WG if tiles or lane_keys else SG
 # set part = keys == "part"
-# set many = lane_rows or R == 4 and not tiles
+# set many = lane_rows or lane_keys or R == 4 and not tiles
 # set V = "vec4<f32>" if many else "f32"
 
 struct Params {
@@ -179,8 +185,12 @@ fn share_${ name }(lane: u32, base: u32, last: u32, key_head: u32) {
 
 # endfor
 # endif
+# if lane_keys
+${ by_keys.shared(R, D4, WG) }
+
+# endif
 @compute @workgroup_size(${ lanes })
-# if tiles
+# if tiles or lane_keys
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
 # else
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
@@ -273,91 +283,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id
         }
 # endif
     }
+# elif lane_keys
+${ by_keys.body(R, D4, WG, cache, part) }
 # elif lane_rows
-    let number = first + lane;
-    let row = row_of(min(number, rows - 1u), key_head);
-# for c in range(D4)
-    let q${ c } = select(vec4<f32>(), q[row.query + min(${ c }u, d4 - 1u)], ${ c }u < d4);
-# endfor
-    var top = LOWEST;
-    var total = 0.0;
-# for c in range(D4)
-    var sum${ c } = vec4<f32>();
-# endfor
-    const each = vec4<u32>(0u, 1u, 2u, 3u);
-    for (var base = span.first; base < span.last; base += 4u) {
-        // Not a constant, so that no driver writes the loops out.
-        let count = min(4u, span.last - base);
-        var sums = vec4<f32>();
-        for (var j = 0u; j < count; j++) {
-            let key = place(base + j, key_head);
-            var products = vec4<f32>();
-# for c in range(D4 // SG)
-            if ${ c * SG }u < d4 {
-                let part = load_keys(key + min(${ c * SG }u + lane, d4 - 1u));
-# for l in range(SG)
-                products += q${ c * SG + l } * subgroupBroadcast(part, ${ l }u);
-# endfor
-            }
-# endfor
-            let sum = (products.x + products.y) + (products.z + products.w);
-            sums = select(sums, vec4<f32>(sum), each == vec4<u32>(j));
-        }
-# if cache == "q8"
-        let scale = place(base + min(lane % 4u, count - 1u), key_head) - 1u;
-        let key_scale = bitcast<f32>(keys[scale]);
-        let value_scale = bitcast<f32>(values[scale]);
-        sums *= vec4<f32>(
-# for l in range(4)
-            subgroupBroadcast(key_scale, ${ l }u),
-# endfor
-        );
-# endif
-        let scores = bounded(sums);
-        let seen = (vec4<u32>(base) + each >= vec4<u32>(row.seen.first))
-            & (vec4<u32>(base) + each < vec4<u32>(min(row.seen.last, span.last)));
-        let masked = select(vec4<f32>(LOWEST), scores, seen);
-        let peak = max(top, max(max(masked.x, masked.y), max(masked.z, masked.w)));
-        var weights = select(vec4<f32>(), exp(min(scores - peak, vec4<f32>())), seen);
-        let shrink = exp(top - peak);
-        top = peak;
-        total = total * shrink + ((weights.x + weights.y) + (weights.z + weights.w));
-# for c in range(D4)
-        sum${ c } *= shrink;
-# endfor
-# if cache == "q8"
-        weights *= vec4<f32>(
-# for l in range(4)
-            subgroupBroadcast(value_scale, ${ l }u),
-# endfor
-        );
-# endif
-        for (var j = 0u; j < count; j++) {
-            let value = place(base + j, key_head);
-            let picked = select(vec4<f32>(), weights, each == vec4<u32>(j));
-            let weight = (picked.x + picked.y) + (picked.z + picked.w);
-# for c in range(D4 // SG)
-            if ${ c * SG }u < d4 {
-                let part = load_values(value + min(${ c * SG }u + lane, d4 - 1u));
-# for l in range(SG)
-                sum${ c * SG + l } += weight * subgroupBroadcast(part, ${ l }u);
-# endfor
-            }
-# endfor
-        }
-    }
-    if number < rows {
-        let share = 1.0 / max(total, 1.0e-30);
-        let to = ${ "part_of(row.query, section)" if part else "row.query" };
-# for c in range(D4)
-        if ${ c }u < d4 {
-            y[to + ${ c }u] = sum${ c } * share;
-        }
-# endfor
-# if part
-        store_mass(row.query, section, top, total);
-# endif
-    }
+${ by_rows.body(D4, SG, cache, part) }
 # else
 # set of = ["", "", "", ""] if R == 1 else [".x", ".y", ".z", ".w"]
 # set fours = D4 // SG
