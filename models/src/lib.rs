@@ -41,7 +41,7 @@ mod watching;
 #[cfg(test)]
 mod test_material;
 
-pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
+pub use classifier::{Answer, Classifier, ClassifierNeeds, ClassifierOptions, Prediction};
 pub use decoder::Decoder;
 #[cfg(feature = "tokens")]
 pub use encoder::Encoder;

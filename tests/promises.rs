@@ -1,0 +1,122 @@
+//! What the library promises of its public types before and beside any run: what several models take is known before one is loaded.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+#[path = "support/bert.rs"]
+mod bert;
+mod support;
+
+use lampyris::engine::Error as EngineError;
+use lampyris::engine::plan::PlanBytes;
+use lampyris::models::decoder::SessionOptions;
+use lampyris::models::encoder::{EncoderFiles, EncoderOptions};
+use lampyris::wgpu::CommandEncoderDescriptor;
+use lampyris::{
+    Classifier, ClassifierOptions, Encoder, Error, Gpu, GpuOptions, Input, MemoryPlan, Sampling, TextModel,
+};
+use std::path::Path;
+use support::fixture;
+use support::host::{Host, hosts};
+
+const NETWORK: &str = "mobilenet_v3_small_w025";
+const PICTURE: [u32; 2] = [64, 48];
+/// Tokens of the text that is embedded, and of the conversation.
+const TEXT: usize = 8;
+const CONTEXT: usize = 200;
+
+/// A detector, a character that talks and a memory of texts, none of which is loaded, on the device.
+fn planned(gpu: &Gpu, texts: &Path) -> (MemoryPlan, TextModel, Encoder) {
+    let eyes = Classifier::needs(&fixture(NETWORK)).unwrap();
+    let eyes = eyes.recorded().pictures(PICTURE[0], PICTURE[1]).unwrap();
+    let npc = TextModel::bundled(gpu).unwrap();
+    let talk = npc.decoder().needs(talking()).unwrap();
+    let lore = Encoder::new(gpu, EncoderFiles::open(texts).unwrap(), EncoderOptions::default()).unwrap();
+    let meaning = lore.network().needs(TEXT).unwrap().recorded();
+    let plan = MemoryPlan::new().with("eyes", &eyes).with("npc", &talk).with("lore", &meaning);
+    assert_eq!(plan.bytes(), eyes.total() + talk.total() + meaning.total());
+    (plan, npc, lore)
+}
+
+fn talking() -> SessionOptions {
+    SessionOptions::from(CONTEXT).chunk(32)
+}
+
+fn under(host: &Host, budget: u64) -> Gpu {
+    let options = GpuOptions::default().budget(budget);
+    Gpu::from_device_with(&host.adapter, &host.device, &host.queue, options).unwrap()
+}
+
+/// Loads all three under a budget and has each do what was planned, comparing what is held with what was said of it.
+fn loaded(host: &Host, budget: u64, texts: &Path) {
+    let gpu = under(host, budget);
+    let (plan, npc, lore) = planned(&gpu, texts);
+    plan.check(&gpu).unwrap();
+    assert_eq!(gpu.held_bytes(), 0, "{}: planning took something", host.name);
+    let said: Vec<u64> = plan.models().map(|(_, bytes)| bytes.total()).collect();
+    let held = |models: usize| {
+        let (held, said) = (gpu.held_bytes(), said[..models].iter().sum());
+        // On a GPU the form of a network that is faster may be the smaller one.
+        let right = if gpu.caps().software { held == said } else { held <= said };
+        assert!(right, "{}: {held} bytes are held and {said} were said of {models} models", host.name);
+    };
+    let mut frame = host.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("the host's frame") });
+    let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+    let pixels = vec![99; (PICTURE[0] * PICTURE[1] * 4) as usize];
+    let looks: Vec<_> = (0..4)
+        .map(|_| classifier.record(&mut frame, Input::rgba8(pixels.as_slice(), PICTURE[0], PICTURE[1])).unwrap())
+        .collect();
+    held(1);
+    let mut session = gpu.block_on(npc.decoder().session(talking())).unwrap();
+    // What draws tokens is made when it is first asked for.
+    gpu.block_on(session.ready_to_step(&Sampling::usual())).unwrap();
+    held(2);
+    gpu.block_on(lore.network().load(|_, _| ())).unwrap();
+    let vectors: Vec<_> = (0..4).map(|_| lore.record(&mut frame, "a cat").unwrap()).collect();
+    held(3);
+    host.queue.submit([frame.finish()]);
+    for look in looks {
+        gpu.block_on(look.wait()).unwrap();
+    }
+    for vector in vectors {
+        gpu.block_on(vector.wait()).unwrap();
+    }
+    assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+}
+
+#[test]
+fn three_models_fit_as_it_was_said_before_or_are_refused_with_the_figures() {
+    let texts = tempfile::tempdir().unwrap();
+    bert::write(texts.path());
+    for host in hosts() {
+        let (plan, ..) = planned(&host.guest(), texts.path());
+        let all = plan.bytes();
+        loaded(&host, all, texts.path());
+
+        let gpu = under(&host, all - 1);
+        let error = planned(&gpu, texts.path()).0.check(&gpu).unwrap_err();
+        let expected: Vec<(String, u64)> =
+            plan.models().map(|(name, bytes)| (name.to_owned(), bytes.total())).collect();
+        let right = matches!(&error, EngineError::Together { models, needed, held: 0, budget }
+            if *models == expected && *needed == all && *budget == all - 1);
+        assert!(right && error.to_string().contains("lore"), "{}: {error}", host.name);
+        assert_eq!(gpu.held_bytes(), 0, "{}: something was loaded", host.name);
+    }
+}
+
+#[test]
+fn a_classifier_says_what_it_takes_without_a_device() {
+    let one = Classifier::needs(&fixture(NETWORK)).unwrap();
+    let many = Classifier::needs_with(&fixture(NETWORK), ClassifierOptions::default(), 8).unwrap();
+    assert_eq!((one.images, many.images, one.weights), (1, 8, many.weights));
+    assert!(many.work > 4 * one.work, "{} and {}", many.work, one.work);
+    // A picture's bytes are in what its preparation takes, and four times in what is recorded.
+    let [width, height] = [320, 200];
+    let pictures = one.clone().pictures(width, height).unwrap();
+    let bytes = u64::from(width * height * 4);
+    assert!((bytes..2 * bytes).contains(&pictures.preparing), "{}", pictures.preparing);
+    let recorded = pictures.clone().recorded();
+    assert_eq!(recorded.recorded, one.recorded().pictures(width, height).unwrap().recorded);
+    assert!(recorded.recorded > 4 * bytes && PlanBytes::from(&recorded).total() == recorded.total());
+    let missing = Classifier::needs("no/such/folder").unwrap_err();
+    assert!(matches!(missing, Error::Missing { .. }), "{missing}");
+}
