@@ -378,6 +378,8 @@ impl Classifier {
                 }
                 (Format::Rgba8, None)
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            input::Pixels::Buffer(..) => (Format::Rgba8, None),
             input::Pixels::Texture(view, format) => {
                 self.inner.gpu.current().check_texture(view, input.width, input.height)?;
                 (*format, None)
@@ -472,6 +474,8 @@ impl Picture<'_> {
             (input::Pixels::Texture(view, _), None) => Given::One([InputData::Texture(view)]),
             (input::Pixels::Planes(planes, _), None) => Given::Two(planes.map(InputData::Texture)),
             (input::Pixels::Rgba8(bytes), None) => Given::One([InputData::Bytes(bytes)]),
+            #[cfg(not(target_arch = "wasm32"))]
+            (input::Pixels::Buffer(buffer, at), None) => Given::One([InputData::Buffer(buffer, *at)]),
         }
     }
 

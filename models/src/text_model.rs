@@ -245,6 +245,12 @@ impl TextSession {
         self.session.rewind(0);
     }
 
+    /// The same, to be changed: to feed tokens, or to have one of them recorded into a host's frame ([`Session::record_step`]). What text
+    /// comes next goes on from whatever tokens there are.
+    pub fn tokens_mut(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
     /// Takes tokens away from the end, down to `tokens` of them: with a length that [`TextSession::tokens`] had before an answer, that
     /// answer and what was asked. What is kept need not be computed again.
     pub fn rewind(&mut self, tokens: usize) {

@@ -120,7 +120,8 @@ impl GpuPlan {
     /// Runs of one plan may be recorded several times a frame, and into several encoders; each has its own inputs and results.
     ///
     /// # Errors
-    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's;
+    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's, or one is a
+    /// buffer that cannot be copied from;
     /// [`Error::Texture`] when one is a texture that cannot be read on this device; [`Error::Budget`], [`Error::OutOfMemory`] when
     /// there is no room for a result; [`Error::DeviceLost`] when the device is gone.
     pub fn record(
@@ -196,6 +197,21 @@ impl GpuPlan {
             }
         };
         region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(unknown)
+    }
+
+    /// As [`GpuPlan::output_buffer`], for an input of the plan's last step, by its position: nothing has written there since it was read.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the last step has no such input, or it is a texture.
+    pub fn buffer_before_end(&self, position: usize) -> Result<(&wgpu::Buffer, u64, u64)> {
+        let last = self.inner.plan.steps.last();
+        let id = last.and_then(|step| step.inputs.get(position));
+        let region = id.and_then(|id| self.inner.regions[id.0].as_ref());
+        region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(|| Error::Input {
+            name: last.map(|step| step.name.clone()).unwrap_or_default(),
+            expected: "the position of an input that lies in a buffer".to_owned(),
+            found: position.to_string(),
+        })
     }
 
     /// Bytes of the inputs that come as words.
@@ -281,6 +297,7 @@ impl GpuPlan {
             }
             at += bytes;
         }
+        self.copy_lent(encoder, inputs);
         Ok(())
     }
 }
