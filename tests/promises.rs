@@ -1,4 +1,5 @@
-//! What the library promises of its public types before and beside any run: what several models take is known before one is loaded.
+//! What the library promises of its public types before and beside any run: what several models take is known before one is
+//! loaded, and every handle goes to any thread.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
@@ -6,13 +7,19 @@
 mod bert;
 mod support;
 
-use lampyris::engine::Error as EngineError;
+use lampyris::engine::gpu::{ConstantStore, Course, GpuPlan, Paced, Pending, Recorded, States, StepTimes};
 use lampyris::engine::plan::PlanBytes;
-use lampyris::models::decoder::SessionOptions;
-use lampyris::models::encoder::{EncoderFiles, EncoderOptions};
+use lampyris::engine::{Error as EngineError, Executor, Plan};
+use lampyris::models::decoder::{
+    Decoder, DecoderFiles, DrivenSession, Generation, Needs, Session, SessionOptions, StepBuffers,
+};
+use lampyris::models::encoder::{Embedding, EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
+use lampyris::models::record::Seen;
+use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextSession};
 use lampyris::wgpu::CommandEncoderDescriptor;
 use lampyris::{
-    Classifier, ClassifierOptions, Encoder, Error, Gpu, GpuOptions, Input, MemoryPlan, Sampling, TextModel,
+    Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, Gpu, GpuOptions,
+    Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob, Watching, text,
 };
 use std::path::Path;
 use support::fixture;
@@ -119,4 +126,76 @@ fn a_classifier_says_what_it_takes_without_a_device() {
     assert!(recorded.recorded > 4 * bytes && PlanBytes::from(&recorded).total() == recorded.total());
     let missing = Classifier::needs("no/such/folder").unwrap_err();
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
+}
+
+#[test]
+fn every_handle_goes_where_a_host_wants_it() {
+    fn anywhere<T: Send + Sync + 'static>() {}
+    // What a program loads and keeps.
+    anywhere::<Gpu>();
+    anywhere::<GpuOptions>();
+    anywhere::<Classifier>();
+    anywhere::<ClassifierOptions>();
+    anywhere::<ClassifierNeeds>();
+    anywhere::<StepBuffers>();
+    anywhere::<Source>();
+    anywhere::<TextModel>();
+    anywhere::<TextFiles>();
+    anywhere::<TextSession>();
+    anywhere::<Encoder>();
+    anywhere::<EncoderFiles>();
+    anywhere::<EncoderNeeds>();
+    anywhere::<TokenEncoder>();
+    anywhere::<Decoder>();
+    anywhere::<DecoderFiles>();
+    anywhere::<Needs>();
+    anywhere::<Session>();
+    anywhere::<SessionOptions>();
+    anywhere::<Sampling>();
+    anywhere::<AnswerOptions>();
+    anywhere::<text::Tokenizer>();
+    anywhere::<text::TextStream>();
+    anywhere::<text::ChatTemplate>();
+    anywhere::<text::Conversation>();
+    anywhere::<text::Thoughts>();
+    // What is under way, and what comes of it.
+    anywhere::<Seen>();
+    anywhere::<Answer>();
+    anywhere::<Prediction>();
+    anywhere::<Embedding>();
+    anywhere::<Choice>();
+    anywhere::<Generation<'static>>();
+    anywhere::<TextGeneration<'static>>();
+    anywhere::<Input<'static>>();
+    anywhere::<Loading<Classifier>>();
+    anywhere::<Loading<TextModel>>();
+    anywhere::<WarmJob>();
+    // What is driven.
+    anywhere::<DrivenSession>();
+    anywhere::<DrivenText>();
+    anywhere::<Watching>();
+    anywhere::<Scheduler>();
+    anywhere::<Budget>();
+    anywhere::<MemoryPlan>();
+    anywhere::<Tick<String>>();
+    anywhere::<Error>();
+    // The engine's own, which a model is made of.
+    anywhere::<ConstantStore>();
+    anywhere::<Executor>();
+    anywhere::<Plan>();
+    anywhere::<GpuPlan>();
+    anywhere::<Pending>();
+    anywhere::<Recorded>();
+    anywhere::<States>();
+    anywhere::<Course>();
+    anywhere::<StepTimes>();
+    anywhere::<Paced>();
+    anywhere::<EngineError>();
+
+    // Futures may be polled by any thread of a host's.
+    fn sent<T: Send>(_: &T) {}
+    let gpu = Gpu::cpu_executor();
+    sent(&Classifier::load(&gpu, "nowhere"));
+    sent(&TextModel::load(&gpu, "nowhere"));
+    sent(&Encoder::load(&gpu, "nowhere"));
 }
