@@ -1,5 +1,5 @@
 //! What the library promises of its public types before and beside any run: what several models take is known before one is
-//! loaded, and every handle goes to any thread.
+//! loaded, every handle goes to any thread, and whatever a host's device has gives the same answers.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
@@ -11,12 +11,12 @@ use lampyris::engine::gpu::{ConstantStore, Course, GpuPlan, Paced, Pending, Reco
 use lampyris::engine::plan::PlanBytes;
 use lampyris::engine::{Error as EngineError, Executor, Plan};
 use lampyris::models::decoder::{
-    Decoder, DecoderFiles, DrivenSession, Generation, Needs, Session, SessionOptions, StepBuffers,
+    Decoder, DecoderFiles, DrivenSession, Generation, Needs, Products, Session, SessionOptions, StepBuffers,
 };
 use lampyris::models::encoder::{Embedding, EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
 use lampyris::models::record::Seen;
 use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextSession};
-use lampyris::wgpu::CommandEncoderDescriptor;
+use lampyris::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Features, Limits};
 use lampyris::{
     Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, Gpu, GpuOptions,
     Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob, Watching, text,
@@ -198,4 +198,100 @@ fn every_handle_goes_where_a_host_wants_it() {
     sent(&Classifier::load(&gpu, "nowhere"));
     sent(&TextModel::load(&gpu, "nowhere"));
     sent(&Encoder::load(&gpu, "nowhere"));
+}
+
+const DECODER: &str = r#"{"model_type": "qwen3", "hidden_size": 96, "intermediate_size": 40, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 3000, "max_position_embeddings": 2000,
+    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true}"#;
+
+/// What a picture's logits, a text's logits by exact and by 16-bit products, and a vector are.
+fn judged(gpu: &Gpu, texts: &Path) -> [Vec<f32>; 4] {
+    let classifier = gpu.block_on(Classifier::load(gpu, &fixture(NETWORK))).unwrap();
+    let pixels: Vec<u8> = (0..PICTURE[0] * PICTURE[1] * 4).map(|i| (i * 7 + i / 300) as u8).collect();
+    let answer = gpu.block_on(classifier.classify(Input::rgba8(pixels, PICTURE[0], PICTURE[1]))).unwrap();
+    let decoder = Decoder::new(gpu, support::decoders::noise(DECODER, &[], &[])).unwrap();
+    let text: Vec<u32> = (0..50).map(|i| (i * i * 97 + 3 * i) % 3000).collect();
+    let logits = |products: Products| {
+        let options = SessionOptions::from(64).products(products);
+        let mut session = gpu.block_on(decoder.session(options)).unwrap();
+        gpu.block_on(session.feed(&text)).unwrap();
+        gpu.block_on(session.logits_from(text.len() - 2)).unwrap()
+    };
+    let encoder = gpu.block_on(Encoder::load(gpu, texts)).unwrap();
+    let vector = gpu.block_on(encoder.embed(["a cat on the roof"])).unwrap().remove(0);
+    [answer.logits, logits(Products::Exact), logits(Products::Half), vector]
+}
+
+/// A host has asked for what its own program needs, which is neither all that the engine could use nor nothing.
+#[test]
+fn whatever_a_host_has_asked_for_the_answers_are_the_same() {
+    let texts = tempfile::tempdir().unwrap();
+    bert::write(texts.path());
+    for host in hosts() {
+        let (expected, all) = (judged(&host.guest(), texts.path()), Gpu::requirements(&host.adapter));
+        let (subgroups, halves) = (Features::SUBGROUP, Features::SHADER_F16);
+        let with = |change: fn(&mut Limits)| {
+            let mut limits = all.limits.clone();
+            change(&mut limits);
+            limits
+        };
+        let whole = all.limits.clone();
+        let kinds = [
+            ("16-bit floats without subgroups", halves, all.features - subgroups, whole.clone()),
+            ("subgroups without 16-bit floats", subgroups, all.features - halves, whole.clone()),
+            ("neither of them", Features::empty(), all.features - subgroups - halves, whole.clone()),
+            ("both, with no clock", subgroups | halves, subgroups | halves, whole),
+            (
+                "nine storage buffers",
+                Features::empty(),
+                all.features,
+                with(|it| it.max_storage_buffers_per_shader_stage = 9),
+            ),
+            (
+                "bindings of 64 MiB",
+                Features::empty(),
+                all.features,
+                with(|it| it.max_storage_buffer_binding_size = 64 << 20),
+            ),
+            // The table of tokens is cut there.
+            (
+                "bindings of 1 MiB",
+                Features::empty(),
+                all.features,
+                with(|it| it.max_storage_buffer_binding_size = 1 << 20),
+            ),
+            (
+                "300 invocations",
+                Features::empty(),
+                all.features,
+                with(|it| it.max_compute_invocations_per_workgroup = 300),
+            ),
+            (
+                "20 KiB a workgroup",
+                Features::empty(),
+                all.features,
+                with(|it| it.max_compute_workgroup_storage_size = 20 << 10),
+            ),
+        ];
+        let mut tried = 0;
+        for (kind, needed, required_features, required_limits) in kinds {
+            if !all.features.contains(needed) {
+                continue;
+            }
+            let descriptor =
+                DeviceDescriptor { label: Some(kind), required_features, required_limits, ..Default::default() };
+            let (device, queue) = pollster::block_on(host.adapter.request_device(&descriptor)).unwrap();
+            let gpu = Gpu::from_device(&host.adapter, &device, &queue).unwrap();
+            assert_eq!(gpu.caps().f16, required_features.contains(halves), "{}: {kind}", host.name);
+            let found = judged(&gpu, texts.path());
+            let allowed = [1e-4, 1e-4, Products::Half.tolerance(), 1e-4];
+            for ((found, expected), allowed) in found.iter().zip(&expected).zip(allowed) {
+                let apart = support::relative(found, expected);
+                assert!(apart <= allowed, "{} with {kind}: {apart:.1e} of the largest apart", host.name);
+            }
+            tried += 1;
+        }
+        eprintln!("{}: {tried} kinds of hosts", host.name);
+        assert!(tried >= 6, "{}: {tried}", host.name);
+    }
 }
