@@ -1,5 +1,5 @@
 //! What the library promises of its public types before and beside any run: what several models take is known before one is
-//! loaded, every handle goes to any thread, and whatever a host's device has gives the same answers.
+//! loaded, every handle goes to any thread, an answer is a stream, and whatever a host's device has gives the same answers.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
@@ -7,6 +7,7 @@
 mod bert;
 mod support;
 
+use futures_core::Stream;
 use lampyris::engine::gpu::{ConstantStore, Course, GpuPlan, Paced, Pending, Recorded, States, StepTimes};
 use lampyris::engine::plan::PlanBytes;
 use lampyris::engine::{Error as EngineError, Executor, Plan};
@@ -15,13 +16,16 @@ use lampyris::models::decoder::{
 };
 use lampyris::models::encoder::{Embedding, EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
 use lampyris::models::record::Seen;
-use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextSession};
+use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextPieces, TextSession};
 use lampyris::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Features, Limits};
 use lampyris::{
     Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, Gpu, GpuOptions,
     Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob, Watching, text,
 };
+use std::future::poll_fn;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use support::fixture;
 use support::host::{Host, hosts};
 
@@ -198,6 +202,50 @@ fn every_handle_goes_where_a_host_wants_it() {
     sent(&Classifier::load(&gpu, "nowhere"));
     sent(&TextModel::load(&gpu, "nowhere"));
     sent(&Encoder::load(&gpu, "nowhere"));
+    fn spawned<T: Send + 'static>() {}
+    spawned::<TextPieces<'static>>();
+}
+
+/// An answer's pieces, taken as whoever has `StreamExt` takes them.
+async fn told(mut pieces: impl Stream<Item = lampyris::Result<String>> + Unpin + Send) -> Vec<String> {
+    let mut all = Vec::new();
+    while let Some(piece) = poll_fn(|context| Pin::new(&mut pieces).poll_next(context)).await {
+        all.push(piece.unwrap());
+    }
+    assert!(poll_fn(|context| Pin::new(&mut pieces).poll_next(context)).await.is_none(), "it goes on behind its end");
+    all
+}
+
+#[test]
+fn an_answer_is_a_stream_of_its_pieces() {
+    for (name, gpu) in support::devices() {
+        let model = TextModel::bundled(&gpu).unwrap();
+        let mut session = gpu.block_on(model.session(60)).unwrap();
+        let mut answer = gpu.block_on(session.generate("Once upon a time", 12)).unwrap();
+        let mut expected = Vec::new();
+        while let Some(piece) = gpu.block_on(answer.next()).unwrap() {
+            expected.push(piece);
+        }
+        assert!(expected.len() > 4, "{name}: {expected:?}");
+        let answer = gpu.block_on(session.generate("Once upon a time", 12)).unwrap();
+        assert_eq!(gpu.block_on(told(answer.into_stream())), expected, "{name}");
+
+        // Looked at without waiting, and dropped in the middle; what was given stays.
+        let answer = gpu.block_on(session.generate("Once upon a time", 12)).unwrap();
+        let (mut pieces, mut context) = (answer.into_stream(), Context::from_waker(Waker::noop()));
+        let mut first = Vec::new();
+        while first.len() < 2 {
+            if let Poll::Ready(piece) = Pin::new(&mut pieces).poll_next(&mut context) {
+                first.push(piece.unwrap().unwrap());
+            }
+            gpu.pump();
+        }
+        let _ = Pin::new(&mut pieces).poll_next(&mut context);
+        drop(pieces);
+        assert_eq!(first, expected[..2], "{name}");
+        let answer = gpu.block_on(session.generate("Once upon a time", 12)).unwrap();
+        assert_eq!(gpu.block_on(told(answer.into_stream())), expected, "{name}");
+    }
 }
 
 const DECODER: &str = r#"{"model_type": "qwen3", "hidden_size": 96, "intermediate_size": 40, "num_hidden_layers": 2,

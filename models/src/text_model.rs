@@ -21,7 +21,7 @@ use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
 use std::sync::Arc;
 
-pub use crate::text_answer::{AnswerOptions, TextGeneration};
+pub use crate::text_answer::{AnswerOptions, TextGeneration, TextPieces};
 
 /// A model's files.
 #[derive(Debug, Clone)]
