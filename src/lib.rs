@@ -31,7 +31,9 @@ pub use lampyris_models::{
     Progress, Result, Scheduler, Source, Summary, Tick, Watching,
 };
 #[cfg(feature = "tokens")]
-pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
+pub use lampyris_models::{
+    Encoder, FilesFrom, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions,
+};
 
 /// The README's example, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -10,6 +10,8 @@ mod support;
 use futures_core::Stream;
 use lampyris::engine::gpu::{ConstantStore, Course, GpuPlan, Paced, Pending, Recorded, States, StepTimes};
 use lampyris::engine::plan::PlanBytes;
+use lampyris::engine::weights::TensorFile;
+use lampyris::engine::weights::gguf::Gguf;
 use lampyris::engine::{Error as EngineError, Executor, Plan};
 use lampyris::models::decoder::{
     Decoder, DecoderFiles, DrivenSession, Generation, Needs, Products, Session, SessionOptions, StepBuffers,
@@ -19,8 +21,9 @@ use lampyris::models::record::Seen;
 use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextPieces, TextSession};
 use lampyris::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Features, Limits};
 use lampyris::{
-    Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, Gpu, GpuOptions,
-    Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob, Watching, text,
+    Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, FilesFrom, Gpu,
+    GpuOptions, Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob,
+    Watching, text,
 };
 use std::future::poll_fn;
 use std::path::Path;
@@ -246,6 +249,33 @@ fn an_answer_is_a_stream_of_its_pieces() {
         let answer = gpu.block_on(session.generate("Once upon a time", 12)).unwrap();
         assert_eq!(gpu.block_on(told(answer.into_stream())), expected, "{name}");
     }
+}
+
+/// A model's bytes load as its path does.
+#[test]
+fn models_load_from_memory_as_from_paths() {
+    let texts = tempfile::tempdir().unwrap();
+    bert::write(texts.path());
+    let gpu = Gpu::cpu_executor();
+    let gguf = texts.path().join("story.gguf");
+    std::fs::write(&gguf, include_bytes!("../models/bundled/storyteller/storyteller.gguf")).unwrap();
+    let tell = |source: FilesFrom<TextFiles>| {
+        let model = gpu.block_on(TextModel::load(&gpu, source)).unwrap();
+        let mut session = gpu.block_on(model.session(30)).unwrap();
+        let answer = gpu.block_on(session.generate("Once", 4)).unwrap();
+        gpu.block_on(told(answer.into_stream())).concat()
+    };
+    let bytes = std::fs::read(&gguf).unwrap();
+    let expected = tell(gguf.as_path().into());
+    assert_eq!(tell(Gguf::from_bytes("story.gguf", bytes.clone()).unwrap().into()), expected);
+    assert_eq!(tell(TextFiles::new(TensorFile::from_bytes("it", bytes).unwrap(), None).into()), expected);
+    assert_eq!(tell(gguf.display().to_string().into()), expected);
+    let embed = |source: FilesFrom<EncoderFiles>| {
+        let encoder = gpu.block_on(Encoder::load(&gpu, source)).unwrap();
+        gpu.block_on(encoder.embed(["a cat"])).unwrap()
+    };
+    let expected = embed(texts.path().into());
+    assert_eq!(embed(EncoderFiles::open(texts.path()).unwrap().into()), expected);
 }
 
 const DECODER: &str = r#"{"model_type": "qwen3", "hidden_size": 96, "intermediate_size": 40, "num_hidden_layers": 2,

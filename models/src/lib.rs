@@ -49,6 +49,8 @@ pub use error::{Error, Result};
 pub use input::Input;
 pub use loading::Loading;
 pub use schedule::{Priority, Scheduler};
+#[cfg(feature = "tokens")]
+pub use source::FilesFrom;
 pub use source::Source;
 #[cfg(feature = "tokens")]
 pub use text_model::TextModel;
