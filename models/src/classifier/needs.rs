@@ -24,7 +24,7 @@ pub struct ClassifierNeeds {
     pub work: u64,
     /// What resizes the pictures that [`ClassifierNeeds::pictures`] was told of; nothing before.
     pub preparing: u64,
-    /// Where recorded runs put their inputs and results, as far as [`ClassifierNeeds::recorded`] was asked for it.
+    /// Where recorded runs put their inputs and results, as far as [`ClassifierNeeds::recorded()`] was asked for it.
     pub recorded: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),

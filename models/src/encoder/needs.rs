@@ -18,7 +18,7 @@ pub struct EncoderNeeds {
     pub weights: u64,
     /// What the run computes, its inputs and its parameters.
     pub work: u64,
-    /// Where recorded runs put their inputs and results, as far as [`EncoderNeeds::recorded`] was asked for it.
+    /// Where recorded runs put their inputs and results, as far as [`EncoderNeeds::recorded()`] was asked for it.
     pub recorded: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),
