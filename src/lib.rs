@@ -27,11 +27,13 @@ pub use lampyris_models as models;
 pub use lampyris_models::bundled;
 pub use lampyris_models::input::{Area, Quarter, Yuv, YuvMatrix, YuvRange};
 pub use lampyris_models::{
-    Answer, Classifier, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority, Progress, Result,
-    Scheduler, Source, Summary, Tick, Watching,
+    Answer, Classifier, ClassifierNeeds, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority,
+    Progress, Result, Scheduler, Source, Summary, Tick, Watching,
 };
 #[cfg(feature = "tokens")]
-pub use lampyris_models::{Encoder, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions};
+pub use lampyris_models::{
+    Encoder, FilesFrom, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions,
+};
 
 /// The README's example, compiled with the tests of the documentation.
 #[cfg(doctest)]

@@ -7,11 +7,14 @@ mod support;
 #[path = "support/ticks.rs"]
 mod ticks;
 
+use lampyris::engine::gpu::StepTimes;
 use lampyris::engine::kernels::Noise;
 use lampyris::models::decoder::{CacheFormat, Decoder, Sampling, SessionOptions};
-use lampyris::{Budget, Gpu, GpuOptions, Tick, VariantSet, wgpu};
-use std::time::Duration;
+use lampyris::{Budget, Classifier, Gpu, GpuOptions, Tick, VariantSet, wgpu};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use support::decoders::noise;
+use support::fixture;
 use support::host::hosts;
 use ticks::{answer, cache_of, encoder, settled, text, uncut};
 
@@ -118,5 +121,45 @@ fn most_of_a_budget_is_used() {
         let share = used / given;
         eprintln!("{}: {share:.3} of the budgets of {frames} frames was used", host.name);
         assert!(share > 0.8 && frames > 4, "{}: {share} of {frames} frames", host.name);
+    }
+}
+
+/// What loading has measured is in the cache: a second start knows it before its first tick, and measures nothing.
+#[test]
+fn a_second_start_measures_nothing_again() {
+    let greedy = Sampling::greedy();
+    for host in hosts() {
+        // How many dispatches measuring takes, and what is known after it: of a character and of a picture's network.
+        let start = |folder: &Path| {
+            let options = GpuOptions::default().cache(folder);
+            let gpu = Gpu::from_device_with(&host.adapter, &host.device, &host.queue, options).unwrap();
+            let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+            let session = gpu.block_on(model.session(200)).unwrap();
+            let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+            let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+            let (before, began) = (gpu.counts().dispatches, Instant::now());
+            // Nothing is cut, so the times are the ones that were written.
+            let driven = session.driven().finest(Duration::from_secs(1000));
+            let driven = gpu.block_on(driven.measured(&greedy)).unwrap();
+            let of_text = gpu.counts().dispatches - before;
+            gpu.block_on(eyes.measure()).unwrap();
+            let dispatches = [of_text, gpu.counts().dispatches - before - of_text];
+            let times: Vec<StepTimes> = driven.times().unwrap().into_iter().cloned().collect();
+            assert!(times.iter().all(StepTimes::is_measured), "{}", host.name);
+            (dispatches, times, began.elapsed())
+        };
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let (first, measured, took) = start(folders[0].path());
+        assert!(first.iter().all(|dispatches| *dispatches > 0), "{}: {first:?}", host.name);
+        let (second, known, then) = start(folders[0].path());
+        assert_eq!(second, [0, 0], "{}: something was measured again", host.name);
+        let seconds = |all: &[StepTimes]| all.iter().flat_map(|it| it.seconds().to_vec()).collect::<Vec<f64>>();
+        let (measured, known) = (seconds(&measured), seconds(&known));
+        // They are written in hundredths of a microsecond.
+        let same = measured.iter().zip(&known).all(|(a, b)| (a - b).abs() <= 0.0051e-6);
+        assert!(same && measured.len() == known.len(), "{}: {measured:?} and {known:?}", host.name);
+        eprintln!("{}: measured in {took:?}, known in {then:?}", host.name);
+        // Another cache knows nothing of it.
+        assert_eq!(start(folders[1].path()).0, first, "{}", host.name);
     }
 }

@@ -7,11 +7,9 @@ mod support;
 
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::Noise;
-use lampyris::models::decoder::{Decoder, DrivenSession, Sampling, SessionOptions};
+use lampyris::models::decoder::{Decoder, DrivenSession, Sampling};
 use lampyris::wgpu::{self, TextureFormat};
-use lampyris::{
-    Answer, Budget, Classifier, Error, Gpu, Input, Loading, MemoryPlan, Priority, Scheduler, Tick, Watching,
-};
+use lampyris::{Answer, Budget, Classifier, Error, Gpu, Input, Loading, Priority, Scheduler, Tick, Watching};
 use std::time::{Duration, Instant};
 use support::decoders::noise;
 use support::host::{Host, hosts};
@@ -368,35 +366,4 @@ fn a_model_is_loaded_in_the_gaps() {
         assert!(left.is_empty(), "{}: {left:?}", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
-}
-
-#[test]
-fn several_models_fit_or_are_refused_with_the_figures() {
-    for host in hosts() {
-        let options = lampyris::GpuOptions::default().budget(1_000_000);
-        let gpu = Gpu::from_device_with(&host.adapter, &host.device, &host.queue, options).unwrap();
-        let needs = model(&gpu).needs(SessionOptions::from(200)).unwrap();
-        let one = MemoryPlan::new().with("guard", &needs);
-        one.check(&gpu).unwrap();
-        assert_eq!(one.bytes(), needs.total());
-        let count = 1 + 1_000_000 / needs.total() as usize;
-        let all = (0..count).fold(MemoryPlan::new(), |plan, at| plan.with(format!("guard {at}"), &needs));
-        let error = all.check(&gpu).unwrap_err();
-        let right = matches!(&error, EngineError::Together { models, needed, held: 0, budget: 1_000_000 }
-            if models.len() == count && *needed == all.bytes());
-        assert!(right && error.to_string().contains("guard 0"), "{error}");
-    }
-}
-
-#[test]
-fn handles_go_where_the_host_wants_them() {
-    fn anywhere<T: Send + Sync + 'static>() {}
-    anywhere::<DrivenSession>();
-    anywhere::<lampyris::models::text_model::DrivenText>();
-    anywhere::<Watching>();
-    anywhere::<Loading<Classifier>>();
-    anywhere::<Scheduler>();
-    anywhere::<Budget>();
-    anywhere::<lampyris::WarmJob>();
-    anywhere::<MemoryPlan>();
 }

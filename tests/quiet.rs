@@ -1,12 +1,19 @@
-//! A guest starts no thread, takes no handler of its host's, and gets on by `pump` alone. A program of its own: threads are counted.
+//! A guest starts no thread, takes no handler of its host's, never waits for the device and gets on by `pump` alone. A program of its own:
+//! threads are counted.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 #![cfg(target_os = "linux")]
 
+#[path = "support/bert.rs"]
+mod bert;
 mod support;
 
-use lampyris::models::decoder::{Decoder, Sampling};
-use lampyris::{Budget, Classifier, Input, Tick, wgpu};
+use lampyris::engine::Error as EngineError;
+use lampyris::models::decoder::{Decoder, Sampling, Session};
+use lampyris::models::encoder::Embedding;
+use lampyris::models::record::Seen;
+use lampyris::text_model::DrivenText;
+use lampyris::{Budget, Classifier, Encoder, Error, Gpu, Input, TextModel, Tick, Watching, wgpu};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use support::decoders::noise;
@@ -54,8 +61,122 @@ fn warm(host: &Host) {
     host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
 }
 
+/// What the guests of a host's frames are.
+struct Guests {
+    classifier: Classifier,
+    eyes: Watching,
+    npc: DrivenText,
+    lore: Encoder,
+    /// A character whose tokens are recorded one by one.
+    other: Session,
+}
+
+impl Guests {
+    /// Frames of the host until everybody has answered, with nothing that blocks.
+    fn frames(&mut self, host: &Host, gpu: &Gpu) -> String {
+        let greedy = Sampling::greedy();
+        self.npc.generate("Once upon a time", 6);
+        let (mut told, mut over, mut seen, mut tokens) = (String::new(), false, false, 0);
+        let (mut looks, mut vectors, mut frames) = (Vec::new(), Vec::new(), 0);
+        let pixels = vec![77; 64 * 64 * 4];
+        let input = || Input::rgba8(pixels.as_slice(), 64, 64);
+        while !over || !seen || tokens < 2 || !looks.is_empty() || !vectors.is_empty() {
+            let mut frame = encoder(host);
+            let mut budget = Budget::gpu(Duration::from_millis(1));
+            match self.eyes.tick(&mut frame, &mut budget).unwrap() {
+                Tick::Done(_) => seen = true,
+                Tick::Idle => match self.eyes.look(&mut frame, &mut budget, input()) {
+                    // It moves to the device that has taken the other's place.
+                    Ok(()) | Err(Error::NotReady) => {}
+                    Err(error) => panic!("{error} on {}", host.name),
+                },
+                _ => {}
+            }
+            match self.npc.tick(&mut frame, &mut budget).unwrap() {
+                Tick::Pieces(text) => told += &text,
+                Tick::Done(_) => over = true,
+                _ => {}
+            }
+            if frames < 3 {
+                looks.push(self.classifier.record(&mut frame, input()).unwrap());
+                vectors.push(self.lore.record(&mut frame, "a cat on the roof").unwrap());
+            }
+            if tokens < 2 && self.other.try_step().unwrap().is_some() {
+                tokens += 1;
+            }
+            if tokens < 2 {
+                match self.other.record_step(&mut frame, &greedy) {
+                    Ok(_) | Err(Error::Engine(EngineError::Busy { .. })) => {}
+                    Err(error) => panic!("{error} on {}", host.name),
+                }
+            }
+            host.queue.submit([frame.finish()]);
+            gpu.pump();
+            looks.retain_mut(|it: &mut Seen| it.try_take().unwrap().is_none());
+            vectors.retain_mut(|it: &mut Embedding| it.try_take().unwrap().is_none());
+            frames += 1;
+            assert!(frames < 100_000, "no progress by `pump` alone on {}", host.name);
+        }
+        told
+    }
+}
+
+/// Everything of ours is loaded, used, saved, restored and moved to another device, in frames of a host that blocks nowhere.
+#[test]
+fn no_guest_ever_waits_for_the_device() {
+    let texts = tempfile::tempdir().unwrap();
+    bert::write(texts.path());
+    for host in hosts() {
+        let mut gpu = host.guest();
+        let classifier = pumped(&gpu, Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        let eyes = pumped(&gpu, classifier.driven()).unwrap();
+        let model = TextModel::bundled(&gpu).unwrap();
+        let greedy = Sampling::greedy();
+        let session = pumped(&gpu, model.session(60)).unwrap();
+        let npc = pumped(&gpu, session.driven().measured(&greedy)).unwrap();
+        let lore = pumped(&gpu, Encoder::load(&gpu, texts.path())).unwrap();
+        pumped(&gpu, lore.embed(["a cat", "the house"])).unwrap();
+        // A character that was saved, restored, forked and rewound.
+        let decoder = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let mut first = pumped(&gpu, decoder.session(60)).unwrap();
+        pumped(&gpu, first.feed(&[3, 1, 4, 1, 5])).unwrap();
+        let saved = pumped(&gpu, first.save()).unwrap();
+        let restored = pumped(&gpu, decoder.restore(&saved, 60)).unwrap();
+        let mut other = pumped(&gpu, restored.fork()).unwrap();
+        other.rewind(4);
+        pumped(&gpu, other.logits()).unwrap();
+        let mut guests = Guests { classifier, eyes, npc, lore, other };
+        let told = guests.frames(&host, &gpu);
+        let counts = gpu.counts();
+        assert!(counts.waits == 0 && counts.polls > 100, "{}: {counts:?}", host.name);
+
+        // The device goes, and the host hands over another.
+        host.device.destroy();
+        gpu.notify_lost("the host destroyed it");
+        let next = host.another();
+        gpu.replace_device(&next.adapter, &next.device, &next.queue).unwrap();
+        pumped(&gpu, guests.classifier.ready(Input::rgba8(vec![77; 64 * 64 * 4], 64, 64))).unwrap();
+        pumped(&gpu, guests.lore.embed(["a cat on the roof"])).unwrap();
+        pumped(&gpu, guests.other.recover()).unwrap();
+        assert_eq!(guests.frames(&next, &gpu), told, "{}: another answer on another device", host.name);
+        let moved = gpu.current().counts();
+        assert!(moved.waits == 0 && moved.polls > 10, "{}: {moved:?}", host.name);
+
+        // The counter can count: a program that blocks on what is not there at once waits.
+        let mut asked = false;
+        gpu.block_on(std::future::poll_fn(|_| match std::mem::replace(&mut asked, true) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }));
+        assert_eq!(gpu.current().counts().waits, 1, "{}", host.name);
+        assert_eq!(next.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
 #[test]
 fn a_guest_is_quiet() {
+    let texts = tempfile::tempdir().unwrap();
+    bert::write(texts.path());
     for host in hosts() {
         warm(&host);
         let before = threads();
@@ -91,6 +212,21 @@ fn a_guest_is_quiet() {
             recorded.retain_mut(|it| it.try_take().unwrap().is_none());
             assert!(polls < 100_000, "no progress by `pump` alone on {}", host.name);
         }
+        // A language model and a sentence encoder, whose tokenizers are other people's work.
+        let story = TextModel::bundled(&gpu).unwrap();
+        let mut told = pumped(&gpu, story.session(60)).unwrap().driven_generate("Once upon a time", 4);
+        let lore = pumped(&gpu, Encoder::load(&gpu, texts.path())).unwrap();
+        pumped(&gpu, lore.embed(["a cat", "the house"])).unwrap();
+        loop {
+            let mut frame = encoder(&host);
+            let tick = told.tick(&mut frame, &mut Budget::gpu(Duration::from_millis(5))).unwrap();
+            host.queue.submit([frame.finish()]);
+            gpu.pump();
+            if matches!(tick, Tick::Done(_)) {
+                break;
+            }
+        }
+        assert_eq!(gpu.counts().waits, 0, "{}", host.name);
         let after = threads();
         // Mesa writes its cache of shaders by a thread of its own, which the first large one starts.
         let new: Vec<&String> = after.difference(&before).filter(|name| !name.ends_with(":disk$0")).collect();
@@ -114,7 +250,7 @@ fn a_guest_is_quiet() {
 }
 
 /// What a future gives that nobody waits for: it is polled, and the device pumped, in turn.
-fn pumped<T>(gpu: &lampyris::Gpu, future: impl Future<Output = T>) -> T {
+fn pumped<T>(gpu: &Gpu, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     for _ in 0..10_000_000 {

@@ -7,7 +7,8 @@ mod support;
 use lampyris::engine::Error as EngineError;
 use lampyris::models::record::Seen;
 use lampyris::wgpu::{self, TextureFormat};
-use lampyris::{Answer, Classifier, Error, Gpu, Input};
+use lampyris::{Answer, Budget, Classifier, Error, Gpu, Input, Tick};
+use std::time::Duration;
 use support::fixture;
 use support::host::{Host, hosts};
 
@@ -188,13 +189,86 @@ fn nothing_is_recorded_on_the_cpu_executor_nor_for_what_is_wrong() {
     }
 }
 
+/// A buffer of the host's with these bytes from byte `at` on.
+fn buffer(host: &Host, bytes: &[u8], at: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    let buffer = host.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("the host's picture"),
+        size: at + bytes.len() as u64,
+        usage: usage | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    host.queue.write_buffer(&buffer, at, bytes);
+    buffer
+}
+
 #[test]
-fn handles_go_where_the_host_wants_them() {
-    fn anywhere<T: Send + Sync + 'static>() {}
-    anywhere::<Gpu>();
-    anywhere::<Classifier>();
-    anywhere::<Seen>();
-    anywhere::<Answer>();
+fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
+    let copied = wgpu::BufferUsages::COPY_SRC;
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let [first, second] = [picture(0), picture(1)];
+        let bytes = |pixels: &[u8]| {
+            let answer = gpu.block_on(classifier.classify(Input::rgba8(pixels.to_vec(), SIDE, SIDE)));
+            answer.unwrap()
+        };
+        let expected = [bytes(&first), bytes(&second)];
+        let lent = buffer(&host, &first, 52, copied);
+        let other = buffer(&host, &second, 0, copied);
+        let input = || Input::rgba8_buffer(&lent, 52, SIDE, SIDE);
+        assert!(same(&gpu.block_on(classifier.classify(input())).unwrap(), &expected[0]), "{}: submitted", host.name);
+
+        // Recorded, what counts is what the host's commands have put there by then.
+        let mut frame = encoder(&host);
+        let mut before = classifier.record(&mut frame, input()).unwrap();
+        frame.copy_buffer_to_buffer(&other, 0, &lent, 52, other.size());
+        let mut after = classifier.record(&mut frame, input()).unwrap();
+        host.queue.submit([frame.finish()]);
+        for (seen, expected) in [&mut before, &mut after].into_iter().zip(&expected) {
+            assert!(same(&frames(&host, &gpu, seen).unwrap(), expected), "{}: recorded", host.name);
+        }
+        // In pieces, and again as bytes.
+        let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+        let mut frame = encoder(&host);
+        let mut budget = Budget::gpu(Duration::from_secs(1000));
+        eyes.look(&mut frame, &mut budget, input()).unwrap();
+        host.queue.submit([frame.finish()]);
+        gpu.block_on(gpu.idle()).unwrap();
+        let Tick::Done(answer) = eyes.tick(&mut encoder(&host), &mut budget).unwrap() else {
+            panic!("{}: no answer", host.name)
+        };
+        assert!(same(&answer, &expected[1]) && same(&bytes(&first), &expected[0]), "{}: driven", host.name);
+
+        // What cannot be copied from is refused before the first command.
+        let gone = buffer(&host, &first, 0, copied);
+        gone.destroy();
+        let plain = buffer(&host, &first, 0, wgpu::BufferUsages::STORAGE);
+        let foreign = buffer(&host.another(), &first, 0, copied);
+        let mut frame = encoder(&host);
+        for (buffer, at, why) in [
+            (&plain, 0, "COPY_SRC"),
+            (&lent, 50, "multiple of four"),
+            (&lent, 56, "bytes of a buffer"),
+            (&lent, 1 << 40, "bytes of a buffer"),
+            (&foreign, 0, "refused"),
+            (&gone, 0, "destroyed"),
+        ] {
+            let input = || Input::rgba8_buffer(buffer, at, SIDE, SIDE);
+            let submitted = gpu.block_on(classifier.classify(input())).map(|_| ());
+            // wgpu tells that a buffer was destroyed when its copy is submitted, which is the host's to do here.
+            let recorded = (why != "destroyed").then(|| classifier.record(&mut frame, input()).map(|_| ()));
+            for result in [Some(submitted), recorded].into_iter().flatten() {
+                let error = result.expect_err(why);
+                let right = matches!(error, Error::Engine(EngineError::Input { .. }));
+                assert!(right && error.to_string().contains(why), "{}: {error}", host.name);
+            }
+        }
+        let cpu = Gpu::cpu_executor();
+        let without = cpu.block_on(Classifier::load(&cpu, &fixture(NETWORK))).unwrap();
+        let error = cpu.block_on(without.classify(input())).unwrap_err();
+        assert!(matches!(error, Error::Engine(EngineError::NoTexture { .. })), "{error:?}");
+        host.queue.submit([frame.finish()]);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
 }
 
 /// A host's own shader, which doubles what it reads.

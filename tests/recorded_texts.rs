@@ -7,10 +7,10 @@ mod bert;
 mod support;
 
 use lampyris::engine::Error as EngineError;
-use lampyris::models::decoder::{Decoder, Session};
+use lampyris::models::decoder::{Decoder, Session, StepBuffers};
 use lampyris::models::encoder::Embedding;
 use lampyris::wgpu::{self, CommandEncoderDescriptor};
-use lampyris::{Classifier, Encoder, Error, Gpu, Input, Result, Sampling};
+use lampyris::{Classifier, Encoder, Error, Gpu, Input, Result, Sampling, TextModel};
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::decoders::noise;
 use support::fixture;
@@ -163,6 +163,114 @@ fn recorded_tokens_are_the_submitted_ones_bit_for_bit() {
             assert!(matches!(full, Err(Error::Context { tokens: 71, context: 70 })), "{}: {full:?}", host.name);
             assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
         }
+    }
+}
+
+/// A host's own shader, which reads the token that a step has chosen, and looks for the largest of its logits.
+const LOOKS: &str = "
+    @group(0) @binding(0) var<storage, read> token: array<u32>;
+    @group(0) @binding(1) var<storage, read> logits: array<f32>;
+    @group(0) @binding(2) var<storage, read_write> found: array<u32>;
+    @compute @workgroup_size(1)
+    fn main() {
+        var best = 0u;
+        for (var i = 1u; i < arrayLength(&logits); i++) {
+            if logits[i] > logits[best] { best = i; }
+        }
+        found[0] = token[0];
+        found[1] = best;
+        found[2] = arrayLength(&logits);
+    }";
+
+/// A piece of a buffer, to be bound.
+fn bound((buffer, offset, size): &(wgpu::Buffer, u64, u64)) -> wgpu::BindingResource<'_> {
+    let size = std::num::NonZeroU64::new(*size);
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: *offset, size })
+}
+
+/// Records the host's shader behind a step, and a copy of what it finds and of the logits into the buffer that is given.
+fn look(host: &Host, frame: &mut wgpu::CommandEncoder, step: &StepBuffers) -> wgpu::Buffer {
+    let source = wgpu::ShaderSource::Wgsl(LOOKS.into());
+    let module = host.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("looks"), source });
+    let pipeline = host.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("looks"),
+        layout: None,
+        module: &module,
+        entry_point: None,
+        compilation_options: wgpu::PipelineCompilationOptions::default(),
+        cache: None,
+    });
+    let buffer = |size: u64, usage: wgpu::BufferUsages| {
+        let label = Some("the host's");
+        host.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false })
+    };
+    let found = buffer(12, wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC);
+    let (logits, from, length) = &step.logits;
+    let read = buffer(12 + length, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST);
+    let group = host.device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: Some("looks"),
+        layout: &pipeline.get_bind_group_layout(0),
+        entries: &[
+            wgpu::BindGroupEntry { binding: 0, resource: bound(&step.token) },
+            wgpu::BindGroupEntry { binding: 1, resource: bound(&step.logits) },
+            wgpu::BindGroupEntry { binding: 2, resource: found.as_entire_binding() },
+        ],
+    });
+    {
+        let mut pass = frame.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(&pipeline);
+        pass.set_bind_group(0, &group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+    frame.copy_buffer_to_buffer(&found, 0, &read, 0, 12);
+    frame.copy_buffer_to_buffer(logits, *from, &read, 12, *length);
+    read
+}
+
+fn words(host: &Host, buffer: &wgpu::Buffer) -> Vec<u32> {
+    buffer.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+    host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let view = buffer.get_mapped_range(..).unwrap();
+    view.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+#[test]
+fn a_token_and_its_logits_are_there_for_the_hosts_own_shaders() {
+    for host in hosts() {
+        let gpu = host.guest();
+        let model = TextModel::bundled(&gpu).unwrap();
+        let mut session = gpu.block_on(model.session(60)).unwrap();
+        let prompt = model.tokenizer().encode_document("Once upon a time").unwrap();
+        gpu.block_on(session.tokens_mut().feed(&prompt)).unwrap();
+        let vocabulary = model.decoder().config().vocabulary;
+        let drawn = Sampling::at(1.5).seed(3);
+        gpu.block_on(session.tokens_mut().ready_to_step(&drawn)).unwrap();
+        for sampling in [Sampling::greedy(), drawn, Sampling::greedy()] {
+            let mut frame = frame(&host);
+            let step = session.tokens_mut().record_step(&mut frame, &sampling).unwrap();
+            let read = look(&host, &mut frame, &step);
+            host.queue.submit([frame.finish()]);
+            let read = words(&host, &read);
+            let token = gpu.block_on(session.tokens_mut().step_token()).unwrap().unwrap();
+            assert_eq!((read[0], read[2]), (token, vocabulary as u32), "{}", host.name);
+            if sampling == Sampling::greedy() {
+                assert_eq!(read[1], token, "{}: the largest logit is another's", host.name);
+            }
+            let logits: Vec<f32> = read[3..].iter().map(|bits| f32::from_bits(*bits)).collect();
+            // The same, computed again as a prompt's, with other shapes of runs.
+            let last = session.tokens().tokens().len() - 1;
+            let again = gpu.block_on(session.tokens_mut().logits_from(last - 1)).unwrap();
+            let apart = support::relative(&logits, &again[..vocabulary]);
+            assert!(apart < 1e-4, "{}: logits {apart:.1e} of the largest apart", host.name);
+        }
+        // The text goes on from there.
+        let mut answer = gpu.block_on(session.resume(3)).unwrap();
+        let mut text = String::new();
+        while let Some(piece) = gpu.block_on(answer.next()).unwrap() {
+            text += &piece;
+        }
+        assert!(!text.is_empty() && session.tokens().tokens().len() > prompt.len() + 5, "{}: {text:?}", host.name);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }
 

@@ -239,8 +239,8 @@ pub enum Error {
     /// A run's result was asked for after it had been given.
     #[error("the result of this run was taken already; submit another run")]
     Taken,
-    /// A texture was given where the CPU executor runs.
-    #[error("a texture needs the device it lives on, and {adapter} has none; pass the pixels as bytes")]
+    /// A texture or a buffer was given where the CPU executor runs.
+    #[error("a texture or a buffer needs the device it lives on, and {adapter} has none; pass the pixels as bytes")]
     NoTexture {
         /// The executor's name.
         adapter: String,

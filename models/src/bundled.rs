@@ -8,8 +8,6 @@ use lampyris_engine::Gpu;
 use lampyris_engine::weights::Weights;
 
 #[cfg(feature = "tokens")]
-use crate::decoder::DecoderFiles;
-#[cfg(feature = "tokens")]
 use crate::text_model::{TextFiles, TextModel};
 #[cfg(feature = "tokens")]
 use lampyris_engine::weights::TensorFile;
@@ -60,9 +58,7 @@ pub fn sketches() -> Result<Source> {
 /// As [`sketches`].
 #[cfg(feature = "tokens")]
 pub fn storyteller() -> Result<TextFiles> {
-    let weights = TensorFile::from_bytes(STORYTELLER, STORYTELLER_GGUF)?;
-    let decoder = DecoderFiles { weights, config: None };
-    Ok(TextFiles { decoder, tokenizer: None, tokenizer_config: None, generation: None })
+    Ok(TextFiles::new(TensorFile::from_bytes(STORYTELLER, STORYTELLER_GGUF)?, None))
 }
 
 impl Classifier {

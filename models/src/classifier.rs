@@ -1,5 +1,9 @@
 //! A classifier: a model's files in, the names of what is in a picture out.
 
+mod needs;
+
+pub use needs::ClassifierNeeds;
+
 use crate::image_prep::{MAX_TARGET_SIDE, Preprocess, Resize, resize_crop_u8};
 use crate::input::{self, Input};
 use crate::kept::{Kept, Numbered};
@@ -15,6 +19,9 @@ use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Classes that a plan lists.
+const TOP: usize = 5;
 
 /// How to load a classifier.
 #[derive(Debug, Clone, Default)]
@@ -180,7 +187,7 @@ impl Classifier {
     fn plan_with(&self, images: usize, pixels: Pixels, fuse_depthwise: bool) -> Result<Plan> {
         let side = self.inner.preprocess.crop as usize;
         let precision = self.inner.precision;
-        self.inner.network.plan(PlanRequest { images, side, pixels, precision, top: 5, fuse_depthwise })
+        self.inner.network.plan(PlanRequest { images, side, pixels, precision, top: TOP, fuse_depthwise })
     }
 
     /// The plans worth timing against each other on this adapter. On software adapters the fused depthwise form measured
@@ -371,6 +378,8 @@ impl Classifier {
                 }
                 (Format::Rgba8, None)
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            input::Pixels::Buffer(..) => (Format::Rgba8, None),
             input::Pixels::Texture(view, format) => {
                 self.inner.gpu.current().check_texture(view, input.width, input.height)?;
                 (*format, None)
@@ -465,6 +474,8 @@ impl Picture<'_> {
             (input::Pixels::Texture(view, _), None) => Given::One([InputData::Texture(view)]),
             (input::Pixels::Planes(planes, _), None) => Given::Two(planes.map(InputData::Texture)),
             (input::Pixels::Rgba8(bytes), None) => Given::One([InputData::Bytes(bytes)]),
+            #[cfg(not(target_arch = "wasm32"))]
+            (input::Pixels::Buffer(buffer, at), None) => Given::One([InputData::Buffer(buffer, *at)]),
         }
     }
 

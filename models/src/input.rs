@@ -1,5 +1,7 @@
-//! Where a picture comes from: bytes in memory, or a texture that never leaves the GPU.
+//! Where a picture comes from: bytes in memory, or a texture or a buffer that never leaves the GPU.
 
+#[cfg(not(target_arch = "wasm32"))]
+use lampyris_engine::gpu::Buffer;
 use lampyris_engine::gpu::TextureView;
 use lampyris_engine::kernels::Format;
 use lampyris_engine::kernels::image::Turn;
@@ -21,6 +23,9 @@ pub struct Input<'a> {
 #[derive(Debug, Clone)]
 pub(crate) enum Pixels<'a> {
     Rgba8(Cow<'a, [u8]>),
+    /// The same in a buffer, from a byte on.
+    #[cfg(not(target_arch = "wasm32"))]
+    Buffer(&'a Buffer, u64),
     Texture(&'a TextureView, Format),
     /// Luma and chroma.
     Planes([&'a TextureView; 2], Yuv),
@@ -30,6 +35,14 @@ impl<'a> Input<'a> {
     /// Rows of 8-bit RGBA pixels from the top, without gaps; alpha is ignored.
     pub fn rgba8(bytes: impl Into<Cow<'a, [u8]>>, width: u32, height: u32) -> Input<'a> {
         Input::of(Pixels::Rgba8(bytes.into()), width, height)
+    }
+
+    /// As [`Input::rgba8`], of bytes that lie in a buffer of the classifier's own device, from byte `offset` on, a multiple of four: what a host's
+    /// own compute shader has made, say. The buffer needs `COPY_SRC` usage; it is copied from where the run's commands stand, and never
+    /// written. One that is destroyed before a recorded run is submitted makes the host's own submit fail, for wgpu tells of it only there.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn rgba8_buffer(buffer: &'a Buffer, offset: u64, width: u32, height: u32) -> Input<'a> {
+        Input::of(Pixels::Buffer(buffer, offset), width, height)
     }
 
     /// A view of the whole of a texture of the classifier's own device, in the texture's own format: any of red, green and blue

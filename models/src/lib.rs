@@ -41,7 +41,7 @@ mod watching;
 #[cfg(test)]
 mod test_material;
 
-pub use classifier::{Answer, Classifier, ClassifierOptions, Prediction};
+pub use classifier::{Answer, Classifier, ClassifierNeeds, ClassifierOptions, Prediction};
 pub use decoder::Decoder;
 #[cfg(feature = "tokens")]
 pub use encoder::Encoder;
@@ -49,6 +49,8 @@ pub use error::{Error, Result};
 pub use input::Input;
 pub use loading::Loading;
 pub use schedule::{Priority, Scheduler};
+#[cfg(feature = "tokens")]
+pub use source::FilesFrom;
 pub use source::Source;
 #[cfg(feature = "tokens")]
 pub use text_model::TextModel;

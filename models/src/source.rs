@@ -3,10 +3,16 @@
 #[cfg(not(target_arch = "wasm32"))]
 use crate::Error;
 use crate::Result;
+#[cfg(feature = "tokens")]
+use crate::encoder::EncoderFiles;
 use crate::mobilenet::ModelConfig;
+#[cfg(feature = "tokens")]
+use crate::text_model::TextFiles;
 use lampyris_engine::weights::Weights;
 #[cfg(not(target_arch = "wasm32"))]
 use lampyris_engine::weights::WeightsError;
+#[cfg(feature = "tokens")]
+use lampyris_engine::weights::gguf::Gguf;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::{Path, PathBuf};
 
@@ -44,6 +50,68 @@ impl<T: AsRef<Path> + ?Sized> From<&T> for Source {
 impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Source {
         Source::Path(path)
+    }
+}
+
+/// Where the files of a language model or a sentence encoder come from: a path on native, [`TextFiles`](crate::text_model::TextFiles) or
+/// [`EncoderFiles`](crate::encoder::EncoderFiles) in memory anywhere, or a GGUF file alone, which holds everything.
+#[cfg(feature = "tokens")]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum FilesFrom<F> {
+    /// A folder, or a file of weights with the others beside it.
+    #[cfg(not(target_arch = "wasm32"))]
+    Path(PathBuf),
+    /// Files that are in memory already.
+    Memory(F),
+}
+
+#[cfg(all(feature = "tokens", not(target_arch = "wasm32")))]
+impl<F, T: AsRef<Path> + ?Sized> From<&T> for FilesFrom<F> {
+    fn from(path: &T) -> FilesFrom<F> {
+        FilesFrom::Path(path.as_ref().to_owned())
+    }
+}
+
+#[cfg(all(feature = "tokens", not(target_arch = "wasm32")))]
+impl<F> From<PathBuf> for FilesFrom<F> {
+    fn from(path: PathBuf) -> FilesFrom<F> {
+        FilesFrom::Path(path)
+    }
+}
+
+#[cfg(all(feature = "tokens", not(target_arch = "wasm32")))]
+impl<F> From<String> for FilesFrom<F> {
+    fn from(path: String) -> FilesFrom<F> {
+        FilesFrom::Path(path.into())
+    }
+}
+
+#[cfg(feature = "tokens")]
+impl From<TextFiles> for FilesFrom<TextFiles> {
+    fn from(files: TextFiles) -> FilesFrom<TextFiles> {
+        FilesFrom::Memory(files)
+    }
+}
+
+#[cfg(feature = "tokens")]
+impl From<EncoderFiles> for FilesFrom<EncoderFiles> {
+    fn from(files: EncoderFiles) -> FilesFrom<EncoderFiles> {
+        FilesFrom::Memory(files)
+    }
+}
+
+#[cfg(feature = "tokens")]
+impl From<Gguf> for FilesFrom<TextFiles> {
+    fn from(gguf: Gguf) -> FilesFrom<TextFiles> {
+        FilesFrom::Memory(TextFiles::new(gguf.into(), None))
+    }
+}
+
+#[cfg(feature = "tokens")]
+impl From<Gguf> for FilesFrom<EncoderFiles> {
+    fn from(gguf: Gguf) -> FilesFrom<EncoderFiles> {
+        FilesFrom::Memory(EncoderFiles::new(gguf.into(), None))
     }
 }
 

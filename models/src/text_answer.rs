@@ -3,7 +3,12 @@
 use crate::decoder::{Generation, Sampling};
 use crate::text::{Stops, TextStream};
 use crate::{Error, Result};
+use futures_core::Stream;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// What is asked of an answer. A number alone asks for at most so many tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,12 +93,87 @@ impl Writing {
 }
 
 /// An answer on its way, piece by piece. Dropping it stops.
+///
+/// [`TextGeneration::next`] gives one piece after another, and [`TextGeneration::into_stream`] all of them as a [`Stream`], for whoever has
+/// `StreamExt` of `futures-util` or `tokio-stream`:
+///
+/// ```
+/// # use lampyris_models::{Result, text_model::TextSession};
+/// # use futures_core::Stream;
+/// async fn told(session: &mut TextSession) -> Result<String> {
+///     let mut answer = session.generate("Once upon a time", 40).await?;
+///     let mut text = String::new();
+///     while let Some(piece) = answer.next().await? {
+///         text += &piece;
+///     }
+///     Ok(text)
+/// }
+///
+/// async fn streamed(session: &mut TextSession) -> Result<impl Stream<Item = Result<String>> + Send + '_> {
+///     Ok(session.generate("Once upon a time", 40).await?.into_stream())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct TextGeneration<'a> {
     pub(crate) tokens: Generation<'a>,
     pub(crate) writing: Writing,
     pub(crate) ids: Vec<u32>,
     pub(crate) opens_thought: bool,
+}
+
+/// The pieces of an answer as a [`Stream`], each as [`TextGeneration::next`] gives it. It ends with the answer, or behind an error. Dropping it
+/// stops.
+pub struct TextPieces<'a>(Way<'a>);
+
+/// Where an answer is between two looks at its stream.
+enum Way<'a> {
+    Rests(TextGeneration<'a>),
+    Comes(Coming<'a>),
+    Over,
+}
+
+/// An answer and its next piece.
+type Next<'a> = (TextGeneration<'a>, Result<Option<String>>);
+#[cfg(not(target_arch = "wasm32"))]
+type Coming<'a> = Pin<Box<dyn Future<Output = Next<'a>> + Send + 'a>>;
+/// A browser's futures belong to their thread.
+#[cfg(target_arch = "wasm32")]
+type Coming<'a> = Pin<Box<dyn Future<Output = Next<'a>> + 'a>>;
+
+impl Stream for TextPieces<'_> {
+    type Item = Result<String>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<String>>> {
+        let mut coming = match std::mem::replace(&mut self.0, Way::Over) {
+            Way::Over => return Poll::Ready(None),
+            Way::Comes(coming) => coming,
+            Way::Rests(mut answer) => Box::pin(async move {
+                let piece = answer.next().await;
+                (answer, piece)
+            }),
+        };
+        let Poll::Ready((answer, piece)) = coming.as_mut().poll(context) else {
+            self.0 = Way::Comes(coming);
+            return Poll::Pending;
+        };
+        if matches!(piece, Ok(Some(_))) {
+            self.0 = Way::Rests(answer);
+        }
+        Poll::Ready(piece.transpose())
+    }
+}
+
+impl fmt::Debug for TextPieces<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TextPieces").finish_non_exhaustive()
+    }
+}
+
+impl<'a> TextGeneration<'a> {
+    /// The pieces as a stream, which takes memory of its own for each.
+    pub fn into_stream(self) -> TextPieces<'a> {
+        TextPieces(Way::Rests(self))
+    }
 }
 
 impl TextGeneration<'_> {

@@ -14,6 +14,7 @@ pub use driven::DrivenText;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::decoder::DecoderConfig;
 use crate::decoder::{Decoder, DecoderFiles, Sampling, Session, SessionOptions};
+use crate::source::FilesFrom;
 use crate::text::{GgufVocabulary, Tokenizer};
 use crate::text_answer::Writing;
 use crate::{Error, Result};
@@ -21,7 +22,7 @@ use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
 use std::sync::Arc;
 
-pub use crate::text_answer::{AnswerOptions, TextGeneration};
+pub use crate::text_answer::{AnswerOptions, TextGeneration, TextPieces};
 
 /// A model's files.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl TextFiles {
         let path = path.as_ref();
         let decoder = DecoderFiles::open(path)?;
         if matches!(decoder.weights, TensorFile::Gguf(_)) {
-            return Ok(TextFiles { decoder, tokenizer: None, tokenizer_config: None, generation: None });
+            return Ok(TextFiles::new(decoder.weights, None));
         }
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
         let beside = |name: &str| {
@@ -83,6 +84,12 @@ impl TextFiles {
 }
 
 impl TextFiles {
+    /// Weights and configuration, without the files beside them: all of a GGUF file, which does without a configuration too.
+    pub fn new(weights: TensorFile, config: Option<Vec<u8>>) -> TextFiles {
+        let decoder = DecoderFiles { weights, config };
+        TextFiles { decoder, tokenizer: None, tokenizer_config: None, generation: None }
+    }
+
     /// The tokenizer, and the tokens that end an answer, as far as the files say.
     ///
     /// # Errors
@@ -110,13 +117,27 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Loads a folder of Hugging Face's files or a `.gguf` file: the weights go to the device.
+    /// Loads a folder of Hugging Face's files or a `.gguf` file, by its path or from memory: the weights go to the device.
+    ///
+    /// ```no_run
+    /// # async fn load(gpu: &lampyris_engine::Gpu, bytes: Vec<u8>) -> lampyris_models::Result<()> {
+    /// use lampyris_engine::weights::gguf::Gguf;
+    /// use lampyris_models::TextModel;
+    /// let here = TextModel::load(gpu, "Qwen3-0.6B-Q4_K_M.gguf").await?;
+    /// let there = TextModel::load(gpu, Gguf::from_bytes("npc.gguf", bytes)?).await?; // or `TextFiles` with a folder's files
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take the weights.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub async fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<TextModel> {
-        TextModel::load_with(gpu, TextFiles::open(path)?, |_, _| ()).await
+    pub async fn load(gpu: &Gpu, source: impl Into<FilesFrom<TextFiles>>) -> Result<TextModel> {
+        let files = match source.into() {
+            #[cfg(not(target_arch = "wasm32"))]
+            FilesFrom::Path(path) => TextFiles::open(path)?,
+            FilesFrom::Memory(files) => files,
+        };
+        TextModel::load_with(gpu, files, |_, _| ()).await
     }
 
     /// As [`TextModel::load`], from files in hand, telling `progress` the bytes of weights that have arrived, and all of them.
@@ -222,6 +243,12 @@ impl TextSession {
     /// The tokens so far and what they take.
     pub fn tokens(&self) -> &Session {
         &self.session
+    }
+
+    /// The same, to be changed: to feed tokens, or to have one of them recorded into a host's frame ([`Session::record_step`]). What text
+    /// comes next goes on from whatever tokens there are.
+    pub fn tokens_mut(&mut self) -> &mut Session {
+        &mut self.session
     }
 
     /// A session of its own that holds the same, copied on the device; it takes [`Session::bytes`] more.

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) opened_here: bool,
     dispatches: AtomicU64,
     submits: AtomicU64,
+    polls: AtomicU64,
+    waits: AtomicU64,
     /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
     submitting: Mutex<()>,
     /// How fast loading may go.
@@ -57,6 +59,10 @@ pub struct Counts {
     pub dispatches: u64,
     /// Runs submitted.
     pub submits: u64,
+    /// Polls of the device, by [`Gpu::pump`] and by futures of ours.
+    pub polls: u64,
+    /// Of these, those that waited for the device, as [`Gpu::block_on`] does and nothing else.
+    pub waits: u64,
 }
 
 #[derive(Debug)]
@@ -110,6 +116,8 @@ impl Gpu {
             opened_here: false,
             dispatches: AtomicU64::default(),
             submits: AtomicU64::default(),
+            polls: AtomicU64::default(),
+            waits: AtomicU64::default(),
             submitting: Mutex::default(),
             pace: Pace::default(),
         }
@@ -216,6 +224,8 @@ impl Gpu {
             opened_here: false,
             dispatches: AtomicU64::default(),
             submits: AtomicU64::default(),
+            polls: AtomicU64::default(),
+            waits: AtomicU64::default(),
             submitting: Mutex::default(),
             pace: Pace::default(),
         }
@@ -265,6 +275,8 @@ impl Gpu {
         Counts {
             dispatches: self.inner.dispatches.load(Ordering::Relaxed),
             submits: self.inner.submits.load(Ordering::Relaxed),
+            polls: self.inner.polls.load(Ordering::Relaxed),
+            waits: self.inner.waits.load(Ordering::Relaxed),
         }
     }
 
@@ -291,6 +303,11 @@ impl Gpu {
 
     pub(super) fn count_submit(&self) {
         self.inner.submits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_poll(&self, waits: bool) {
+        self.inner.polls.fetch_add(1, Ordering::Relaxed);
+        self.inner.waits.fetch_add(u64::from(waits), Ordering::Relaxed);
     }
 
     /// Keeps other runs out between writing inputs and submitting.

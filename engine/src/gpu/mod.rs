@@ -15,6 +15,7 @@ mod few;
 mod fit;
 mod flight;
 mod job;
+mod lent;
 mod loading;
 mod loss;
 mod memory;

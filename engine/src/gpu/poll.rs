@@ -117,6 +117,7 @@ impl Gpu {
     /// Polls this handle's device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is.
     fn poll_own(&self, kind: wgpu::PollType) {
         let Some(device) = self.device() else { return };
+        self.count_poll(!matches!(kind, wgpu::PollType::Poll));
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
         if polled.is_err() {
             self.notify_lost("the driver failed while it was polled");

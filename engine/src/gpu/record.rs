@@ -9,15 +9,18 @@ use super::poll::Letterbox;
 use super::run::read_outputs;
 use super::scope::{Refusal, unmap};
 use super::{GpuPlan, InputData};
-use crate::plan::PlanBytes;
+use crate::plan::{Plan, PlanBytes};
 use crate::{Error, Result};
-use lampyris_shaders::HostTensor;
+use lampyris_shaders::{Desc, HostTensor};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 /// Recorded runs of a plan that may be under way together; their results lie in as many buffers.
 const SLOTS: usize = 4;
+
+/// Bytes of the number at the end of each of a slot's buffers.
+const STAMP: u64 = 4;
 
 /// The places in which the inputs and results of recorded runs lie while the device has them.
 #[derive(Debug, Default)]
@@ -98,6 +101,21 @@ pub struct Recorded {
     refusal: Option<Refusal>,
 }
 
+impl Plan {
+    /// Bytes of the buffers in which the inputs and results of its recorded runs lie, when as many as may be are under way. They are made
+    /// with the runs, and are not part of [`Plan::bytes`].
+    pub fn recorded_bytes(&self) -> u64 {
+        let results: u64 = self.outputs.iter().map(|(_, id)| self.tensor(*id).desc.bytes()).sum();
+        SLOTS as u64 * (self.staged_bytes() + results + 2 * STAMP)
+    }
+
+    /// Bytes of the inputs that come as words.
+    fn staged_bytes(&self) -> u64 {
+        let inputs = self.inputs.iter().map(|id| &self.tensor(*id).desc);
+        inputs.filter(|desc| !desc.format.is_texture()).map(Desc::bytes).sum()
+    }
+}
+
 impl GpuPlan {
     /// Records the plan into a host's encoder: copies of the inputs, one compute pass, a copy of the outputs. The plans of `before`, with
     /// their inputs, run first in the same pass. Everything is checked before the first command, so that the host's `finish` cannot
@@ -106,7 +124,8 @@ impl GpuPlan {
     /// Runs of one plan may be recorded several times a frame, and into several encoders; each has its own inputs and results.
     ///
     /// # Errors
-    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's;
+    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's, or one is a
+    /// buffer that cannot be copied from;
     /// [`Error::Texture`] when one is a texture that cannot be read on this device; [`Error::Budget`], [`Error::OutOfMemory`] when
     /// there is no room for a result; [`Error::DeviceLost`] when the device is gone.
     pub fn record(
@@ -155,7 +174,7 @@ impl GpuPlan {
             let (from, to) = (self.staged_bytes(), self.inner.result_bytes);
             queue.write_buffer(&slot.inputs, from, &lease.stamp.to_le_bytes());
             self.encode_result(encoder, &slot.result);
-            encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, 4);
+            encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, STAMP);
             let signal = Signal::new(Commands(run.clone()));
             encoder.map_buffer_on_submit(&slot.result, wgpu::MapMode::Read, .., move |mapped| {
                 signal.tell(mapped.is_ok());
@@ -184,11 +203,24 @@ impl GpuPlan {
         region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(unknown)
     }
 
+    /// As [`GpuPlan::output_buffer`], for an input of the plan's last step, by its position: nothing has written there since it was read.
+    ///
+    /// # Errors
+    /// [`Error::Input`] when the last step has no such input, or it is a texture.
+    pub fn buffer_before_end(&self, position: usize) -> Result<(&wgpu::Buffer, u64, u64)> {
+        let last = self.inner.plan.steps.last();
+        let id = last.and_then(|step| step.inputs.get(position));
+        let region = id.and_then(|id| self.inner.regions[id.0].as_ref());
+        region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(|| Error::Input {
+            name: last.map(|step| step.name.clone()).unwrap_or_default(),
+            expected: "the position of an input that lies in a buffer".to_owned(),
+            found: position.to_string(),
+        })
+    }
+
     /// Bytes of the inputs that come as words.
     fn staged_bytes(&self) -> u64 {
-        let plan = &self.inner.plan;
-        let staged = plan.inputs.iter().filter(|id| self.inner.regions[id.0].is_some());
-        staged.map(|id| plan.tensor(*id).desc.bytes()).sum()
+        self.inner.plan.staged_bytes()
     }
 
     /// Takes a slot of the ring, which is made where there is none yet.
@@ -228,7 +260,7 @@ impl GpuPlan {
 
     fn slot(&self, device: &wgpu::Device) -> Result<Slot> {
         let gpu = &self.inner.gpu;
-        let [inputs, result] = [self.staged_bytes() + 4, self.inner.result_bytes + 4];
+        let [inputs, result] = [self.staged_bytes() + STAMP, self.inner.result_bytes + STAMP];
         let bytes = PlanBytes { weights: 0, activations: inputs + result, states: 0, params: 0 };
         let held = gpu.account().take(bytes)?;
         let buffer = |label: &str, size: u64, usage: wgpu::BufferUsages| {
@@ -270,6 +302,7 @@ impl GpuPlan {
             }
             at += bytes;
         }
+        self.copy_lent(encoder, inputs);
         Ok(())
     }
 }

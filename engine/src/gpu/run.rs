@@ -26,6 +26,10 @@ pub enum InputData<'a> {
     Bytes(&'a [u8]),
     /// A texture of the same device.
     Texture(&'a wgpu::TextureView),
+    /// Storage words in a buffer of the same device with `COPY_SRC` usage, from a byte on that is a multiple of four. The run begins with a copy
+    /// of them, where its commands stand among others.
+    #[cfg(not(target_arch = "wasm32"))]
+    Buffer(&'a wgpu::Buffer, u64),
     /// Already written by an earlier step of the same submit.
     Bound,
 }
@@ -42,7 +46,7 @@ impl<'a> InputData<'a> {
         match self {
             InputData::Words(words) => Some(bytemuck::cast_slice(words)),
             InputData::Bytes(bytes) => Some(bytes),
-            InputData::Texture(_) | InputData::Bound => None,
+            _ => None,
         }
     }
 }
@@ -68,19 +72,22 @@ impl GpuPlan {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let _alone = gpu.submitting();
-        let mut textures = false;
+        let mut foreign = false;
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
-            textures |= plan.check_inputs(inputs)?;
+            foreign |= plan.check_inputs(inputs)?;
         }
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
             plan.hand_over(device, queue, inputs)?;
         }
         let (staging, arrived) = self.staging(device)?;
         let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
-        // What a host's texture makes the driver say is the guest's to hear. Runs without one cannot be refused.
-        let refusal = if textures {
+        // What a host's texture or buffer makes the driver say is the guest's to hear. Runs without one cannot be refused.
+        let refusal = if foreign {
             let (recorded, refusal) = Refusal::of(device, record);
             recorded?;
+            for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
+                plan.check_lent_living(inputs, &refusal)?;
+            }
             Some(refusal)
         } else {
             record()?;
@@ -148,6 +155,7 @@ impl GpuPlan {
             device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.run") });
         for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
             plan.copy_handed_over(&mut encoder, inputs);
+            plan.copy_lent(&mut encoder, inputs);
         }
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
@@ -197,9 +205,9 @@ impl GpuPlan {
         inputs.filter_map(move |(id, input)| Some((self.inner.regions[id.0].as_ref()?, input.bytes()?)))
     }
 
-    /// Refuses inputs that are not the plan's, and says whether a texture is among them.
+    /// Refuses inputs that are not the plan's, and says whether a host's texture or buffer is among them, which the driver may refuse.
     pub(super) fn check_inputs(&self, inputs: &[InputData<'_>]) -> Result<bool> {
-        let (plan, mut textures) = (&self.inner.plan, false);
+        let (plan, mut foreign) = (&self.inner.plan, false);
         for (position, id) in plan.inputs.iter().enumerate() {
             let (tensor, region) = (plan.tensor(*id), &self.inner.regions[id.0]);
             let refuse = |found: String| {
@@ -215,15 +223,22 @@ impl GpuPlan {
                     };
                     let channels = tensor.desc.format.channels();
                     self.inner.gpu.check_plane(view, width as u32, height as u32, channels)?;
-                    textures = true;
+                    foreign = true;
                 }
+                #[cfg(not(target_arch = "wasm32"))]
+                (Some(InputData::Buffer(buffer, at)), Some(region)) => {
+                    self.check_lent((buffer, *at), region, tensor)?;
+                    foreign = true;
+                }
+                #[cfg(not(target_arch = "wasm32"))]
+                (Some(InputData::Buffer(..)), None) => return refuse("a buffer".to_owned()),
                 (Some(InputData::Words(words)), _) => return refuse(format!("{} words", words.len())),
                 (Some(InputData::Bytes(bytes)), _) => return refuse(format!("{} bytes", bytes.len())),
                 (Some(InputData::Texture(_)), _) => return refuse("a texture".to_owned()),
                 (Some(InputData::Bound), None) | (None, _) => return refuse("nothing".to_owned()),
             }
         }
-        Ok(textures)
+        Ok(foreign)
     }
 
     /// The bind groups of the steps that read a texture of this run, by step.

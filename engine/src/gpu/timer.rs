@@ -134,6 +134,7 @@ impl GpuPlan {
             let bound = self.bind_textures(device, inputs)?;
             let mut encoder =
                 device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("lampyris.timed") });
+            self.copy_lent(&mut encoder, inputs);
             for (at, pass) in passes.iter().enumerate() {
                 let mut encoded = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: Some("lampyris.timed"),

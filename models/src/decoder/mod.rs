@@ -45,3 +45,4 @@ pub use options::{CacheFormat, Products, SessionOptions};
 pub use rope::Rope;
 pub use sampling::Sampling;
 pub use session::{Generation, Session};
+pub use step::StepBuffers;

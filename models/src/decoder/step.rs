@@ -5,7 +5,7 @@ use super::session::Session;
 use crate::record::at_once;
 use crate::{Error, Result};
 use lampyris_engine::Executor;
-use lampyris_engine::gpu::{CommandEncoder, Recorded};
+use lampyris_engine::gpu::{Buffer, CommandEncoder, GpuPlan, Recorded};
 use lampyris_engine::kernels::HostTensor;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -15,6 +15,27 @@ use std::task::Poll;
 pub(super) struct Step {
     recorded: Recorded,
     at: usize,
+}
+
+/// Where a recorded token lies on the device once the commands have run: buffer, offset and length in bytes, for shaders and copies of the
+/// host that follow in the same submit. The session's next run puts another there, and they belong to the device that was recorded for.
+/// They must be read only.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct StepBuffers {
+    /// The token, one u32; [`u32::MAX`] when no logit is a number.
+    pub token: (Buffer, u64, u64),
+    /// The logits that it was chosen by, one f32 for each token of the vocabulary, before penalties, temperature and filters.
+    pub logits: (Buffer, u64, u64),
+}
+
+impl StepBuffers {
+    /// Of a plan that ends in the choice of a token, whose first input are the logits.
+    fn of(plan: &GpuPlan) -> Result<StepBuffers> {
+        let [token, logits] = [plan.output_buffer("token")?, plan.buffer_before_end(0)?]
+            .map(|(buffer, offset, bytes)| (buffer.clone(), offset, bytes));
+        Ok(StepBuffers { token, logits })
+    }
 }
 
 impl Session {
@@ -33,14 +54,15 @@ impl Session {
     /// Records the next token into a host's encoder, as `sampling` says: the dispatches run where the encoder is submitted, and
     /// [`Session::try_step`] gives the token some frames later, the very one that [`Session::sample`] would have given. Everything is checked
     /// before the first command, and nothing waits. One token of a session is under way at a time: the session has it, and moves on, only
-    /// once it was taken; commands that are dropped move nothing.
+    /// once it was taken; commands that are dropped move nothing. What it gives says where token and logits lie on the device, for commands
+    /// of the host that follow.
     ///
     /// # Errors
     /// [`Error::Engine`] with `Busy` when the token before was not taken, `NoCommands` on the CPU executor, `DeviceLost` when the device
     /// is gone ([`Session::recover`] goes to the next one); [`Error::NotReady`] while a prompt is not computed whole, and in browsers when
     /// [`Session::ready_to_step`] was not awaited; [`Error::Context`] when there is no token to continue or no room for one;
     /// [`Error::Sampling`] for a setting without meaning.
-    pub fn record_step(&mut self, encoder: &mut CommandEncoder, sampling: &Sampling) -> Result<()> {
+    pub fn record_step(&mut self, encoder: &mut CommandEncoder, sampling: &Sampling) -> Result<StepBuffers> {
         sampling.check()?;
         self.states().gpu().check_alive()?;
         self.no_step()?;
@@ -56,11 +78,12 @@ impl Session {
             let adapter = self.model().gpu().summary().name.clone();
             return Err(Error::Engine(lampyris_engine::Error::NoCommands { adapter }));
         };
+        let buffers = StepBuffers::of(&plan)?;
         let recorded = plan.record(encoder, &[], &[])?;
         // The queue writes it before the next submit, whosever that is.
         self.begin(sampling)?;
         self.step = Some(Step { recorded, at: tokens });
-        Ok(())
+        Ok(buffers)
     }
 
     /// The token that was recorded, if it has arrived; `None` while it has not, and when there is none. Never waits: call

@@ -4,7 +4,7 @@ use super::TokenEncoder;
 use super::model::request;
 use crate::Result;
 use lampyris_engine::Plan;
-use lampyris_engine::plan::Place;
+use lampyris_engine::plan::{Place, PlanBytes};
 
 /// What a run of a [`TokenEncoder`] takes on the device, in bytes.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct EncoderNeeds {
     pub weights: u64,
     /// What the run computes, its inputs and its parameters.
     pub work: u64,
+    /// Where recorded runs put their inputs and results, as far as [`EncoderNeeds::recorded()`] was asked for it.
+    pub recorded: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),
     /// Weights that a run reads, whatever the number of its tokens: all but the tables of tokens and positions, of which it reads rows.
@@ -29,7 +31,20 @@ pub struct EncoderNeeds {
 impl EncoderNeeds {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.work
+        self.weights + self.work + self.recorded
+    }
+
+    /// With the buffers of recorded runs, of which up to four may be under way; `record` makes them as they are needed.
+    #[must_use]
+    pub fn recorded(mut self) -> EncoderNeeds {
+        self.recorded = self.plan.recorded_bytes();
+        self
+    }
+}
+
+impl From<&EncoderNeeds> for PlanBytes {
+    fn from(needs: &EncoderNeeds) -> PlanBytes {
+        PlanBytes { weights: needs.weights, activations: needs.work + needs.recorded, ..PlanBytes::default() }
     }
 }
 
@@ -59,6 +74,7 @@ impl TokenEncoder {
             sequences: request.sequences.unwrap_or_default(),
             weights: bytes.weights,
             work: bytes.total() - bytes.weights,
+            recorded: 0,
             largest,
             read_per_run,
             plan,

@@ -2,6 +2,7 @@
 
 use super::{Embedding, EncoderFiles, EncoderOptions, TokenEncoder};
 use crate::json::{self, Object};
+use crate::source::FilesFrom;
 use crate::text::{GgufVocabulary, Tokenizer};
 use crate::{Error, Result};
 use lampyris_engine::Gpu;
@@ -85,14 +86,18 @@ impl Settings {
 }
 
 impl Encoder {
-    /// Loads a folder as sentence-transformers or transformers write it, or a `.gguf` file: the weights go to the device, and the kernels are
-    /// compiled.
+    /// Loads a folder as sentence-transformers or transformers write it, or a `.gguf` file, by its path or from memory
+    /// ([`EncoderFiles`], [`Gguf`](lampyris_engine::weights::gguf::Gguf)): the weights go to the device, and the kernels are compiled.
     ///
     /// # Errors
     /// Whatever is wrong with the files, with the file, tensor or key; [`Error::Engine`] when the device cannot take it.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub async fn load(gpu: &Gpu, path: impl AsRef<std::path::Path>) -> Result<Encoder> {
-        Encoder::load_with(gpu, EncoderFiles::open(path)?, EncoderOptions::default(), |_, _| ()).await
+    pub async fn load(gpu: &Gpu, source: impl Into<FilesFrom<EncoderFiles>>) -> Result<Encoder> {
+        let files = match source.into() {
+            #[cfg(not(target_arch = "wasm32"))]
+            FilesFrom::Path(path) => EncoderFiles::open(path)?,
+            FilesFrom::Memory(files) => files,
+        };
+        Encoder::load_with(gpu, files, EncoderOptions::default(), |_, _| ()).await
     }
 
     /// As [`Encoder::load`], from files in hand, with options, telling `progress` the bytes of weights that have arrived, and all of
