@@ -120,6 +120,8 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
             for (name, values) in [("rope_factors_long.weight", long), ("rope_factors_short.weight", short)] {
                 factors.push((name.to_owned(), values.iter().map(|value| *value as f32).collect()));
             }
+            // Without it llama.cpp looks for them in Phi 3's files only.
+            scaling = Some("longrope");
         }
     }
     if let Some(kind) = scaling {
