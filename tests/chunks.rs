@@ -7,6 +7,7 @@ mod support;
 #[path = "support/ticks.rs"]
 mod ticks;
 
+use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::States;
 use lampyris::engine::kernels::Noise;
 use lampyris::engine::weights::blocks::BlockFormat;
@@ -14,7 +15,7 @@ use lampyris::models::decoder::{
     CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Sampling, Session, SessionOptions,
 };
 use lampyris::wgpu::{Backend, CommandEncoder};
-use lampyris::{Gpu, GpuOptions, VariantSet};
+use lampyris::{AdapterChoice, Error, Gpu, GpuOptions, VariantSet, adapters};
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -179,6 +180,65 @@ fn what_is_copied_rewound_or_kept_in_a_large_chunk_goes_on_alike() {
             gpu.block_on(whole.feed(&text[200..])).unwrap();
             assert_eq!(generate(&gpu, &mut whole, 10), expected, "{name}, {cache:?}: rewound");
         }
+    }
+}
+
+/// Answers of a fork without room for large chunks: the same tokens, also on a device that takes the place of a lost one.
+#[test]
+fn a_fork_without_memory_for_large_chunks_has_small_ones() {
+    let large = options(CacheFormat::F32, 128);
+    for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
+        let needs =
+            |options: SessionOptions| Decoder::new(&gpu, noise(QWEN, &[], &[])).unwrap().needs(options).unwrap();
+        let (one, small) = (needs(large), needs(large.chunk(Decoder::CHUNK)));
+        for (beside, chunk) in
+            [(one.cache + one.work, 128), (one.cache + one.work - 1, 32), (small.cache + small.work, 32)]
+        {
+            let poor = gpu.options().clone().budget(one.total() + beside);
+            let poor = pollster::block_on(Gpu::with(poor)).unwrap();
+            let model = Decoder::new(&poor, noise(QWEN, &[], &[])).unwrap();
+            let mut session = poor.block_on(model.session(large)).unwrap();
+            poor.block_on(session.feed(&text(PROMPT))).unwrap();
+            // What draws tokens is made when it is needed, and must find its room then.
+            poor.block_on(session.sample(1, &Sampling::at(0.9).seed(3)).unwrap().next()).unwrap();
+            session.rewind(PROMPT as usize);
+            let mut fork = poor.block_on(session.fork()).unwrap();
+            assert_eq!(fork.chunk(), chunk, "{name}, {beside} bytes beside the first");
+            let expected = generate(&poor, &mut session, 10);
+            assert_eq!(generate(&poor, &mut fork, 10), expected, "{name}");
+            fork.rewind(100);
+            poor.block_on(fork.feed(&text(PROMPT)[100..])).unwrap();
+            assert_eq!(generate(&poor, &mut fork, 10), expected, "{name}: its own chunks");
+            assert!(poor.held_bytes() <= one.total() + beside, "{name}");
+        }
+    }
+    for mut host in hosts() {
+        let mut gpu = host.guest();
+        let model = Decoder::new(&gpu, noise(QWEN, &[], &[])).unwrap();
+        let mut session = gpu.block_on(model.session(large)).unwrap();
+        gpu.block_on(session.feed(&text(PROMPT))).unwrap();
+        let before = gpu.allocations();
+        assert_eq!(gpu.block_on(session.fork()).unwrap().chunk(), 128, "{}", host.name);
+        let (count, mut last) = (gpu.allocations() - before, None);
+        for refused in (0..count).step_by(1 + count as usize / 40) {
+            gpu.refuse_allocation(refused);
+            match gpu.block_on(session.fork()) {
+                Ok(fork) => {
+                    assert_eq!(fork.chunk(), Decoder::CHUNK, "{}: without allocation {refused}", host.name);
+                    last = Some(fork);
+                }
+                // Keys and values of two layers, and three small states, have no smaller form.
+                Err(Error::Engine(EngineError::OutOfMemory { .. })) => {
+                    assert!(refused < 7, "{}: without allocation {refused}", host.name);
+                }
+                Err(other) => panic!("{}: {other:?}", host.name),
+            }
+        }
+        let mut fork = last.unwrap();
+        let expected = generate(&gpu, &mut session, 10);
+        lose(&mut host, &mut gpu);
+        assert_eq!(generate(&gpu, &mut fork, 10), expected, "{}: lost", host.name);
+        assert_eq!(fork.chunk(), Decoder::CHUNK, "{}", host.name);
     }
 }
 

@@ -135,7 +135,7 @@ pub enum Error {
     },
     /// Several models do not fit the memory budget together.
     #[error(
-        "together {} take {needed} bytes of GPU memory, {held} are held already, and the budget is {budget}; raise the budget, leave one out, or give one a smaller context, batch or weight format",
+        "together {} take {needed} bytes of GPU memory, {held} are held already, and the budget is {budget}; raise the budget, leave one out, or give one a smaller context, batch, chunk of a prompt or weight format",
         .models.iter().map(|(name, bytes)| format!("{name} ({bytes})")).collect::<Vec<_>>().join(", ")
     )]
     Together {

@@ -9,8 +9,8 @@ use lampyris_engine::kernels::HostTensor;
 use std::task::Poll;
 use std::time::Duration;
 
-/// Bytes that runs of more than [`Decoder::CHUNK`] tokens may compute unless such runs were asked for: what a session may take beside
-/// weights and cache is 64 MiB.
+/// Bytes that runs of more than [`Decoder::CHUNK`] tokens may compute unless such runs were asked for, those of all sessions of a batch
+/// together: what a session may take beside weights and cache is 64 MiB.
 pub(super) const MOST_BYTES: u64 = 40 << 20;
 
 /// Most tokens of a prompt's run on an adapter of this kind unless asked otherwise. Steps are not cut in browsers, so there a large run might
@@ -198,7 +198,7 @@ mod tests {
         }
     }
 
-    /// What is computed again on another device knows the tokens of each run, and finds the plan that ran them.
+    /// What is computed again on another device knows the tokens of each run, and finds the plan that ran them, in one run again.
     #[test]
     fn a_run_has_one_plan_which_it_fills_to_three_quarters() {
         for most in 32..=512 {
@@ -208,6 +208,7 @@ mod tests {
                 let plan = sizes[plan_for(&sizes, count)];
                 let filled = plan == Decoder::CHUNK || 4 * count >= 3 * plan;
                 assert!((1..=plan).contains(&count) && filled, "{left} of {sizes:?}: {count} by {plan}");
+                assert_eq!(share(&sizes, count), count, "{left} of {sizes:?}");
             }
         }
     }

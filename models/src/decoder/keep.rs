@@ -24,7 +24,8 @@ fn refused(reason: impl Into<String>) -> Error {
 
 impl Session {
     /// A session of its own with the same tokens, their keys and values copied on the device; it takes [`Session::bytes`] more for
-    /// them, and what its runs need beside, as any session of the model does.
+    /// them, and what its runs need beside, as any session of the model does. Where a budget or the device has no room for runs as
+    /// large as this session's, its prompts go in runs of [`Decoder::CHUNK`] tokens; [`Session::chunk`] says which.
     ///
     /// # Errors
     /// [`Error::Engine`] when the device cannot hold it.
@@ -36,8 +37,9 @@ impl Session {
     }
 
     async fn copied(&self) -> Result<Session> {
+        let options = self.model().settled_beside(self.states().gpu(), self.options())?;
         let states = self.states().fork().await?;
-        let mut copy = self.model().session_on(self.options(), states).await?;
+        let mut copy = self.model().session_within(options, states).await?;
         copy.set(self.tokens().to_vec(), self.cached(), self.log.clone());
         // Those of a driven session may not be on the device yet.
         copy.bring_tokens()?;

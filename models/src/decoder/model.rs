@@ -1,7 +1,7 @@
 //! A decoder with its weights on a device, ready for sessions.
 
 use super::network::{self, Head, PlanRequest};
-use super::plans::SessionPlans;
+use super::plans::{SessionPlans, is_memory};
 use super::weights::Tensors;
 use super::{CacheFormat, DecoderConfig, Products, Session, SessionOptions, batch};
 use crate::{Error, Result};
@@ -187,7 +187,7 @@ impl Decoder {
     /// As [`Decoder::needs`].
     pub fn warm_jobs(&self, options: impl Into<SessionOptions>) -> Result<Vec<WarmJob>> {
         let gpu = self.gpu().current();
-        let (_, plans) = self.settled(&gpu, options.into())?;
+        let (_, plans) = self.settled(&gpu, options.into(), 1)?;
         Ok(gpu.warm_jobs(plans.all()))
     }
 
@@ -196,25 +196,45 @@ impl Decoder {
         self.inner.store.missing(gpu, constants)
     }
 
-    /// An empty session; a number alone is the tokens it has room for.
+    /// An empty session; a number alone is the tokens it has room for. Where the device has no memory for larger runs of a prompt and none
+    /// were asked for, they have [`Decoder::CHUNK`] tokens.
     ///
     /// # Errors
     /// [`Error::Room`] when the model was not made for so many, or too few to slide; [`Error::Engine`] when the device cannot hold it, with the
     /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
-        let options = options.into();
-        match self.session_there(options).await {
-            Err(error) if error.is_device_lost() && self.inner.gpu.reopens() => self.session_there(options).await,
+        self.session_among(options.into(), 1).await
+    }
+
+    /// One of so many `sessions` with these options, which share what larger runs of a prompt may compute.
+    pub(crate) async fn session_among(&self, options: SessionOptions, sessions: u64) -> Result<Session> {
+        match self.session_there(options, sessions).await {
+            Err(error) if error.is_device_lost() && self.inner.gpu.reopens() => {
+                self.session_there(options, sessions).await
+            }
             session => session,
         }
     }
 
-    async fn session_there(&self, options: SessionOptions) -> Result<Session> {
+    async fn session_there(&self, asked: SessionOptions, sessions: u64) -> Result<Session> {
         let gpu = self.inner.gpu.alive().await?;
-        let (options, plans) = self.settled(&gpu, options)?;
+        let (options, plans) = self.settled(&gpu, asked, sessions)?;
         self.check_budget(&gpu, &plans)?;
         let states = States::new(&gpu, &plans.all().collect::<Vec<_>>()).await?;
-        self.session_on(options, states).await
+        match asked.chunk {
+            None => self.session_within(options, states).await,
+            Some(_) => self.session_on(options, states).await,
+        }
+    }
+
+    /// [`Decoder::session_on`], with the smallest runs of a prompt where the device has no memory for larger ones.
+    pub(super) async fn session_within(&self, options: SessionOptions, states: States) -> Result<Session> {
+        match self.session_on(options, states.clone()).await {
+            Err(error) if is_memory(&error) && options.chunk.is_some_and(|chunk| chunk > Decoder::CHUNK) => {
+                self.session_on(options.chunk(Decoder::CHUNK), states).await
+            }
+            session => session,
+        }
     }
 
     /// The tokens that a session with `options` has room for.

@@ -8,6 +8,12 @@ use lampyris_engine::{Gpu, Plan};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Whether a smaller plan might have had the memory that one was refused.
+pub(super) fn is_memory(error: &Error) -> bool {
+    use lampyris_engine::Error::{Budget, OutOfMemory};
+    matches!(error, Error::Engine(Budget { .. } | OutOfMemory { .. }))
+}
+
 /// The plans of a session.
 #[derive(Debug)]
 pub(super) struct SessionPlans {
@@ -52,20 +58,34 @@ impl Decoder {
         Ok(SessionPlans { prompts, decode: plan(1, Head::Sample)?, draw: plan(1, Head::Draw)? })
     }
 
-    /// `options` with a context and a chunk, and the plans of a session with them on `gpu`.
-    pub(super) fn settled(&self, gpu: &Gpu, options: SessionOptions) -> Result<(SessionOptions, SessionPlans)> {
-        self.settled_by(options, chunks::usual(gpu.summary().kind), |plans| {
+    /// `options` with a context and a chunk, and the plans of each of so many `sessions` with them on `gpu`.
+    pub(super) fn settled(
+        &self,
+        gpu: &Gpu,
+        options: SessionOptions,
+        sessions: u64,
+    ) -> Result<(SessionOptions, SessionPlans)> {
+        self.settled_by(options, (chunks::usual(gpu.summary().kind), sessions), |plans| {
             // A larger chunk must not take the room of what draws a token, which comes later.
-            self.check_room(gpu, plans, plans.all())
+            self.check_room(gpu, plans, plans.all(), sessions)
         })
     }
 
-    /// [`Decoder::settled`], where no chunk is asked for with `usual`, or as much of it as may be computed at once, or the smallest where
-    /// `room` refuses more for the budget's sake.
+    /// The options of a session that is there, for another beside it: with the smallest chunk where the budget has no room for a larger one.
+    pub(super) fn settled_beside(&self, gpu: &Gpu, options: SessionOptions) -> Result<SessionOptions> {
+        let plans = self.plans(self.room(&options)?, &options)?;
+        match self.check_room(gpu, &plans, plans.all(), 1) {
+            Err(error) if is_memory(&error) => Ok(options.chunk(Decoder::CHUNK)),
+            checked => checked.map(|()| options),
+        }
+    }
+
+    /// [`Decoder::settled`], where no chunk is asked for with `usual`, or as much of it as `sessions` together may compute at once, or the
+    /// smallest where `room` refuses more for the budget's sake.
     fn settled_by(
         &self,
         options: SessionOptions,
-        usual: usize,
+        (usual, sessions): (usize, u64),
         room: impl Fn(&SessionPlans) -> Result<()>,
     ) -> Result<(SessionOptions, SessionPlans)> {
         let context = self.room(&options)?;
@@ -80,7 +100,7 @@ impl Decoder {
         while chunk > Decoder::CHUNK {
             let (options, plans) = with(chunk)?;
             let larger = plans.prompts.iter().skip(1).map(|plan| plan.bytes().activations);
-            if larger.sum::<u64>() > chunks::MOST_BYTES {
+            if larger.sum::<u64>().saturating_mul(sessions) > chunks::MOST_BYTES {
                 chunk /= 2;
                 continue;
             }
@@ -95,11 +115,17 @@ impl Decoder {
 
     /// Refuses the plans that a session begins with, and its states, for which the budget leaves no room.
     pub(super) fn check_budget(&self, gpu: &Gpu, plans: &SessionPlans) -> Result<()> {
-        self.check_room(gpu, plans, plans.first())
+        self.check_room(gpu, plans, plans.first(), 1)
     }
 
-    /// As [`Decoder::check_budget`], of `some` of the plans.
-    fn check_room<'a>(&self, gpu: &Gpu, plans: &SessionPlans, some: impl Iterator<Item = &'a Plan>) -> Result<()> {
+    /// As [`Decoder::check_budget`], of `some` of the plans of each of so many `sessions`.
+    fn check_room<'a>(
+        &self,
+        gpu: &Gpu,
+        plans: &SessionPlans,
+        some: impl Iterator<Item = &'a Plan>,
+        sessions: u64,
+    ) -> Result<()> {
         if gpu.is_cpu_executor() {
             return Ok(());
         }
@@ -116,6 +142,9 @@ impl Decoder {
         let constants: Vec<Constant> = constants.into_values().collect();
         wanted.weights = self.missing(gpu, &constants);
         wanted.states = states.into_values().sum();
+        for each in [&mut wanted.activations, &mut wanted.params, &mut wanted.states] {
+            *each = each.saturating_mul(sessions);
+        }
         Ok(gpu.check_budget(wanted)?)
     }
 }
@@ -167,17 +196,24 @@ mod tests {
 
     #[test]
     fn runs_are_as_large_as_usual_while_they_compute_little() {
-        let chunk = |units: usize, options: SessionOptions| {
-            let (options, plans) = model(units).settled_by(options, 512, |_| Ok(())).unwrap();
+        let among = |units: usize, options: SessionOptions, sessions: u64| {
+            let (options, plans) = model(units).settled_by(options, (512, sessions), |_| Ok(())).unwrap();
             let tokens = |plan: &Arc<Plan>| plan.tensor(plan.steps[0].outputs[0]).desc.rows();
             (options.chunk.unwrap(), plans.prompts.iter().map(tokens).collect::<Vec<_>>())
         };
+        let chunk = |units: usize, options: SessionOptions| among(units, options, 1);
         let usual = SessionOptions::default();
         assert_eq!(chunk(16, usual), (512, vec![32, 128, 512]));
         // 512 and 128 tokens of 20,000 units are 51 MB in f32, and half of both 26.
         assert_eq!(chunk(20_000, usual), (256, vec![32, 64, 256]));
         assert_eq!(chunk(200_000, usual), (32, vec![32]));
         assert_eq!(chunk(20_000, usual.chunk(512)), (512, vec![32, 128, 512]), "asked for");
+        // Sessions that go on together have no more between them.
+        assert_eq!(among(20_000, usual, 2), (128, vec![32, 128]));
+        assert_eq!(among(20_000, usual, 8), (64, vec![32, 64]));
+        assert_eq!(among(20_000, usual, 9), (32, vec![32]));
+        assert_eq!(among(16, usual, 8), (512, vec![32, 128, 512]));
+        assert_eq!(among(20_000, usual.chunk(512), 8), (512, vec![32, 128, 512]), "asked for");
         assert_eq!(chunk(16, usual.context(300)), (300, vec![32, 75, 300]));
         assert_eq!(chunk(16, usual.context(20)), (32, vec![20]));
         assert_eq!(chunk(16, usual.chunk(1)), (32, vec![32]));
@@ -189,11 +225,11 @@ mod tests {
         let model = model(16);
         // There is room for one plan of a prompt.
         let room = |plans: &SessionPlans| if plans.prompts.len() > 1 { Err(refused()) } else { Ok(()) };
-        let chunk = |options: SessionOptions| model.settled_by(options, 512, room).unwrap().0.chunk;
+        let chunk = |options: SessionOptions| model.settled_by(options, (512, 1), room).unwrap().0.chunk;
         assert_eq!(chunk(SessionOptions::default()), Some(32));
         // Whoever asks is told the figures by the check that comes before anything is allocated.
         assert_eq!(chunk(SessionOptions::default().chunk(128)), Some(128));
         let other = |_: &SessionPlans| Err(Error::NotReady);
-        assert!(matches!(model.settled_by(SessionOptions::default(), 512, other), Err(Error::NotReady)));
+        assert!(matches!(model.settled_by(SessionOptions::default(), (512, 1), other), Err(Error::NotReady)));
     }
 }

@@ -76,7 +76,7 @@ impl Past {
         fresh.states().write(TOKENS, 0, &self.tokens)?;
         for steps in &self.log.0 {
             match steps.single {
-                false => fresh.compute(steps.first, steps.count).await?,
+                false => fresh.compute_again(steps.first, steps.count).await?,
                 true => fresh.compute_singly(&self.tokens, *steps).await?,
             }
         }
@@ -124,6 +124,17 @@ impl Session {
     pub(super) fn past(&self) -> Past {
         let (model, options, log) = (self.model().clone(), self.options(), self.log.clone());
         Past { model, options, tokens: self.tokens().to_vec(), cached: self.cached(), log }
+    }
+
+    /// A run, or as many as it takes where it was another session's, with larger ones, of which this is a copy.
+    async fn compute_again(&mut self, first: usize, count: usize) -> Result<()> {
+        let mut done = 0;
+        while done < count {
+            let run = chunks::share(self.sizes(), count - done);
+            self.compute(first + done, run).await?;
+            done += run;
+        }
+        Ok(())
     }
 
     /// The runs over one token each. What they choose is passed over.

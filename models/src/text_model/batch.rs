@@ -29,7 +29,7 @@ struct Under {
 
 impl TextModel {
     /// Continues each prompt as [`TextSession::generate`](super::TextSession::generate) does, up to eight of them side by side: each has a session
-    /// with `room`, and where one ends the next prompt takes its place. The answers are those that each prompt gets alone, within
+    /// with `room`, larger runs of their prompts share the memory of one session's, and where one ends the next prompt takes its place. The answers are those that each prompt gets alone, within
     /// the rounding of sums that are taken in another order.
     ///
     /// # Errors
@@ -53,8 +53,9 @@ impl TextModel {
         let most = |prompt: &[u32]| options.most.min(context - prompt.len());
         let mut waiting = prompts.iter().enumerate().filter(|(_, prompt)| most(prompt) > 0);
         let (mut sessions, mut under) = (Vec::new(), Vec::new());
+        let beside = prompts.len().min(SIDE_BY_SIDE) as u64;
         for (at, prompt) in waiting.by_ref().take(SIDE_BY_SIDE) {
-            let mut session = self.decoder.session(room).await?;
+            let mut session = self.decoder.session_among(room, beside).await?;
             session.feed(prompt).await?;
             sessions.push(session);
             under.push(self.under(at, most(prompt), &options));
