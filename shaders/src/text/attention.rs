@@ -375,7 +375,7 @@ mod tests {
     fn a_software_adapter_has_two_parts_for_a_long_context_s_token_and_few_heads() {
         let software = Caps { software: true, ..Caps::WEBGPU_DEFAULT };
         let of = |key_heads: usize, window: Option<u32>| Attention {
-            query_heads: 24,
+            query_heads: 3 * key_heads,
             key_heads,
             head: 64,
             scale: 1.0,
