@@ -53,8 +53,8 @@ impl From<PathBuf> for Source {
     }
 }
 
-/// Where the files of a language model or a sentence encoder come from: a path on native, [`TextFiles`](crate::text_model::TextFiles) or
-/// [`EncoderFiles`](crate::encoder::EncoderFiles) in memory anywhere, or a GGUF file alone, which holds everything.
+/// Where the files of a language model or a sentence encoder come from: a path on native, [`TextFiles`] or
+/// [`EncoderFiles`] in memory anywhere, or a GGUF file alone, which holds everything.
 #[cfg(feature = "tokens")]
 #[derive(Debug, Clone)]
 #[non_exhaustive]

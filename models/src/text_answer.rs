@@ -127,13 +127,13 @@ pub struct TextPieces<'a>(Way<'a>);
 
 /// Where an answer is between two looks at its stream.
 enum Way<'a> {
-    Rests(TextGeneration<'a>),
+    Rests(Box<TextGeneration<'a>>),
     Comes(Coming<'a>),
     Over,
 }
 
 /// An answer and its next piece.
-type Next<'a> = (TextGeneration<'a>, Result<Option<String>>);
+type Next<'a> = (Box<TextGeneration<'a>>, Result<Option<String>>);
 #[cfg(not(target_arch = "wasm32"))]
 type Coming<'a> = Pin<Box<dyn Future<Output = Next<'a>> + Send + 'a>>;
 /// A browser's futures belong to their thread.
@@ -172,7 +172,7 @@ impl fmt::Debug for TextPieces<'_> {
 impl<'a> TextGeneration<'a> {
     /// The pieces as a stream, which takes memory of its own for each.
     pub fn into_stream(self) -> TextPieces<'a> {
-        TextPieces(Way::Rests(self))
+        TextPieces(Way::Rests(Box::new(self)))
     }
 }
 
