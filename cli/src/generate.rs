@@ -6,7 +6,7 @@ use crate::model::{Chosen, Loaded};
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
-use lampyris::text_model::TextSession;
+use lampyris::text_model::{TextModel, TextSession};
 use lampyris::{AnswerOptions, Gpu, Sampling};
 use serde::Serialize;
 use std::io::Read;
@@ -33,9 +33,15 @@ struct Report {
     seed: Option<u64>,
 }
 
-/// Opens a model and a session with it.
-pub(crate) fn open(chosen: Chosen, text: &TextArguments, gpu: &Gpu) -> Result<Loaded<TextSession>, Failure> {
+/// Opens a model, of which `changed` may make another, and a session with it.
+pub(crate) fn open(
+    chosen: Chosen,
+    text: &TextArguments,
+    gpu: &Gpu,
+    changed: impl FnOnce(TextModel) -> Result<TextModel, Failure>,
+) -> Result<Loaded<TextSession>, Failure> {
     let Loaded { model, name, note } = chosen.load_text(gpu)?;
+    let model = changed(model)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     let options = options.products(text.products.products());
@@ -63,7 +69,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     };
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu)?;
+    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu, Ok)?;
     let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
