@@ -74,7 +74,9 @@ fn a_folder_of_each_family_holds_a_conversation() {
     let devices = devices();
     for (at, (family, template, _)) in FAMILIES.into_iter().enumerate() {
         let (folder, files) = (tempfile::tempdir().unwrap(), material.join("families").join(family));
-        ["config.json", "model.safetensors"].map(|name| put(folder.path(), name, &files.join(name)));
+        for name in ["config.json", "model.safetensors"] {
+            put(folder.path(), name, &files.join(name));
+        }
         put(folder.path(), "tokenizer.json", &material.join("families/tokenizer.json"));
         // Some templates ask for both.
         let named = r#"{"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>"}"#;
