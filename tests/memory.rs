@@ -181,7 +181,7 @@ fn write_folder(folder: &Path, layers: usize) -> u64 {
     for (_, shape) in &tensors {
         // Gains of one, and weights of about a hundredth with either sign.
         let number = |at: usize| {
-            if shape.len() == 1 { 0x3f80 } else { 0x3c00 + (at * 37 % 128) as u16 + (at % 3 / 2 << 15) as u16 }
+            if shape.len() == 1 { 0x3f80 } else { 0x3c00 + (at * 37 % 128) as u16 + ((at % 3 / 2) << 15) as u16 }
         };
         let row: Vec<u8> = (0..*shape.last().unwrap()).flat_map(|at| number(at).to_le_bytes()).collect();
         (0..shape.iter().product::<usize>() / shape.last().unwrap()).for_each(|_| file.write_all(&row).unwrap());

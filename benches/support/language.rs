@@ -2,7 +2,7 @@
 //! and in bytes.
 
 use lampyris::engine::kernels::text::{Dense, Scheme, Unit};
-use lampyris::engine::kernels::{self, Case, Desc, Fill, Format, Tier};
+use lampyris::engine::kernels::{self, Case, Desc, Fill, Format, Tier, panel};
 use std::sync::Arc;
 
 /// A model's columns, columns of its attention, rows of its queries, keys and values, units, and vocabulary.
@@ -18,7 +18,18 @@ const LONG: (usize, [Scheme; 3]) = (512, [Scheme::Q8_0, Scheme::Q4_0, Scheme::Q4
 /// The largest tensor that WebGPU's default limits bind, in bytes; a larger matrix is cut by rows when it is used.
 const MOST: u64 = 128 << 20;
 
-/// Every matrix of the models in every scheme: of a layer for one token and for a prompt, and the head for one token.
+/// Rows of the first part of a matrix that is cut so that no tensor of it exceeds [`MOST`], whole panels of them, and how many parts there are.
+fn part(scheme: Scheme, rows: usize, columns: usize) -> (usize, usize) {
+    let bytes = scheme.descs(rows, columns).iter().map(Desc::bytes).max().unwrap_or(0);
+    if bytes <= MOST {
+        return (rows, 1);
+    }
+    let share = (MOST / bytes.div_ceil(rows as u64)) as usize / panel::ROWS * panel::ROWS;
+    (share, rows.div_ceil(share))
+}
+
+/// Every matrix of the models in every scheme: of a layer for one token and for a prompt, and the head for one token. Of a head that no
+/// binding holds whole, the first part, as it runs; its label says of how many, and all but the last are as large.
 pub(crate) fn cases() -> Vec<Case> {
     let entries = kernels::all();
     let known: Vec<Case> =
@@ -35,9 +46,6 @@ pub(crate) fn cases() -> Vec<Case> {
                 for desc in scheme.descs(rows, k) {
                     let of = filled.iter().find(|(known, _)| known.format == desc.format);
                     inputs.push((desc, of.map_or(Fill::Noise, |(_, fill)| fill.clone())));
-                }
-                if inputs.iter().any(|(desc, _)| desc.bytes() > MOST) {
-                    return;
                 }
                 let extras = [(kernel.norm.is_some(), Desc::f32([k])), (kernel.residual, Desc::f32([m, n]))];
                 inputs.extend(extras.into_iter().filter(|(there, _)| *there).map(|(_, desc)| (desc, Fill::Noise)));
@@ -61,7 +69,10 @@ pub(crate) fn cases() -> Vec<Case> {
                     add("down", added, Format::BlockI8, [m, units, hidden]);
                 }
             }
-            add("head", normed, Format::F32, [1, hidden, vocabulary]);
+            match part(scheme, vocabulary, hidden) {
+                (rows, 1) => add("head", normed, Format::F32, [1, hidden, rows]),
+                (rows, parts) => add(&format!("head.first-of-{parts}"), normed, Format::F32, [1, hidden, rows]),
+            }
         }
     }
     cases

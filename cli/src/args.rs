@@ -345,6 +345,10 @@ pub(crate) struct Chat {
     /// What the model should know and obey before anything is said
     #[arg(long, value_name = "TEXT")]
     pub(crate) system: Option<String>,
+    /// The format of conversations, for a model whose files have no chat template or a wrong one: a file with a template in Jinja, or one
+    /// of chatml, llama2, llama3, mistral, gemma, phi3 and alpaca
+    #[arg(long, value_name = "FILE|NAME")]
+    pub(crate) template: Option<PathBuf>,
     /// Ask the model to answer without thinking first, where its template can
     #[arg(long)]
     pub(crate) no_think: bool,

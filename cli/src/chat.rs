@@ -1,6 +1,7 @@
 //! `lampyris chat`: a conversation with a model, at a terminal or through a pipe. Ctrl-C ends the answer, not the program.
 
 mod input;
+mod template;
 
 use crate::args::{self, Chat, DeviceArguments};
 use crate::failure::Failure;
@@ -9,7 +10,7 @@ use crate::silence::Ended;
 use crate::{clock, device, generate, output};
 use input::Presses;
 use lampyris::text::{Conversation, Message, Part, Thoughts, WallClock};
-use lampyris::text_model::TextSession;
+use lampyris::text_model::{TextModel, TextSession};
 use lampyris::{Error, Gpu, Sampling};
 use std::future::Future;
 use std::io::IsTerminal;
@@ -17,6 +18,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
+use template::Template;
 
 /// A conversation and how its last answer came.
 struct Talk<'a> {
@@ -28,6 +30,8 @@ struct Talk<'a> {
     /// When it began, for templates that ask.
     began: Option<WallClock>,
     presses: Arc<Presses>,
+    /// What the format of a conversation begins a turn with where no token ends one.
+    stop: Option<&'static str>,
     last: Option<Last>,
 }
 
@@ -41,15 +45,19 @@ struct Last {
 /// Talks until the input ends.
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
     let chosen = Chosen::text(job.text.model.as_deref())?;
+    let template = job.template.as_deref().map(Template::read).transpose()?;
     let gpu = device::open(arguments)?;
-    let open = generate::open(chosen, &job.text, &gpu, |model, name| match model.chat_template() {
-        Err(Error::NoTemplate) => Err(Failure::NoTemplate { model: name.to_owned() }),
-        template => Ok(template.map(|_| ())?),
-    });
-    let Loaded { model: session, note, .. } = open?;
-    let template = session.model().chat_template()?;
+    let with = |model: TextModel, name: &str| match &template {
+        Some(template) => template.given_to(model),
+        None => match model.chat_template() {
+            Err(Error::NoTemplate) => Err(Failure::NoTemplate { model: name.to_owned() }),
+            own => Ok(own.map(|_| model)?),
+        },
+    };
+    let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu, with)?;
+    let own = session.model().chat_template()?;
     job.text.choice.over(Sampling::greedy()).check()?;
-    if job.no_think && !template.can_switch_thinking() {
+    if job.no_think && !own.can_switch_thinking() {
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
     device::say_kind(&gpu);
@@ -61,8 +69,8 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
     if let Err(error) = ctrlc::set_handler(move || pressed.press()) {
         output::note(&format!("Ctrl-C will end the program: {error}"));
     }
-    let (system, began) = (job.system.clone(), clock::now());
-    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), began, presses, last: None };
+    let (system, began, stop) = (job.system.clone(), clock::now(), template.as_ref().and_then(Template::stop));
+    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), began, presses, stop, last: None };
     let mut input = input.lock();
     loop {
         if terminal {
@@ -213,6 +221,7 @@ impl Talk<'_> {
         let (gpu, sampling, start) = (self.gpu, self.sampling(), Instant::now());
         let (conversation, presses) = (self.conversation(0), self.presses.clone());
         let options = generate::options(&self.job.text, sampling);
+        let options = self.stop.iter().fold(options, |options, stop| options.stop(*stop));
         let before = self.session.tokens().dropped();
         let Some(answer) = unless_stopped(gpu, &presses, self.session.chat(&conversation, options)) else {
             return Ok(None);

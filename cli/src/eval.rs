@@ -56,7 +56,7 @@ pub(crate) fn run(job: &Eval, arguments: &DeviceArguments) -> Result<(), Failure
             note
         }
         None => {
-            let Loaded { model, name, note } = chosen.load_text(&gpu, |_, _| Ok(()))?;
+            let Loaded { model, name, note } = chosen.load_text(&gpu, |model, _| Ok(model))?;
             let products = job.products.products();
             texts::say_products(&gpu, &model, products, job.questions.is_some())?;
             report.text = job.text.as_deref().map(|path| perplexity(&gpu, &model, path, products)).transpose()?;

@@ -77,7 +77,7 @@ pub(crate) enum Failure {
     IsEncoder { model: String },
     /// A model that was not made for conversations.
     #[error(
-        "{model} has no chat template, so it knows no conversations; `lampyris generate` continues texts with it, or name a model that was made to answer"
+        "{model} has no chat template, so it knows no conversations; `--template` gives it one, `lampyris generate` continues texts with it, or name a model that was made to answer"
     )]
     NoTemplate { model: String },
     /// A model for something else than texts.
@@ -130,6 +130,12 @@ pub(crate) enum Failure {
     /// There is no room for temporary files.
     #[error("no temporary folder can be made: {0}; set TMPDIR to a folder that can be written")]
     Temporary(std::io::Error),
+    /// A format of conversations that nobody knows.
+    #[error("{named} is no file, and no format of conversations has that name; name a file with a template in Jinja, or one of {}", .known.join(", "))]
+    NoFormat { named: String, known: Vec<&'static str> },
+    /// A template that is no text.
+    #[error("{path} is no UTF-8 text; name a file with a template in Jinja")]
+    NoJinja { path: String },
     /// A prompt is no text.
     #[error("{path} is no UTF-8 text; name a text file, or give the prompt with --prompt")]
     NoText { path: String },

@@ -9,7 +9,7 @@ use crate::hub::{self, Hub, HubError, HubName};
 use crate::texts::{self, Kind};
 use crate::{device, model, output};
 use lampyris::Gpu;
-use lampyris::engine::measure::roofline;
+use lampyris::engine::measure::{Costs, costs};
 use lampyris::engine::plan::{Place, PlanTensor};
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
@@ -45,9 +45,11 @@ pub(crate) struct Report {
     budget: Option<u64>,
     #[serde(skip)]
     on_cpu: bool,
-    /// What the adapter reads at best, in 10^9 bytes a second; not known of the CPU executor.
+    /// What the adapter usually reads, in 10^9 bytes a second; not known of the CPU executor.
     read_gbytes: Option<f64>,
-    /// Tokens a second that no decoding can exceed: that rate over the weights that a token reads.
+    /// Tokens a second to expect, by the time of each step; not known where the adapter cannot bind a tensor.
+    tokens_per_s_expected: Option<f64>,
+    /// Tokens a second that reading alone allows: that rate over the weights that a token reads.
     tokens_per_s_at_most: Option<f64>,
     /// What stands in the way.
     reasons: Vec<String>,
@@ -82,17 +84,18 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
     let gpu = device::open(arguments)?;
     let options = SessionOptions::default().cache(job.kv.into());
     let options = job.context.map_or(options, |tokens| options.context(tokens));
-    let rate = match gpu.is_cpu_executor() {
+    let speed = match gpu.is_cpu_executor() {
         true => None,
         false => {
             // The budget is for the model, and may be too small to measure with.
             let mut options = device::options(arguments, device::choice(arguments));
             options.budget = None;
             let gpu = pollster::block_on(Gpu::with(options))?;
-            Some(gpu.block_on(roofline(&gpu))?.read_gbytes)
+            let costs = gpu.block_on(costs(&gpu))?;
+            Some((gpu, costs))
         }
     };
-    let report = report(&job.model.display().to_string(), options, &gpu, &files, rate)?;
+    let report = report(&job.model.display().to_string(), options, &gpu, &files, speed)?;
     device::say_kind(&gpu);
     output::print(&if job.json { output::json(&report)? } else { report.text() })
 }
@@ -129,7 +132,7 @@ pub(crate) fn report(
     options: SessionOptions,
     gpu: &Gpu,
     files: &DecoderFiles,
-    rate: Option<f64>,
+    speed: Option<(Gpu, Costs)>,
 ) -> Result<Report, Failure> {
     let needs = Decoder::new(gpu, files.clone())?.needs(options)?;
     let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
@@ -156,7 +159,12 @@ pub(crate) fn report(
         let fits = after < before && budget.is_none_or(|budget| total_bytes <= budget);
         fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })
     });
-    let at_most = |rate: f64| (rate * 1e10 / needs.read_per_token.max(1) as f64).round() / 10.0;
+    let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
+    let at_most = |costs: &Costs| tenths(costs.read_gbytes * 1e9 / needs.read_per_token.max(1) as f64);
+    let expected = match speed.as_ref().filter(|_| needs.largest.1 <= limit) {
+        Some((gpu, costs)) => Some(tenths(gpu.block_on(needs.tokens_per_second(gpu, costs))?)),
+        None => None,
+    };
     Ok(Report {
         model: shown.to_owned(),
         adapter: gpu.summary().to_string(),
@@ -171,8 +179,9 @@ pub(crate) fn report(
         binding_limit: limit,
         budget,
         on_cpu: gpu.is_cpu_executor(),
-        read_gbytes: rate,
-        tokens_per_s_at_most: rate.map(at_most),
+        read_gbytes: speed.as_ref().map(|(_, costs)| costs.read_gbytes),
+        tokens_per_s_expected: expected,
+        tokens_per_s_at_most: speed.as_ref().map(|(_, costs)| at_most(costs)),
         reasons,
         instead,
     })
@@ -225,8 +234,11 @@ impl Report {
             self.binding_limit,
         );
         text += &budget_line(self.budget, self.on_cpu);
+        if let Some(tokens) = self.tokens_per_s_expected {
+            text += &format!("  speed     {tokens:>14.1} tokens/s expected, by the time of each step alone\n");
+        }
         if let (Some(rate), Some(tokens)) = (self.read_gbytes, self.tokens_per_s_at_most) {
-            text += &format!("  speed     {tokens:>14.1} tokens/s at most: the adapter reads {rate:.1} GB/s\n");
+            text += &format!("  reading   {tokens:>14.1} tokens/s would be allowed by its {rate:.1} GB/s alone\n");
         }
         for reason in &self.reasons {
             text += &format!("  {reason}\n");

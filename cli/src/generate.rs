@@ -34,14 +34,14 @@ struct Report {
     seed: Option<u64>,
 }
 
-/// Opens a model and a session with it; `fit` may refuse the model by its files and its name.
+/// Opens a model, of which `changed` may make another by its files and its name or which it may refuse, and a session with it.
 pub(crate) fn open(
     chosen: Chosen,
     text: &TextArguments,
     gpu: &Gpu,
-    fit: impl FnOnce(&TextModel, &str) -> Result<(), Failure>,
+    changed: impl FnOnce(TextModel, &str) -> Result<TextModel, Failure>,
 ) -> Result<Loaded<TextSession>, Failure> {
-    let Loaded { model, name, note } = chosen.load_text(gpu, fit)?;
+    let Loaded { model, name, note } = chosen.load_text(gpu, changed)?;
     let options = SessionOptions::default();
     let options = text.context.map_or(options, |tokens| options.context(tokens)).cache(text.kv.into());
     let options = options.products(text.products.products());
@@ -69,7 +69,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     };
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
-    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu, |_, _| Ok(()))?;
+    let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu, |model, _| Ok(model))?;
     let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));

@@ -64,7 +64,7 @@ impl Chosen {
     pub(crate) fn load_text(
         self,
         gpu: &Gpu,
-        fit: impl FnOnce(&TextModel, &str) -> Result<(), Failure>,
+        changed: impl FnOnce(TextModel, &str) -> Result<TextModel, Failure>,
     ) -> Result<Loaded<TextModel>, Failure> {
         let files = match self.path {
             Some(path) => {
@@ -73,8 +73,7 @@ impl Chosen {
             }
             None => bundled::storyteller()?,
         };
-        let model = TextModel::new(gpu, files)?;
-        fit(&model, &self.name)?;
+        let model = changed(TextModel::new(gpu, files)?, &self.name)?;
         gpu.block_on(model.decoder().load(output::arriving()))?;
         Ok(Loaded { model, name: self.name, note: self.note })
     }

@@ -231,12 +231,18 @@ fn what_a_model_takes_is_what_a_session_takes() {
     assert!(fits(&["--kv", "f16"])["cache_bytes"].as_u64() < found["cache_bytes"].as_u64());
     // Nothing holds the CPU executor to a budget.
     assert!(total > 9 && fits(&["--budget", "9"])["fits"] == true);
+    assert!(found["tokens_per_s_expected"].is_null() && found["read_gbytes"].is_null(), "{found}");
     for adapter in adapters().into_iter().filter(|adapter| *adapter != "cpu") {
         let fits = |more: &[&str]| {
             let arguments = ["fits", &model, "--adapter", adapter, "--context", "32", "--json"];
             lampyris(&[&arguments[..], more].concat()).json().remove(0)
         };
-        let total = fits(&[])["total_bytes"].as_u64().unwrap();
+        let whole = fits(&[]);
+        // A step takes no less than its weights take to be read, nor than a dispatch, of which there are nine.
+        let speed = |key: &str| whole[key].as_f64().unwrap();
+        assert!(speed("tokens_per_s_expected") > 0.1 && speed("tokens_per_s_expected") < 1e6, "{whole}");
+        assert!(speed("tokens_per_s_expected") <= speed("tokens_per_s_at_most"), "{whole}");
+        let total = whole["total_bytes"].as_u64().unwrap();
         let found = fits(&["--budget", &(total - 1).to_string()]);
         assert_eq!(found["fits"], false);
         assert!(found["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{found}");

@@ -1,5 +1,5 @@
 //! Measurement: where a run's time goes, and what the adapter could do at best.
 
-pub use crate::gpu::{Profile, ProfileMethod, StepProfile};
 #[cfg(not(target_arch = "wasm32"))]
-pub use crate::gpu::{Roofline, roofline};
+pub use crate::gpu::{Costs, Roofline, alone, costs, roofline};
+pub use crate::gpu::{Profile, ProfileMethod, StepProfile};

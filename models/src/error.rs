@@ -258,7 +258,9 @@ pub enum Error {
     },
 
     /// A model that was not made for conversations.
-    #[error("the model has no chat template, so it knows no conversations; let `generate` continue a text instead")]
+    #[error(
+        "the model has no chat template, so it knows no conversations; give it one (`--template`, `TextModel::with_template`), or let `generate` continue a text instead"
+    )]
     NoTemplate,
 
     /// A model without a tokenizer, where texts are wanted.

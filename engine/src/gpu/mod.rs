@@ -8,6 +8,8 @@ mod budget;
 #[cfg(not(target_arch = "wasm32"))]
 mod cache;
 mod compiled;
+#[cfg(not(target_arch = "wasm32"))]
+mod costs;
 mod course;
 mod device;
 mod disk;
@@ -47,6 +49,8 @@ mod tuning;
 pub use adapter::{AdapterChoice, AdapterKind, AdapterSummary, Requirements, adapters};
 pub use budget::Budget;
 pub use compiled::{GpuPlan, VariantChoice};
+#[cfg(not(target_arch = "wasm32"))]
+pub use costs::{Costs, alone, costs};
 pub use course::Course;
 pub use device::{Counts, Gpu};
 pub use few::Few;

@@ -22,6 +22,9 @@ const MOST_REPEATS: u32 = 4096;
 /// How long each figure is looked for.
 const BUDGET: Duration = Duration::from_millis(400);
 
+/// Bytes that are read and copied on a software adapter, and on a GPU: more than most caches hold.
+pub(super) const READ_BYTES: [u64; 2] = [64 << 20, 256 << 20];
+
 /// An adapter's limits, each measured by a kernel that agrees with its twin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Roofline {
@@ -74,21 +77,9 @@ impl fmt::Display for Roofline {
 /// [`Error::Disagrees`] when a kernel does not agree with its twin; [`Error::NoDevice`] on the CPU executor; as
 /// [`GpuPlan::new`] and [`GpuPlan::run`] from the device.
 pub async fn roofline(gpu: &Gpu) -> Result<Roofline> {
-    if gpu.is_cpu_executor() {
-        let reason = "the CPU executor has no limits to find".to_owned();
-        return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason });
-    }
-    for entry in lampyris_shaders::roofline::entries() {
-        for case in (entry.cases)().iter().filter(|case| case.tier == Tier::Short) {
-            verify(gpu, case).await?;
-        }
-    }
+    verified(gpu).await?;
     let software = gpu.caps().software;
-    let budget = gpu.options().budget.unwrap_or(u64::MAX);
-    let wanted: u64 = if software { 64 << 20 } else { 256 << 20 };
-    let most = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes).min(budget / 3);
-    let buffer_bytes = wanted.min(most) / 4096 * 4096;
-    let large = Desc::f32([buffer_bytes as usize / 4]);
+    let large = large(gpu, READ_BYTES);
     // Enough invocations to fill a large GPU, and few enough not to keep a software adapter busy for long.
     let invocations = if software { 1 << 14 } else { 1 << 20 };
     let rate = async |kernel: Arc<dyn Kernel>, desc: &Desc, noise: bool| -> Result<(Work, f64)> {
@@ -110,7 +101,7 @@ pub async fn roofline(gpu: &Gpu) -> Result<Roofline> {
     let (_, dispatch_seconds) = rate(Arc::new(CopyRows), &Desc::f32([4]), true).await?;
     Ok(Roofline {
         adapter: gpu.summary().to_string(),
-        buffer_bytes,
+        buffer_bytes: large.bytes(),
         copy_gbytes: copy.bytes / copy_seconds / 1e9,
         read_gbytes: read.bytes / read_seconds / 1e9,
         gflops: multiply.flops / multiply_seconds / 1e9,
@@ -118,6 +109,28 @@ pub async fn roofline(gpu: &Gpu) -> Result<Roofline> {
         dispatch_micros: dispatch_seconds * 1e6,
         submit_micros: submit_micros(gpu).await?,
     })
+}
+
+/// Refuses the CPU executor, and an adapter on which a kernel that measures does not agree with its twin.
+pub(super) async fn verified(gpu: &Gpu) -> Result<()> {
+    if gpu.is_cpu_executor() {
+        let reason = "the CPU executor has no limits to find".to_owned();
+        return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason });
+    }
+    for entry in lampyris_shaders::roofline::entries() {
+        for case in (entry.cases)().iter().filter(|case| case.tier == Tier::Short) {
+            verify(gpu, case).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A tensor of `bytes` on a software adapter and of a GPU, as far as the adapter binds it and a budget has room for it and a copy.
+pub(super) fn large(gpu: &Gpu, [software, other]: [u64; 2]) -> Desc {
+    let budget = gpu.options().budget.unwrap_or(u64::MAX);
+    let wanted = if gpu.caps().software { software } else { other };
+    let most = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes).min(budget / 3);
+    Desc::f32([(wanted.min(most) / 4096 * 1024) as usize])
 }
 
 /// Refuses a kernel that does not agree with its twin.
@@ -143,7 +156,7 @@ async fn verify(gpu: &Gpu, case: &Case) -> Result<()> {
 }
 
 /// A plan of one step with one input.
-async fn single(gpu: &Gpu, kernel: Arc<dyn Kernel>, desc: &Desc) -> Result<GpuPlan> {
+pub(super) async fn single(gpu: &Gpu, kernel: Arc<dyn Kernel>, desc: &Desc) -> Result<GpuPlan> {
     let mut builder = PlanBuilder::new();
     let x = builder.input("x", desc.clone());
     for output in builder.apply_shared(kernel.name().to_owned(), kernel, &[x])? {
@@ -173,7 +186,7 @@ async fn fastest(plan: &GpuPlan, inputs: &[InputData<'_>]) -> Result<f64> {
 }
 
 /// Median microseconds of a submission with one tiny dispatch until it is seen to be done.
-async fn submit_micros(gpu: &Gpu) -> Result<f64> {
+pub(super) async fn submit_micros(gpu: &Gpu) -> Result<f64> {
     let plan = single(gpu, Arc::new(CopyRows), &Desc::f32([4])).await?;
     let start = Instant::now();
     let mut found = Vec::new();

@@ -11,6 +11,8 @@ mod config_rope;
 #[cfg(not(target_arch = "wasm32"))]
 mod convert;
 mod driven;
+#[cfg(not(target_arch = "wasm32"))]
+mod expected;
 mod keep;
 pub(crate) mod matrix;
 mod mixture;

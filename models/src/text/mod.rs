@@ -19,6 +19,8 @@ mod cut;
 mod error;
 #[cfg(feature = "text")]
 mod escape;
+#[cfg(feature = "text")]
+mod formats;
 mod gguf;
 #[cfg(feature = "text")]
 mod guard;
@@ -53,6 +55,8 @@ pub use clock::WallClock;
 #[cfg(feature = "text")]
 pub use conversation::{Conversation, Message};
 pub use error::TextError;
+#[cfg(feature = "text")]
+pub use formats::ChatFormat;
 pub use gguf::{GgufVocabulary, TokenKind};
 pub(crate) use stop::Stops;
 pub use stream::TextStream;

@@ -13,7 +13,7 @@ use super::escape::{Escape, free_characters};
 use super::guard::guarded;
 use super::methods::{environment, without_generation_marks};
 use super::work::Work;
-use super::{TextError, Tokenizer, WallClock};
+use super::{ChatFormat, TextError, Tokenizer, WallClock};
 
 /// Steps that a template may take. The longest of the published ones takes some hundreds a message.
 const STEPS: u64 = 10_000_000;
@@ -24,10 +24,6 @@ const FEWEST_STEPS: u64 = 20_000;
 
 /// Bytes that a template may write.
 const BYTES: usize = 16 << 20;
-
-/// The format that most models without a template of their own understand.
-const CHATML: &str = "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}\
-{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 /// A chat template, and the special tokens it knows by name.
 ///
@@ -74,7 +70,15 @@ impl ChatTemplate {
                 return Err(TextError::NoTemplate { missing });
             }
         }
-        let mut template = Self::new(source.unwrap_or(CHATML))?;
+        Self::with(source.unwrap_or(ChatFormat::ChatMl.source()), tokenizer)
+    }
+
+    /// A template's source with the special tokens that a tokenizer names.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with(source: &str, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let mut template = Self::new(source)?;
         let named = [
             ("bos_token", tokenizer.bos()),
             ("eos_token", tokenizer.eos()),

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first thing that is not as expected")]
 
 mod conversations;
+mod formats;
 mod hostile;
 mod published;
 mod templates;

@@ -2,8 +2,9 @@
 
 use super::{AnswerOptions, DrivenText, TextGeneration, TextModel, TextSession};
 use crate::decoder::Sampling;
-use crate::text::{ChatTemplate, Conversation};
+use crate::text::{ChatFormat, ChatTemplate, Conversation};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 impl TextModel {
     /// The chat template, if the model has one that can be used or its vocabulary has ChatML's tokens.
@@ -21,6 +22,29 @@ impl TextModel {
             Err(crate::text::TextError::NoTemplate { .. }) => Err(Error::NoTemplate),
             Err(damaged) => Err(damaged.clone().into()),
         }
+    }
+
+    /// The same model with another chat template, or the first one of a model whose files have none.
+    ///
+    /// # Errors
+    /// [`Error::Text`] for one that is not valid.
+    pub fn with_template(mut self, source: &str) -> Result<TextModel> {
+        self.template = Arc::new(Ok(ChatTemplate::with(source, &self.tokenizer)?));
+        Ok(self)
+    }
+
+    /// The same model with a format by name, whose token at the end of a turn ends its answers if the vocabulary has it. Of other formats
+    /// [`ChatFormat::stop`] is worth an [`AnswerOptions::stop`].
+    ///
+    /// # Errors
+    /// As [`TextModel::with_template`].
+    pub fn with_format(self, format: ChatFormat) -> Result<TextModel> {
+        let mut model = self.with_template(format.source())?;
+        let end = format.marks().first().and_then(|mark| model.tokenizer.id(mark));
+        if let Some(end) = end.filter(|end| !model.stops.contains(end)) {
+            model.stops = Arc::new(model.stops.iter().copied().chain([end]).collect());
+        }
+        Ok(model)
     }
 }
 
