@@ -136,7 +136,7 @@ mod tests {
         for case in cases() {
             let (kernel, chosen) = (case.kernel.clone(), &case.tensors()[0]);
             let tiles = kernel.as_any().downcast_ref::<ExpertTiles>().unwrap();
-            let found = &kernel.reference(&[chosen], &kernel.outputs(&[chosen.desc.clone()]).unwrap())[0];
+            let found = &kernel.reference(&[chosen], &kernel.outputs(std::slice::from_ref(&chosen.desc)).unwrap())[0];
             let mut seen = vec![0; chosen.words.len()];
             for tile in found.words.chunks(33) {
                 for choice in tile[1..].iter().filter(|choice| **choice != ExpertTiles::NONE) {
@@ -158,7 +158,7 @@ mod tests {
             for last in [0, experts as u32 - 1] {
                 let desc = kernel.desc(choices.len());
                 let chosen = HostTensor::from_words(Desc::new(Format::Word, [choices.len(), 1]), choices.clone());
-                let tiles = kernel.reference(&[&chosen], &[desc.clone()]).remove(0).words;
+                let tiles = kernel.reference(&[&chosen], std::slice::from_ref(&desc)).remove(0).words;
                 let held = tiles.chunks(33).flat_map(|tile| &tile[1..]).filter(|it| **it != ExpertTiles::NONE).count();
                 assert_eq!((held, tiles.len()), (choices.len(), desc.len()), "{experts} experts, {each} each");
                 choices.fill(last);
