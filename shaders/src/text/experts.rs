@@ -182,7 +182,14 @@ impl Kernel for Experts {
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let scheme = Scheme::of(&call.inputs[1..]).map_or("", |(scheme, ..)| scheme.label());
         let x = if call.inputs[0].format == Format::BlockI8 { "i8" } else { "f32" };
-        fitting(SOURCES, &[("x", x), ("scheme", scheme)], caps).collect()
+        // The build has no `subgroup8` for browsers.
+        let paths = if caps.software { &["subgroup8", "portable"][..] } else { &["portable"] };
+        let of = |path: &&'static str| {
+            fitting(SOURCES, &[("path", *path), ("x", x), ("scheme", scheme)], caps).collect::<Vec<_>>()
+        };
+        let mut found: Vec<_> = paths.iter().flat_map(of).collect();
+        found.truncate(1);
+        found
     }
 
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {

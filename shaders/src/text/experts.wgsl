@@ -5,17 +5,23 @@
 // y[token] = residual + the sum over the token's choices, in their order, of share * (w * x[choice]). An expert outside
 // `first .. first + count` lies in another stack and counts as zero.
 //
-// A workgroup owns a panel of 32 rows of one expert, or of all those chosen for a token one after another, and a row of y: 32 rows
-// of weights by 8 slices of the columns, added up in workgroup memory.
+// A workgroup owns a panel of 32 rows of one expert, or of all those chosen for a token one after another, and a row of y.
+//
+// portable: 32 rows of weights by 8 slices of the columns, added up in workgroup memory.
+// subgroup8: a lane owns R rows; each lane loads other values of the input, which are then broadcast from its registers.
 //
 // x = i8: the input is bytes with a scale for each block of 32 columns, normalized beforehand, and products are those of four bytes at a time.
+//@ axis path = portable | subgroup8(SG=8, R=4)
 //@ axis x = f32 | i8
+//@ only path=subgroup8, x=f32
+//@ native path=subgroup8
 //@ skip x=i8, scheme=f32
 //@ skip x=i8, scheme=f16
 //@ skip x=i8, scheme=bf16
 //@ axis scheme = f32 | f16 | bf16 | q8_0 | q4_0 | q4_1 | q5_0 | q5_1 | q2_k | q3_k | q4_k | q5_k | q6_k | iq4_nl | iq4_xs | mxfp4
 # import "panel" as panel
 # import "unit" as unit
+# set lanes = path == "subgroup8"
 # set quantized = scheme not in ["f32", "f16", "bf16"]
 # set packed = x == "i8"
 # set offset = scheme in ["q4_1", "q5_1", "q2_k", "q4_k", "q5_k"] if packed else quantized and scheme not in ["q8_0", "iq4_nl", "iq4_xs", "mxfp4"]
@@ -58,7 +64,7 @@ struct Params {
 // [m, k] for units, else [m, chosen, k]
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>;
 # endif
-${ panel.bindings(scheme, 2, false, packed) }
+${ panel.bindings(scheme, 2, lanes, packed) }
 // [m, chosen], without padding
 @group(0) @binding(${ next }) var<storage, read> chosen: array<u32>;
 // <% if packed %>bound to x<% else %>gain [k] of the norm<% endif %> for units, else shares [m, chosen]
@@ -70,6 +76,118 @@ ${ panel.bindings(scheme, 2, false, packed) }
 
 ${ unit.functions() }
 
+# if lanes
+@compute @workgroup_size(8)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(subgroup_invocation_id) lane: u32) {
+    let panel_of_expert = params.first_group + group.x;
+    let k4 = params.k4;
+    let inward = params.inward != 0u;
+    let terms = select(params.chosen, 1u, inward);
+    var square = 0.0;
+# for r in range(R)
+    var total${ r } = 0.0;
+# endfor
+    for (var term = 0u; term < terms; term++) {
+        let choice = group.y * terms + term;
+        // An expert below the first wraps to a large number.
+        let expert = chosen[choice] - params.first;
+        let blocks = select(0u, params.blocks, expert < params.count);
+        let home = min(expert, params.count - 1u) * params.panels + panel_of_expert;
+        let start = select(choice, choice / params.chosen, inward) * k4;
+# for r in range(R)
+        var sum${ r } = 0.0;
+# endfor
+        for (var b = 0u; b < blocks; b++) {
+            let block = home * params.blocks + b;
+# if wide
+            let wide = home * ((params.blocks + 7u) / 8u) + b / 8u;
+            let part = b % 8u;
+# endif
+            let place = min(b * 8u + lane, k4 - 1u);
+            var own = select(vec4<f32>(), x[start + place], b * 8u + lane < k4);
+            if inward {
+                square += dot(own, own);
+                own *= factors[place];
+            }
+# if offset
+            let four = (own.x + own.y) + (own.z + own.w);
+# endif
+# if offset or scheme == "q8_0"
+            own *= ${ panel.spread(scheme) };
+# endif
+# for j in range(8)
+            let v_${ j } = subgroupBroadcast(own, ${ j }u);
+# if offset
+            let s_${ j } = subgroupBroadcast(four, ${ j }u);
+# endif
+# endfor
+# if offset
+            let lower = (s_0 + s_1) + (s_2 + s_3);
+            let upper = (s_4 + s_5) + (s_6 + s_7);
+# endif
+# for r in range(R)
+            var part${ r } = 0.0;
+            var rest${ r } = 0.0;
+# endfor
+<#- Floats are used row by row as they are loaded; of quantized weights all rows' are. -#>
+# set groups = [range(R)] if quantized else range(R) | batch(1)
+# for together in groups
+# for r in together
+${ panel.loads(scheme, "w" ~ r, "block", "(lane + " ~ 8 * r ~ "u)") }
+# endfor
+# for j in range(8)
+# set name = "rest" if j >= 4 else "part"
+# for r in together
+            ${ name }${ r } += dot(${ panel.four(scheme, "w" ~ r, j) }, v_${ j });
+# endfor
+# endfor
+# endfor
+# if quantized
+${ panel.scales(scheme, "d", "block", "wide", "part", "lane") }
+# endif
+# for r in range(R)
+# if not quantized
+            sum${ r } += part${ r } + rest${ r };
+# elif split
+            sum${ r } += (d${ r }.x * part${ r } + d${ r }_rest.x * rest${ r }) + (d${ r }.y * lower + d${ r }_rest.y * upper);
+# elif offset
+            sum${ r } += d${ r }.x * (part${ r } + rest${ r }) + d${ r }.y * (lower + upper);
+# else
+            sum${ r } += d${ r }.x * (part${ r } + rest${ r });
+# endif
+# endfor
+        }
+        let shares = factors[select(choice / params.chosen * params.c4 + term / 4u, 0u, inward)];
+        let share = select(shares[term % 4u], 1.0, inward);
+# for r in range(R)
+        total${ r } += share * sum${ r };
+# endfor
+    }
+    let width = params.n4 * 4u;
+    if inward {
+        let factor = inverseSqrt(subgroupAdd(square) / f32(params.columns) + params.epsilon);
+        let gated = params.inward == 1u;
+        let rows = select(32u, 16u, gated);
+# for r in range(R)
+        let n${ r } = panel_of_expert * rows + lane + ${ 8 * r }u;
+        if n${ r } < width && ${ 8 * r }u < rows {
+# if r < 2
+            y[group.y * width + n${ r }] = activate(factor * total${ r }) * select(1.0, factor * total${ r + 2 }, gated);
+# else
+            y[group.y * width + n${ r }] = activate(factor * total${ r });
+# endif
+        }
+# endfor
+    } else {
+# for r in range(R)
+        let n${ r } = panel_of_expert * 32u + lane + ${ 8 * r }u;
+        if n${ r } < width {
+            y[group.y * width + n${ r }] = residual[group.y * width + n${ r }] + total${ r };
+        }
+# endfor
+    }
+}
+# else
 var<workgroup> partial: array<f32, 256>;
 # if not packed
 var<workgroup> squares: array<f32, 8>;
@@ -224,3 +342,4 @@ ${ panel.scale(scheme, "d", "block", "wide", "part", "row0") }
         }
     }
 }
+# endif
