@@ -40,7 +40,7 @@ const CONTEXT: usize = 200;
 
 /// A detector, a character that talks and a memory of texts, none of which is loaded, on the device.
 fn planned(gpu: &Gpu, texts: &Path) -> (MemoryPlan, TextModel, Encoder) {
-    let eyes = Classifier::needs(&fixture(NETWORK)).unwrap();
+    let eyes = Classifier::needs(fixture(NETWORK)).unwrap();
     let eyes = eyes.recorded().pictures(PICTURE[0], PICTURE[1]).unwrap();
     let npc = TextModel::bundled(gpu).unwrap();
     let talk = npc.decoder().needs(talking()).unwrap();
@@ -119,8 +119,8 @@ fn three_models_fit_as_it_was_said_before_or_are_refused_with_the_figures() {
 
 #[test]
 fn a_classifier_says_what_it_takes_without_a_device() {
-    let one = Classifier::needs(&fixture(NETWORK)).unwrap();
-    let many = Classifier::needs_with(&fixture(NETWORK), ClassifierOptions::default(), 8).unwrap();
+    let one = Classifier::needs(fixture(NETWORK)).unwrap();
+    let many = Classifier::needs_with(fixture(NETWORK), ClassifierOptions::default(), 8).unwrap();
     assert_eq!((one.images, many.images, one.weights), (1, 8, many.weights));
     assert!(many.work > 4 * one.work, "{} and {}", many.work, one.work);
     // A picture's bytes are in what its preparation takes, and four times in what is recorded.
