@@ -15,7 +15,7 @@ use lampyris::models::decoder::{
     CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Sampling, Session, SessionOptions,
 };
 use lampyris::wgpu::{Backend, CommandEncoder};
-use lampyris::{AdapterChoice, Error, Gpu, GpuOptions, VariantSet, adapters};
+use lampyris::{Error, Gpu, GpuOptions, VariantSet};
 use std::pin::pin;
 use std::task::{Context, Waker};
 use std::time::Duration;

@@ -49,9 +49,10 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
     let gpu = device::open(arguments)?;
     let with = |model: TextModel, name: &str| match &template {
         Some(template) => template.given_to(model),
-        None => match model.chat_template() {
+        None => match model.chat_template().map(|_| ()) {
+            Ok(()) => Ok(model),
             Err(Error::NoTemplate) => Err(Failure::NoTemplate { model: name.to_owned() }),
-            own => Ok(own.map(|_| model)?),
+            Err(error) => Err(error.into()),
         },
     };
     let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu, with)?;

@@ -60,7 +60,7 @@ impl Chosen {
         Ok(Loaded { model, name: self.name, note: self.note })
     }
 
-    /// Loads the language model, whose weights go to the device where `fit` refuses it not, by its small files and its name.
+    /// Loads the language model, or what `changed` makes of it by its small files and its name; it may refuse it before weights are read.
     pub(crate) fn load_text(
         self,
         gpu: &Gpu,
