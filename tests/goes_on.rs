@@ -252,7 +252,7 @@ impl Program {
                 self.ask(|gpu| gpu.block_on(session.ready_to_step(sampling)));
             }
             let recorded = self.frame(|encoder, _| session.record_step(encoder, sampling));
-            let arrived = recorded.and_then(|()| {
+            let arrived = recorded.and_then(|_| {
                 loop {
                     match session.try_step() {
                         Ok(None) => self.frame(|_, _| ()),

@@ -151,7 +151,7 @@ fn a_recorded_token_costs_what_its_plan_and_its_words_do() {
             let of_tokens = made(
                 &gpu,
                 |encoder| session.borrow_mut().record_step(encoder, &how).unwrap(),
-                |()| assert!(session.borrow_mut().try_step().unwrap().is_some()),
+                |_| assert!(session.borrow_mut().try_step().unwrap().is_some()),
             );
             let plan = decoder.plan(PlanRequest { context, cache, tokens: 1, head, products }).unwrap();
             let states = gpu.block_on(States::new(&gpu, &[&plan])).unwrap();
