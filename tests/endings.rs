@@ -94,10 +94,10 @@ fn a_gguf_file_names_or_spells_what_ends_an_answer() {
     assert_eq!(stops(GgufVocabulary { eos: Some(26), ..phi }), [26, 27]);
     let spelled = letters(&["<x>", "<end_of_turn>", "<|eot_id|>", "<|im_end|>"]);
     assert_eq!(stops(GgufVocabulary { eos: Some(29), eot: Some(1000), ..spelled }), [29, 27, 28]);
-    // What is text is no end, however it is spelled.
-    let mut plain = letters(&["<x>", "<|end|>"]);
-    plain.token_types[27] = 4;
-    assert_eq!(stops(GgufVocabulary { eos: Some(26), ..plain }), [26]);
+    // Also where the file calls it text, as some converters do; other text is no end.
+    let mut plain = letters(&["<x>", "<|end|>", "<|finish|>"]);
+    plain.token_types[27..].fill(4);
+    assert_eq!(stops(GgufVocabulary { eos: Some(26), ..plain }), [26, 27]);
 }
 
 #[test]

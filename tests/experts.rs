@@ -160,7 +160,10 @@ fn a_folder_written_as_a_file_is_the_same_mixture() {
         let errors = conversion.write(&path, |_| ()).unwrap();
         assert!(errors.iter().all(|error| *error == 0.0));
         let written = DecoderFiles::open(&path).unwrap();
-        assert_eq!(logits_of(&gpu, written, &text()[..20]), logits_of(&gpu, files, &text()[..20]));
+        let [written, own] = [written, files].map(|files| logits_of(&gpu, files, &text()[..20]));
+        // The folder's unlike experts are in stacks of their own, whose sums come in another order; the file has one type.
+        let apart = relative(&written, &own);
+        assert!(if half.is_empty() { written == own } else { apart < 2e-6 }, "{half:?}: {apart:e}");
     }
     // Shares that are not divided by their sum have no words in such a file.
     let files = noise(&CONFIG.replace("\"norm_topk_prob\": true, ", ""), &[], &[]);

@@ -382,7 +382,7 @@ pub(crate) struct Embed {
 pub(crate) struct Doctor {
     /// Every case with every variant that the adapter can run, which takes about 12 minutes and 2.3 GB on a software adapter
     /// of two cores. Without it: the short cases, with the
-    /// variants that the engine chooses from on this adapter, likeliest first, as far as half a minute goes
+    /// variants that the engine chooses from on this adapter, likeliest first, as far as 15 seconds go
     #[arg(long)]
     pub(crate) full: bool,
     /// One line of JSON: the adapters and the certificate

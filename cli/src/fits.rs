@@ -161,10 +161,13 @@ pub(crate) fn report(
     });
     let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
     let at_most = |costs: &Costs| tenths(costs.read_gbytes * 1e9 / needs.read_per_token.max(1) as f64);
-    let expected = match speed.as_ref().filter(|_| needs.largest.1 <= limit) {
-        Some((gpu, costs)) => Some(tenths(gpu.block_on(needs.tokens_per_second(gpu, costs))?)),
-        None => None,
-    };
+    // What does not fit is not timed: its steps may take as much memory as was just said to be missing.
+    let timed = speed.as_ref().filter(|_| reasons.is_empty());
+    let timed = timed.map(|(gpu, costs)| gpu.block_on(needs.tokens_per_second(gpu, costs))).transpose();
+    let expected = timed.unwrap_or_else(|error| {
+        output::note(&format!("its steps could not be timed, so no speed is expected: {error}"));
+        None
+    });
     Ok(Report {
         model: shown.to_owned(),
         adapter: gpu.summary().to_string(),
@@ -180,7 +183,7 @@ pub(crate) fn report(
         budget,
         on_cpu: gpu.is_cpu_executor(),
         read_gbytes: speed.as_ref().map(|(_, costs)| costs.read_gbytes),
-        tokens_per_s_expected: expected,
+        tokens_per_s_expected: expected.map(tenths),
         tokens_per_s_at_most: speed.as_ref().map(|(_, costs)| at_most(costs)),
         reasons,
         instead,

@@ -37,7 +37,7 @@ impl Ended<'_> {
             ids if ids.len() == self.most => {
                 Some(format!("{} have no visible character; --max-tokens asks for more", tokens(ids.len())))
             }
-            _ => Some("a text that --stop names came first".to_owned()),
+            _ => Some("a text that ends it came first".to_owned()),
         }
     }
 
@@ -59,6 +59,9 @@ impl Ended<'_> {
         let cause = self.cause()?;
         match thoughts {
             true if self.by_the_model() => Some("the model ended its answer after its thoughts".to_owned()),
+            true if self.ids.len() < self.most => {
+                Some("a text that ends the answer came among its thoughts".to_owned())
+            }
             true => Some(
                 "the answer had room for thoughts alone; --max-tokens gives it more, --no-think leaves them out"
                     .to_owned(),

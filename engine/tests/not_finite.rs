@@ -1,4 +1,4 @@
-//! What attention makes of keys and values that are no numbers, on every adapter and in every variant: a token that does not see them is
+//! What attention makes of keys and values that are no numbers, on every adapter and in every variant for a cache of floats: a token that does not see them is
 //! none the worse for a key, and one that sees both is no number either.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]

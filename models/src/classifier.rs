@@ -1,10 +1,14 @@
 //! A classifier: a model's files in, the names of what is in a picture out.
 
+mod answer;
 mod needs;
+mod picture;
 
+pub use answer::{Answer, Prediction};
 pub use needs::ClassifierNeeds;
+pub(crate) use picture::Picture;
 
-use crate::image_prep::{MAX_TARGET_SIDE, Preprocess, Resize, resize_crop_u8};
+use crate::image_prep::{MAX_TARGET_SIDE, Preprocess, Resize};
 use crate::input::{self, Input};
 use crate::kept::{Kept, Numbered};
 use crate::labels::Labels;
@@ -458,85 +462,4 @@ fn resized(preprocess: Preprocess, side: u32) -> Result<Preprocess> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A checked input.
-pub(crate) struct Picture<'a> {
-    input: &'a Input<'a>,
-    kind: PictureKind,
-}
-
-impl Picture<'_> {
-    /// What the preparing plan reads: the texture, or [`Classifier::fitted`]'s bytes.
-    pub(crate) fn data<'a>(&'a self, bytes: Option<&'a [u8]>) -> Given<'a> {
-        match (&self.input.pixels, bytes) {
-            (_, Some(bytes)) => Given::One([InputData::Bytes(bytes)]),
-            (input::Pixels::Texture(view, _), None) => Given::One([InputData::Texture(view)]),
-            (input::Pixels::Planes(planes, _), None) => Given::Two(planes.map(InputData::Texture)),
-            (input::Pixels::Rgba8(bytes), None) => Given::One([InputData::Bytes(bytes)]),
-            #[cfg(not(target_arch = "wasm32"))]
-            (input::Pixels::Buffer(buffer, at), None) => Given::One([InputData::Buffer(buffer, *at)]),
-        }
-    }
-
-    /// The network's pixels, computed on the CPU.
-    pub(crate) fn to_crop(&self, preprocess: &Preprocess, gpu: &Gpu) -> Result<Vec<u8>> {
-        let input::Pixels::Rgba8(bytes) = &self.input.pixels else {
-            let adapter = gpu.summary().name.clone();
-            return Err(Error::Engine(lampyris_engine::Error::NoTexture { adapter }));
-        };
-        let (Area { x, y, width, height }, turn) = (self.kind.area, self.kind.turn);
-        if (width, height) == (self.kind.width, self.kind.height) && turn == Turn::default() {
-            return resize_crop_u8(bytes, width, height, preprocess);
-        }
-        let [columns, rows] = turn.size(width, height);
-        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| [column, row]));
-        let of = |place: [u32; 2]| {
-            let [column, row] = turn.source(place, [width, height]);
-            let at = ((y + row) as usize * self.kind.width as usize + (x + column) as usize) * 4;
-            &bytes[at..at + 4]
-        };
-        let cut: Vec<u8> = places.flat_map(of).copied().collect();
-        resize_crop_u8(&cut, columns, rows, preprocess)
-    }
-}
-
-/// One class that a picture may show.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Prediction {
-    /// Position among the network's outputs.
-    pub index: usize,
-    /// What it is called.
-    pub label: String,
-    /// From 0 to 1.
-    pub probability: f32,
-}
-
-/// What a network says of one picture.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// The last layer's outputs, one a class.
-    pub logits: Vec<f32>,
-    /// Their softmax.
-    pub probabilities: Vec<f32>,
-    /// The vector that the network hands to its head.
-    pub features: Vec<f32>,
-    labels: Arc<Labels>,
-}
-
-impl Answer {
-    /// The `n` likeliest classes, likeliest first; among equals the lower index.
-    pub fn top(&self, n: usize) -> Vec<Prediction> {
-        let mut order: Vec<usize> = (0..self.probabilities.len()).collect();
-        order.sort_by(|a, b| self.probabilities[*b].total_cmp(&self.probabilities[*a]).then(a.cmp(b)));
-        order
-            .into_iter()
-            .take(n)
-            .map(|index| Prediction {
-                index,
-                label: self.labels.get(index).map_or_else(|| format!("class {index}"), str::to_owned),
-                probability: self.probabilities[index],
-            })
-            .collect()
-    }
 }

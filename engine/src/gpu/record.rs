@@ -140,12 +140,12 @@ impl GpuPlan {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let chain = || before.iter().copied().chain([(self, inputs)]);
-        let mut textures = false;
+        let mut foreign = false;
         for (plan, inputs) in chain() {
-            textures |= plan.check_inputs(inputs)?;
+            foreign |= plan.check_inputs(inputs)?;
         }
         let bind = || chain().map(|(plan, inputs)| plan.bind_textures(device, inputs)).collect::<Result<Few<_>>>();
-        let (bound, refusal) = if textures {
+        let (bound, refusal) = if foreign {
             let (bound, refusal) = Refusal::of(device, bind);
             (bound?, gpu.known_refusal(refusal)?)
         } else {
@@ -203,7 +203,8 @@ impl GpuPlan {
         region.map(|region| (&region.buffer, region.offset, region.bytes)).ok_or_else(unknown)
     }
 
-    /// As [`GpuPlan::output_buffer`], for an input of the plan's last step, by its position: nothing has written there since it was read.
+    /// As [`GpuPlan::output_buffer`], for an input of the plan's last step, by its position: nothing has written there since it was read, unless the step
+    /// writes over it.
     ///
     /// # Errors
     /// [`Error::Input`] when the last step has no such input, or it is a texture.

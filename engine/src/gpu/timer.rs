@@ -154,9 +154,9 @@ impl GpuPlan {
         };
         let refusal = {
             let _alone = gpu.submitting();
-            let textures = self.check_inputs(inputs)?;
+            let foreign = self.check_inputs(inputs)?;
             self.write_inputs(queue, inputs);
-            match textures {
+            match foreign {
                 true => {
                     let (encoded, refusal) = Refusal::of(device, encode);
                     encoded.map(|()| Some(refusal))
@@ -165,6 +165,7 @@ impl GpuPlan {
             }
         }?;
         if let Some(refusal) = refusal {
+            self.check_lent_living(inputs, &refusal)?;
             gpu.check_refusal(&refusal).await?;
         }
         gpu.idle().await

@@ -163,7 +163,7 @@ fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, WeightsError> {
 fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     const NAME: &str = "name the model's folder, or its .safetensors or .gguf file";
     const CONVERT: &str = "convert it to .safetensors first";
-    const KNOWN: [(&[u8], &str, &str); 14] = [
+    const KNOWN: [(&[u8], &str, &str); 13] = [
         (b"version https://git-lfs", "a Git LFS pointer", "fetch what it points to with `git lfs pull`"),
         (b"GGUF", "a GGUF file", "get the model's .safetensors file instead"),
         (b"PK\x03\x04", "a zip archive (PyTorch saves those)", CONVERT),
@@ -175,14 +175,20 @@ fn other_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         (b"\xFF\xD8\xFF", "a picture", NAME),
         (b"GIF8", "a picture", NAME),
         (b"RIFF", "a picture or a sound", NAME),
-        (b"BM", "a picture", NAME),
         (b"%PDF", "a PDF document", NAME),
         (b"\x1F\x8B", "a compressed file", "unpack it first"),
     ];
-    let begins =
-        |(magic, ..): &&(&[u8], _, _)| bytes.get(..magic.len()).is_some_and(|it| it.eq_ignore_ascii_case(magic));
+    // Of these only web pages are written in letters of either case.
+    let begins = |(magic, ..): &&(&[u8], _, _)| {
+        let start = bytes.get(..magic.len());
+        start.is_some_and(|it| it == *magic || magic[0] == b'<' && it.eq_ignore_ascii_case(magic))
+    };
     if let Some((_, found, remedy)) = KNOWN.iter().find(begins) {
         return Some((found, remedy));
+    }
+    // A text may begin so too, but has no zeros where a bitmap does.
+    if bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4]) {
+        return Some(("a picture", NAME));
     }
     // A character that is cut in two at the end is no reason to take a text for something else.
     let start = &bytes[..bytes.len().min(64)];

@@ -380,6 +380,14 @@ mod tests {
             r#", "rope_theta": 1e6, "rope_local_base_freq": 2e4, "rope_scaling": {"type": "linear", "factor": 8.0}"#;
         let old = read(old).unwrap();
         assert_eq!((old.rope, old.local_rope), (config.rope, config.local_rope));
+        let one = |kind: &str| {
+            let text =
+                format!(r#"{SMALL}, "rope_parameters": {{"{kind}": {{"rope_type": "linear", "factor": 8.0}}}}}}"#);
+            let config = DecoderConfig::read("config.json", text.replace("llama", "gemma3_text").as_bytes()).unwrap();
+            (config.rope, config.local_rope)
+        };
+        assert_eq!(one("full_attention"), (Rope::Linear { theta: 1e6, factor: 8.0 }, Rope::Plain { theta: 1e4 }));
+        assert_eq!(one("sliding_attention"), (Rope::Plain { theta: 1e6 }, Rope::Linear { theta: 1e4, factor: 8.0 }));
     }
 
     const SPARSE: &str = r#", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24"#;

@@ -127,7 +127,10 @@ impl Metadata<'_> {
             }
         };
         // Files of the first days have another name for the factor, and none for its kind, which is linear then.
-        let factor = self.number("rope.scaling.factor")?.or(self.number("rope.scale_linear")?);
+        // Zero is no scaling, as llama.cpp has it.
+        let zero = |key: &str| self.value(key).and_then(|value| value.number()) == Some(0.0);
+        let said = |key: &str| if zero(key) { Ok(None) } else { self.number(key) };
+        let factor = said("rope.scaling.factor")?.or(said("rope.scale_linear")?);
         let kind = match self.value("rope.scaling.type") {
             Some(Value::String(kind)) => kind,
             _ if factor.is_some() => "linear",
@@ -330,6 +333,7 @@ mod tests {
         assert_eq!(alone, Rope::Linear { theta: 1e4, factor: 4.0 });
         let none = with("llama", &[factor.clone(), kind("none")]).unwrap().rope;
         assert_eq!(none, Rope::Plain { theta: 1e4 });
+        assert_eq!(with("llama", &[("rope.scaling.factor", F32(0.0))]).unwrap().rope, Rope::Plain { theta: 1e4 });
         let own = [("beta_fast", 16.0), ("beta_slow", 2.0), ("attn_factor", 0.7)];
         let own = own.map(|(key, value)| (format!("rope.scaling.yarn_{key}"), F32(value)));
         let all: Vec<(&str, MetadataValue)> = own.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();

@@ -44,14 +44,19 @@ pub(super) fn ropes(top: Object<'_>, model_type: &str, (context, head): (usize, 
         None => top.object("rope_scaling")?,
     };
     let read = |scaling: Object<'_>, base: f64| rope(top, scaling, model_type, (context, head, base));
-    if let Some(whole) = scaling.map(|s| s.object("full_attention")).transpose()?.flatten() {
-        let local = scaling.map(|s| s.object("sliding_attention")).transpose()?.flatten();
-        let whole = read(whole, base)?;
-        let local = local.map(|local| read(local, local_base.unwrap_or(base))).transpose()?;
-        return Ok((whole.clone(), local.unwrap_or(whole)));
+    let of = |key: &str| -> Result<Option<Object<'_>>> { Ok(scaling.map(|s| s.object(key)).transpose()?.flatten()) };
+    let plain = |theta: f64| Rope::Plain { theta };
+    match (of("full_attention")?, of("sliding_attention")?) {
+        (None, None) => {}
+        (whole, local) => {
+            let whole = whole.map(|whole| read(whole, base)).transpose()?.unwrap_or(plain(base));
+            let local = local.map(|local| read(local, local_base.unwrap_or(base))).transpose()?;
+            let local = local.or(local_base.map(plain)).unwrap_or_else(|| whole.clone());
+            return Ok((whole, local));
+        }
     }
     let whole = scaling.map_or(Ok(Rope::Plain { theta: base }), |scaling| read(scaling, base))?;
-    Ok((whole.clone(), local_base.map_or(whole, |theta| Rope::Plain { theta })))
+    Ok((whole.clone(), local_base.map_or(whole, plain)))
 }
 
 /// The angles that one object describes, with `base` where it names none.

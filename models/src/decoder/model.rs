@@ -187,7 +187,7 @@ impl Decoder {
     /// As [`Decoder::needs`].
     pub fn warm_jobs(&self, options: impl Into<SessionOptions>) -> Result<Vec<WarmJob>> {
         let gpu = self.gpu().current();
-        let (_, plans) = self.settled(&gpu, options.into(), 1)?;
+        let (_, plans) = self.settled(&gpu, options.into(), (1, 0))?;
         Ok(gpu.warm_jobs(plans.all()))
     }
 
@@ -203,22 +203,22 @@ impl Decoder {
     /// [`Error::Room`] when the model was not made for so many, or too few to slide; [`Error::Engine`] when the device cannot hold it, with the
     /// figures and before anything is allocated, or when the cache cannot be stored as `options` ask.
     pub async fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
-        self.session_among(options.into(), 1).await
+        self.session_among(options.into(), (1, 0)).await
     }
 
-    /// One of so many `sessions` with these options, which share what larger runs of a prompt may compute.
-    pub(crate) async fn session_among(&self, options: SessionOptions, sessions: u64) -> Result<Session> {
-        match self.session_there(options, sessions).await {
+    /// One of so many sessions with these options, which share what larger runs of a prompt may compute, and so many of which are there.
+    pub(crate) async fn session_among(&self, options: SessionOptions, among: (u64, u64)) -> Result<Session> {
+        match self.session_there(options, among).await {
             Err(error) if error.is_device_lost() && self.inner.gpu.reopens() => {
-                self.session_there(options, sessions).await
+                self.session_there(options, among).await
             }
             session => session,
         }
     }
 
-    async fn session_there(&self, asked: SessionOptions, sessions: u64) -> Result<Session> {
+    async fn session_there(&self, asked: SessionOptions, among: (u64, u64)) -> Result<Session> {
         let gpu = self.inner.gpu.alive().await?;
-        let (options, plans) = self.settled(&gpu, asked, sessions)?;
+        let (options, plans) = self.settled(&gpu, asked, among)?;
         self.check_budget(&gpu, &plans)?;
         let states = States::new(&gpu, &plans.all().collect::<Vec<_>>()).await?;
         match asked.chunk {

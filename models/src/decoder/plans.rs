@@ -58,16 +58,16 @@ impl Decoder {
         Ok(SessionPlans { prompts, decode: plan(1, Head::Sample)?, draw: plan(1, Head::Draw)? })
     }
 
-    /// `options` with a context and a chunk, and the plans of each of so many `sessions` with them on `gpu`.
+    /// `options` with a context and a chunk, and the plans of each of so many sessions with them on `gpu`, of which `there` have their memory.
     pub(super) fn settled(
         &self,
         gpu: &Gpu,
         options: SessionOptions,
-        sessions: u64,
+        (sessions, there): (u64, u64),
     ) -> Result<(SessionOptions, SessionPlans)> {
         self.settled_by(options, (chunks::usual(gpu.summary().kind), sessions), |plans| {
             // A larger chunk must not take the room of what draws a token, which comes later.
-            self.check_room(gpu, plans, plans.all(), sessions)
+            self.check_room(gpu, plans, plans.all(), sessions - there)
         })
     }
 

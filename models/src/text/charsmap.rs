@@ -7,6 +7,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
+/// The longest replacement, in bytes: a longer one for a common letter would make much of a short text. Unicode's own longest has 33.
+const LONGEST: usize = 256;
+
 /// Checks every `precompiled_charsmap` below a normalizer.
 pub(super) fn check_charsmaps(normalizer: &Value) -> Result<(), String> {
     match normalizer {
@@ -25,7 +28,7 @@ pub(super) fn check_charsmaps(normalizer: &Value) -> Result<(), String> {
     }
 }
 
-/// `None` where a walk would leave the table.
+/// `None` where a walk would leave the table, or a replacement is longer than any that is needed.
 pub(super) fn check(table: &[u8]) -> Option<()> {
     let (length, rest) = table.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_le_bytes(*length)).ok()? / 4 * 4;
@@ -51,10 +54,35 @@ pub(super) fn check(table: &[u8]) -> Option<()> {
             if found & (1 << 8) != 0 {
                 let start = usize::try_from(unit(next)? & !(1 << 31)).ok()?;
                 // An entry ends at a zero byte or with the text, so its end is a boundary whenever its start is.
-                replacements.get(start..)?;
+                let entry = replacements.get(start..)?.as_bytes();
+                let ends = entry.len() <= LONGEST || entry[..=LONGEST].contains(&0);
+                ends.then_some(())?;
             }
             walks.push(next);
         }
     }
     Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table that writes `replacement` for `a`.
+    fn table(replacement: &str) -> Vec<u8> {
+        let mut units = [0u32; 768];
+        units[0] = 256 << 10;
+        units[256 ^ 97] = 97 | 1 << 8 | ((256 ^ 97 ^ 512) << 10);
+        units[512] = 1 << 31;
+        let units = units.iter().flat_map(|unit| unit.to_le_bytes());
+        (4 * 768u32).to_le_bytes().into_iter().chain(units).chain(replacement.bytes()).collect()
+    }
+
+    #[test]
+    fn a_replacement_ends_soon() {
+        assert!(check(&table(&"x".repeat(LONGEST))).is_some());
+        assert!(check(&table(&("x".repeat(LONGEST) + "\0and more"))).is_some());
+        assert!(check(&table(&"x".repeat(LONGEST + 1))).is_none());
+        assert!(check(&table(&("x".repeat(LONGEST + 1) + "\0"))).is_none());
+    }
 }

@@ -121,9 +121,8 @@ impl GgufVocabulary {
     /// are. In this order, each once; none that the vocabulary lacks.
     pub fn ends(&self) -> Vec<u32> {
         let named = [self.eos, self.eot, self.eom].into_iter().flatten();
-        let unused = |kind: &i32| *kind == TokenKind::Unused as i32;
-        let kinds = (0_u32..).zip(self.tokens.iter().zip(&self.token_types));
-        let spelled = kinds.filter(|(_, (token, kind))| !unused(kind) && ENDS.contains(&token.as_str()));
+        let unused = |id: u32| self.token_types.get(id as usize) == Some(&(TokenKind::Unused as i32));
+        let spelled = (0_u32..).zip(&self.tokens).filter(|(id, token)| !unused(*id) && ENDS.contains(&token.as_str()));
         let mut ends = Vec::new();
         for id in named.chain(spelled.map(|(id, _)| id)) {
             if (id as usize) < self.tokens.len() && !ends.contains(&id) {
@@ -203,10 +202,9 @@ fn kinds(vocabulary: &GgufVocabulary) -> Result<Vec<TokenKind>, TextError> {
     if count == 0 || u32::try_from(count).is_err() {
         return Err(wrong("tokens", format!("there are {count}")));
     }
-    if vocabulary.token_types.is_empty() {
-        return Ok(vec![TokenKind::Normal; count]);
-    }
-    if vocabulary.token_types.len() != count {
+    let normal = vec![TokenKind::Normal as i32; count];
+    let numbers = if vocabulary.token_types.is_empty() { &normal } else { &vocabulary.token_types };
+    if numbers.len() != count {
         return Err(wrong("token_type", format!("has {} entries for {count} tokens", vocabulary.token_types.len())));
     }
     let named = [vocabulary.bos, vocabulary.eos, vocabulary.eot, vocabulary.eom];
@@ -219,7 +217,7 @@ fn kinds(vocabulary: &GgufVocabulary) -> Result<Vec<TokenKind>, TextError> {
         let mark = role || ENDS.contains(&token.as_str()) || MARKS.contains(&token.as_str());
         Ok(if text && mark { TokenKind::Control } else { kind })
     };
-    (0..).zip(vocabulary.token_types.iter().zip(&vocabulary.tokens)).map(kind).collect()
+    (0..).zip(numbers.iter().zip(&vocabulary.tokens)).map(kind).collect()
 }
 
 /// Ids by token; of equal tokens the last one counts.

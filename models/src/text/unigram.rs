@@ -13,8 +13,8 @@ use super::charsmap;
 use super::gguf::{GgufVocabulary, TokenKind, check_length, wrong};
 use super::spelling::SPACE;
 
-/// Written before a token that is never produced, so that no text spells it: no character.
-const NO_TEXT: char = '\u{10FFFF}';
+/// Written before a token that is never produced, so that no text spells it: spaces of a text become [`SPACE`] before it is looked for.
+const NO_TEXT: char = ' ';
 
 /// Builds the tokenizer of a `t5` vocabulary. Rows of the table without a token, which converters give scores far below all others, change
 /// neither what a text becomes nor the score of what is unknown.

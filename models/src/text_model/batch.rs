@@ -55,7 +55,7 @@ impl TextModel {
         let (mut sessions, mut under) = (Vec::new(), Vec::new());
         let beside = prompts.len().min(SIDE_BY_SIDE) as u64;
         for (at, prompt) in waiting.by_ref().take(SIDE_BY_SIDE) {
-            let mut session = self.decoder.session_among(room, beside).await?;
+            let mut session = self.decoder.session_among(room, (beside, sessions.len() as u64)).await?;
             session.feed(prompt).await?;
             sessions.push(session);
             under.push(self.under(at, most(prompt), &options));

@@ -40,7 +40,8 @@ impl TextModel {
     /// As [`TextModel::with_template`].
     pub fn with_format(self, format: ChatFormat) -> Result<TextModel> {
         let mut model = self.with_template(format.source())?;
-        let end = format.marks().first().and_then(|mark| model.tokenizer.id(mark));
+        // What begins the next turn is one token in some vocabularies, and then no text that a stop string could be found in.
+        let end = format.marks().first().copied().or(format.stop()).and_then(|mark| model.tokenizer.id(mark));
         if let Some(end) = end.filter(|end| !model.stops.contains(end)) {
             model.stops = Arc::new(model.stops.iter().copied().chain([end]).collect());
         }

@@ -65,7 +65,8 @@ var<workgroup> shares: array<vec4<f32>, ${ WG * (D4 + 1) }>;
             let value = place(base + j * ${ WG }u, key_head);
 # if part_of_columns == 0
             let scores = own[${ SCORES }u + j];
-            var weights = select(vec4<f32>(), exp(scores - peak), scores > vec4<f32>(LOWEST));
+            // Not `>`: a score that is no number has to make the row none.
+            var weights = select(vec4<f32>(), exp(scores - peak), scores != vec4<f32>(LOWEST));
             total += weights;
 # if cache == "q8"
             weights *= bitcast<f32>(values[value - 1u]);

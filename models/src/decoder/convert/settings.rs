@@ -104,11 +104,12 @@ fn described(config: &DecoderConfig, architecture: &str) -> (Metadata, Vec<(Stri
         Rope::Yarn { theta, factor, fast, slow, original, attention, .. } => {
             number("rope.freq_base", *theta);
             number("rope.scaling.factor", *factor);
-            let usual = [*fast, *slow, *attention] == [32.0, 1.0, Rope::yarn_attention(*factor, 1.0)];
-            if !usual {
+            let usual = Rope::yarn_attention(*factor, 1.0);
+            if [*fast, *slow, *attention] != [32.0, 1.0, usual] {
                 number("rope.scaling.yarn_beta_fast", *fast);
                 number("rope.scaling.yarn_beta_slow", *slow);
-                number("rope.scaling.yarn_attn_factor", *attention);
+                // llama.cpp takes this one for a factor beside its own, and passes over `yarn_attn_factor`.
+                number("rope.scaling.attn_factor", *attention / usual);
             }
             put("rope.scaling.original_context_length", MetadataValue::U32(*original as u32));
             scaling = Some("yarn");

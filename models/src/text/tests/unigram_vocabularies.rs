@@ -62,8 +62,13 @@ fn unigram_vocabularies_give_the_recorded_ids() {
                 assert_eq!(tokenizer.decode(&ids, false).unwrap(), decoded, "{name}: {text:?}");
             }
             // No text is a row without a token, whatever it is called.
-            let typed = tokenizer.encode("[PAD7]", true).unwrap();
-            assert!(typed.len() > 1 && typed.iter().all(|id| (*id as usize) < tokenizer_rows(&file)), "{typed:?}");
+            for typed in ["[PAD7]", " [PAD7]", "a [PAD7]", "\u{10FFFF}[PAD7]"] {
+                let ids = tokenizer.encode(typed, true).unwrap();
+                assert!(
+                    ids.len() > 1 && ids.iter().all(|id| (*id as usize) < tokenizer_rows(&file)),
+                    "{typed}: {ids:?}"
+                );
+            }
             // T5 knows an end only; a sequence has it behind it.
             assert_eq!(tokenizer.affixes(), (&[][..], &[1][..]), "{name}");
         }

@@ -194,6 +194,11 @@ fn marks_of_turns_are_special_whatever_their_kind_in_the_file() {
     vocabulary.tokens.extend("<|>imend_".chars().map(String::from));
     vocabulary.token_types.extend([4, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]);
     assert_eq!(vocabulary.ends(), [3, 5]);
+    // Where no kinds are told too.
+    let untold = GgufVocabulary { token_types: Vec::new(), ..vocabulary.clone() };
+    assert!(untold.ends().contains(&5));
+    let tokenizer = Tokenizer::from_gguf(untold).unwrap();
+    assert!(tokenizer.is_special(5) && tokenizer.is_special(6) && !tokenizer.is_special(0));
     // One that is named by its id as well, however it is spelled, but no word.
     (vocabulary.token_types[3], vocabulary.bos) = (4, Some(0));
     let tokenizer = Tokenizer::from_gguf(vocabulary).unwrap();
