@@ -50,7 +50,7 @@ impl Decoder {
     pub fn needs(&self, options: impl Into<SessionOptions>) -> Result<Needs> {
         let (gpu, options) = (self.gpu().current(), options.into());
         let context = self.room(&options)?;
-        let (_, plans) = self.settled(&gpu, options, 1)?;
+        let (_, plans) = self.settled(&gpu, options, (1, 0))?;
         let (mut weights, mut states, mut work) = (BTreeMap::new(), BTreeMap::new(), 0);
         let mut largest = (String::new(), 0);
         for plan in plans.all() {
