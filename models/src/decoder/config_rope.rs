@@ -44,7 +44,8 @@ pub(super) fn ropes(top: Object<'_>, model_type: &str, (context, head): (usize, 
         None => top.object("rope_scaling")?,
     };
     let read = |scaling: Object<'_>, base: f64| rope(top, scaling, model_type, (context, head, base));
-    let of = |key: &'static str| -> Result<Option<Object<'_>>> { Ok(scaling.map(|s| s.object(key)).transpose()?.flatten()) };
+    let of =
+        |key: &'static str| -> Result<Option<Object<'_>>> { Ok(scaling.map(|s| s.object(key)).transpose()?.flatten()) };
     let plain = |theta: f64| Rope::Plain { theta };
     match (of("full_attention")?, of("sliding_attention")?) {
         (None, None) => {}
