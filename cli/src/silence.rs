@@ -37,7 +37,7 @@ impl Ended<'_> {
             ids if ids.len() == self.most => {
                 Some(format!("{} have no visible character; --max-tokens asks for more", tokens(ids.len())))
             }
-            _ => Some("a text that ends it came first".to_owned()),
+            _ => Some("a text that ends it came first, one of --stop or of the format".to_owned()),
         }
     }
 
