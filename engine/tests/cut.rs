@@ -1,6 +1,6 @@
-//! Kernels whose launches may be cut: however many pieces one is recorded in, it gives the bits of the whole.
+//! Kernels whose launches may be cut: however many pieces one is recorded in, it gives the bits of the whole, on every adapter.
 //!
-//! Each variant once, on the first adapter that would run it; with `LAMPYRIS_TIER=full` all of them in all cases on every adapter that can;
+//! Each variant that an adapter would run, once, but for the widest heads; with `LAMPYRIS_TIER=full` all of them in all cases;
 //! `LAMPYRIS_KERNEL=name` those of one kernel.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
@@ -84,8 +84,7 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
                     // Along x as many as there are; so many that they are along y where there are more.
                     let axes = [x > 1 && firsts[0].is_some(), y > x && x < MOST && firsts[1].is_some()];
                     for axis in (0..2).filter(|axis| axes[*axis]) {
-                        let (groups, known) =
-                            (launch.grid[axis].min(MOST), (entry.name, if full { at } else { 0 }, source.label, axis));
+                        let (groups, known) = (launch.grid[axis].min(MOST), (entry.name, at, source.label, axis));
                         if !full && cut.contains(&known) {
                             continue;
                         }
