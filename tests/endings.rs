@@ -8,7 +8,7 @@ mod support;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::MetadataValue;
 use lampyris::models::decoder::{Conversion, SessionOptions};
-use lampyris::text::{Conversation, GgufVocabulary, Message};
+use lampyris::text::{ChatFormat, Conversation, GgufVocabulary, Message};
 use lampyris::text_model::{TextFiles, TextModel};
 use lampyris::{Error, Gpu, Sampling};
 use serde_json::{Value, json};
@@ -117,6 +117,38 @@ fn an_answer_ends_with_the_token_that_ends_a_turn() {
     let turn = whole[3];
     let first = whole.iter().position(|id| *id == turn).unwrap();
     assert_eq!(answer(GgufVocabulary { eot: Some(turn), ..vocabulary }), whole[..=first]);
+}
+
+/// In Alpaca's format no token ends a turn, but the next one has a heading.
+#[test]
+fn an_answer_ends_before_the_next_turn_where_a_format_has_no_token_for_its_end() {
+    let gpu = Gpu::cpu_executor();
+    let fillers = 96;
+    let tokens: Vec<String> = ('!'..='~')
+        .map(String::from)
+        .chain(["\u{120}", "\u{10a}"].map(str::to_owned))
+        .chain((0..200).map(|i| format!("zz{i}")))
+        .collect();
+    let (model, pre, token_types) = ("gpt2".to_owned(), Some("gpt-2".to_owned()), vec![1; tokens.len()]);
+    let mut vocabulary = GgufVocabulary { model, pre, tokens, token_types, ..GgufVocabulary::default() };
+    let answer = |vocabulary: &GgufVocabulary| {
+        let model = load(vocabulary.clone()).with_format(ChatFormat::Alpaca).unwrap();
+        let mut session = gpu.block_on(model.session(64)).unwrap();
+        let greedy = lampyris::text_model::AnswerOptions::new(16).sampling(Sampling::greedy());
+        let mut answer = gpu.block_on(session.chat(&asked("hello"), greedy)).unwrap();
+        let mut text = String::new();
+        while let Some(piece) = gpu.block_on(answer.next()).unwrap() {
+            text += &piece;
+        }
+        (answer.ids().to_vec(), text)
+    };
+    let (whole, _) = answer(&vocabulary);
+    assert_eq!(whole.len(), 16);
+    // A token that no prompt has becomes the heading.
+    let at = whole.iter().position(|id| *id as usize >= fillers).unwrap();
+    vocabulary.tokens[whole[at] as usize] = "###\u{120}Instruction:".to_owned();
+    let (ids, text) = answer(&vocabulary);
+    assert!(ids == whole[..=at] && !text.contains('#'), "{ids:?} of {whole:?}: {text}");
 }
 
 /// Whoever shows an answer in pieces has to know, before the first of them, whether it is a thought.

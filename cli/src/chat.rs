@@ -30,8 +30,6 @@ struct Talk<'a> {
     /// When it began, for templates that ask.
     began: Option<WallClock>,
     presses: Arc<Presses>,
-    /// What the format of a conversation begins a turn with where no token ends one.
-    stop: Option<&'static str>,
     last: Option<Last>,
 }
 
@@ -70,8 +68,8 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
     if let Err(error) = ctrlc::set_handler(move || pressed.press()) {
         output::note(&format!("Ctrl-C will end the program: {error}"));
     }
-    let (system, began, stop) = (job.system.clone(), clock::now(), template.as_ref().and_then(Template::stop));
-    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), began, presses, stop, last: None };
+    let (system, began) = (job.system.clone(), clock::now());
+    let mut talk = Talk { gpu: &gpu, job, session, system, turns: Vec::new(), began, presses, last: None };
     let mut input = input.lock();
     loop {
         if terminal {
@@ -222,7 +220,6 @@ impl Talk<'_> {
         let (gpu, sampling, start) = (self.gpu, self.sampling(), Instant::now());
         let (conversation, presses) = (self.conversation(0), self.presses.clone());
         let options = generate::options(&self.job.text, sampling);
-        let options = self.stop.iter().fold(options, |options, stop| options.stop(*stop));
         let before = self.session.tokens().dropped();
         let Some(answer) = unless_stopped(gpu, &presses, self.session.chat(&conversation, options)) else {
             return Ok(None);

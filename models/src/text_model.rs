@@ -113,6 +113,9 @@ pub struct TextModel {
     #[cfg(feature = "text")]
     template: Arc<Result<crate::text::ChatTemplate, crate::text::TextError>>,
     stops: Arc<Vec<u32>>,
+    /// What a turn begins with, before which an answer in a conversation ends, where no token ends one.
+    #[cfg(feature = "text")]
+    turn: Option<&'static str>,
     sampling: Option<Sampling>,
 }
 
@@ -178,6 +181,8 @@ impl TextModel {
             template: Arc::new(crate::text::ChatTemplate::of(&tokenizer)),
             tokenizer,
             stops: Arc::new(stops),
+            #[cfg(feature = "text")]
+            turn: None,
             sampling,
         })
     }

@@ -45,12 +45,4 @@ impl Template {
         }
         Ok(model.with_format(format)?)
     }
-
-    /// What an answer stops before, where no token ends a turn.
-    pub(super) fn stop(&self) -> Option<&'static str> {
-        match self {
-            Template::Format(format) => format.stop(),
-            Template::Source(_) => None,
-        }
-    }
 }

@@ -30,22 +30,29 @@ impl TextModel {
     /// [`Error::Text`] for one that is not valid.
     pub fn with_template(mut self, source: &str) -> Result<TextModel> {
         self.template = Arc::new(Ok(ChatTemplate::with(source, &self.tokenizer)?));
+        self.turn = None;
         Ok(self)
     }
 
-    /// The same model with a format by name, whose token at the end of a turn ends its answers if the vocabulary has it. Of other formats
-    /// [`ChatFormat::stop`] is worth an [`AnswerOptions::stop`].
+    /// The same model with a format by name, whose token at the end of a turn ends its answers if the vocabulary has it. In formats without
+    /// one, answers end before what begins the next turn ([`ChatFormat::stop`]).
     ///
     /// # Errors
     /// As [`TextModel::with_template`].
     pub fn with_format(self, format: ChatFormat) -> Result<TextModel> {
         let mut model = self.with_template(format.source())?;
+        model.turn = format.stop();
         // What begins the next turn is one token in some vocabularies, and then no text that a stop string could be found in.
         let end = format.marks().first().copied().or(format.stop()).and_then(|mark| model.tokenizer.id(mark));
         if let Some(end) = end.filter(|end| !model.stops.contains(end)) {
             model.stops = Arc::new(model.stops.iter().copied().chain([end]).collect());
         }
         Ok(model)
+    }
+
+    /// What is asked of an answer, in a conversation.
+    fn in_turn(&self, options: AnswerOptions) -> AnswerOptions {
+        self.turn.into_iter().fold(options, AnswerOptions::stop)
     }
 }
 
@@ -65,7 +72,8 @@ impl TextSession {
         let ids = template.encode(conversation, &self.model.tokenizer)?;
         let sampling = self.model.sampling.unwrap_or_else(Sampling::usual);
         let opens_thought = template.opens_thought(conversation)?;
-        self.continue_from(&ids, options.into(), sampling, opens_thought).await
+        let options = self.model.in_turn(options.into());
+        self.continue_from(&ids, options, sampling, opens_thought).await
     }
 
     /// As [`TextSession::chat`], in ticks. What is wrong is the first tick's error.
@@ -85,6 +93,7 @@ impl DrivenText {
             Ok((template.encode(conversation, &self.model.tokenizer)?, opens_thought))
         });
         let opens_thought = asked.as_ref().is_ok_and(|(_, opens)| *opens);
-        self.ask(asked.map(|(ids, _)| ids), options.into(), sampling, opens_thought);
+        let options = self.model.in_turn(options.into());
+        self.ask(asked.map(|(ids, _)| ids), options, sampling, opens_thought);
     }
 }

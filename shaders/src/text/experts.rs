@@ -68,7 +68,7 @@ impl Experts {
     }
 
     /// Columns of the output.
-    fn width(&self) -> usize {
+    pub(super) fn width(&self) -> usize {
         match self.way {
             Way::In { width, .. } | Way::Alone { width, .. } => width,
             Way::Out { columns } => columns,

@@ -1,10 +1,10 @@
 //! The matrices of a mixture of experts for many tokens at once: those that go to one expert are gathered, so that its weights are read once
 //! for all of a tile of them.
 
-use super::{Dense, ExpertTiles, Scheme, Unit, Way, dense::matrix};
+use super::{ExpertTiles, Experts, Scheme, Unit, Way, dense::matrix};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
-    fitting, panel, parallel, traffic,
+    fitting, panel, traffic,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// The linked variants.
 pub(super) const SOURCES: &[Source] = crate::linked::GROUPED_EXPERTS;
 
-/// The products of tokens with the matrices of the experts chosen for them, as [`super::Experts`] gives them, but without a norm, and those on
+/// The products of tokens with the matrices of the experts chosen for them, as [`Experts`] gives them, but without a norm, and those on
 /// the way back one by one: [`super::ExpertSum`] adds them up.
 ///
 /// Inputs: `x [m, k]` for [`Way::In`] and `[m, chosen, k]` for [`Way::Out`], the tensors of the stack, the tiles of [`ExpertTiles`]. Output
@@ -33,9 +33,13 @@ pub struct GroupedExperts {
 }
 
 impl GroupedExperts {
-    /// The same products of one token after another.
-    fn singly(&self) -> super::Experts {
-        super::Experts { first: self.first, count: self.count, way: self.way }
+    /// The same products of one choice after another; on the way back each choice is a row of its own.
+    fn singly(&self) -> Experts {
+        let way = match self.way {
+            Way::Out { columns } => Way::Alone { width: columns, unit: Unit::Linear, norm: None },
+            inward => inward,
+        };
+        Experts { first: self.first, count: self.count, way }
     }
 
     /// What each gate computes; nothing on the way back.
@@ -43,14 +47,6 @@ impl GroupedExperts {
         match self.way {
             Way::In { unit, .. } => Some(unit),
             Way::Alone { .. } | Way::Out { .. } => None,
-        }
-    }
-
-    /// Columns of the output.
-    fn width(&self) -> usize {
-        match self.way {
-            Way::In { width, .. } | Way::Alone { width, .. } => width,
-            Way::Out { columns } => columns,
         }
     }
 }
@@ -103,7 +99,7 @@ impl Kernel for GroupedExperts {
             return Err(refuse(1, "a stack of matrices of whole numbers, because the input is".into()));
         }
         let each = self.singly().rows();
-        if columns != k || self.count == 0 || rows != self.count * each || self.width() == 0 {
+        if columns != k || self.count == 0 || rows != self.count * each || self.singly().width() == 0 {
             return Err(refuse(1, format!("{} matrices of {each} rows and {k} columns", self.count)));
         }
         if self.chosen == 0 || self.first + self.count > self.experts {
@@ -119,7 +115,7 @@ impl Kernel for GroupedExperts {
         if inputs.len() != at + 1 {
             return Err(refuse(inputs.len(), String::new()));
         }
-        Ok(vec![Desc::f32([m, self.chosen, self.width()])])
+        Ok(vec![Desc::f32([m, self.chosen, self.singly().width()])])
     }
 
     fn sources(&self) -> &'static [Source] {
@@ -158,56 +154,24 @@ impl Kernel for GroupedExperts {
         [Some(10), None]
     }
 
+    /// Those of [`Experts`], with the choices of the tiles in their own order.
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
-        let descs: Vec<Desc> = inputs.iter().map(|t| t.desc.clone()).collect();
-        let Some((scheme, _, k)) = Scheme::of(&descs[1..]) else { return Vec::new() };
-        let (stack, rest) = inputs[1..].split_at(scheme.codes().len());
-        // The place in the stack of each choice's expert.
-        let mut places = vec![None; outputs[0].rows()];
-        for tile in rest[0].words.chunks(ExpertTiles::TILE + 1) {
-            let place = (tile[0] as usize).checked_sub(self.first).filter(|place| *place < self.count);
+        let (Some((tiles, rest)), rows) = (inputs.split_last(), outputs[0].rows()) else { return Vec::new() };
+        let mut chosen = vec![ExpertTiles::NONE; rows];
+        for tile in tiles.words.chunks(ExpertTiles::TILE + 1) {
             for choice in &tile[1..] {
-                if let Some(own) = places.get_mut(*choice as usize) {
-                    *own = place;
+                if let Some(own) = chosen.get_mut(*choice as usize) {
+                    *own = tile[0];
                 }
             }
         }
-        let x: Vec<f64> = inputs[0].values().into_iter().map(f64::from).collect();
-        let product = |row: usize, x: &[f64]| -> f64 { scheme.row(stack, row).iter().zip(x).map(|(w, x)| w * x).sum() };
-        let rows = self.singly().rows();
-        let mut y = vec![0.0; outputs[0].len()];
-        match self.gated() {
-            Some(unit) => {
-                parallel::rows(&mut y, outputs[0].last(), |choice, out| {
-                    let Some(place) = places[choice] else { return };
-                    let x = &x[choice / self.chosen * k..][..k];
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let gate = place * rows + Dense::gate_row(i);
-                        *out = (unit.apply(product(gate, x)) * product(gate + 16, x)) as f32;
-                    }
-                });
-            }
-            None => parallel::rows(&mut y, outputs[0].last(), |choice, out| {
-                let Some(place) = places[choice] else { return };
-                for (n, out) in out.iter_mut().enumerate() {
-                    *out = product(place * rows + n, &x[choice * k..][..k]) as f32;
-                }
-            }),
-        }
-        vec![HostTensor::from_values(outputs[0].clone(), &y)]
+        let each = if self.gated().is_some() { self.chosen } else { 1 };
+        let chosen = HostTensor::from_words(Desc::new(Format::Word, [rows / each, each]), chosen);
+        self.singly().reference(&[rest, &[&chosen]].concat(), outputs)
     }
 
-    /// As a dense layer's.
     fn tolerance(&self, call: &Call<'_>) -> Tolerance {
-        let e = f64::from(f32::EPSILON);
-        let sum = Tolerance::of_sum(call.inputs[0].last() + 32, Format::F32).relative;
-        let relative = match self.gated() {
-            Some(Unit::Linear) => 2.0 * sum,
-            Some(Unit::Gelu) => 2.0 * sum + 12.0 * e + 3.0e-7,
-            Some(_) => 2.0 * sum + 12.0 * e,
-            None => sum,
-        };
-        Tolerance { relative }
+        self.singly().tolerance(call)
     }
 
     /// Of the stack as many experts as there are choices, at most all, and as much of the sums as of all experts.
