@@ -62,29 +62,32 @@ test("a page that could not be kept says so", async () => {
 test("after one visit everything bundled works without a server", async () => {
   const { page, wrong } = await browser.visit();
   await says(page, "#offline", "works without a network");
-  browser.server.manners.down = true;
-  browser.server.log.length = 0;
-  await page.context().setOffline(true);
-  await page.reload();
-  await says(page, "#offline", "No network");
-  await page.goto(`${browser.server.at}/made/index.html`);
-  await says(page, "#offline", "No network");
-  await scribble(page, SEVEN);
-  await says(page, "#draw-says", /^This is: 7$/);
-  await page.locator("#draw summary").click();
-  await says(page, "#draw-known", /umbrella/);
-  await tab(page, "Write");
-  await page.selectOption("#length", "60");
-  await page.click("#tell");
-  await says(page, "#story-text", /^Once upon a time there was .{40}/s);
-  await page.click("#stop");
-  await page.setInputFiles("#text-files", resolve(import.meta.dirname, "../../models/bundled/storyteller/storyteller.gguf"));
-  await says(page, "#text-name", /^storyteller\.gguf, .*loaded in/);
-  // Whether there is a newer service worker is asked by the browser itself.
-  assert.deepEqual(browser.server.log.filter(({ path }) => !path.endsWith("/offline.js")), [], "the server was asked for nothing");
-  assert.deepEqual(wrong, []);
-  await page.context().setOffline(false);
-  browser.server.manners.down = false;
+  try {
+    browser.server.manners.down = true;
+    browser.server.log.length = 0;
+    await page.context().setOffline(true);
+    await page.reload();
+    await says(page, "#offline", "No network");
+    await page.goto(`${browser.server.at}/made/index.html`);
+    await says(page, "#offline", "No network");
+    await scribble(page, SEVEN);
+    await says(page, "#draw-says", /^This is: 7$/);
+    await page.locator("#draw summary").click();
+    await says(page, "#draw-known", /umbrella/);
+    await tab(page, "Write");
+    await page.selectOption("#length", "500");
+    await page.click("#tell");
+    await says(page, "#story-text", /^Once upon a time there was .{40}/s);
+    await page.click("#stop");
+    await page.setInputFiles("#text-files", resolve(import.meta.dirname, "../../models/bundled/storyteller/storyteller.gguf"));
+    await says(page, "#text-name", /^storyteller\.gguf, .*loaded in/);
+    // Whether there is a newer service worker is asked by the browser itself.
+    assert.deepEqual(browser.server.log.filter(({ path }) => !path.endsWith("/offline.js")), [], "the server was asked for nothing");
+    assert.deepEqual(wrong, []);
+  } finally {
+    await page.context().setOffline(false);
+    browser.server.manners.down = false;
+  }
   await page.close();
 });
 
