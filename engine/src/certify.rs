@@ -65,8 +65,8 @@ impl Prepared {
         let outputs = self.case.kernel.outputs(&inputs).map_err(shape)?;
         let call = Call { inputs: &inputs, outputs: &outputs };
         let mut found: Vec<&'static Source> = Vec::new();
-        for software in [false, true] {
-            let caps = lampyris_shaders::Caps { software, ..gpu.caps().clone() };
+        for (software, slow_arrays) in [(false, false), (true, false), (true, true)] {
+            let caps = lampyris_shaders::Caps { software, slow_arrays, ..gpu.caps().clone() };
             let plain = lampyris_shaders::Caps { subgroup: None, ..caps.clone() };
             for caps in [caps, plain] {
                 for source in self.case.kernel.candidates(&call, &caps) {

@@ -94,6 +94,8 @@ pub struct Caps {
     pub immediates: u32,
     /// The adapter is a program on the CPU (lavapipe, SwiftShader, WARP).
     pub software: bool,
+    /// The driver's compiler is slow with arrays that belong to an invocation, and what becomes of it too (Mesa's software rasterizer before 23).
+    pub slow_arrays: bool,
     /// Buffers live in the memory of the host.
     pub shared_memory: bool,
     /// Most invocations in a workgroup.
@@ -121,6 +123,7 @@ impl Caps {
         timestamps: false,
         immediates: 0,
         software: false,
+        slow_arrays: false,
         shared_memory: false,
         max_invocations: 256,
         max_workgroup: [256, 256, 64],

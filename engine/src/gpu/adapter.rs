@@ -176,6 +176,11 @@ impl fmt::Display for AdapterSummary {
     }
 }
 
+/// Mesa's major version, where a driver says that it is of Mesa.
+fn mesa(driver: &str) -> Option<u32> {
+    driver.split("Mesa ").nth(1)?.split('.').next()?.parse().ok()
+}
+
 fn caps(info: &wgpu::AdapterInfo, kind: AdapterKind, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
     let has = |feature| features.contains(feature);
     Caps {
@@ -186,6 +191,7 @@ fn caps(info: &wgpu::AdapterInfo, kind: AdapterKind, features: wgpu::Features, l
         timestamps: has(wgpu::Features::TIMESTAMP_QUERY),
         immediates: if has(wgpu::Features::IMMEDIATES) { limits.max_immediate_size } else { 0 },
         software: kind == AdapterKind::Software,
+        slow_arrays: kind == AdapterKind::Software && mesa(&info.driver_info).is_some_and(|version| version < 23),
         shared_memory: matches!(kind, AdapterKind::Software | AdapterKind::Integrated),
         max_invocations: limits.max_compute_invocations_per_workgroup,
         max_workgroup: [
@@ -314,6 +320,20 @@ mod tests {
         assert_eq!(sorted(Power::Low), [Integrated, Discrete, Unknown, Software]);
         assert_eq!(sorted(Power::Unsaid), [Discrete, Integrated, Unknown, Software]);
         assert_eq!(sorted(Power::High), sorted(Power::Unsaid));
+    }
+
+    #[test]
+    fn mesa_s_version_is_read_from_what_its_vulkan_and_opengl_say() {
+        for (said, version) in [
+            ("Mesa 22.3.6 (LLVM 15.0.6)", Some(22)),
+            ("Mesa 25.0.7-2~bpo12+1 (LLVM 15.0.6)", Some(25)),
+            ("4.5 (Core Profile) Mesa 22.3.6", Some(22)),
+            ("SwiftShader driver-5.0.0", None),
+            ("Mesa", None),
+            ("", None),
+        ] {
+            assert_eq!(mesa(said), version, "{said:?}");
+        }
     }
 
     #[test]

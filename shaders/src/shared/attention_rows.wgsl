@@ -1,15 +1,23 @@
 <#- The part of `attention` in which a lane owns two rows: keys and values are loaded by all lanes of a subgroup together and broadcast, so that a load
-    serves sixteen rows. Queries and sums lie in one array, of whose places some are found at run time, so that compilers keep it in memory. -#>
+    serves sixteen rows. Queries and sums lie in arrays, of whose places some are found at run time, so that compilers keep them in memory; in short ones, because the
+    time that older compilers take grows with the square of an array's uses. -#>
 
 # macro body(D4, SG, cache, part)
-    // Column c of a lane's row p: its query at D4 p + c, its sum at D4 (2 + p) + c.
-    var own: array<vec4<f32>, ${ 4 * D4 }>;
+    // Column c + l of a lane's row p, l below SG: its query at queries_p_c[l], its sum at sums_p_c[l].
+# for p in range(2)
+# for c in range(0, D4, SG)
+    var queries${ p }_${ c }: array<vec4<f32>, ${ SG }>;
+    var sums${ p }_${ c }: array<vec4<f32>, ${ SG }>;
+# endfor
+# endfor
 # for p in range(2)
     let row${ p } = row_of(min(first + lane + ${ p * SG }u, rows - 1u), key_head);
     let end${ p } = min(row${ p }.seen.last, span.last);
-    for (var c = 0u; c < d4; c++) {
-        own[${ p * D4 }u + c] = q[row${ p }.query + c];
+# for c in range(0, D4, SG)
+    for (var l = 0u; ${ c }u + l < min(${ c + SG }u, d4); l++) {
+        queries${ p }_${ c }[l] = q[row${ p }.query + ${ c }u + l];
     }
+# endfor
     var top${ p } = LOWEST;
     var total${ p } = 0.0;
 # endfor
@@ -17,8 +25,8 @@
     for (var base = span.first; base < span.last; base += 4u) {
         // Not a constant, so that no driver writes the loops out.
         let count = min(4u, span.last - base);
-        var sums0 = vec4<f32>();
-        var sums1 = vec4<f32>();
+        var scored0 = vec4<f32>();
+        var scored1 = vec4<f32>();
         for (var j = 0u; j < count; j++) {
             let key = place(base + j, key_head);
             var sum0 = 0.0;
@@ -28,13 +36,13 @@
                 let part = load_keys(key + min(${ c }u + lane, d4 - 1u));
 # for l in range(SG)
                 let key${ l } = subgroupBroadcast(part, ${ l }u);
-                sum0 += dot(own[${ c + l }], key${ l });
-                sum1 += dot(own[${ D4 + c + l }], key${ l });
+                sum0 += dot(queries0_${ c }[${ l }], key${ l });
+                sum1 += dot(queries1_${ c }[${ l }], key${ l });
 # endfor
             }
 # endfor
-            sums0 = select(sums0, vec4<f32>(sum0), each == vec4<u32>(j));
-            sums1 = select(sums1, vec4<f32>(sum1), each == vec4<u32>(j));
+            scored0 = select(scored0, vec4<f32>(sum0), each == vec4<u32>(j));
+            scored1 = select(scored1, vec4<f32>(sum1), each == vec4<u32>(j));
         }
 # if cache == "q8"
         let scale = place(base + min(lane % 4u, count - 1u), key_head) - 1u;
@@ -46,12 +54,12 @@
 # endfor
         );
 # endfor
-        sums0 *= keys_scales;
-        sums1 *= keys_scales;
+        scored0 *= keys_scales;
+        scored1 *= keys_scales;
 # endif
         let number = vec4<u32>(base) + each;
 # for p in range(2)
-        let scores${ p } = bounded(sums${ p });
+        let scores${ p } = bounded(scored${ p });
         let seen${ p } = (number >= vec4<u32>(row${ p }.seen.first)) & (number < vec4<u32>(end${ p }));
         let masked${ p } = select(vec4<f32>(LOWEST), scores${ p }, seen${ p });
         let peak${ p } = max(top${ p }, max(max(masked${ p }.x, masked${ p }.y), max(masked${ p }.z, masked${ p }.w)));
@@ -62,8 +70,10 @@
 # if cache == "q8"
         weights${ p } *= values_scales;
 # endif
-# for c in range(D4)
-        own[${ (2 + p) * D4 + c }] *= shrink${ p };
+# for c in range(0, D4, SG)
+# for l in range(SG)
+        sums${ p }_${ c }[${ l }] *= shrink${ p };
+# endfor
 # endfor
 # endfor
         for (var j = 0u; j < count; j++) {
@@ -77,8 +87,8 @@
                 let part = load_values(value + min(${ c }u + lane, d4 - 1u));
 # for l in range(SG)
                 let value${ l } = subgroupBroadcast(part, ${ l }u);
-                own[${ 2 * D4 + c + l }] += weight0 * value${ l };
-                own[${ 3 * D4 + c + l }] += weight1 * value${ l };
+                sums0_${ c }[${ l }] += weight0 * value${ l };
+                sums1_${ c }[${ l }] += weight1 * value${ l };
 # endfor
             }
 # endfor
@@ -88,9 +98,11 @@
     if first + lane + ${ p * SG }u < rows {
         let share${ p } = 1.0 / max(total${ p }, 1.0e-30);
         let to${ p } = ${ "part_of(row" ~ p ~ ".query, section)" if part else "row" ~ p ~ ".query" };
-        for (var c = 0u; c < d4; c++) {
-            y[to${ p } + c] = own[${ (2 + p) * D4 }u + c] * share${ p };
+# for c in range(0, D4, SG)
+        for (var l = 0u; ${ c }u + l < min(${ c + SG }u, d4); l++) {
+            y[to${ p } + ${ c }u + l] = sums${ p }_${ c }[l] * share${ p };
         }
+# endfor
 # if part
         store_mass(row${ p }.query, section, top${ p }, total${ p });
 # endif

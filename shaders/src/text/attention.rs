@@ -159,15 +159,18 @@ impl Kernel for Attention {
     }
 
     /// On software adapters: two rows a lane where there are subgroups of eight and rows for them, else every eighth key an invocation, in blocks of three rows or of
-    /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then.
+    /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then; and so does all where
+    /// arrays are slow.
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[1].format).unwrap_or_default();
         let keys = if self.parts > 1 { "part" } else { "whole" };
         let rows = self.rows(call);
         let own = if rows.div_ceil(3) == rows.div_ceil(4) { "keys3" } else { "keys4" };
         let paths: &[&str] = match (caps.software, rows) {
+            (true, 2..) if caps.slow_arrays => &["subgroup8x4", own, "subgroup4x4", "portable"],
+            (true, ..2) if caps.slow_arrays => &["subgroup8", own, "subgroup4", "portable"],
             (true, 8..) => &["rows16", own, "subgroup4x4", "portable"],
-            (true, 2..8) if self.head > 64 => &["subgroup8x4", own, "subgroup4x4", "portable"],
+            (true, 2..) if self.head > 64 => &["subgroup8x4", own, "subgroup4x4", "portable"],
             (true, ..2) if self.head > 64 => &["subgroup8", own, "subgroup4", "portable"],
             (true, _) => &[own, "portable"],
             (false, 5..) => &["tiled", "portable"],
@@ -399,6 +402,7 @@ mod tests {
     #[test]
     fn a_software_adapter_s_forms_follow_its_subgroups_rows_and_columns() {
         let eight = Caps { software: true, subgroup: Some((8, 8)), ..Caps::WEBGPU_DEFAULT };
+        let slow = Caps { slow_arrays: true, ..eight.clone() };
         let none = Caps { software: true, ..Caps::WEBGPU_DEFAULT };
         let path = |caps: &Caps, [query_heads, head, m]: [usize; 3]| {
             let kernel =
@@ -412,18 +416,18 @@ mod tests {
             let call = Call { inputs: &inputs, outputs: &inputs[..1] };
             kernel.candidates(&call, caps).first().unwrap().choice("path")
         };
-        for (shape, with, without) in [
-            ([1, 64, 1], "keys3", "keys3"),
-            ([3, 64, 1], "keys3", "keys3"),
-            ([4, 64, 1], "keys4", "keys4"),
-            ([3, 64, 2], "keys3", "keys3"),
-            ([1, 128, 1], "subgroup8", "keys3"),
-            ([4, 128, 1], "subgroup8x4", "keys4"),
-            ([4, 256, 1], "subgroup8x4", "portable"),
-            ([4, 64, 32], "rows16", "keys4"),
-            ([4, 256, 32], "rows16", "portable"),
+        for (shape, with, old, without) in [
+            ([1, 64, 1], "keys3", "subgroup8", "keys3"),
+            ([3, 64, 1], "keys3", "subgroup8x4", "keys3"),
+            ([4, 64, 1], "keys4", "subgroup8x4", "keys4"),
+            ([3, 64, 2], "keys3", "subgroup8x4", "keys3"),
+            ([1, 128, 1], "subgroup8", "subgroup8", "keys3"),
+            ([4, 128, 1], "subgroup8x4", "subgroup8x4", "keys4"),
+            ([4, 256, 1], "subgroup8x4", "subgroup8x4", "portable"),
+            ([4, 64, 32], "rows16", "subgroup8x4", "keys4"),
+            ([4, 256, 32], "rows16", "subgroup8x4", "portable"),
         ] {
-            assert_eq!((path(&eight, shape), path(&none, shape)), (with, without), "{shape:?}");
+            assert_eq!([&eight, &slow, &none].map(|caps| path(caps, shape)), [with, old, without], "{shape:?}");
         }
     }
 }
