@@ -42,7 +42,7 @@ fn no_tick_takes_more_than_there_is() {
             driven.generate(&prompt, 20, &greedy);
             let tokens = judged((&host, &gpu, &mut driven), &mut |driven, frame| {
                 // From a tenth of the longest step to ten times as much, as it is known meanwhile: a strict one never begins what is longer.
-                let longest = driven.times().map_or(1e-4, |times| longest(times));
+                let longest = driven.times().map_or(1e-4, longest);
                 let time = Duration::from_secs_f64(longest * 10f64.powf(f64::from(noisy.real(-1.0, 1.0))));
                 let mut budget = if round % 2 == 0 { Budget::gpu(time) } else { Budget::gpu(time).strict() };
                 // Now and then the host has used a part of it.
@@ -83,49 +83,61 @@ fn exceeded(
 #[test]
 fn a_large_head_fits_half_a_millisecond() {
     let (time, greedy, prompt) = (Duration::from_micros(500), Sampling::greedy(), text(5));
+    let (files, options) = (noise(LARGE, &[], &[]), SessionOptions::from(40));
+    let of_token = |driven: &DrivenSession| driven.times().unwrap()[1].seconds().to_vec();
     for host in hosts() {
-        let gpu = host.guest();
-        let model = Decoder::new(&gpu, noise(LARGE, &[], &[])).unwrap();
-        let options = SessionOptions::from(40);
-        let expected = uncut(&gpu, &model, options, (&prompt, 4, &greedy));
-        let fresh = || gpu.block_on(model.session(options)).unwrap().driven();
-        let measured = |driven: DrivenSession| gpu.block_on(driven.measured(&greedy)).unwrap();
-        let of_token = |driven: &DrivenSession| driven.times().unwrap()[1].seconds().to_vec();
-        let (mut whole, mut cut) = (measured(fresh().finest(Duration::from_secs(1000))), measured(fresh()));
-        let (steps, pieces) = (of_token(&whole), of_token(&cut));
-        let [head, floor] = [&steps, &pieces].map(|times| times.iter().copied().fold(0.0, f64::max));
-        // The pieces of a step take even parts of its time. Sixty-four are made at most, or some fewer so that none is empty.
-        let mut next = 0;
-        let counts = steps.iter().map(|step| {
-            let piece = pieces[next];
-            let count = if piece > 0.0 { (step / piece).round().max(1.0) as usize } else { 1 };
-            next += count;
-            (step, piece, count)
-        });
-        let (_, piece, count) = counts.filter(|(step, ..)| **step == head).last().unwrap();
+        let measured = || {
+            // Each handle measures for itself.
+            let gpu = host.guest();
+            let model = Decoder::new(&gpu, files.clone()).unwrap();
+            let fresh = || gpu.block_on(model.session(options)).unwrap().driven();
+            let [whole, cut] = [fresh().finest(Duration::from_secs(1000)), fresh()]
+                .map(|driven| gpu.block_on(driven.measured(&greedy)).unwrap());
+            let (steps, pieces) = (of_token(&whole), of_token(&cut));
+            let [head, floor] = [&steps, &pieces].map(|times| times.iter().copied().fold(0.0, f64::max));
+            // The pieces of a step take even parts of its time. Sixty-four are made at most, or some fewer so that none is empty.
+            let mut next = 0;
+            let counts = steps.iter().map(|step| {
+                let piece = pieces[next];
+                let count = if piece > 0.0 { (step / piece).round().max(1.0) as usize } else { 1 };
+                next += count;
+                (step, piece, count)
+            });
+            let (_, piece, count) = counts.filter(|(step, ..)| **step == head).last().unwrap();
+            // On a software adapter the head is much longer than any piece, unless something else had the machine while one was measured.
+            let clear = !gpu.caps().software || count > 1 && head > 4.0 * floor;
+            clear.then_some((gpu, model, [whole, cut], (head, piece, count)))
+        };
+        let found = (0..6).find_map(|_| measured());
+        let (gpu, model, [mut whole, mut cut], (head, piece, count)) =
+            found.unwrap_or_else(|| panic!("{}: the head is not cut", host.name));
         assert!(piece <= time.as_secs_f64() || count > 60, "{}: {count} pieces of {piece} of {head}", host.name);
-        let tell = |driven: &mut DrivenSession, budget: Budget| {
+        let expected = uncut(&gpu, &model, options, (&prompt, 4, &greedy));
+        let tell = |driven: &mut DrivenSession, budget: &dyn Fn(&DrivenSession) -> Budget| {
             let (mut beyond, mut frames) = (0, 0);
             driven.generate(&prompt, 4, &greedy);
             let tokens = judged((&host, &gpu, driven), &mut |driven, frame| {
-                let mut budget = budget.clone();
+                let mut budget = budget(driven);
                 let (tick, exceeds) = exceeded(&gpu, &mut budget, &mut |budget| driven.tick(frame, budget).unwrap());
                 (beyond, frames) = (beyond + usize::from(exceeds), frames + 1);
                 tick
             });
-            assert_eq!(tokens, expected.0, "{}: {budget:?}", host.name);
+            assert_eq!(tokens, expected.0, "{}", host.name);
             (beyond, frames)
         };
-        // What cannot be cut, such as the choice of a token, is the floor; four times that leaves room for what is learnt on a busy machine.
-        let enough = Duration::from_secs_f64(4.0 * floor);
-        let strict = tell(&mut measured(fresh()), Budget::gpu(enough).strict());
-        let [of_whole, of_cut] = [&mut whole, &mut cut].map(|driven| tell(driven, Budget::gpu(time)));
-        eprintln!("{}: {head:.6} s in {count} pieces of {piece:.6}; {of_whole:?}, {of_cut:?}", host.name);
-        eprintln!("{}: strict in {enough:?}: {strict:?}", host.name);
+        // Twice what the longest step is taken for by then: on a busy machine that grows.
+        let enough = |driven: &DrivenSession| {
+            let longest = longest(driven.times().into_iter().flatten());
+            Budget::gpu(Duration::from_secs_f64(2.0 * longest)).strict()
+        };
+        let fresh = gpu.block_on(model.session(options)).unwrap().driven();
+        let strict = tell(&mut gpu.block_on(fresh.measured(&greedy)).unwrap(), &enough);
+        let [of_whole, of_cut] = [&mut whole, &mut cut].map(|driven| tell(driven, &|_| Budget::gpu(time)));
+        eprintln!("{}: {head:.6} s in {count} pieces of {piece:.6}", host.name);
+        eprintln!("{}: whole {of_whole:?}, cut {of_cut:?}, strict {strict:?}", host.name);
         assert_eq!(strict.0, 0, "{}: a strict budget was exceeded", host.name);
-        // Whole, it would fit neither of the two budgets on a software adapter, so that this can fail.
+        // Whole, it fits no such budget on a software adapter, so that this can fail.
         if gpu.caps().software {
-            assert!(head > enough.as_secs_f64() && count > 1, "{}: {count} pieces of {head} s", host.name);
             assert!(of_whole.0 >= 4 && of_cut.1 > of_whole.1, "{}: {of_whole:?} and {of_cut:?}", host.name);
         }
         let session = settled(&host, &gpu, cut);
@@ -153,6 +165,11 @@ fn judged(
     }
     panic!("no answer in 100,000 frames on {}", host.name);
 }
+
+/// Frames that something was waiting in, at least, and how often an answer or a picture may be asked for until there were so many: where one step was
+/// measured as very long, so are the budgets.
+const FRAMES: usize = 4;
+const ROUNDS: u32 = 8;
 
 /// What ticks used of their budgets while something was waiting: in all frames that a later one of the same work has followed which began something.
 #[derive(Default)]
@@ -189,7 +206,7 @@ impl Share {
         let share = self.used / self.given;
         eprintln!("{}, {what}: {share:.3} of the budgets of {} frames was used", host.name, self.frames);
         assert!(share > 0.8 && share <= 1.0, "{}, {what}: {share} of {} frames", host.name, self.frames);
-        assert!(self.frames > 4, "{}, {what}: only {} frames", host.name, self.frames);
+        assert!(self.frames > FRAMES, "{}, {what}: only {} frames", host.name, self.frames);
         share
     }
 }
@@ -211,27 +228,43 @@ fn sum(times: &StepTimes) -> f64 {
 /// What an answer uses of its budgets.
 fn of_answer((host, gpu, driven): (&Host, &Gpu, &mut DrivenSession), prompt: u32, most: usize) -> Share {
     let mut share = Share::default();
-    driven.generate(&text(prompt), most, &Sampling::greedy());
-    judged((host, gpu, driven), &mut |driven, frame| {
-        // Of a prompt of one token there is nothing to be computed before.
-        let times = driven.times().into_iter().flatten().skip(usize::from(prompt == 1));
-        let mut budget = tenfold(times);
-        let tick = driven.tick(frame, &mut budget).unwrap();
-        share.add(&budget);
-        tick
-    });
+    for round in 0..ROUNDS {
+        // Another text each time, of which nothing is computed already.
+        let prompt_tokens: Vec<u32> = text(prompt).into_iter().map(|token| (token + round) % 61).collect();
+        driven.generate(&prompt_tokens, most, &Sampling::greedy());
+        judged((host, gpu, driven), &mut |driven, frame| {
+            // Of a prompt of one token there is nothing to be computed before.
+            let times = driven.times().into_iter().flatten().skip(usize::from(prompt == 1));
+            let mut budget = tenfold(times);
+            let tick = driven.tick(frame, &mut budget).unwrap();
+            share.add(&budget);
+            tick
+        });
+        share.over();
+        if share.frames > FRAMES {
+            break;
+        }
+    }
     share
 }
 
 /// What pictures in pieces use of theirs.
-fn of_pictures(host: &Host, gpu: &Gpu) -> Share {
+fn of_pictures(host: &Host) -> Share {
     let options = ClassifierOptions::default().side(448);
-    let loaded = Classifier::load_with(gpu, fixture("mobilenet_v3_small_w025"), options, |_| ());
-    let mut eyes = gpu.block_on(gpu.block_on(loaded).unwrap().driven()).unwrap();
-    gpu.block_on(eyes.measure()).unwrap();
-    assert!(eyes.times().unwrap().is_measured(), "{}", host.name);
+    let measured = || {
+        // Each handle measures for itself: again where something else had the machine while one step was measured.
+        let gpu = host.guest();
+        let loaded = Classifier::load_with(&gpu, fixture("mobilenet_v3_small_w025"), options.clone(), |_| ());
+        let mut eyes = gpu.block_on(gpu.block_on(loaded).unwrap().driven()).unwrap();
+        gpu.block_on(eyes.measure()).unwrap();
+        let times = eyes.times().unwrap();
+        assert!(times.is_measured(), "{}", host.name);
+        (sum(times) > 25.0 * longest([times])).then_some((gpu, eyes))
+    };
+    let found = (0..6).find_map(|_| measured());
+    let (gpu, mut eyes) = found.unwrap_or_else(|| panic!("{}: one step is much of the whole", host.name));
     let (pixels, mut share) = (vec![99; 64 * 64 * 4], Share::default());
-    for _ in 0..2 {
+    for _ in 0..ROUNDS {
         let mut looking = false;
         loop {
             let (mut frame, mut budget) = (encoder(host), tenfold(eyes.times()));
@@ -250,6 +283,9 @@ fn of_pictures(host: &Host, gpu: &Gpu) -> Share {
             }
         }
         share.over();
+        if share.frames > FRAMES {
+            break;
+        }
     }
     share
 }
@@ -280,7 +316,7 @@ fn most_of_a_budget_is_used() {
             let token = sum(tokens.times().unwrap()[1]);
             of_answer((&host, &gpu, &mut tokens), 1, 10).judge(&format!("tokens {clock}"), &host);
             if gpu.caps().timestamps || full_tier() {
-                of_pictures(&host, &gpu).judge(&format!("pictures {clock}"), &host);
+                of_pictures(&host).judge(&format!("pictures {clock}"), &host);
             }
             if !gpu.caps().timestamps {
                 // Nothing was measured, and nothing can be learnt: most of a budget is used by what is guessed, whatever that is in truth.

@@ -10,13 +10,13 @@ mod ticks;
 use lampyris::engine::gpu::StepTimes;
 use lampyris::engine::kernels::Noise;
 use lampyris::models::decoder::{CacheFormat, Decoder, Sampling, SessionOptions};
-use lampyris::{Budget, Classifier, Gpu, GpuOptions, Tick, VariantSet, wgpu};
+use lampyris::{Classifier, Gpu, GpuOptions, VariantSet, wgpu};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::decoders::noise;
 use support::fixture;
 use support::host::hosts;
-use ticks::{answer, cache_of, encoder, settled, text, uncut};
+use ticks::{answer, cache_of, settled, text, uncut};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 20000,
