@@ -13,6 +13,7 @@ use super::record::Lease;
 use super::run::{Bound, read_outputs};
 use super::scope::{Refusal, unmap};
 use super::step_times::Growing;
+use super::ticked::kept_results;
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
@@ -21,7 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Most runs whose outputs one tick gives, and whose memory is kept for the next ones.
-const MOST_RESULTS: usize = 32;
+pub(super) const MOST_RESULTS: usize = 32;
 
 /// A plan of a course.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Course {
             parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None, known: false });
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
-        let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
+        let (room, most) = (words as u64 * 4, kept_results(result));
         let (free, last) = Slot::all(gpu, room, result * most).await?;
         Ok(Course {
             gpu: gpu.clone(),
@@ -455,7 +456,7 @@ impl<'a> Before<'a> {
 }
 
 /// Most bytes of the results of one tick, where one run has fewer.
-const MOST_BYTES: u64 = 1 << 16;
+pub(super) const MOST_BYTES: u64 = 1 << 16;
 
 /// Words on their way from a flight's buffer to a state or an input.
 #[derive(Debug)]

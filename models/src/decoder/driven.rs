@@ -13,7 +13,7 @@ use lampyris_engine::kernels::text::Sample;
 use std::time::Duration;
 
 /// Words for the positions of the runs of one tick, beside the tokens and settings that the first brings.
-const CURSORS: usize = 1024;
+pub(super) const CURSORS: usize = 1024;
 
 /// Runs that steps are measured in.
 const MEASURED: usize = 3;
