@@ -17,7 +17,8 @@ pub struct Needs {
     pub weights: u64,
     /// Its cache, and its tokens.
     pub cache: u64,
-    /// What runs compute, and their parameters.
+    /// What runs compute, and their parameters. Steps of a prompt that [`SessionOptions::submit_budget`] cuts take 256 bytes a piece more,
+    /// and stay whole where the device's budget has no room for it.
     pub work: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),
