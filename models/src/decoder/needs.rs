@@ -19,7 +19,8 @@ pub struct Needs {
     pub weights: u64,
     /// Its cache, and its tokens.
     pub cache: u64,
-    /// What runs compute, and their parameters.
+    /// What runs compute, and their parameters. Steps of a prompt that [`SessionOptions::submit_budget`] cuts take 256 bytes a piece more,
+    /// and stay whole where the device's budget has no room for it.
     pub work: u64,
     /// The buffers of the ticks that run the session, as far as [`Needs::driven()`] was asked for them.
     pub driven: u64,
