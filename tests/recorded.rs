@@ -212,10 +212,16 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
             answer.unwrap()
         };
         let expected = [bytes(&first), bytes(&second)];
-        let lent = buffer(&host, &first, 52, copied);
+        // The picture, and bytes of the host's before and behind it.
+        let around = |pixels: &[u8]| {
+            let other = |at: usize| (at * 7 + 3) as u8;
+            (0..52).map(other).chain(pixels.iter().copied()).chain((52..1000).map(other)).collect::<Vec<u8>>()
+        };
+        let lent = buffer(&host, &around(&first), 0, copied);
         let other = buffer(&host, &second, 0, copied);
         let input = || Input::rgba8_buffer(&lent, 52, SIDE, SIDE);
         assert!(same(&gpu.block_on(classifier.classify(input())).unwrap(), &expected[0]), "{}: submitted", host.name);
+        assert!(bytes_of(&host, &lent) == around(&first), "{}: a submitted run has written it", host.name);
 
         // Recorded, what counts is what the host's commands have put there by then.
         let mut frame = encoder(&host);
@@ -226,6 +232,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         for (seen, expected) in [&mut before, &mut after].into_iter().zip(&expected) {
             assert!(same(&frames(&host, &gpu, seen).unwrap(), expected), "{}: recorded", host.name);
         }
+        assert!(bytes_of(&host, &lent) == around(&second), "{}: a recorded run has written it", host.name);
         // In pieces, and again as bytes.
         let mut eyes = gpu.block_on(classifier.driven()).unwrap();
         let mut frame = encoder(&host);
@@ -237,6 +244,8 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
             panic!("{}: no answer", host.name)
         };
         assert!(same(&answer, &expected[1]) && same(&bytes(&first), &expected[0]), "{}: driven", host.name);
+        assert!(bytes_of(&host, &lent) == around(&second), "{}: a driven run has written it", host.name);
+        assert!(bytes_of(&host, &other) == second, "{}: somebody has written the other one", host.name);
 
         // What cannot be copied from is refused before the first command.
         let gone = buffer(&host, &first, 0, copied);
@@ -247,7 +256,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         for (buffer, at, why) in [
             (&plain, 0, "COPY_SRC"),
             (&lent, 50, "multiple of four"),
-            (&lent, 56, "bytes of a buffer"),
+            (&lent, 1004, "bytes of a buffer"),
             (&lent, 1 << 40, "bytes of a buffer"),
             (&foreign, 0, "refused"),
             (&gone, 0, "destroyed"),
@@ -267,6 +276,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         let error = cpu.block_on(without.classify(input())).unwrap_err();
         assert!(matches!(error, Error::Engine(EngineError::NoTexture { .. })), "{error:?}");
         host.queue.submit([frame.finish()]);
+        assert!(bytes_of(&host, &lent) == around(&second), "{}: a refused run has written it", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }
@@ -319,8 +329,14 @@ fn double(
     into
 }
 
-/// What a buffer holds.
+/// What a buffer of floats holds.
 fn read(host: &Host, buffer: &wgpu::Buffer) -> Vec<f32> {
+    let bytes = bytes_of(host, buffer);
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+/// What a buffer holds.
+fn bytes_of(host: &Host, buffer: &wgpu::Buffer) -> Vec<u8> {
     let staging = host.device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("staging"),
         size: buffer.size(),
@@ -333,5 +349,5 @@ fn read(host: &Host, buffer: &wgpu::Buffer) -> Vec<f32> {
     staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
     host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     let view = staging.get_mapped_range(..).unwrap();
-    view.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    view.to_vec()
 }

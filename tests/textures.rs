@@ -8,11 +8,15 @@ use half::f16;
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::image::{Area, Quarter, ResizeTexture, table};
 use lampyris::models::image_prep::Passes;
+use lampyris::models::mobilenet::Pixels;
 use lampyris::wgpu::{
-    DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension, TextureFormat, TextureUsages, TextureView,
-    TextureViewDescriptor,
+    CommandEncoderDescriptor, DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension, TextureFormat,
+    TextureUsages, TextureView, TextureViewDescriptor,
 };
-use lampyris::{AdapterChoice, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input};
+use lampyris::{
+    AdapterChoice, Budget, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Yuv, YuvMatrix, YuvRange,
+};
+use std::time::Duration;
 use support::fixture;
 use support::host::{Host, descriptor, hosts};
 
@@ -89,6 +93,55 @@ fn textures_give_what_their_bytes_give() {
                     assert_eq!(texture, plain, "{format:?}, {area:?} on {}: other logits", host.name);
                 }
             }
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// How many dispatches of the device `work` takes.
+fn dispatches<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> u64 {
+    let before = gpu.counts().dispatches;
+    work();
+    gpu.counts().dispatches - before
+}
+
+/// From a texture to the network's input it is one dispatch, however it is asked for; bytes take two, for they are resized in two passes.
+#[test]
+fn a_texture_is_one_dispatch_from_the_first_layer() {
+    let (bytes, turned) = (picture(), Quarter::Counterclockwise);
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let network = classifier.plan(1, Pixels::Rgba8).unwrap().steps.len() as u64;
+        let plain = || Input::rgba8(bytes.as_slice(), WIDTH, HEIGHT);
+        let submitted = |input: Input<'_>| dispatches(&gpu, || gpu.block_on(classifier.classify(input)).unwrap());
+        assert_eq!(submitted(plain()), network + 2, "{}: bytes", host.name);
+        let views = [
+            TextureFormat::Rgba8Unorm,
+            TextureFormat::Bgra8Unorm,
+            TextureFormat::Rgba8UnormSrgb,
+            TextureFormat::Bgra8UnormSrgb,
+            TextureFormat::Rgba16Float,
+        ];
+        let views = views.map(|format| host.texture(format, &texels(format, &bytes), [WIDTH, HEIGHT]));
+        let halves = [WIDTH, HEIGHT].map(|side| side.div_ceil(2));
+        let luma = host.texture(TextureFormat::R8Unorm, &vec![90; (WIDTH * HEIGHT) as usize], [WIDTH, HEIGHT]);
+        let chroma = host.texture(TextureFormat::Rg8Unorm, &vec![90; (halves[0] * halves[1] * 2) as usize], halves);
+        let yuv = Yuv { matrix: YuvMatrix::Bt709, range: YuvRange::Limited };
+        let mut inputs: Vec<Input<'_>> = views.iter().map(Input::texture).collect();
+        inputs.extend([Input::texture(&views[4]).linear(), Input::nv12(&luma, &chroma, yuv)]);
+        let cut: Vec<_> = inputs.iter().map(|it| it.clone().crop(PART).rotated(turned).mirrored()).collect();
+        let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+        for input in inputs.into_iter().chain(cut) {
+            assert_eq!(submitted(input.clone()), network + 1, "{}: submitted, {input:?}", host.name);
+            let mut frame = host.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("the host's") });
+            let recorded = dispatches(&gpu, || drop(classifier.record(&mut frame, input.clone()).unwrap()));
+            // A strict budget of nothing pays for no step of the network.
+            let mut nothing = Budget::gpu(Duration::ZERO).strict();
+            let looked = dispatches(&gpu, || eyes.look(&mut frame, &mut nothing, input.clone()).unwrap());
+            assert_eq!([recorded, looked], [network + 1, 1], "{}: recorded, {input:?}", host.name);
+            host.queue.submit([frame.finish()]);
+            eyes.cancel();
+            gpu.block_on(gpu.idle()).unwrap();
         }
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }

@@ -24,8 +24,10 @@ pub(super) struct Pace {
     set: AtomicBool,
     bytes: AtomicU64,
     pipelines: AtomicU64,
-    /// Something waits for more than was left.
+    /// The next piece goes on even if there is not enough left.
     first: AtomicBool,
+    /// One has done so.
+    ahead: AtomicBool,
 }
 
 impl Pace {
@@ -38,10 +40,15 @@ impl Pace {
 
     /// Goes on once this many bytes may be uploaded.
     pub(super) async fn bytes(&self, bytes: u64) {
-        // Whatever comes first in a tick goes on, if its budget is untouched.
+        // Whatever comes first in a tick goes on, if its budget is untouched, and uses all of it where it is more than there is.
         self.when(|| {
             let first = self.first.swap(false, Ordering::AcqRel);
-            take(&self.bytes, bytes) || first
+            let paid = take(&self.bytes, bytes);
+            if first && !paid {
+                self.bytes.store(0, Ordering::Release);
+                self.ahead.store(true, Ordering::Release);
+            }
+            paid || first
         })
         .await;
     }
@@ -98,7 +105,7 @@ impl<T, E> Loading<T, E> {
         Loading { gpu: gpu.clone(), future: Mutex::new(Some(Box::pin(future))) }
     }
 
-    /// Uploads what the budget pays for, of an untouched one at least a piece, and compiles at most one pipeline. Gives what was loaded
+    /// Uploads what the budget pays for, of an untouched one at least a piece (128 KiB, taken for 66 microseconds), and compiles at most one pipeline. Gives what was loaded
     /// once it is there, and `None` before and afterwards. The uploads run with the host's next submit.
     ///
     /// What a budget does not count is time of the CPU, which [`Budget::loading`] tells: a pipeline takes what the driver takes, and a tensor
@@ -115,12 +122,13 @@ impl<T, E> Loading<T, E> {
         pace.bytes.store(given, Ordering::Release);
         pace.pipelines.store(1, Ordering::Release);
         pace.first.store(budget.is_fresh(), Ordering::Release);
+        pace.ahead.store(false, Ordering::Release);
         pace.set.store(true, Ordering::Release);
         let clock = Stopwatch::start();
         let polled = going.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         budget.took_loading(clock.seconds().and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or_default());
         pace.set.store(false, Ordering::Release);
-        let first = if budget.is_fresh() && !pace.first.load(Ordering::Acquire) { Pace::PIECE } else { 0 };
+        let first = if pace.ahead.load(Ordering::Acquire) { Pace::PIECE } else { 0 };
         let used = given.saturating_sub(pace.bytes.load(Ordering::Acquire)).max(first);
         budget.spend(used as f64 / COPIED);
         match polled {
@@ -214,6 +222,19 @@ mod tests {
         assert_eq!((found, ticks, loading.has_work()), (7, 5, false));
         assert!((used.as_secs_f64() - expected).abs() < 1e-8, "{used:?} for {expected}");
         assert_eq!(loading.tick(&mut Budget::gpu(time)).unwrap(), None);
+        // A piece that an untouched budget does not pay for is all of that tick, however little comes behind it.
+        let paced = gpu.clone();
+        let mut loading = Loading::<u32>::new(&gpu, async move {
+            paced.pace().bytes(Pace::PIECE).await;
+            paced.pace().bytes(4).await;
+            Ok(8)
+        });
+        let half = Duration::from_secs_f64(0.5 * Pace::PIECE as f64 / COPIED);
+        let mut ticks = [(); 3].map(|()| Budget::gpu(half));
+        ticks[0] = ticks[0].clone().strict();
+        let found = ticks.each_mut().map(|budget| loading.tick(budget).unwrap());
+        assert_eq!(found, [None, None, Some(8)]);
+        assert_eq!((ticks[0].used(), ticks[1].used()), (Duration::ZERO, 2 * half));
         // Nobody else is held back.
         gpu.block_on(gpu.pace().bytes(u64::MAX));
     }

@@ -43,14 +43,16 @@ impl Cut {
     /// Not at all.
     const NONE: Cut = Cut { axis: 0, pieces: 1 };
 
-    /// Into as many pieces as are `wanted`, or as there can be: along x where its workgroups are enough, else along whichever has more.
+    /// Into as many pieces as are `wanted` or a few more, so that none has more than its part, or as many as there can be: along x where its
+    /// workgroups are enough, else along whichever has more.
     fn new(first: [Option<usize>; 2], grid: [u32; 3], wanted: usize) -> Cut {
         let wanted = wanted.min(MOST_PIECES);
         let groups = |axis: usize| first[axis].map_or(1, |_| grid[axis] as usize);
         let axis = usize::from(groups(0) < wanted && groups(1) > groups(0));
-        let count = wanted.min(groups(axis)).max(1);
+        // The most pieces that are made are larger where that does not come out even.
+        let each = (groups(axis) / wanted.max(1)).max(groups(axis).div_ceil(MOST_PIECES)).max(1);
         // So many that none is empty.
-        Cut { axis, pieces: groups(axis).div_ceil(groups(axis).div_ceil(count).max(1)).max(1) }
+        Cut { axis, pieces: groups(axis).div_ceil(each).max(1) }
     }
 }
 
@@ -166,14 +168,27 @@ mod tests {
         };
         let both = [Some(3), Some(4)];
         assert_eq!(cut(both, [8, 100, 1], 8), (0, 8));
-        assert_eq!(cut(both, [2, 100, 1], 8), (1, 8));
+        assert_eq!(cut(both, [2, 100, 1], 8), (1, 9), "of twelve workgroups each, and one of four");
         assert_eq!(
             cut(both, [2, 100, 1], 70),
             (1, 50),
             "of two workgroups each, for more than sixty-four are not made"
         );
         assert_eq!(cut(both, [7, 3, 1], 9), (0, 7));
-        assert_eq!(cut(both, [5, 5, 1], 4), (0, 3), "of two, two and one");
+        assert_eq!(cut(both, [5, 5, 1], 4), (0, 5), "three would have two workgroups where a fourth part is less");
+        assert_eq!(cut(both, [1024, 1, 1], 60), (0, 61), "of seventeen each, and a few");
+        assert_eq!(
+            cut(both, [1025, 1, 1], 64),
+            (0, 61),
+            "of seventeen each, for with sixteen there would be one too many"
+        );
+        for (groups, wanted) in (1..400).flat_map(|groups| (1..=MOST_PIECES).map(move |wanted| (groups, wanted))) {
+            let pieces = cut(both, [groups, 1, 1], wanted).1;
+            let largest = groups.div_ceil(pieces as u32) as usize;
+            let (even, most) = (largest * wanted <= groups as usize, groups.div_ceil(MOST_PIECES as u32) as usize);
+            assert!(even || largest <= most, "{groups} in {wanted}: {pieces} of {largest}");
+            assert!(pieces <= MOST_PIECES, "{groups} in {wanted}: {pieces}");
+        }
         assert_eq!(cut([Some(3), None], [2, 100, 1], 8), (0, 2));
         for (first, wanted) in [(both, 1), (both, 0), ([None; 2], 9)] {
             assert_eq!(cut(first, [9, 9, 9], wanted), (0, 1));
