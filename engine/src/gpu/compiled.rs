@@ -274,7 +274,7 @@ fn assemble(
         dispatches.push(dispatch);
     }
     if let Some(queue) = gpu.queue() {
-        queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+        gpu.write(queue, doing, (&params, 0), bytemuck::cast_slice(&blocks))?;
     }
     Ok(Inner {
         gpu: gpu.clone(),

@@ -10,7 +10,7 @@ use super::job::{Event, Job, Written};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
-use super::run::{Bound, read_outputs};
+use super::run::{Bound, INPUTS, read_outputs};
 use super::scope::{Refusal, unmap};
 use super::step_times::Growing;
 use super::ticked::kept_results;
@@ -178,7 +178,8 @@ impl Course {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run is of a plan that the course does not have, or writes to what
-    /// its plan does not have: then all that is recorded is given up, as by [`Course::give_up`].
+    /// its plan does not have; [`Error::OutOfMemory`] when there is none for the words that it writes. Of the last two all that is recorded is
+    /// given up, as by [`Course::give_up`].
     pub fn record(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -212,14 +213,23 @@ impl Course {
         let unspent = budget.clone();
         let mut before = match before {
             Some((plan, times, inputs)) => {
-                let checked = Before::check(&self.gpu, (&device, &queue), (plan, inputs))?;
+                let checked = Before::check(&self.gpu, &device, (plan, inputs))?;
                 budget.spend(times.of(0..times.len()));
                 Some(checked)
             }
             None => None,
         };
         let mut segments = self.lists.pop().unwrap_or_default();
-        if let Err(error) = self.choose(budget, next, &mut segments) {
+        let chosen = self.choose(budget, next, &mut segments);
+        let slot = self.free.last().filter(|_| !segments.is_empty() || before.is_some());
+        let handed = chosen.and_then(|()| match slot {
+            Some(slot) => self.gpu.hearing(&device, INPUTS, || {
+                before.as_ref().map_or(Ok(()), |it| it.plan.stage(&queue, it.inputs, &it.lease))?;
+                self.gpu.write(&queue, INPUTS, (&slot.upload, 0), bytemuck::cast_slice(&self.words))
+            }),
+            None => Ok(()),
+        });
+        if let Err(error) = handed {
             // Runs that `next` has given cannot be had again, so the caller begins anew from what it knows of.
             *budget = unspent;
             self.give_up();
@@ -231,7 +241,6 @@ impl Course {
             return Ok(0);
         };
         self.number = self.number.wrapping_add(1);
-        queue.write_buffer(&slot.upload, 0, bytemuck::cast_slice(&self.words));
 
         slot.encode_stamps(encoder, &self.last);
         if let Some(before) = &before {
@@ -428,7 +437,7 @@ struct Before<'a> {
 impl<'a> Before<'a> {
     fn check(
         gpu: &Gpu,
-        (device, queue): (&wgpu::Device, &wgpu::Queue),
+        device: &wgpu::Device,
         (plan, inputs): (&'a GpuPlan, &'a [InputData<'a>]),
     ) -> Result<Before<'a>> {
         let (bound, refusal) = if plan.check_inputs(inputs)? {
@@ -438,7 +447,6 @@ impl<'a> Before<'a> {
             (plan.bind_textures(device, inputs)?, None)
         };
         let lease = plan.lease(device)?;
-        plan.stage(queue, inputs, &lease)?;
         Ok(Before { plan, inputs, bound, lease, refusal })
     }
 

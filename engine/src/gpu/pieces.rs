@@ -128,7 +128,7 @@ impl Pieces {
             }
         }
         if let Some(queue) = gpu.queue() {
-            queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+            gpu.write(queue, "cutting the steps of a plan", (&params, 0), bytemuck::cast_slice(&blocks))?;
         }
         Ok(pieces)
     }
