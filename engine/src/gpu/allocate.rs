@@ -33,8 +33,8 @@ impl Gpu {
         allocations.refused.store(allocations.asked.load(Ordering::SeqCst) + more + 1, Ordering::SeqCst);
     }
 
-    /// Allocations that this device was asked for so far: buffers, textures, query sets, bind groups, and what words wait in until they are
-    /// written. In browsers they are not counted, and none is refused.
+    /// Allocations that this device was asked for so far: buffers, textures, query sets, bind groups, kernels, and what words wait in until they
+    /// are written. In browsers they are not counted, and none is refused.
     #[doc(hidden)]
     pub fn allocations(&self) -> u64 {
         self.inner.allocations.asked.load(Ordering::SeqCst)

@@ -213,7 +213,7 @@ impl Course {
         let unspent = budget.clone();
         let mut before = match before {
             Some((plan, times, inputs)) => {
-                let checked = Before::check(&self.gpu, &device, (plan, inputs))?;
+                let checked = Before::check(&device, plan, inputs)?;
                 budget.spend(times.of(0..times.len()));
                 Some(checked)
             }
@@ -435,14 +435,10 @@ struct Before<'a> {
 }
 
 impl<'a> Before<'a> {
-    fn check(
-        gpu: &Gpu,
-        device: &wgpu::Device,
-        (plan, inputs): (&'a GpuPlan, &'a [InputData<'a>]),
-    ) -> Result<Before<'a>> {
+    fn check(device: &wgpu::Device, plan: &'a GpuPlan, inputs: &'a [InputData<'a>]) -> Result<Before<'a>> {
         let (bound, refusal) = if plan.check_inputs(inputs)? {
             let (bound, refusal) = Refusal::of(device, || plan.bind_textures(device, inputs));
-            (bound?, gpu.known_refusal(refusal)?)
+            (bound?, plan.inner.gpu.known_refusal(refusal)?)
         } else {
             (plan.bind_textures(device, inputs)?, None)
         };
