@@ -83,47 +83,6 @@ fn variants_for_gpus_are_cut_like_others() {
     }
 }
 
-/// With work waiting most of a budget is used: by what steps are expected to take, which is all that a tick knows.
-#[test]
-fn most_of_a_budget_is_used() {
-    for host in hosts() {
-        let gpu = host.guest();
-        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
-        let session = gpu.block_on(model.session(2000)).unwrap();
-        let greedy = Sampling::greedy();
-        let driven = session.driven().finest(Duration::from_micros(20));
-        let mut driven = gpu.block_on(driven.measured(&greedy)).unwrap();
-        driven.generate(&text(1500), 40, &greedy);
-        let (mut used, mut given, mut frames) = (0.0, 0.0, 0);
-        for _ in 0..100_000 {
-            // No step is longer than a tenth of it, as steps are found to be meanwhile.
-            let longest =
-                driven.times().map_or(0.0, |all| all.iter().flat_map(|it| it.seconds()).copied().fold(0.0, f64::max));
-            let time = Duration::from_secs_f64(10.0 * longest);
-            let (mut frame, mut budget) = (encoder(&host), Budget::gpu(time));
-            let tick = driven.tick(&mut frame, &mut budget).unwrap();
-            host.queue.submit([frame.finish()]);
-            gpu.block_on(gpu.idle()).unwrap();
-            match tick {
-                // Nothing is left to be recorded.
-                Tick::Working(progress) if progress.steps == 0 => {}
-                Tick::Working(progress) => {
-                    if progress.done < progress.of {
-                        (used, given) = (used + budget.used().as_secs_f64(), given + budget.whole().as_secs_f64());
-                        frames += 1;
-                    }
-                }
-                Tick::Pieces(_) => {}
-                Tick::Done(_) => break,
-                other => panic!("{other:?} on {}", host.name),
-            }
-        }
-        let share = used / given;
-        eprintln!("{}: {share:.3} of the budgets of {frames} frames was used", host.name);
-        assert!(share > 0.8 && frames > 4, "{}: {share} of {frames} frames", host.name);
-    }
-}
-
 /// What loading has measured is in the cache: a second start knows it before its first tick, and measures nothing.
 #[test]
 fn a_second_start_measures_nothing_again() {

@@ -5,13 +5,13 @@
 
 mod support;
 
-use lampyris::models::decoder::{Decoder, DrivenSession};
+use lampyris::models::decoder::{Decoder, DrivenSession, Session};
 use lampyris::wgpu::CommandEncoderDescriptor;
-use lampyris::{Budget, Classifier, Gpu, Input, Sampling, Tick};
+use lampyris::{Budget, Classifier, Error, Gpu, Input, Loading, Sampling, Tick, Watching};
 use std::time::Duration;
 use support::decoders::noise;
-use support::fixture;
 use support::host::{Host, hosts};
+use support::{fixture, full_tier};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 512,
@@ -123,5 +123,108 @@ fn a_picture_is_given_up_and_the_next_one_seen() {
         }
         assert_eq!(seen.len(), 2, "{}", host.name);
         assert_eq!(seen[0], seen[1], "{}", host.name);
+    }
+}
+
+/// Two models that load only when they are ticked.
+fn loading(gpu: &Gpu) -> Loading<(Watching, Session)> {
+    let (to, files) = (gpu.clone(), noise(CONFIG, &[], &[]));
+    Loading::new(gpu, async move {
+        let eyes = Classifier::load(&to, fixture("mobilenet_v3_small_w025")).await?.driven().await?;
+        let model = Decoder::new(&to, files)?;
+        model.load(|_, _| ()).await?;
+        Ok((eyes, model.session(200).await?))
+    })
+}
+
+/// A frame in which something loads.
+fn load(
+    host: &Host,
+    gpu: &Gpu,
+    loading: &mut Loading<(Watching, Session)>,
+) -> Result<Option<(Watching, Session)>, Error> {
+    let tick = loading.load(&mut Budget::gpu(Duration::from_micros(100)));
+    host.queue.submit([]);
+    gpu.pump();
+    tick.map(|tick| if let Tick::Done(loaded) = tick { Some(loaded) } else { None })
+}
+
+/// What two models that were loaded see and say.
+fn both(host: &mut Host, gpu: &mut Gpu, (mut eyes, session): (Watching, Session)) -> (Vec<f32>, Vec<u32>) {
+    let texels: Vec<u8> = (0..SIDE * SIDE * 4).map(|i| (i * 5 + i / 300) as u8).collect();
+    let prompt: Vec<u32> = (0..30).map(|i| (i * i + 3 * i) % 61).collect();
+    let tokens = answer(host, gpu, &mut session.driven_generate(&prompt, 5, &Sampling::greedy()), &[]).0;
+    frame(host, |encoder, budget| eyes.look(encoder, budget, Input::rgba8(texels.as_slice(), SIDE, SIDE)).unwrap());
+    for _ in 0..200_000 {
+        let mut tick = Tick::Idle;
+        frame(host, |encoder, budget| tick = eyes.tick(encoder, budget).unwrap());
+        gpu.pump();
+        if let Tick::Done(answer) = tick {
+            return (answer.logits, tokens);
+        }
+    }
+    panic!("{}: no picture is seen", host.name);
+}
+
+/// Whether the engine was told of the loss or has to find out: what was being loaded says that its device is lost, once, and is loaded anew on the
+/// next one. Where that has taken the place before the next tick, it may go there by itself.
+#[test]
+fn what_is_being_loaded_says_that_its_device_is_lost_or_goes_on() {
+    for first in hosts() {
+        let (mut host, mut gpu) = (first.another(), first.guest());
+        let (mut first, mut going, mut ticks) = (first, loading(&gpu), 1);
+        let loaded = loop {
+            if let Some(loaded) = load(&first, &gpu, &mut going).unwrap() {
+                break loaded;
+            }
+            ticks += 1;
+        };
+        let expected = both(&mut first, &mut gpu, loaded);
+        let (moments, mut went_on) = (if full_tier() { ticks } else { 3 }, 0);
+        for moment in 0..moments {
+            let (at, told, replaced) = (ticks * moment / moments, moment % 3 != 1, moment % 3 == 0);
+            let what = format!("{}: lost after tick {at} of {ticks}, told {told}, replaced {replaced}", host.name);
+            let mut gpu = host.guest();
+            let mut going = loading(&gpu);
+            for _ in 0..at {
+                assert!(load(&host, &gpu, &mut going).unwrap().is_none(), "{what}: it is there too soon");
+            }
+            host.device.destroy();
+            if told {
+                gpu.notify_lost("the host destroyed it");
+            }
+            let next = host.another();
+            if replaced {
+                gpu.replace_device(&next.adapter, &next.device, &next.queue).unwrap();
+            }
+            // The host draws on the device that there is.
+            let frames = if replaced { &next } else { &host };
+            let ended = (0..20 * ticks).find_map(|_| load(frames, &gpu, &mut going).transpose());
+            let ended = ended.unwrap_or_else(|| panic!("{what}: it is neither loaded nor refused"));
+            // Said once; there is nothing left to do.
+            let idle = going.load(&mut Budget::gpu(Duration::from_micros(100))).unwrap();
+            assert!(matches!(idle, Tick::Idle), "{what}");
+            if !replaced {
+                gpu.replace_device(&next.adapter, &next.device, &next.queue).unwrap();
+            }
+            host = next;
+            let loaded = match ended {
+                Ok(loaded) => {
+                    assert!(replaced, "{what}: it is loaded onto a device that is gone");
+                    went_on += 1;
+                    loaded
+                }
+                Err(error) => {
+                    assert!(error.is_device_lost(), "{what}: {error:?}");
+                    let mut again = loading(&gpu.current());
+                    let loaded = (0..20 * ticks).find_map(|_| load(&host, &gpu, &mut again).unwrap());
+                    loaded.unwrap_or_else(|| panic!("{what}: it is not loaded again"))
+                }
+            };
+            assert!(both(&mut host, &mut gpu, loaded) == expected, "{what}: other answers");
+            assert_eq!(host.told(), (0, 0), "{what}: the host heard of the guest");
+        }
+        eprintln!("{}: {went_on} of {moments} went on by themselves", host.name);
+        assert!(went_on > 0, "{}: what had not begun when the device was replaced does not begin", host.name);
     }
 }

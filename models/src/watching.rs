@@ -70,6 +70,11 @@ impl Watching {
         Ok(self.course.measure_part(0, &[InputData::Bound], MEASURED).await?)
     }
 
+    /// How long the dispatches of its network are expected to take, which is always told.
+    pub fn times(&self) -> Option<&StepTimes> {
+        self.course.times(0)
+    }
+
     /// The classifier.
     pub fn classifier(&self) -> &Classifier {
         &self.classifier

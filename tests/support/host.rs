@@ -14,6 +14,7 @@ pub struct Host {
     pub queue: wgpu::Queue,
     errors: Arc<AtomicUsize>,
     losses: Arc<AtomicUsize>,
+    blunders: AtomicUsize,
 }
 
 /// A host on every adapter that computes.
@@ -28,15 +29,16 @@ pub fn hosts() -> Vec<Host> {
     let found: Vec<wgpu::Adapter> = adapters.into_iter().filter(computes).collect();
     let infos = found.iter().map(wgpu::Adapter::get_info);
     demand(&infos.map(|info| (info.name, info.backend.to_string())).collect::<Vec<_>>());
-    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter)).collect()
+    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, wgpu::Features::empty())).collect()
 }
 
 impl Host {
-    fn new(instance: wgpu::Instance, adapter: wgpu::Adapter) -> Host {
+    /// With all that the engine can use but these features.
+    fn new(instance: wgpu::Instance, adapter: wgpu::Adapter, without: wgpu::Features) -> Host {
         let wanted = Gpu::requirements(&adapter);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("the host's"),
-            required_features: wanted.features,
+            required_features: wanted.features - without,
             required_limits: wanted.limits,
             ..Default::default()
         };
@@ -51,7 +53,7 @@ impl Host {
         });
         let info = adapter.get_info();
         let name = format!("{} ({})", info.name, info.backend);
-        Host { name, instance, adapter, device, queue, errors, losses }
+        Host { name, instance, adapter, device, queue, errors, losses, blunders: AtomicUsize::new(0) }
     }
 
     /// The engine on this device.
@@ -66,12 +68,18 @@ impl Host {
 
     /// Makes an error that only the host can hear of.
     pub fn blunder(&self) {
+        self.blunders.fetch_add(1, Ordering::SeqCst);
         let _ = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("no buffer can be both"),
             size: 16,
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::MAP_WRITE,
             mapped_at_creation: false,
         });
+    }
+
+    /// How many such errors it has made.
+    pub fn blunders(&self) -> usize {
+        self.blunders.load(Ordering::SeqCst)
     }
 
     /// Objects of wgpu that are alive, by kind, whichever device of the instance has them.
@@ -97,7 +105,12 @@ impl Host {
 
     /// Another device of the same adapter and instance, with handlers of its own.
     pub fn another(&self) -> Host {
-        Host::new(self.instance.clone(), self.adapter.clone())
+        self.without(wgpu::Features::empty())
+    }
+
+    /// As [`Host::another`], of a program that has not asked for these features.
+    pub fn without(&self, features: wgpu::Features) -> Host {
+        Host::new(self.instance.clone(), self.adapter.clone(), features)
     }
 
     /// A texture with these rows of texels.

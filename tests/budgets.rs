@@ -1,0 +1,315 @@
+//! What ticks do with budgets: no more than there is, and most of it while something is waiting, whoever is ticked and whether the device has a clock
+//! or not. Needs no file but a fixture.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
+
+mod support;
+#[path = "support/ticks.rs"]
+mod ticks;
+
+use lampyris::engine::gpu::{Few, StepTimes};
+use lampyris::engine::kernels::Noise;
+use lampyris::models::decoder::{Decoder, DrivenSession, Sampling, SessionOptions};
+use lampyris::{Budget, Classifier, ClassifierOptions, Gpu, Input, Loading, Tick, wgpu};
+use std::time::Duration;
+use support::decoders::noise;
+use support::host::{Host, hosts};
+use support::{fixture, full_tier};
+use ticks::{cache_of, encoder, settled, text, uncut};
+
+const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 20000,
+    "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true}"#;
+
+/// A table of 17 megabytes.
+const LARGE: &str = r#"{"model_type": "llama", "hidden_size": 128, "intermediate_size": 40, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 32768, "max_position_embeddings": 2048,
+    "tie_word_embeddings": true}"#;
+
+/// What a tick is expected to take is no more than there is. The exception is the one that the budget tells of beforehand: a budget that nobody
+/// has used pays for a single dispatch, whatever that takes, unless it is strict.
+#[test]
+fn no_tick_takes_more_than_there_is() {
+    for host in hosts() {
+        let (gpu, mut noisy) = (host.guest(), Noise::new(41));
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let (greedy, prompt, options) = (Sampling::greedy(), text(150), SessionOptions::from(200));
+        let expected = uncut(&gpu, &model, options, (&prompt, 20, &greedy));
+        let (mut within, mut beyond) = (0, 0);
+        for round in 0..4 {
+            let session = gpu.block_on(model.session(options)).unwrap();
+            let mut driven = session.driven().finest(Duration::from_micros(if round < 2 { 30 } else { 1000 }));
+            driven.generate(&prompt, 20, &greedy);
+            let tokens = judged((&host, &gpu, &mut driven), &mut |driven, frame| {
+                // From a tenth of the longest step to ten times as much, as it is known meanwhile: a strict one never begins what is longer.
+                let longest = driven.times().map_or(1e-4, |times| longest(times));
+                let time = Duration::from_secs_f64(longest * 10f64.powf(f64::from(noisy.real(-1.0, 1.0))));
+                let mut budget = if round % 2 == 0 { Budget::gpu(time) } else { Budget::gpu(time).strict() };
+                // Now and then the host has used a part of it.
+                if noisy.real(0.0, 1.0) < 0.3 {
+                    budget.take(time.mul_f32(noisy.real(0.01, 0.99)));
+                }
+                let before = budget.used();
+                let (tick, exceeds) = exceeded(&gpu, &mut budget, &mut |budget| driven.tick(frame, budget).unwrap());
+                *(if exceeds { &mut beyond } else { &mut within }) += usize::from(budget.used() > before);
+                tick
+            });
+            assert_eq!(tokens, expected.0, "{}: round {round}", host.name);
+            let session = settled(&host, &gpu, driven);
+            assert!(cache_of(&gpu.block_on(session.save()).unwrap()) == expected.1, "{}: another cache", host.name);
+        }
+        eprintln!("{}: {within} ticks within their budgets, {beyond} of a single dispatch beyond", host.name);
+        assert!(within > 20 && (beyond > 2 || !gpu.caps().software), "{}: {within} and {beyond} ticks", host.name);
+    }
+}
+
+/// What one tick did with its budget: no more than there is, unless an untouched budget pays for a single dispatch; whether it is the exception.
+fn exceeded(
+    gpu: &Gpu,
+    budget: &mut Budget,
+    tick: &mut dyn FnMut(&mut Budget) -> Tick<Few<u32>>,
+) -> (Tick<Few<u32>>, bool) {
+    let (fresh, before) = (budget.is_fresh(), gpu.counts().dispatches);
+    let tick = tick(budget);
+    let dispatches = gpu.counts().dispatches - before;
+    let fits = budget.used() <= budget.whole();
+    // Pieces of one step that run together are one dispatch.
+    let single = dispatches == 1 && !matches!(&tick, Tick::Working(progress) if progress.steps > 1);
+    assert!(fits || fresh && single, "{dispatches} dispatches, {tick:?}, {budget:?}");
+    (tick, !fits)
+}
+
+/// A table of many words is by far the longest step: cut by its rows it goes with the budgets of frames that the whole does not fit.
+#[test]
+fn a_large_head_fits_half_a_millisecond() {
+    let (time, greedy, prompt) = (Duration::from_micros(500), Sampling::greedy(), text(5));
+    for host in hosts() {
+        let gpu = host.guest();
+        let model = Decoder::new(&gpu, noise(LARGE, &[], &[])).unwrap();
+        let options = SessionOptions::from(40);
+        let expected = uncut(&gpu, &model, options, (&prompt, 4, &greedy));
+        let fresh = || gpu.block_on(model.session(options)).unwrap().driven();
+        let measured = |driven: DrivenSession| gpu.block_on(driven.measured(&greedy)).unwrap();
+        let of_token = |driven: &DrivenSession| driven.times().unwrap()[1].seconds().to_vec();
+        let (mut whole, mut cut) = (measured(fresh().finest(Duration::from_secs(1000))), measured(fresh()));
+        let (steps, pieces) = (of_token(&whole), of_token(&cut));
+        let [head, floor] = [&steps, &pieces].map(|times| times.iter().copied().fold(0.0, f64::max));
+        // The pieces of a step take even parts of its time. Sixty-four are made at most, or some fewer so that none is empty.
+        let mut next = 0;
+        let counts = steps.iter().map(|step| {
+            let piece = pieces[next];
+            let count = if piece > 0.0 { (step / piece).round().max(1.0) as usize } else { 1 };
+            next += count;
+            (step, piece, count)
+        });
+        let (_, piece, count) = counts.filter(|(step, ..)| **step == head).last().unwrap();
+        assert!(piece <= time.as_secs_f64() || count > 60, "{}: {count} pieces of {piece} of {head}", host.name);
+        let tell = |driven: &mut DrivenSession, budget: Budget| {
+            let (mut beyond, mut frames) = (0, 0);
+            driven.generate(&prompt, 4, &greedy);
+            let tokens = judged((&host, &gpu, driven), &mut |driven, frame| {
+                let mut budget = budget.clone();
+                let (tick, exceeds) = exceeded(&gpu, &mut budget, &mut |budget| driven.tick(frame, budget).unwrap());
+                (beyond, frames) = (beyond + usize::from(exceeds), frames + 1);
+                tick
+            });
+            assert_eq!(tokens, expected.0, "{}: {budget:?}", host.name);
+            (beyond, frames)
+        };
+        // What cannot be cut, such as the choice of a token, is the floor; four times that leaves room for what is learnt on a busy machine.
+        let enough = Duration::from_secs_f64(4.0 * floor);
+        let strict = tell(&mut measured(fresh()), Budget::gpu(enough).strict());
+        let [of_whole, of_cut] = [&mut whole, &mut cut].map(|driven| tell(driven, Budget::gpu(time)));
+        eprintln!("{}: {head:.6} s in {count} pieces of {piece:.6}; {of_whole:?}, {of_cut:?}", host.name);
+        eprintln!("{}: strict in {enough:?}: {strict:?}", host.name);
+        assert_eq!(strict.0, 0, "{}: a strict budget was exceeded", host.name);
+        // Whole, it would fit neither of the two budgets on a software adapter, so that this can fail.
+        if gpu.caps().software {
+            assert!(head > enough.as_secs_f64() && count > 1, "{}: {count} pieces of {head} s", host.name);
+            assert!(of_whole.0 >= 4 && of_cut.1 > of_whole.1, "{}: {of_whole:?} and {of_cut:?}", host.name);
+        }
+        let session = settled(&host, &gpu, cut);
+        assert!(cache_of(&gpu.block_on(session.save()).unwrap()) == expected.1, "{}: another cache", host.name);
+    }
+}
+
+/// Draws frames until the answer is there, each ticked by `tick`; the device has done each before the next one.
+fn judged(
+    (host, gpu, driven): (&Host, &Gpu, &mut DrivenSession),
+    tick: &mut dyn FnMut(&mut DrivenSession, &mut wgpu::CommandEncoder) -> Tick<Few<u32>>,
+) -> Vec<u32> {
+    let mut tokens = Vec::new();
+    for _ in 0..100_000 {
+        let mut frame = encoder(host);
+        let told = tick(driven, &mut frame);
+        host.queue.submit([frame.finish()]);
+        gpu.block_on(gpu.idle()).unwrap();
+        match told {
+            Tick::Pieces(more) => tokens.extend(more),
+            Tick::Working(_) => {}
+            Tick::Done(_) => return tokens,
+            other => panic!("{other:?} on {}", host.name),
+        }
+    }
+    panic!("no answer in 100,000 frames on {}", host.name);
+}
+
+/// What ticks used of their budgets while something was waiting: in all frames that a later one of the same work has followed which began something.
+#[derive(Default)]
+struct Share {
+    used: f64,
+    given: f64,
+    frames: usize,
+    /// The last one that has begun something, and those since that have not.
+    held: [f64; 2],
+    since: usize,
+}
+
+impl Share {
+    fn add(&mut self, budget: &Budget) {
+        let [used, given] = [budget.used(), budget.whole()].map(|time| time.as_secs_f64());
+        if given <= 0.0 {
+            // Nothing was known of the steps yet.
+        } else if used > 0.0 {
+            (self.used, self.given) = (self.used + self.held[0], self.given + self.held[1]);
+            self.frames += self.since;
+            (self.held, self.since) = ([used, given], 1);
+        } else if self.since > 0 {
+            (self.held[1], self.since) = (self.held[1] + given, self.since + 1);
+        }
+    }
+
+    /// Nothing more was waiting.
+    fn over(&mut self) {
+        (self.held, self.since) = Default::default();
+    }
+
+    /// Eighty percent at least, and no more than there was: no step takes more than a tenth of these budgets.
+    fn judge(&self, what: &str, host: &Host) -> f64 {
+        let share = self.used / self.given;
+        eprintln!("{}, {what}: {share:.3} of the budgets of {} frames was used", host.name, self.frames);
+        assert!(share > 0.8 && share <= 1.0, "{}, {what}: {share} of {} frames", host.name, self.frames);
+        assert!(self.frames > 4, "{}, {what}: only {} frames", host.name, self.frames);
+        share
+    }
+}
+
+/// What the longest step takes.
+fn longest<'a>(times: impl IntoIterator<Item = &'a StepTimes>) -> f64 {
+    times.into_iter().flat_map(StepTimes::seconds).copied().fold(0.0, f64::max)
+}
+
+/// A budget of which no step of `times` takes more than a tenth, as they are found to be meanwhile.
+fn tenfold<'a>(times: impl IntoIterator<Item = &'a StepTimes>) -> Budget {
+    Budget::gpu(Duration::from_secs_f64(10.0 * longest(times)))
+}
+
+fn sum(times: &StepTimes) -> f64 {
+    times.of(0..times.len())
+}
+
+/// What an answer uses of its budgets.
+fn of_answer((host, gpu, driven): (&Host, &Gpu, &mut DrivenSession), prompt: u32, most: usize) -> Share {
+    let mut share = Share::default();
+    driven.generate(&text(prompt), most, &Sampling::greedy());
+    judged((host, gpu, driven), &mut |driven, frame| {
+        // Of a prompt of one token there is nothing to be computed before.
+        let times = driven.times().into_iter().flatten().skip(usize::from(prompt == 1));
+        let mut budget = tenfold(times);
+        let tick = driven.tick(frame, &mut budget).unwrap();
+        share.add(&budget);
+        tick
+    });
+    share
+}
+
+/// What pictures in pieces use of theirs.
+fn of_pictures(host: &Host, gpu: &Gpu) -> Share {
+    let options = ClassifierOptions::default().side(448);
+    let loaded = Classifier::load_with(gpu, fixture("mobilenet_v3_small_w025"), options, |_| ());
+    let mut eyes = gpu.block_on(gpu.block_on(loaded).unwrap().driven()).unwrap();
+    gpu.block_on(eyes.measure()).unwrap();
+    assert!(eyes.times().unwrap().is_measured(), "{}", host.name);
+    let (pixels, mut share) = (vec![99; 64 * 64 * 4], Share::default());
+    for _ in 0..2 {
+        let mut looking = false;
+        loop {
+            let (mut frame, mut budget) = (encoder(host), tenfold(eyes.times()));
+            let tick = if looking {
+                eyes.tick(&mut frame, &mut budget).unwrap()
+            } else {
+                eyes.look(&mut frame, &mut budget, Input::rgba8(pixels.as_slice(), 64, 64)).unwrap();
+                looking = true;
+                Tick::Idle
+            };
+            host.queue.submit([frame.finish()]);
+            gpu.block_on(gpu.idle()).unwrap();
+            share.add(&budget);
+            if let Tick::Done(_) = tick {
+                break;
+            }
+        }
+        share.over();
+    }
+    share
+}
+
+/// With work waiting most of a budget is used: by what steps are expected to take, which is all that a tick knows.
+#[test]
+fn most_of_a_budget_is_used() {
+    for host in hosts() {
+        // The second has no clock: times are measured by waits while loading, and nothing is learnt afterwards.
+        for host in [host.another(), host.without(wgpu::Features::TIMESTAMP_QUERY)] {
+            let gpu = host.guest();
+            let clock = if gpu.caps().timestamps { "with a clock" } else { "without a clock" };
+            let greedy = Sampling::greedy();
+            let driven = |gpu: &Gpu, config: &str, finest: Duration| {
+                let model = Decoder::new(gpu, noise(config, &[], &[])).unwrap();
+                gpu.block_on(model.session(1100)).unwrap().driven().finest(finest)
+            };
+            let measured = |config: &str, finest: Duration| {
+                let driven = gpu.block_on(driven(&gpu, config, finest).measured(&greedy)).unwrap();
+                assert!(driven.times().unwrap().iter().all(|times| times.is_measured()), "{}", host.name);
+                driven
+            };
+            // Steps so long and so many that a budget is used up long before a prompt, a token or a picture is done.
+            let [short, long] = [20, 500].map(Duration::from_micros);
+            let mut prompt = measured(CONFIG, short);
+            of_answer((&host, &gpu, &mut prompt), 1000, 1).judge(&format!("a prompt {clock}"), &host);
+            let mut tokens = measured(LARGE, long);
+            let token = sum(tokens.times().unwrap()[1]);
+            of_answer((&host, &gpu, &mut tokens), 1, 10).judge(&format!("tokens {clock}"), &host);
+            if gpu.caps().timestamps || full_tier() {
+                of_pictures(&host, &gpu).judge(&format!("pictures {clock}"), &host);
+            }
+            if !gpu.caps().timestamps {
+                // Nothing was measured, and nothing can be learnt: most of a budget is used by what is guessed, whatever that is in truth.
+                let gpu = host.guest();
+                let mut tokens = driven(&gpu, LARGE, long);
+                let share = of_answer((&host, &gpu, &mut tokens), 1, 10);
+                let guess = tokens.times().unwrap()[1];
+                assert!(!guess.is_measured(), "{}: something was learnt without a clock", host.name);
+                let truth = share.judge("tokens by guesses", &host) * token / sum(guess);
+                eprintln!("{}: by guesses alone {truth:.3} of the budgets in truth", host.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn most_of_a_budget_is_used_to_load() {
+    for host in hosts() {
+        let gpu = host.guest();
+        let model = Decoder::new(&gpu, noise(LARGE, &[], &[])).unwrap();
+        let mut loading = Loading::new(&gpu, async move { model.load(|_, _| ()).await });
+        let (mut share, mut over) = (Share::default(), false);
+        while !over {
+            let mut budget = Budget::gpu(Duration::from_micros(500));
+            over = matches!(loading.load(&mut budget).unwrap(), Tick::Done(()));
+            host.queue.submit([]);
+            gpu.block_on(gpu.idle()).unwrap();
+            share.add(&budget);
+        }
+        share.judge("weights", &host);
+    }
+}
