@@ -76,7 +76,7 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
 /// Once round the lighthouse: eight boards, nine frames before each.
 #[test]
 fn every_drawing_is_named_by_what_it_shows() {
-    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x180"];
+    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x320"];
     let output =
         Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).args(["--pictures", "0"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -94,7 +94,7 @@ fn every_drawing_is_named_by_what_it_shows() {
 #[test]
 fn without_json_it_prints_a_table() {
     let options =
-        ["--headless", "--frames", "8", "--hz", "20", "--budget-ms", "20", "--size", "320x180", "--pictures", "0"];
+        ["--headless", "--frames", "8", "--hz", "20", "--budget-ms", "20", "--size", "320x320", "--pictures", "0"];
     let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let table = String::from_utf8(output.stdout).unwrap();
