@@ -21,7 +21,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 use support::decoders::noise;
 use support::host::{Host, hosts};
-use support::{as_gpus, devices, relative};
+use support::{as_gpus, devices, full_tier, relative};
 use ticks::{answer, cache_of, settled, text, uncut};
 
 const QWEN: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
@@ -415,5 +415,38 @@ fn a_large_chunk_has_the_tiles_that_are_made_for_it() {
         let error = relative(&found.0, &expected.0);
         assert!(error < 1e-4, "{}: {error:e}", host.name);
         assert_eq!(found.1, expected.1, "{}", host.name);
+    }
+}
+
+/// What a session takes is said before: at the model's whole context and with the largest runs of a prompt, nothing more is taken than was said, and
+/// no more was said than is taken, by the engine's account and by the driver's allocator, where it tells.
+#[test]
+fn the_whole_context_and_the_largest_runs_take_what_was_said() {
+    const CONTEXT: usize = 4096;
+    /// What results are read from and writes go through.
+    const READ_BACK: u64 = 64 << 10;
+    let wide = QWEN.replace("\"head_dim\": 16", "\"head_dim\": 64").replace("20000,", &format!("{CONTEXT},"));
+    let files = noise(&wide, &[], &[]);
+    let allocated = |host: &Host| host.device.generate_allocator_report().map(|report| report.total_allocated_bytes);
+    let tells = hosts().into_iter().filter(|host| allocated(host).is_some());
+    for host in tells.take(if full_tier() { usize::MAX } else { 1 }) {
+        let (gpu, before) = (host.guest(), allocated(&host).unwrap());
+        let model = Decoder::new(&gpu, files.clone()).unwrap();
+        // Steps that a budget cuts have some parameters more, where there is room for them.
+        let options = SessionOptions::from(CONTEXT).chunk(512).submit_budget(Duration::from_secs(1000));
+        let needs = model.needs(options).unwrap();
+        assert_eq!((needs.context, gpu.held_bytes()), (CONTEXT, 0), "{}", host.name);
+        let mut session = gpu.block_on(model.session(options)).unwrap();
+        gpu.block_on(session.feed(&text(40))).unwrap();
+        let mut answer = session.sample(4, &Sampling::usual()).unwrap();
+        while gpu.block_on(answer.next()).unwrap().is_some() {}
+        let (said, held, taken) = (needs.total(), gpu.held_bytes(), allocated(&host).unwrap() - before);
+        eprintln!("{}: {said} bytes said, {held} held, {taken} by the driver's allocator", host.name);
+        assert!(held <= said && held as f64 > 0.9 * said as f64, "{}: {held} held, {said} said", host.name);
+        assert!(
+            taken <= said + READ_BACK && taken as f64 > 0.9 * said as f64,
+            "{}: {taken} taken, {said} said",
+            host.name
+        );
     }
 }

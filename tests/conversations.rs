@@ -12,7 +12,7 @@ use std::path::Path;
 use support::{devices, full_tier, material};
 
 /// Families with the templates that their models were published with, and the format's name where it has one.
-const FAMILIES: [(&str, &str, Option<ChatFormat>); 8] = [
+const FAMILIES: [(&str, &str, Option<ChatFormat>); 10] = [
     ("llama3-rope", "llama-3", Some(ChatFormat::Llama3)),
     ("mistral-swa", "mistral-7b-instruct", None),
     ("qwen2", "qwen2.5", Some(ChatFormat::ChatMl)),
@@ -21,6 +21,9 @@ const FAMILIES: [(&str, &str, Option<ChatFormat>); 8] = [
     ("gemma3", "gemma-3", Some(ChatFormat::Gemma)),
     ("phi3", "phi-3", Some(ChatFormat::Phi3)),
     ("smollm2", "smollm2", Some(ChatFormat::ChatMl)),
+    ("qwen3-moe", "qwen3", Some(ChatFormat::ChatMl)),
+    // Llama 2's own is in none of its files; this one is its format as a model made of it was published.
+    ("llama-7to1", "lc-TheBloke-FusionNet-34Bx2-MoE-AWQ", Some(ChatFormat::Llama2)),
 ];
 
 /// Tokens of an answer.

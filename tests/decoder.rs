@@ -7,7 +7,7 @@ mod support;
 
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::decoder::{CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Session};
-use lampyris::{Error, Gpu};
+use lampyris::{Error, Gpu, Sampling};
 use support::decoders::{kinds, logits_by, noise};
 use support::{devices, relative};
 
@@ -52,11 +52,34 @@ fn a_layer_is_six_dispatches_and_a_token_one_submit() {
         let mut session = gpu.block_on(model.session(64)).unwrap();
         gpu.block_on(session.feed(&[3])).unwrap();
         let before = gpu.counts();
-        generate(&gpu, &mut session, 5);
+        let (mut answer, mut told) = (session.generate(5).unwrap(), Vec::new());
+        while gpu.block_on(answer.next()).unwrap().is_some() {
+            told.push(gpu.counts().submits - before.submits);
+        }
+        // Three tokens are under way when the first is taken, and each that is taken sends the next on its way, as long as any is left.
+        let ahead = if gpu.is_cpu_executor() { [0; 5] } else { [3, 4, 5, 5, 5] };
+        assert_eq!(told, ahead, "{name}");
         let after = gpu.counts();
         let (submits, dispatches) = (after.submits - before.submits, after.dispatches - before.dispatches);
         let expected = if gpu.is_cpu_executor() { (0, 0) } else { (5, 5 * 15) };
         assert_eq!((submits, dispatches), expected, "{name}");
+    }
+}
+
+#[test]
+fn sessions_that_go_on_together_are_encoded_ahead_too() {
+    let Some((name, gpu)) = devices().into_iter().find(|(_, gpu)| !gpu.is_cpu_executor()) else { return };
+    let model = Decoder::new(&gpu, files(&[])).unwrap();
+    let mut sessions = [3, 5].map(|token| {
+        let mut session = gpu.block_on(model.session(64)).unwrap();
+        gpu.block_on(session.feed(&[token])).unwrap();
+        session
+    });
+    let before = gpu.counts().submits;
+    let mut together = model.together(&mut sessions, &Sampling::greedy()).unwrap();
+    for submits in [3, 4, 5] {
+        assert_eq!(gpu.block_on(together.next()).unwrap().len(), 2, "{name}");
+        assert_eq!(gpu.counts().submits - before, submits, "{name}");
     }
 }
 

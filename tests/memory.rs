@@ -11,7 +11,7 @@ mod support;
 use lampyris::engine::gpu::InputData;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::{BlocksLayout, Gguf, MetadataValue, TensorSink, write_gguf_with};
-use lampyris::engine::weights::{Weights, WeightsError};
+use lampyris::engine::weights::{TensorFile, Weights, WeightsError};
 use lampyris::models::decoder::{Decoder, DecoderFiles};
 use lampyris::models::mobilenet::Pixels;
 use lampyris::text::{GgufVocabulary, Tokenizer};
@@ -118,7 +118,7 @@ fn allocations(gpu: &Gpu, classifier: &Classifier) -> [isize; 2] {
     [false, true].map(|again| (0..WARM).map(|_| taken(again)).min().unwrap())
 }
 
-/// Bytes that a language model may take of the heap beside its largest tensor while it is loaded and speaks, without its tokenizer; half
+/// Bytes that a language model may take of the heap beside its file's largest tensor while it is loaded and speaks, without its tokenizer; half
 /// of its weights where that is less, so that a second copy of them is noticed.
 const ROOM_OF_TEXT: usize = 128 << 20;
 /// Bytes that it may take of the device beside 1.1 times its weights and its cache; half of its weights where that is less.
@@ -129,6 +129,8 @@ const MOST_OF_A_TOKEN: usize = 1000;
 const COLUMNS: usize = 1024;
 const UNITS: usize = 4096;
 const VOCABULARY: usize = 4096;
+/// Units of an expert.
+const EXPERT: usize = 256;
 /// Tokens that its session has room for.
 const CONTEXT: usize = 256;
 
@@ -164,12 +166,38 @@ fn write_folder(folder: &Path, layers: usize) -> u64 {
         "num_attention_heads": 16, "num_key_value_heads": 4, "vocab_size": VOCABULARY, "max_position_embeddings": 4096,
         "tie_word_embeddings": true,
     });
+    write(folder, &config, layout(layers).into_iter().map(|([_, name], shape)| (name, shape)).collect())
+}
+
+/// Writes a decoder of one layer of so many experts in BF16, 1.6 MB each, a megabyte of which plans join; the bytes of its tensors.
+fn write_mixture(folder: &Path, experts: usize) -> u64 {
+    let config = json!({
+        "model_type": "qwen3_moe", "hidden_size": COLUMNS, "intermediate_size": UNITS, "num_hidden_layers": 1,
+        "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": COLUMNS / 16, "vocab_size": VOCABULARY,
+        "max_position_embeddings": 4096, "tie_word_embeddings": true, "num_experts": experts, "num_experts_per_tok": 2,
+        "moe_intermediate_size": EXPERT, "norm_topk_prob": true,
+    });
+    let layer = |name: &str| format!("model.layers.0.{name}.weight");
+    let mut tensors: Vec<_> = layout(1).into_iter().map(|([_, name], shape)| (name, shape)).collect();
+    tensors.retain(|tensor| !tensor.0.contains(".mlp."));
+    tensors.extend(["q_norm", "k_norm"].map(|name| (layer(&format!("self_attn.{name}")), vec![COLUMNS / 16])));
+    tensors.push((layer("mlp.gate"), vec![experts, COLUMNS]));
+    for expert in 0..experts {
+        for (part, shape) in [("gate", [EXPERT, COLUMNS]), ("up", [EXPERT, COLUMNS]), ("down", [COLUMNS, EXPERT])] {
+            tensors.push((layer(&format!("mlp.experts.{expert}.{part}_proj")), shape.to_vec()));
+        }
+    }
+    write(folder, &config, tensors)
+}
+
+/// Writes a folder of tensors in BF16 with a tokenizer; their bytes.
+fn write(folder: &Path, config: &serde_json::Value, tensors: Vec<(String, Vec<usize>)>) -> u64 {
+    std::fs::create_dir(folder).unwrap();
     std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
     let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/tests/fixtures/tokenizer.json");
     std::fs::copy(tokenizer, folder.join("tokenizer.json")).unwrap();
     let (mut header, mut end) = (serde_json::Map::new(), 0);
-    let tensors = layout(layers);
-    for ([_, name], shape) in &tensors {
+    for (name, shape) in &tensors {
         let start = end;
         end += 2 * shape.iter().product::<usize>();
         header.insert(name.clone(), json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] }));
@@ -227,15 +255,16 @@ fn write_decoder(path: &Path, layers: usize) -> u64 {
     written
 }
 
-/// Refuses more than a language model of `file` bytes may take of the heap, and of the device, since `before`.
-fn check(name: &str, gpu: &Gpu, model: &Decoder, (file, before, tokenizer): (u64, isize, usize)) {
+/// Refuses more than a language model with a `file` may take of the heap, and of the device, since `before`.
+fn check(name: &str, gpu: &Gpu, model: &Decoder, (path, file, before, tokenizer): (&Path, u64, isize, usize)) {
     let peak = (PEAK.load(SeqCst) - before) as usize - tokenizer;
     let needs = model.needs(CONTEXT).unwrap();
-    let (held, largest) = (gpu.held_bytes(), needs.largest.1);
+    let stored = TensorFile::open(path).unwrap();
+    let (held, largest) = (gpu.held_bytes(), stored.tensors().map(|tensor| tensor.bytes).max().unwrap());
     eprintln!(
         "{file} bytes of weights on {name}: {peak} bytes of heap at the peak, {tokenizer} more of the tokenizer, the largest tensor \
-         {largest}; {held} on the device, {} of them weights and {} cache",
-        needs.weights, needs.cache
+         {largest} and of a plan {:?}; {held} on the device, {} of them weights and {} cache",
+        needs.largest, needs.weights, needs.cache
     );
     assert!(peak < ROOM_OF_TEXT.min(file as usize / 2) + largest as usize, "{name}: {peak} bytes of heap at the peak");
     let room = needs.cache + ROOM_ON_DEVICE.min(file / 2);
@@ -243,7 +272,7 @@ fn check(name: &str, gpu: &Gpu, model: &Decoder, (file, before, tokenizer): (u64
 }
 
 /// What a folder takes that is loaded as people load one, with its tokenizer.
-fn of_folder(name: &str, gpu: &Gpu, path: &Path, file: u64) {
+fn of_folder(name: &str, gpu: &Gpu, (path, file): (&Path, u64)) {
     let empty = LIVE.load(SeqCst);
     let read = TextFiles::open(path).unwrap().read_tokenizer().unwrap();
     let tokenizer = (LIVE.load(SeqCst) - empty) as usize;
@@ -255,7 +284,7 @@ fn of_folder(name: &str, gpu: &Gpu, path: &Path, file: u64) {
     let mut answer =
         gpu.block_on(session.generate("Every kernel has a twin that says what it must compute", 3)).unwrap();
     while gpu.block_on(answer.next()).unwrap().is_some() {}
-    check(&format!("{name}, as a folder"), gpu, model.decoder(), (file, before, tokenizer));
+    check(&format!("{name}, as a folder"), gpu, model.decoder(), (path, file, before, tokenizer));
 }
 
 /// What the tokenizers of published models' vocabularies take of the heap.
@@ -297,7 +326,7 @@ fn of_texts(name: &str, gpu: &Gpu, path: &Path, file: u64) {
         model.needs(CONTEXT).unwrap().weights,
         "{name}: all weights but the turns of positions"
     );
-    check(name, gpu, &model, (file, before, 0));
+    check(name, gpu, &model, (path, file, before, 0));
 }
 
 /// One test, because a second thread's memory would be counted with it.
@@ -306,14 +335,15 @@ fn the_heap_stays_small_and_does_not_grow() {
     let folder = tempfile::tempdir().unwrap();
     let (path, layers) = (folder.path().join("made.gguf"), if full_tier() { 17 } else { 3 });
     let file = write_decoder(&path, layers);
-    let in_bf16 = folder.path().join("folder");
-    std::fs::create_dir(&in_bf16).unwrap();
-    let folder_bytes = write_folder(&in_bf16, layers - 1);
+    let [dense, mixed] = ["dense", "mixture"].map(|name| folder.path().join(name));
+    // In the full tier the experts that a plan would join take more than the heap may hold, where a binding holds them.
+    let experts = if full_tier() { 200 } else { 24 };
+    let folders = [(&dense, write_folder(&dense, layers - 1)), (&mixed, write_mixture(&mixed, experts))];
     of_tokenizers();
     for (at, (name, gpu)) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).enumerate() {
         if at == 0 || full_tier() {
             of_texts(&name, &gpu, &path, file);
-            of_folder(&name, &gpu, &in_bf16, folder_bytes);
+            folders.iter().for_each(|(path, bytes)| of_folder(&name, &gpu, (path, *bytes)));
         }
         for model in models() {
             let before = LIVE.load(SeqCst);

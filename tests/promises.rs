@@ -19,7 +19,7 @@ use lampyris::models::decoder::{
 use lampyris::models::encoder::{Embedding, EncoderFiles, EncoderNeeds, EncoderOptions, TokenEncoder};
 use lampyris::models::record::Seen;
 use lampyris::text_model::{Choice, DrivenText, TextFiles, TextGeneration, TextPieces, TextSession};
-use lampyris::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Features, Limits};
+use lampyris::wgpu::{CommandEncoderDescriptor, DeviceDescriptor, Features, Limits, PollType};
 use lampyris::{
     Answer, AnswerOptions, Budget, Classifier, ClassifierNeeds, ClassifierOptions, Encoder, Error, FilesFrom, Gpu,
     GpuOptions, Input, Loading, MemoryPlan, Prediction, Sampling, Scheduler, Source, TextModel, Tick, WarmJob,
@@ -29,6 +29,7 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use support::fixture;
 use support::host::{Host, hosts};
 
@@ -114,6 +115,109 @@ fn three_models_fit_as_it_was_said_before_or_are_refused_with_the_figures() {
             if *models == expected && *needed == all && *budget == all - 1);
         assert!(right && error.to_string().contains("lore"), "{}: {error}", host.name);
         assert_eq!(gpu.held_bytes(), 0, "{}: something was loaded", host.name);
+    }
+}
+
+/// Frames of a host in which a picture is looked at and a few words are said, both by ticks. A budget that is too small is told by
+/// whatever would go beyond it.
+fn ticked(host: &Host, (mut eyes, mut npc): (Option<Watching>, Option<DrivenText>)) -> lampyris::Result<String> {
+    let pixels = vec![99; (PICTURE[0] * PICTURE[1] * 4) as usize];
+    let (mut looked, mut said) = (0, String::new());
+    if let Some(npc) = &mut npc {
+        npc.generate("Once upon a time", AnswerOptions::new(8).sampling(Sampling::at(0.7).seed(5)));
+    }
+    for _ in 0..100_000 {
+        let mut frame = host.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("a frame") });
+        let mut budget = Budget::gpu(Duration::from_millis(1));
+        if let Some(eyes) = &mut eyes {
+            match eyes.tick(&mut frame, &mut budget)? {
+                Tick::Done(answer) => {
+                    assert_eq!(answer.top(1).len(), 1);
+                    looked += 1;
+                }
+                Tick::Idle => {
+                    eyes.look(&mut frame, &mut budget, Input::rgba8(pixels.as_slice(), PICTURE[0], PICTURE[1]))?
+                }
+                _ => {}
+            }
+        }
+        let mut over = npc.is_none();
+        if let Some(npc) = &mut npc {
+            match npc.tick(&mut frame, &mut budget)? {
+                Tick::Pieces(text) => said += &text,
+                Tick::Done(_) | Tick::Idle => over = true,
+                Tick::Working(_) | Tick::Lost => {}
+            }
+        }
+        host.queue.submit([frame.finish()]);
+        host.device.poll(PollType::wait_indefinitely()).unwrap();
+        if over && (eyes.is_none() || looked >= 3) {
+            return Ok(said);
+        }
+    }
+    panic!("{}: nothing came of it, but {looked} looks and '{said}'", host.name);
+}
+
+/// Loads a classifier under a budget, which prepares a picture for itself too, and watches.
+fn watching(host: &Host, gpu: &Gpu) -> lampyris::Result<()> {
+    let classifier = gpu.block_on(Classifier::load(gpu, &fixture(NETWORK)))?;
+    let pixels = vec![9; (PICTURE[0] * PICTURE[1] * 4) as usize];
+    gpu.block_on(classifier.classify(Input::rgba8(pixels, PICTURE[0], PICTURE[1])))?;
+    let mut eyes = gpu.block_on(classifier.driven())?;
+    gpu.block_on(eyes.measure())?;
+    ticked(host, (Some(eyes), None)).map(|_| ())
+}
+
+/// Makes a session under a budget that cuts long steps as finely as is asked for, and lets it talk.
+fn talks(host: &Host, gpu: &Gpu, finest: Duration) -> lampyris::Result<u64> {
+    let session = gpu.block_on(TextModel::bundled(gpu)?.session(talking()))?;
+    let npc = gpu.block_on(session.driven().finest(finest).measured(&Sampling::at(0.7)))?;
+    let held = gpu.held_bytes();
+    let said = ticked(host, (None, Some(npc)))?;
+    assert!(said.split_whitespace().count() > 2, "{}: '{said}'", host.name);
+    Ok(held)
+}
+
+fn beyond<T: std::fmt::Debug>(result: lampyris::Result<T>) -> bool {
+    matches!(result, Err(Error::Engine(EngineError::Budget { .. })))
+}
+
+#[test]
+fn what_is_driven_fits_as_it_was_said_before_or_is_refused() {
+    for host in hosts() {
+        let name = &host.name;
+        let planning = host.guest();
+        let eyes = Classifier::needs(fixture(NETWORK)).unwrap().driven().pictures(PICTURE[0], PICTURE[1]).unwrap();
+        let npc = TextModel::bundled(&planning).unwrap().decoder().needs(talking()).unwrap().driven();
+        assert!(eyes.driven > eyes.work && eyes.cut > 0 && npc.driven > 0 && npc.cut > 0, "{eyes:?}");
+        let plan = MemoryPlan::new().with("eyes", &eyes).with("npc", &npc);
+        assert_eq!(plan.bytes(), eyes.total() + npc.total());
+
+        // Together, by the plan: all of it is enough, a byte less is refused before anything is loaded.
+        let gpu = under(&host, plan.bytes());
+        plan.check(&gpu).unwrap();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+        let watching_too = gpu.block_on(classifier.driven()).unwrap();
+        let session = gpu.block_on(TextModel::bundled(&gpu).unwrap().session(talking())).unwrap();
+        let talking_too = gpu.block_on(session.driven().measured(&Sampling::at(0.7))).unwrap();
+        ticked(&host, (Some(watching_too), Some(talking_too))).unwrap();
+        let error = plan.check(&under(&host, plan.bytes() - 1)).unwrap_err();
+        assert!(matches!(error, EngineError::Together { held: 0, .. }), "{name}: {error}");
+
+        // Each alone. How finely steps are cut is known afterwards; what is said of the rest is exact.
+        watching(&host, &under(&host, eyes.total())).unwrap();
+        talks(&host, &under(&host, npc.total()), Duration::from_nanos(1)).unwrap();
+        let uncut = Duration::from_secs(3600);
+        let [eyes, npc] = [eyes.total() - eyes.cut, npc.total() - npc.cut];
+        let held = talks(&host, &under(&host, npc), uncut).unwrap();
+        if planning.caps().software {
+            assert_eq!(held, npc, "{name}");
+            assert!(beyond(talks(&host, &under(&host, npc - 1), uncut)), "{name}");
+            assert!(beyond(watching(&host, &under(&host, eyes - 1))), "{name}");
+        } else {
+            assert!(held <= npc, "{name}: {held} of {npc}");
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {name} heard of the guest");
     }
 }
 

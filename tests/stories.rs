@@ -5,8 +5,8 @@
 
 mod support;
 
-use lampyris::Error;
-use lampyris::models::decoder::{Decoder, DecoderFiles, Products};
+use lampyris::models::decoder::{Decoder, DecoderFiles, Products, Session};
+use lampyris::{Error, Gpu, TextModel};
 use serde_json::Value;
 use support::{Tensors, devices, full_tier, material, relative};
 
@@ -90,12 +90,28 @@ fn tokens_logits_and_perplexity_of_the_reference() {
     }
 }
 
+/// How likely `text` is after `prompt`, by all logits of both.
+fn log_probability(gpu: &Gpu, model: &TextModel, session: &mut Session, [prompt, text]: [&str; 2]) -> f64 {
+    let ids = |text: &str| model.tokenizer().encode_document(text).unwrap();
+    let (before, all) = (ids(prompt), ids(&format!("{prompt}{text}")));
+    assert!(all.starts_with(&before) && all.len() > before.len(), "{before:?}, {all:?}");
+    session.rewind(0);
+    gpu.block_on(session.feed(&all)).unwrap();
+    let logits = gpu.block_on(session.logits()).unwrap();
+    let rows: Vec<&[f32]> = logits.chunks_exact(model.decoder().config().vocabulary).collect();
+    let of = |at: usize| {
+        let total: f64 = rows[at - 1].iter().map(|logit| f64::from(*logit).exp()).sum();
+        f64::from(rows[at - 1][all[at] as usize]) - total.ln()
+    };
+    (before.len()..all.len()).map(of).sum()
+}
+
 #[test]
 fn the_likeliest_continuation_is_the_one_that_makes_sense() {
     let Some(material) = material() else { return };
     let folder = material.join("stories260k");
     for (name, gpu) in devices() {
-        let model = gpu.block_on(lampyris::models::TextModel::load(&gpu, folder.join("hf"))).unwrap();
+        let model = gpu.block_on(TextModel::load(&gpu, folder.join("hf"))).unwrap();
         let mut session = gpu.block_on(model.session(64)).unwrap();
         let options = [" a big mountain of salt", " a time", " time"];
         let choices = gpu.block_on(session.choose("Once upon", &options)).unwrap();
@@ -103,6 +119,14 @@ fn the_likeliest_continuation_is_the_one_that_makes_sense() {
         assert_eq!((found[0], choices[0].index, found.len()), (" a time", 1, 3), "{name}: {choices:?}");
         let total: f64 = choices.iter().map(|choice| choice.probability).sum();
         assert!((total - 1.0).abs() < 1e-9 && choices[0].probability > 0.9, "{name}: {choices:?}");
+        let mut other = gpu.block_on(model.decoder().session(64)).unwrap();
+        for choice in &choices {
+            let expected = log_probability(&gpu, &model, &mut other, ["Once upon", &choice.text]);
+            let apart = (choice.log_probability - expected).abs();
+            assert!(apart < 1e-4, "{name}: {choice:?}, {expected} by its logits");
+            let sum: f64 = choices.iter().map(|other| (other.log_probability - choice.log_probability).exp()).sum();
+            assert!((choice.probability - 1.0 / sum).abs() < 1e-9, "{name}: {choices:?}");
+        }
         // Asked alone, a continuation is as likely as among others.
         let alone = gpu.block_on(session.choose("Once upon", &options[..1])).unwrap();
         let among = choices.iter().find(|choice| choice.index == 0).unwrap();

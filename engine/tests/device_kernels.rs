@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+#[path = "../../tests/support/adapters.rs"]
+mod named;
+
 use lampyris_engine::Gpu;
 use lampyris_engine::certify::Prepared;
 use lampyris_engine::gpu::{AdapterChoice, GpuOptions, LimitTier, adapters};
@@ -11,6 +14,7 @@ use lampyris_engine::kernels::{self, Tier};
 
 fn devices() -> Vec<(String, Gpu)> {
     let found = pollster::block_on(adapters());
+    named::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
     let mut devices = Vec::new();
     for (index, adapter) in found.iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
@@ -22,12 +26,22 @@ fn devices() -> Vec<(String, Gpu)> {
             devices.push((format!("{adapter} clamped to WebGPU's defaults"), gpu));
         }
     }
-    if devices.is_empty() {
-        let required = std::env::var("LAMPYRIS_REQUIRE").unwrap_or_default();
-        assert!(!required.contains("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
-        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
-    }
     devices
+}
+
+#[test]
+fn an_adapter_that_is_required_by_name_is_missed() {
+    let found = [("llvmpipe (LLVM 15)", "vulkan"), ("llvmpipe (LLVM 15)", "gl")].map(|(a, b)| (a.into(), b.into()));
+    assert_eq!(named::missing("adapters, lavapipe,opengl,swiftshader,material", &found), ["swiftshader"]);
+    assert_eq!(named::missing("lavapipe,opengl", &found[1..]), ["lavapipe"]);
+    assert_eq!(named::missing("opengl,adapters", &found[..1]), ["opengl"]);
+    assert_eq!(named::missing("adapters,python", &[]), ["adapters"]);
+    assert_eq!(
+        named::missing("adapter", &found),
+        ["adapter"],
+        "a word without meaning asks for something all the same"
+    );
+    assert!(named::missing("", &[]).is_empty());
 }
 
 #[test]

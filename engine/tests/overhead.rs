@@ -174,18 +174,23 @@ impl Bare {
         Bare { pipeline: pipeline_of_buffers, groups, buffers, upload, result, picture, ticks }
     }
 
-    fn record(&self, queue: &wgpu::Queue, encoder: &mut wgpu::CommandEncoder, words: &[u32]) {
+    fn record(&self, host: Host<'_>, encoder: &mut wgpu::CommandEncoder, (words, scoped): (&[u32], bool)) {
         let size = WORDS as u64 * 4;
-        queue.write_buffer(&self.upload, 0, bytes(words));
-        queue.write_buffer(&self.upload, size, &[1, 2, 3, 4]);
+        self.write(host, &[(0, bytes(words)), (size, &[1, 2, 3, 4])], scoped);
         encoder.copy_buffer_to_buffer(&self.upload, 0, &self.buffers[0], 0, size);
         self.run(encoder, None);
     }
 
+    /// Words for the commands: in a scope, as whoever wants to hear that there is no memory in which they could wait has to, or without.
+    fn write(&self, (device, queue): Host<'_>, all: &[(u64, &[u8])], scoped: bool) {
+        let write = || all.iter().for_each(|(at, bytes)| queue.write_buffer(&self.upload, *at, bytes));
+        if scoped { in_scope(device, wgpu::ErrorFilter::OutOfMemory, write) } else { write() }
+    }
+
     /// A texture instead of words, bound for this frame alone.
-    fn record_texture(&self, (device, queue): Host<'_>, encoder: &mut wgpu::CommandEncoder, view: Seen<'_>) {
-        let group = self.bind(device, view);
-        queue.write_buffer(&self.upload, WORDS as u64 * 4, &[1, 2, 3, 4]);
+    fn record_texture(&self, host: Host<'_>, encoder: &mut wgpu::CommandEncoder, view: Seen<'_>) {
+        let group = self.bind(host.0, view);
+        self.write(host, &[(WORDS as u64 * 4, &[1, 2, 3, 4])], view.1);
         self.run(encoder, Some(&group));
     }
 
@@ -204,7 +209,7 @@ impl Bare {
                 ],
             })
         };
-        if scoped { in_scope(device, bind) } else { bind() }
+        if scoped { in_scope(device, wgpu::ErrorFilter::Validation, bind) } else { bind() }
     }
 
     fn run(&self, encoder: &mut wgpu::CommandEncoder, picture: Option<&wgpu::BindGroup>) {
@@ -240,14 +245,14 @@ impl Bare {
     /// comes in a pass of its own before, instead of words; these are behind the tick's number.
     fn tick(
         &self,
-        (device, queue): Host<'_>,
+        host: Host<'_>,
         encoder: &mut wgpu::CommandEncoder,
-        words: &[u32],
-        picture: Option<Seen<'_>>,
+        (words, scoped): (&[u32], bool),
+        picture: Option<&wgpu::TextureView>,
     ) {
         let Ticks { last, result, clock } = &self.ticks;
-        let group = picture.map(|view| self.bind(device, view));
-        queue.write_buffer(&self.upload, 0, bytes(words));
+        let group = picture.map(|view| self.bind(host.0, (view, scoped)));
+        self.write(host, &[(0, bytes(words))], scoped);
         encoder.copy_buffer_to_buffer(last, 0, result, 0, 4);
         encoder.copy_buffer_to_buffer(&self.upload, 0, last, 0, 4);
         encoder.copy_buffer_to_buffer(&self.upload, 0, result, 4, 4);
@@ -281,7 +286,7 @@ impl Bare {
         let number = view[4];
         drop(view);
         if scoped {
-            in_scope(device, || result.unmap());
+            in_scope(device, wgpu::ErrorFilter::Validation, || result.unmap());
         } else {
             result.unmap();
         }
@@ -303,8 +308,8 @@ fn hear(encoder: &mut wgpu::CommandEncoder, result: &wgpu::Buffer) {
     });
 }
 
-fn in_scope<T>(device: &wgpu::Device, calls: impl FnOnce() -> T) -> T {
-    let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
+fn in_scope<T>(device: &wgpu::Device, filter: wgpu::ErrorFilter, calls: impl FnOnce() -> T) -> T {
+    let scope = device.push_error_scope(filter);
     let made = calls();
     let refused = pin!(scope.pop()).poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(refused, Poll::Ready(None)));
@@ -398,7 +403,7 @@ fn bare_ticks(gpu: &Gpu, picture: Option<&wgpu::TextureView>) -> (usize, Duratio
             if !std::mem::take(&mut first) {
                 assert_eq!(bare.take_tick(host.0, scoped), 1);
             }
-            bare.tick(host, encoder, &words, picture.map(|view| (view, scoped)));
+            bare.tick(host, encoder, (&words, scoped), picture);
         };
         let found = steady(gpu, frame, || ());
         bare.take_tick(host.0, scoped);
@@ -412,16 +417,18 @@ fn recording_allocates_what_wgpu_does() {
     without_backtraces();
     for gpu in devices() {
         let name = gpu.summary().to_string();
-        let (device, queue) = (gpu.device().unwrap(), gpu.queue().unwrap());
+        let host = (gpu.device().unwrap(), gpu.queue().unwrap());
         let plan = plan(&gpu);
         let words = vec![1.0f32.to_bits(); WORDS];
 
         let (made, took) = recorded(&gpu, |encoder| plan.record(encoder, &[InputData::Words(&words)], &[]).unwrap());
         // wgpu keeps lists as long as the highest number of a buffer: those of its own are made last here and further down.
         let bare = Bare::new(&gpu);
-        let (wgpu_made, wgpu_took) =
-            steady(&gpu, |encoder| bare.record(queue, encoder, &words), || bare.result.unmap());
-        eprintln!("{name}: {wgpu_made} allocations and {wgpu_took:?} by wgpu alone, {made} and {took:?} recorded");
+        let [(wgpu_made, wgpu_took), (unscoped, _)] = [true, false]
+            .map(|scoped| steady(&gpu, |encoder| bare.record(host, encoder, (&words, scoped)), || bare.result.unmap()));
+        eprintln!(
+            "{name}: {wgpu_made} allocations and {wgpu_took:?} by wgpu alone ({unscoped} without an error scope), {made} and {took:?} recorded"
+        );
         assert!(made <= wgpu_made, "{name}: {made} for {wgpu_made}");
         assert!(took <= MOST, "{name}: recording takes {took:?}");
 
@@ -435,12 +442,12 @@ fn recording_allocates_what_wgpu_does() {
         let bare = Bare::new(&gpu);
         let [(wgpu_made, wgpu_took), (unscoped, _)] = [true, false].map(|scoped| {
             let frame = |encoder: &mut wgpu::CommandEncoder| {
-                bare.record_texture((device, queue), encoder, (&view, scoped));
+                bare.record_texture(host, encoder, (&view, scoped));
             };
             steady(&gpu, frame, || bare.result.unmap())
         });
         eprintln!(
-            "{name}: of a texture {wgpu_made} allocations and {wgpu_took:?} by wgpu alone ({unscoped} without an error scope), {made} and \
+            "{name}: of a texture {wgpu_made} allocations and {wgpu_took:?} by wgpu alone ({unscoped} without error scopes), {made} and \
              {took:?} recorded"
         );
         assert!(made <= wgpu_made, "{name}: of a texture {made} for {wgpu_made}");

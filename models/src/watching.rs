@@ -227,8 +227,10 @@ impl Watching {
             }
             None => {}
         }
-        let steps = self.course.record(encoder, budget, &mut || None)?;
-        Ok(Tick::Working(Progress { steps, ..Progress::default() }))
+        let recorded = self.course.record(encoder, budget, &mut || None).map_err(Error::from);
+        // What a lost device was given is looked for where another takes its place.
+        self.going = recorded.as_ref().map_or_else(Error::is_device_lost, |_| true);
+        Ok(Tick::Working(Progress { steps: recorded?, ..Progress::default() }))
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
+pub mod adapters;
 pub mod bent;
 pub mod decoders;
 pub mod golden;
@@ -12,7 +13,7 @@ pub mod photos;
 pub mod tracer;
 
 use lampyris::engine::weights::Weights;
-use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, VariantSet, adapters};
+use lampyris::{AdapterChoice, Gpu, GpuOptions, LimitTier, VariantSet};
 use std::path::{Path, PathBuf};
 
 /// Whether `LAMPYRIS_REQUIRE` asks for `what`.
@@ -70,7 +71,9 @@ pub(crate) fn material() -> Option<PathBuf> {
 /// Every adapter, lavapipe once more with WebGPU's default limits, and the CPU executor last.
 pub(crate) fn devices() -> Vec<(String, Gpu)> {
     let mut devices = Vec::new();
-    for (index, adapter) in pollster::block_on(adapters()).iter().enumerate() {
+    let found = pollster::block_on(lampyris::adapters());
+    adapters::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
+    for (index, adapter) in found.iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
         devices.push((adapter.to_string(), pollster::block_on(Gpu::with(options.clone())).unwrap()));
         if adapter.backend == "vulkan" && adapter.name.contains("llvmpipe") {
@@ -79,17 +82,13 @@ pub(crate) fn devices() -> Vec<(String, Gpu)> {
             devices.push((format!("{adapter}, clamped to WebGPU's defaults"), clamped));
         }
     }
-    assert!(!devices.is_empty() || !required("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
-    if devices.is_empty() {
-        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
-    }
     devices.push(("CPU executor".to_owned(), Gpu::cpu_executor()));
     devices
 }
 
 /// The forms and plans for real GPUs on every adapter that Vulkan drives; OpenGL's compilers take long for them.
 pub fn as_gpus() -> Vec<(String, Gpu)> {
-    let found = pollster::block_on(adapters());
+    let found = pollster::block_on(lampyris::adapters());
     let vulkan = found.iter().enumerate().filter(|(_, adapter)| adapter.backend == "vulkan");
     let open = |(index, adapter): (usize, _)| {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);

@@ -77,6 +77,30 @@ impl Found {
         self.addition(&std::env::split_paths(&already).collect::<Vec<_>>())
     }
 
+    /// What `LAMPYRIS_REQUIRE` should list beside `already`: the Vulkan drivers that are here, so that one which the loader passes over fails
+    /// the tests rather than missing from them. None where whoever calls has chosen the drivers.
+    pub(crate) fn required(&self, already: &str) -> Option<String> {
+        let chosen = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
+        if chosen || self.loader.is_none() {
+            return None;
+        }
+        self.requirement(already)
+    }
+
+    /// The list with the drivers that were found.
+    fn requirement(&self, already: &str) -> Option<String> {
+        let there = [("lavapipe", self.lavapipe()), ("swiftshader", self.swiftshader.as_deref())];
+        let names = there.iter().filter(|(_, manifest)| manifest.is_some()).map(|(name, _)| *name);
+        let mut words: Vec<&str> = already.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        let before = words.len();
+        for name in names {
+            if !words.contains(&name) {
+                words.push(name);
+            }
+        }
+        (words.len() > before).then(|| words.join(","))
+    }
+
     /// The variable that adds SwiftShader to the drivers the loader knows and to those already added.
     fn addition(&self, already: &[PathBuf]) -> Vec<(&'static str, OsString)> {
         let Some(swiftshader) = self.swiftshader.as_ref().filter(|path| !self.manifests.contains(path)) else {
@@ -320,6 +344,19 @@ mod tests {
         assert_eq!(old, [("VK_ICD_FILENAMES", joined(&[lavapipe, swiftshader]))]);
         let new = found([1, 3, 239]).addition(&["/mine.json".into(), swiftshader.into()]);
         assert_eq!(new, [("VK_ADD_DRIVER_FILES", joined(&["/mine.json", swiftshader]))]);
+    }
+
+    #[test]
+    fn drivers_that_are_here_are_required_of_the_tests() {
+        let found = Found {
+            manifests: vec!["/icd.d/lvp_icd.json".into()],
+            swiftshader: Some("/browser/vk_swiftshader_icd.json".into()),
+            ..Found::default()
+        };
+        assert_eq!(found.requirement("").unwrap(), "lavapipe,swiftshader");
+        assert_eq!(found.requirement("adapters, swiftshader").unwrap(), "adapters,swiftshader,lavapipe");
+        assert_eq!(found.requirement("lavapipe,swiftshader"), None);
+        assert_eq!(Found::default().requirement("adapters"), None);
     }
 
     #[test]

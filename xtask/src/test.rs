@@ -53,6 +53,8 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
     let mut environment = found.environment();
     environment.extend(runtime.as_ref().map(|it| ("XDG_RUNTIME_DIR", OsString::from(&it.0))));
     environment.push(("LAMPYRIS_TIER", options.tier().into()));
+    let required = found.required(&std::env::var("LAMPYRIS_REQUIRE").unwrap_or_default());
+    environment.extend(required.map(|list| ("LAMPYRIS_REQUIRE", OsString::from(list))));
     for (name, value) in &environment {
         eprintln!("xtask: {name}={}", value.to_string_lossy());
     }

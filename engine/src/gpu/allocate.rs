@@ -2,6 +2,8 @@
 //! test refuses in its place.
 
 use super::Gpu;
+#[cfg(not(target_arch = "wasm32"))]
+use super::scope::now;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -31,13 +33,15 @@ impl Gpu {
         allocations.refused.store(allocations.asked.load(Ordering::SeqCst) + more + 1, Ordering::SeqCst);
     }
 
-    /// Allocations that this device was asked for so far: buffers, textures, query sets and bind groups.
+    /// Allocations that this device was asked for so far: buffers, textures, query sets, bind groups, kernels, and what words wait in until they
+    /// are written. In browsers they are not counted, and none is refused.
     #[doc(hidden)]
     pub fn allocations(&self) -> u64 {
         self.inner.allocations.asked.load(Ordering::SeqCst)
     }
 
     /// Stands before everything that takes memory of the device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn allocating(&self, doing: &str) -> Result<()> {
         let allocations = &self.inner.allocations;
         let number = allocations.asked.fetch_add(1, Ordering::SeqCst) + 1;
@@ -47,7 +51,13 @@ impl Gpu {
         }
     }
 
-    fn no_memory(&self, doing: &str) -> Error {
+    /// No test refuses anything in a browser.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn allocating(&self, _doing: &str) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn no_memory(&self, doing: &str) -> Error {
         Error::OutOfMemory { adapter: self.summary().name.clone(), doing: doing.to_owned() }
     }
 
@@ -76,6 +86,49 @@ impl Gpu {
             }
             _ => buffer,
         }
+    }
+
+    /// Hands words to the queue, which the device has with the next submit; until then the driver keeps them in memory of its own. Within
+    /// [`Gpu::hearing`] or [`Gpu::guarded`], which hear that it had none.
+    pub(super) fn write(
+        &self,
+        queue: &wgpu::Queue,
+        doing: &str,
+        (buffer, at): (&wgpu::Buffer, u64),
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.allocating(doing)?;
+        queue.write_buffer(buffer, at, bytes);
+        Ok(())
+    }
+
+    /// Makes calls that cannot wait for what the driver says, in a scope that closes before this returns: that it has no memory for one of
+    /// them is their error. What they were for must not happen then, for words of theirs may be missing.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn hearing<T>(
+        &self,
+        device: &wgpu::Device,
+        doing: &str,
+        calls: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let made = calls();
+        match now(memory.pop()) {
+            // wgpu gives a device up that has no memory for words to wait in.
+            Some(_) => Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing))),
+            None => made,
+        }
+    }
+
+    /// A browser answers later, and tells the handler of the device, which is ours there and takes it for a loss.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn hearing<T>(
+        &self,
+        _device: &wgpu::Device,
+        _doing: &str,
+        calls: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        calls()
     }
 
     /// Whether a new buffer that may be written to is none, because the device is gone and whoever destroyed it told nobody. Its first use

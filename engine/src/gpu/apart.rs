@@ -3,6 +3,7 @@
 
 use super::allocate::Wanted;
 use super::memory::Held;
+use super::run::INPUTS;
 use super::{GpuPlan, InputData};
 use crate::Result;
 use crate::plan::PlanBytes;
@@ -18,10 +19,12 @@ impl GpuPlan {
     /// Hands the inputs of a submitted run to the queue: to where the plan reads them, or apart from there once the plan has recorded runs
     /// too. [`super::Gpu::submitting`] must be held from here to the submission.
     pub(super) fn hand_over(&self, device: &wgpu::Device, queue: &wgpu::Queue, inputs: &[InputData<'_>]) -> Result<()> {
+        if self.written(inputs).next().is_none() {
+            return Ok(());
+        }
         // What lies apart once is copied from there ever after.
         if !self.is_recorded() && self.inner.apart.get().is_none() {
-            self.write_inputs(queue, inputs);
-            return Ok(());
+            return self.write_inputs(device, queue, inputs);
         }
         let apart = match self.inner.apart.get() {
             Some(apart) => apart,
@@ -30,12 +33,15 @@ impl GpuPlan {
                 self.inner.apart.get_or_init(|| made)
             }
         };
-        let mut at = 0;
-        for (_, bytes) in self.written(inputs) {
-            queue.write_buffer(&apart.inputs, at, bytes);
-            at += bytes.len() as u64;
-        }
-        Ok(())
+        let gpu = &self.inner.gpu;
+        gpu.hearing(device, INPUTS, || {
+            let mut at = 0;
+            for (_, bytes) in self.written(inputs) {
+                gpu.write(queue, INPUTS, (&apart.inputs, at), bytes)?;
+                at += bytes.len() as u64;
+            }
+            Ok(())
+        })
     }
 
     /// Copies what [`GpuPlan::hand_over`] has put apart.

@@ -180,9 +180,8 @@ impl GpuPlan {
             tuning.save();
         }
         let sources: Vec<Source> = launches.iter().map(|(source, _)| **source).collect();
-        if let Some((source, reason)) = gpu.compile(&sources, &|| ()).await?.into_iter().next() {
-            let doing = format!("compiling {} ({})", source.kernel, source.label);
-            return Err(Error::Driver { adapter: gpu.summary().name.clone(), doing, reason });
+        if let Some(error) = gpu.compile(&sources, &|| ()).await?.into_iter().next() {
+            return Err(error);
         }
         let mut held = gpu.account().take(wanted())?;
         let constants = store.upload(gpu, &plan.constants, &mut held, progress).await?;
@@ -274,7 +273,7 @@ fn assemble(
         dispatches.push(dispatch);
     }
     if let Some(queue) = gpu.queue() {
-        queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+        gpu.write(queue, doing, (&params, 0), bytemuck::cast_slice(&blocks))?;
     }
     Ok(Inner {
         gpu: gpu.clone(),

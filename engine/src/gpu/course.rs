@@ -10,9 +10,10 @@ use super::job::{Event, Job, Written};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
-use super::run::{Bound, read_outputs};
+use super::run::{Bound, INPUTS, read_outputs};
 use super::scope::{Refusal, unmap};
 use super::step_times::Growing;
+use super::ticked::kept_results;
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
 use crate::plan::Place;
 use crate::{Error, Result};
@@ -21,7 +22,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Most runs whose outputs one tick gives, and whose memory is kept for the next ones.
-const MOST_RESULTS: usize = 32;
+pub(super) const MOST_RESULTS: usize = 32;
 
 /// A plan of a course.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Course {
             parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None, known: false });
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
-        let (room, most) = (words as u64 * 4, (MOST_BYTES / result.max(1)).clamp(1, MOST_RESULTS as u64));
+        let (room, most) = (words as u64 * 4, kept_results(result));
         let (free, last) = Slot::all(gpu, room, result * most).await?;
         Ok(Course {
             gpu: gpu.clone(),
@@ -177,7 +178,8 @@ impl Course {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run is of a plan that the course does not have, or writes to what
-    /// its plan does not have: then all that is recorded is given up, as by [`Course::give_up`].
+    /// its plan does not have; [`Error::OutOfMemory`] when there is none for the words that it writes. Of the last two all that is recorded is
+    /// given up, as by [`Course::give_up`].
     pub fn record(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -211,14 +213,23 @@ impl Course {
         let unspent = budget.clone();
         let mut before = match before {
             Some((plan, times, inputs)) => {
-                let checked = Before::check(&self.gpu, (&device, &queue), (plan, inputs))?;
+                let checked = Before::check(&device, plan, inputs)?;
                 budget.spend(times.of(0..times.len()));
                 Some(checked)
             }
             None => None,
         };
         let mut segments = self.lists.pop().unwrap_or_default();
-        if let Err(error) = self.choose(budget, next, &mut segments) {
+        let chosen = self.choose(budget, next, &mut segments);
+        let slot = self.free.last().filter(|_| !segments.is_empty() || before.is_some());
+        let handed = chosen.and_then(|()| match slot {
+            Some(slot) => self.gpu.hearing(&device, INPUTS, || {
+                before.as_ref().map_or(Ok(()), |it| it.plan.stage(&queue, it.inputs, &it.lease))?;
+                self.gpu.write(&queue, INPUTS, (&slot.upload, 0), bytemuck::cast_slice(&self.words))
+            }),
+            None => Ok(()),
+        });
+        if let Err(error) = handed {
             // Runs that `next` has given cannot be had again, so the caller begins anew from what it knows of.
             *budget = unspent;
             self.give_up();
@@ -230,7 +241,6 @@ impl Course {
             return Ok(0);
         };
         self.number = self.number.wrapping_add(1);
-        queue.write_buffer(&slot.upload, 0, bytemuck::cast_slice(&self.words));
 
         slot.encode_stamps(encoder, &self.last);
         if let Some(before) = &before {
@@ -425,19 +435,14 @@ struct Before<'a> {
 }
 
 impl<'a> Before<'a> {
-    fn check(
-        gpu: &Gpu,
-        (device, queue): (&wgpu::Device, &wgpu::Queue),
-        (plan, inputs): (&'a GpuPlan, &'a [InputData<'a>]),
-    ) -> Result<Before<'a>> {
+    fn check(device: &wgpu::Device, plan: &'a GpuPlan, inputs: &'a [InputData<'a>]) -> Result<Before<'a>> {
         let (bound, refusal) = if plan.check_inputs(inputs)? {
             let (bound, refusal) = Refusal::of(device, || plan.bind_textures(device, inputs));
-            (bound?, gpu.known_refusal(refusal)?)
+            (bound?, plan.inner.gpu.known_refusal(refusal)?)
         } else {
             (plan.bind_textures(device, inputs)?, None)
         };
         let lease = plan.lease(device)?;
-        plan.stage(queue, inputs, &lease)?;
         Ok(Before { plan, inputs, bound, lease, refusal })
     }
 
@@ -455,7 +460,7 @@ impl<'a> Before<'a> {
 }
 
 /// Most bytes of the results of one tick, where one run has fewer.
-const MOST_BYTES: u64 = 1 << 16;
+pub(super) const MOST_BYTES: u64 = 1 << 16;
 
 /// Words on their way from a flight's buffer to a state or an input.
 #[derive(Debug)]

@@ -356,6 +356,9 @@ impl Gpu {
     /// the device is a host's; but nothing can be mapped on a lost device.
     pub(super) async fn confirm_alive(&self) -> Result<()> {
         let Some(device) = self.device() else { return Ok(()) };
+        let doing = "asking whether the device is lost";
+        self.allocating(doing)?;
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let probe = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("lampyris.alive"),
@@ -366,7 +369,10 @@ impl Gpu {
         let arrived = Mailbox::new();
         let signal = arrived.clone();
         probe.map_async(wgpu::MapMode::Read, .., move |result| signal.put(result.is_ok()));
-        let refused = scope.pop();
+        let (refused, memory) = (scope.pop(), memory.pop());
+        if memory.await.is_some() {
+            return Err(self.no_memory(doing));
+        }
         if !arrived.receive(self).await.unwrap_or(false) || refused.await.is_some() {
             self.notify_lost("nothing can be read back from it");
         }
@@ -407,8 +413,8 @@ impl Gpu {
         self.compile(sources, done).await.map(|_| ())
     }
 
-    /// Compiles variants, and gives those that the driver refuses with its words.
-    pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
+    /// Compiles variants, and gives the errors of those that could not be made.
+    pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<Error>> {
         let mut refused = Vec::new();
         for source in sources {
             if self.pace().is_set() && self.pipelines().is_some_and(|pipelines| !pipelines.has(source)) {
@@ -421,12 +427,17 @@ impl Gpu {
         Ok(refused)
     }
 
-    async fn compile_together(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<(Source, String)>> {
-        self.guarded("compiling the kernels", |device| match self.pipelines() {
-            Some(pipelines) => pipelines.warm(device, sources, self.is_own(), done),
+    async fn compile_together(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<Error>> {
+        let made = self.guarded("compiling the kernels", |device| match self.pipelines() {
+            Some(pipelines) => pipelines.warm((self, device), sources, self.is_own(), done),
             None => Vec::new(),
-        })
-        .await
+        });
+        let made = made.await;
+        #[cfg(target_arch = "wasm32")]
+        if let (Err(_), Some(pipelines)) = (&made, self.pipelines()) {
+            pipelines.forget(sources);
+        }
+        made
     }
 
     /// Waits until the queue has done what was submitted.

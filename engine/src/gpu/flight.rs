@@ -37,11 +37,21 @@ pub(super) struct Slot {
     _held: Held,
 }
 
+/// Bytes of the two buffers of a flight with room for so many bytes of words to write and of results.
+fn sizes(upload: u64, result: u64) -> [u64; 2] {
+    [(STAMP + upload).next_multiple_of(4), (HEADER + result).next_multiple_of(4)]
+}
+
 impl Slot {
+    /// What [`Slot::all`] takes of the account.
+    pub(super) fn all_bytes(upload: u64, result: u64) -> u64 {
+        SLOTS as u64 * sizes(upload, result).iter().sum::<u64>()
+    }
+
     /// The slots of a course with room for so many bytes of words to write and of results, and the buffer that holds the number of
     /// the flight that ran last.
     pub(super) async fn all(gpu: &Gpu, upload: u64, result: u64) -> Result<(Vec<Slot>, wgpu::Buffer)> {
-        let (upload, result) = ((STAMP + upload).next_multiple_of(4), (HEADER + result).next_multiple_of(4));
+        let [upload, result] = sizes(upload, result);
         let mut held = Vec::with_capacity(SLOTS);
         for _ in 0..SLOTS {
             let activations = upload + result;

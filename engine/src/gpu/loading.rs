@@ -167,7 +167,7 @@ impl WarmJob {
     /// Compiles it. What a driver refuses is left to fail, by name, in the plan that needs it.
     pub fn run(self) {
         if let (Some(pipelines), Some(device)) = (self.gpu.pipelines(), self.gpu.device()) {
-            pipelines.warm(device, &[self.source], false, &|| ());
+            pipelines.warm((&self.gpu, device), &[self.source], false, &|| ());
         }
     }
 }

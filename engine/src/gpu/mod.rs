@@ -38,6 +38,7 @@ mod states;
 mod step_times;
 mod store;
 mod texture;
+mod ticked;
 mod timer;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;

@@ -8,7 +8,7 @@ use super::compiled::bind;
 use super::memory::Held;
 use super::{Gpu, GpuPlan, StepTimes};
 use crate::Result;
-use crate::plan::{PARAMS_STRIDE, PlanBytes};
+use crate::plan::{PARAMS_STRIDE, Plan, PlanBytes};
 use std::ops::Range;
 
 /// Most pieces of a step.
@@ -88,6 +88,12 @@ impl Pieces {
         Ok(Pieces { pieces: made.await??, counts, _held: Some(held) })
     }
 
+    /// The most that the pieces of `plan` take of the account, however long its steps turn out to take.
+    pub(super) fn most_bytes(plan: &Plan) -> u64 {
+        let can_be_cut = plan.steps.iter().filter(|step| step.kernel.first_group().iter().any(Option::is_some));
+        (can_be_cut.count() * MOST_PIECES) as u64 * PARAMS_STRIDE
+    }
+
     /// Every step of `plan` whole.
     pub(super) fn whole(plan: &GpuPlan) -> Pieces {
         let steps = plan.inner.dispatches.len();
@@ -122,7 +128,7 @@ impl Pieces {
             }
         }
         if let Some(queue) = gpu.queue() {
-            queue.write_buffer(&params, 0, bytemuck::cast_slice(&blocks));
+            gpu.write(queue, "cutting the steps of a plan", (&params, 0), bytemuck::cast_slice(&blocks))?;
         }
         Ok(pieces)
     }

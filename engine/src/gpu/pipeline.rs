@@ -1,7 +1,11 @@
 //! Pipelines: made once per shader variant, in parallel where threads are allowed, and kept on disk where the driver can.
 
+use super::Gpu;
 use super::adapter::AdapterSummary;
 use super::options::GpuOptions;
+#[cfg(not(target_arch = "wasm32"))]
+use super::scope::now;
+use crate::Error;
 use lampyris_shaders::{Binding, Source};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,14 +55,15 @@ impl Pipelines {
     }
 
     /// Compiles the variants that are new: on this machine's threads when `threads`, one after the other otherwise. `done`
-    /// hears of each. Gives those that the driver refuses, with its words; on the web they are the caller's error scope's.
+    /// hears of each. Gives the errors of those that could not be made, of which nothing is kept; on the web they are the caller's error
+    /// scope's.
     pub(super) fn warm(
         &self,
-        device: &wgpu::Device,
+        (gpu, device): (&Gpu, &wgpu::Device),
         sources: &[Source],
         threads: bool,
         done: &(dyn Fn() + Sync),
-    ) -> Vec<(Source, String)> {
+    ) -> Vec<Error> {
         let fresh: HashSet<&Source> = sources.iter().filter(|s| !self.has(s)).collect();
         let fresh: Vec<&Source> = fresh.into_iter().collect();
         if fresh.is_empty() {
@@ -71,8 +76,8 @@ impl Pipelines {
             let refused = Mutex::new(Vec::new());
             let work = || {
                 while let Some(source) = fresh.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
-                    if let Err(reason) = self.get_scoped(device, source) {
-                        refused.lock().unwrap_or_else(PoisonError::into_inner).push((**source, reason));
+                    if let Err(error) = self.make(gpu, device, source) {
+                        refused.lock().unwrap_or_else(PoisonError::into_inner).push(error);
                     }
                     done();
                 }
@@ -91,7 +96,7 @@ impl Pipelines {
         }
         #[cfg(target_arch = "wasm32")]
         {
-            let _ = threads;
+            let _ = (gpu, threads);
             for source in fresh {
                 self.get(device, source);
                 done();
@@ -100,20 +105,30 @@ impl Pipelines {
         }
     }
 
-    /// As [`Pipelines::get`] under error scopes of this thread, for they are not those of the thread that waits.
+    /// Compiles a variant under error scopes of this thread, for they are not those of the thread that waits.
     #[cfg(not(target_arch = "wasm32"))]
-    fn get_scoped(&self, device: &wgpu::Device, source: &Source) -> Result<(), String> {
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        self.get(device, source);
-        let (validation, internal) = (now(validation.pop()), now(internal.pop()));
-        match validation.or(internal) {
-            None => Ok(()),
-            Some(error) => {
-                self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
-                Err(error.to_string())
-            }
+    fn make(&self, gpu: &Gpu, device: &wgpu::Device, source: &Source) -> Result<(), Error> {
+        let doing = format!("compiling {} ({})", source.kernel, source.label);
+        gpu.allocating(&doing)?;
+        let (made, refused) = gpu.hearing(device, &doing, || {
+            let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+            let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+            let made = self.compile(device, source);
+            let (validation, internal) = (now(validation.pop()), now(internal.pop()));
+            Ok((made, validation.or(internal)))
+        })?;
+        if let Some(error) = refused {
+            return Err(Error::Driver { adapter: gpu.summary().name.clone(), doing, reason: error.to_string() });
         }
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).entry(*source).or_insert_with(|| Arc::new(made));
+        Ok(())
+    }
+
+    /// Forgets variants of which some could not be made: a browser does not say which.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn forget(&self, sources: &[Source]) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().for_each(|source| drop(made.remove(source)));
     }
 
     fn compile(&self, device: &wgpu::Device, source: &Source) -> Pipeline {
@@ -157,16 +172,6 @@ impl Pipelines {
             cache,
         });
         Pipeline { pipeline, layout }
-    }
-}
-
-/// What an error scope caught: off the web it is known as soon as the scope is closed.
-#[cfg(not(target_arch = "wasm32"))]
-fn now(caught: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match std::pin::pin!(caught).poll(&mut context) {
-        std::task::Poll::Ready(error) => error,
-        std::task::Poll::Pending => None,
     }
 }
 

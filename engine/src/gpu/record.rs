@@ -6,7 +6,7 @@ use super::compiled::Inner;
 use super::few::Few;
 use super::memory::Held;
 use super::poll::Letterbox;
-use super::run::read_outputs;
+use super::run::{INPUTS, read_outputs};
 use super::scope::{Refusal, unmap};
 use super::{GpuPlan, InputData};
 use crate::plan::{Plan, PlanBytes};
@@ -153,8 +153,14 @@ impl GpuPlan {
         };
         let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Few<_>>>()?;
 
+        gpu.hearing(device, INPUTS, || {
+            chain().zip(leases.iter()).try_for_each(|((plan, inputs), lease)| plan.stage(queue, inputs, lease))?;
+            leases.last().map_or(Ok(()), |lease| {
+                let to = (&lease.slot()?.inputs, self.staged_bytes());
+                gpu.write(queue, INPUTS, to, &lease.stamp.to_le_bytes())
+            })
+        })?;
         for ((plan, inputs), lease) in chain().zip(leases.iter()) {
-            plan.stage(queue, inputs, lease)?;
             plan.copy_inputs(encoder, inputs, lease)?;
         }
         {
@@ -172,7 +178,6 @@ impl GpuPlan {
         if let Some(lease) = run.leases.last() {
             let slot = lease.slot()?;
             let (from, to) = (self.staged_bytes(), self.inner.result_bytes);
-            queue.write_buffer(&slot.inputs, from, &lease.stamp.to_le_bytes());
             self.encode_result(encoder, &slot.result);
             encoder.copy_buffer_to_buffer(&slot.inputs, from, &slot.result, to, STAMP);
             let signal = Signal::new(Commands(run.clone()));
@@ -273,13 +278,13 @@ impl GpuPlan {
         Ok(Slot { inputs, result, _held: held })
     }
 
-    /// Hands the words of the inputs to the queue, which writes them before the host's next submit.
+    /// Hands the words of the inputs to the queue, which writes them before the host's next submit. Within [`super::Gpu::hearing`].
     pub(super) fn stage(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>], lease: &Lease) -> Result<()> {
         let (slot, mut at) = (lease.slot()?, 0);
         for (id, input) in self.inner.plan.inputs.iter().zip(inputs) {
             if self.inner.regions[id.0].is_some() {
                 if let Some(bytes) = input.bytes() {
-                    queue.write_buffer(&slot.inputs, at, bytes);
+                    self.inner.gpu.write(queue, INPUTS, (&slot.inputs, at), bytes)?;
                 }
                 at += self.inner.plan.tensor(*id).desc.bytes();
             }

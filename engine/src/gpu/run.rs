@@ -37,6 +37,9 @@ pub enum InputData<'a> {
 /// The bind groups of steps that read a texture of a run, each with its step.
 pub(super) type Bound = Few<(usize, wgpu::BindGroup)>;
 
+/// What an error says that the inputs of a run were lost in.
+pub(super) const INPUTS: &str = "writing the inputs of a run";
+
 /// A plan with the inputs of one run.
 type Run<'a> = (&'a GpuPlan, &'a [InputData<'a>]);
 
@@ -193,10 +196,17 @@ impl GpuPlan {
     }
 
     /// Writes the inputs that are words to where the plan reads them.
-    pub(super) fn write_inputs(&self, queue: &wgpu::Queue, inputs: &[InputData<'_>]) {
-        for (region, bytes) in self.written(inputs) {
-            queue.write_buffer(&region.buffer, region.offset, bytes);
-        }
+    pub(super) fn write_inputs(
+        &self,
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        inputs: &[InputData<'_>],
+    ) -> Result<()> {
+        let gpu = &self.inner.gpu;
+        gpu.hearing(device, INPUTS, || {
+            let mut written = self.written(inputs);
+            written.try_for_each(|(to, bytes)| gpu.write(queue, INPUTS, (&to.buffer, to.offset), bytes))
+        })
     }
 
     /// The bytes of the inputs that come as words, and where the plan reads them.

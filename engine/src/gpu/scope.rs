@@ -21,6 +21,15 @@ pub(super) fn unmap(device: Option<&wgpu::Device>, buffer: &wgpu::Buffer) {
     }
 }
 
+/// What an error scope caught: off the web it is known as soon as the scope is closed.
+#[cfg(not(target_arch = "wasm32"))]
+pub(super) fn now(caught: impl Future<Output = Option<wgpu::Error>>) -> Option<wgpu::Error> {
+    match std::pin::pin!(caught).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(error) => error,
+        Poll::Pending => None,
+    }
+}
+
 /// The driver's refusal of some calls, or that there was none. A browser tells it later, everybody else at once.
 pub(super) struct Refusal(Mutex<State>);
 

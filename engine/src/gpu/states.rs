@@ -128,7 +128,8 @@ impl States {
     /// Writes `words` at word `at` of a state. Runs submitted before see what was there, runs submitted later what is written.
     ///
     /// # Errors
-    /// [`Error::Input`] for an unknown name or words beyond the end; [`Error::DeviceLost`] when the device is gone.
+    /// [`Error::Input`] for an unknown name or words beyond the end; [`Error::OutOfMemory`] when there is none in which the words could wait,
+    /// which are then not written; [`Error::DeviceLost`] when the device is gone.
     pub fn write(&self, name: &str, at: usize, words: &[u32]) -> Result<()> {
         let kept = self.get(name)?;
         let end = at.checked_add(words.len()).filter(|end| *end <= kept.desc.words());
@@ -140,9 +141,11 @@ impl States {
         match &kept.holder {
             Holder::Host(tensor) => lock(tensor).words[at..end].copy_from_slice(words),
             Holder::Device(buffer) => {
-                self.inner.gpu.check_alive()?;
-                if let Some(queue) = self.inner.gpu.queue() {
-                    queue.write_buffer(buffer, at as u64 * 4, bytemuck::cast_slice(words));
+                let (gpu, doing, to) = (&self.inner.gpu, "writing a state", (buffer, at as u64 * 4));
+                gpu.check_alive()?;
+                if let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) {
+                    let write = || gpu.write(queue, doing, to, bytemuck::cast_slice(words));
+                    return gpu.hearing(device, doing, write);
                 }
             }
         }

@@ -155,7 +155,7 @@ impl ConstantStore {
                 gpu.buffer(device, &doing, Wanted { label: &label, size: constant.desc.bytes().max(4), usage })
             })
             .await??;
-        let Some(queue) = gpu.queue() else {
+        let (Some(device), Some(queue)) = (gpu.device(), gpu.queue()) else {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let bytes: &[u8] = bytemuck::cast_slice(&tensor.words);
@@ -167,7 +167,8 @@ impl ConstantStore {
                 gpu.idle().await?;
                 *waiting = 0;
             }
-            queue.write_buffer(&buffer, i as u64 * most, piece);
+            let to = (&buffer, i as u64 * most);
+            gpu.hearing(device, &doing, || gpu.write(queue, &doing, to, piece))?;
             *waiting += piece.len() as u64;
         }
         Ok(buffer)

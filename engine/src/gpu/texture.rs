@@ -92,6 +92,7 @@ impl Gpu {
                 bytes_per_row: Some(size.width * channels),
                 rows_per_image: Some(size.height),
             };
+            self.allocating("filling a texture")?;
             queue.write_texture(texture.as_image_copy(), &texels, layout, size);
             let descriptor = wgpu::TextureViewDescriptor { label: Some("lampyris.picture"), ..Default::default() };
             Ok(texture.create_view(&descriptor))

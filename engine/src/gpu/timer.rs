@@ -155,7 +155,7 @@ impl GpuPlan {
         let refusal = {
             let _alone = gpu.submitting();
             let foreign = self.check_inputs(inputs)?;
-            self.write_inputs(queue, inputs);
+            self.write_inputs(device, queue, inputs)?;
             match foreign {
                 true => {
                     let (encoded, refusal) = Refusal::of(device, encode);

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test is a crate of its own and uses its part")]
 
+#[path = "../../../tests/support/adapters.rs"]
+pub(crate) mod named;
+
 use lampyris_engine::Gpu;
 use lampyris_engine::gpu::{AdapterChoice, GpuOptions, adapters};
 use lampyris_engine::kernels::conv::{Depthwise, Padding, Pointwise};
@@ -11,17 +14,13 @@ use std::sync::Arc;
 
 /// A device of every adapter, shader checks on; none where there is no adapter, unless one is required.
 pub(crate) fn devices() -> Vec<Gpu> {
-    let count = pollster::block_on(adapters()).len();
-    if count == 0 {
-        let required = std::env::var("LAMPYRIS_REQUIRE").unwrap_or_default();
-        assert!(!required.contains("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
-        eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
-    }
+    let found = pollster::block_on(adapters());
+    named::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
     let open = |index| {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
         pollster::block_on(Gpu::with(options)).unwrap()
     };
-    (0..count).map(open).collect()
+    (0..found.len()).map(open).collect()
 }
 
 /// Noise in `desc`, the same every time.

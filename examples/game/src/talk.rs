@@ -20,6 +20,11 @@ const QUESTIONS: [&str; 6] = [
     "What did they find?",
 ];
 
+/// How words are chosen: the same story in every run, so that pictures can be compared.
+fn sampling() -> Sampling {
+    Sampling::at(0.7).top_k(40).seed(7)
+}
+
 /// What was said to one question.
 #[derive(Debug)]
 struct Turn {
@@ -41,9 +46,10 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Loads the bundled model and makes room for a conversation.
+    /// Loads the bundled model, makes room for a conversation and measures how long its steps take: on the loading thread, so that the
+    /// first tick knows what it can afford.
     pub async fn load(gpu: &Gpu) -> Result<Talk> {
-        let session = TextModel::bundled(gpu)?.session(CONTEXT).await?.driven();
+        let session = TextModel::bundled(gpu)?.session(CONTEXT).await?.driven().measured(&sampling()).await?;
         Ok(Talk { session, turns: Vec::new(), since: 0 })
     }
 
@@ -65,8 +71,7 @@ impl Talk {
                 messages.push(Message::assistant(&turn.answer));
             }
         }
-        // The same story in every run, so that pictures can be compared.
-        let options = AnswerOptions::new(MOST).sampling(Sampling::at(0.7).top_k(40).seed(7));
+        let options = AnswerOptions::new(MOST).sampling(sampling());
         self.session.chat(&Conversation::new(messages), options);
     }
 

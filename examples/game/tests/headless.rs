@@ -16,6 +16,30 @@ fn colours(file: &str) -> (HashSet<[u8; 3]>, [u32; 2]) {
     (pixels.chunks_exact(4).map(|p| [p[0], p[1], p[2]]).collect(), [info.width, info.height])
 }
 
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// What the report says of times is of one piece: the frames that were missed are those that took longer than a period, and the models' shares are
+/// there where the adapter has a clock, the talk's within what it was given.
+fn check_times(report: &Value) {
+    let [frames, missed, period] = ["frames", "missed", "period_ms"].map(|key| number(&report[key]));
+    let of = |key: &str| ["mean", "median", "p99", "longest"].map(|part| number(&report[key][part]));
+    let [mean, median, p99, longest] = of("frame_ms");
+    assert!(0.0 < median && median <= p99 && p99 <= longest && mean <= longest, "{report:#}");
+    assert_eq!(missed > 0.0, longest > period, "{report:#}");
+    assert!(if median > period { 2.0 * missed >= frames } else { 2.0 * missed <= frames }, "{report:#}");
+    assert!(number(&report["loading_ms"]) > 0.0 && !report["adapter"].as_str().unwrap().is_empty(), "{report:#}");
+    if report["timestamps"] == false {
+        assert!(report["eye_gpu_ms"].is_null() && report["talk_gpu_ms"].is_null(), "{report:#}");
+        return;
+    }
+    let (eye, talk) = (of("eye_gpu_ms"), of("talk_gpu_ms"));
+    assert!(eye[1] > 0.0 && talk[0] > 0.0, "{report:#}");
+    // A budget is of what steps are expected to take, which one frame among many may exceed where others use the adapter's cores.
+    assert!(talk[1] <= number(&report["budget_ms"]), "{report:#}");
+}
+
 #[test]
 fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
     let folder = std::env::temp_dir().join(format!("lampyris-game-{}", std::process::id()));
@@ -31,6 +55,7 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["frames"], 48);
     assert_eq!(report["devices_lost"], 1);
+    check_times(&report);
     let drawings = report["drawings"].as_array().unwrap();
     assert_eq!(drawings.iter().map(|it| it["drawn"].as_str().unwrap()).collect::<Vec<_>>(), ["house", "fish"]);
     for drawing in drawings {
@@ -51,11 +76,12 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
 /// Once round the lighthouse: eight boards, nine frames before each.
 #[test]
 fn every_drawing_is_named_by_what_it_shows() {
-    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x180"];
+    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x320"];
     let output =
         Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).args(["--pictures", "0"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    check_times(&report);
     let drawings = report["drawings"].as_array().unwrap();
     assert_eq!(drawings.len(), 8, "{report:#}");
     for drawing in drawings {
@@ -63,6 +89,26 @@ fn every_drawing_is_named_by_what_it_shows() {
         assert_eq!(drawing["named"], drawing["drawn"], "{report:#}");
         assert!(answers >= 5 && right + 1 >= answers, "{report:#}");
     }
+}
+
+#[test]
+fn without_json_it_prints_a_table() {
+    let options =
+        ["--headless", "--frames", "8", "--hz", "20", "--budget-ms", "20", "--size", "320x320", "--pictures", "0"];
+    let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = String::from_utf8(output.stdout).unwrap();
+    let mut lines = table.lines();
+    assert!(lines.next().unwrap().starts_with("8 frames on "), "{table}");
+    let titles: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(titles, ["milliseconds", "mean", "median", "p99", "longest"], "{table}");
+    for title in ["a frame", "the eye on the GPU", "the talk on the GPU"] {
+        let cells: Vec<&str> = lines.next().unwrap().trim().strip_prefix(title).unwrap().split_whitespace().collect();
+        let figure = |cell: &&str| cell.parse::<f64>().is_ok() || *cell == "-" && title != "a frame";
+        assert!(cells.len() == 4 && cells.iter().all(figure), "{title}: {table}");
+    }
+    assert!(lines.next().unwrap().ends_with(" frames took longer than 50.0 ms"), "{table}");
+    assert!(table.contains("house") && table.contains("Tell me a story"), "{table}");
 }
 
 #[test]

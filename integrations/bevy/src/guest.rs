@@ -11,7 +11,7 @@ use bevy::render::texture::GpuImage;
 use lampyris::engine::Error as EngineError;
 use lampyris::models::record::Seen;
 use lampyris::text_model::{DrivenText, TextSession};
-use lampyris::{Budget, Classifier, Error, Gpu, Input, Tick, wgpu};
+use lampyris::{Budget, Classifier, Error, Gpu, Input, Sampling, Tick, wgpu};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct State {
     /// What has not been loaded yet.
     missing: LampyrisPlugin,
     gpu: Option<Gpu>,
-    loading: Option<JoinHandle<(lampyris::Result<Option<Classifier>>, lampyris::Result<Option<TextSession>>)>>,
+    loading: Option<JoinHandle<(lampyris::Result<Option<Classifier>>, lampyris::Result<Option<DrivenText>>)>>,
     classifier: Option<Classifier>,
     chat: Option<DrivenText>,
     looks: Vec<(Entity, Seen)>,
@@ -75,7 +75,7 @@ impl State {
         let (classifier, chat) = (classifier.clone(), chat.clone());
         self.loading = Some(std::thread::spawn(move || {
             let classifier = classifier.map(|load| load(&gpu)).transpose();
-            (classifier, chat.map(|load| load(&gpu)).transpose())
+            (classifier, chat.map(|load| load(&gpu).and_then(measured)).transpose())
         }));
     }
 
@@ -90,7 +90,7 @@ impl State {
                 if self.brought(classifier, |state, classifier| state.classifier = Some(classifier)) {
                     self.missing.classifier = None;
                 }
-                if self.brought(chat, |state, session| state.chat = Some(session.driven())) {
+                if self.brought(chat, |state, chat| state.chat = Some(chat)) {
                     self.missing.chat = None;
                 }
             }
@@ -157,6 +157,12 @@ impl State {
             Err(error) => self.fail(&error),
         }
     }
+}
+
+/// Measures how long the steps of a session take, so that its first tick knows what it can afford.
+fn measured(session: TextSession) -> lampyris::Result<DrivenText> {
+    let sampling = session.model().sampling().unwrap_or_else(Sampling::usual);
+    pollster::block_on(session.driven().measured(&sampling))
 }
 
 /// Takes the renderer's device, or the one that the renderer has opened after a loss.

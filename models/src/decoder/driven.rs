@@ -13,7 +13,7 @@ use lampyris_engine::kernels::text::Sample;
 use std::time::Duration;
 
 /// Words for the positions of the runs of one tick, beside the tokens and settings that the first brings.
-const CURSORS: usize = 1024;
+pub(super) const CURSORS: usize = 1024;
 
 /// Runs that steps are measured in.
 const MEASURED: usize = 3;
@@ -196,8 +196,6 @@ impl DrivenSession {
                 return Err(Box::new(self));
             }
         }
-        // A lost device says so when the session is used.
-        let _ = self.session.bring_tokens();
         Ok(self.session)
     }
 
@@ -242,6 +240,7 @@ impl DrivenSession {
             Task::Going => {}
         }
         // Unless it goes on below, it has failed.
+        let given = self.summary.tokens;
         match self.go_on(encoder, budget, take) {
             Err(error) if error.is_device_lost() => {
                 if !self.is_over() {
@@ -251,7 +250,12 @@ impl DrivenSession {
             }
             Err(error) => {
                 self.cancel();
-                Err(error)
+                if self.summary.tokens == given {
+                    return Err(error);
+                }
+                // What has arrived is told first.
+                self.task = Task::Failed(error);
+                Ok(Stand::Working(self.progress(0)))
             }
             stand => stand,
         }

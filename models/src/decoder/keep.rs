@@ -41,8 +41,6 @@ impl Session {
         let states = self.states().fork().await?;
         let mut copy = self.model().session_within(options, states).await?;
         copy.set(self.tokens().to_vec(), self.cached(), self.log.clone());
-        // Those of a driven session may not be on the device yet.
-        copy.bring_tokens()?;
         Ok(copy)
     }
 
@@ -137,7 +135,6 @@ impl Decoder {
         for (name, words) in caches {
             session.states().write(&name, 0, &words)?;
         }
-        session.states().write(network::TOKENS, 0, &tokens)?;
         let log = Log::of_prompt(cached, session.sizes());
         session.set(tokens, cached, log);
         session.complete().await?;

@@ -13,9 +13,6 @@ use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Most bytes of a constant where the file is not here but fetched by range.
-const FED_BYTES: u64 = 16 << 20;
-
 /// A decoder's files.
 #[derive(Debug, Clone)]
 pub struct DecoderFiles {
@@ -141,12 +138,9 @@ impl Decoder {
         batch::plan((&self.inner.tensors, gpu.caps()), sequences, (context, cache), head, self.limit())
     }
 
-    /// The most bytes of a constant. Where the file is fetched piece by piece, no more than a piece and its panel is in memory at once.
+    /// [`Tensors::limit`] of the device.
     fn limit(&self) -> u64 {
-        let gpu = self.inner.gpu.current();
-        let caps = gpu.caps();
-        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
-        if self.inner.tensors.feed().is_some() { limit.min(FED_BYTES) } else { limit }
+        self.inner.tensors.limit(self.inner.gpu.current().caps())
     }
 
     /// Whether both share their weights.

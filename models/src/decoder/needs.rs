@@ -1,8 +1,10 @@
 //! What a session will take, known from the plans before anything is allocated.
 
+use super::driven::CURSORS;
 use super::{Decoder, Mixture, SessionOptions};
 use crate::Result;
 use lampyris_engine::Plan;
+use lampyris_engine::gpu::Course;
 use lampyris_engine::plan::{Place, PlanBytes, TensorId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,26 +19,41 @@ pub struct Needs {
     pub weights: u64,
     /// Its cache, and its tokens.
     pub cache: u64,
-    /// What runs compute, and their parameters.
+    /// What runs compute, and their parameters. Steps of a prompt that [`SessionOptions::submit_budget`] cuts take 256 bytes a piece more,
+    /// and stay whole where the device's budget has no room for it.
     pub work: u64,
+    /// The buffers of the ticks that run the session, as far as [`Needs::driven()`] was asked for them.
+    pub driven: u64,
+    /// Where the pieces begin that those ticks cut long steps into, likewise; the most that it may be.
+    pub cut: u64,
     /// The largest tensor: its name and its bytes. It has to fit a binding.
     pub largest: (String, u64),
     /// Weights that are read for one token; of experts, as many as are chosen for it.
     pub read_per_token: u64,
     /// The plan of one token.
     pub plan: Arc<Plan>,
+    /// What [`Needs::driven()`] adds.
+    ticks: PlanBytes,
 }
 
 impl Needs {
     /// The sum.
     pub fn total(&self) -> u64 {
-        self.weights + self.cache + self.work
+        self.weights + self.cache + self.work + self.driven + self.cut
+    }
+
+    /// With what a session takes that is driven: by [`Session::driven`](super::Session::driven), or a text's.
+    #[must_use]
+    pub fn driven(mut self) -> Needs {
+        (self.driven, self.cut) = (self.ticks.activations, self.ticks.params);
+        self
     }
 }
 
 impl From<&Needs> for PlanBytes {
     fn from(needs: &Needs) -> PlanBytes {
-        PlanBytes { weights: needs.weights, activations: needs.work, states: needs.cache, params: 0 }
+        let activations = needs.work + needs.driven;
+        PlanBytes { weights: needs.weights, activations, states: needs.cache, params: needs.cut }
     }
 }
 
@@ -64,15 +81,29 @@ impl Decoder {
                 }
             }
         }
+        // A course has what draws a token or what takes the likeliest.
+        let course = |chooses: &Arc<Plan>| {
+            let plans = plans.prompts.iter().chain([chooses]).map(|plan| &**plan);
+            Course::bytes(plans, context + CURSORS)
+        };
+        let [likeliest, drawn] = [&plans.decode, &plans.draw].map(course);
+        let ticks = PlanBytes {
+            activations: likeliest.activations.max(drawn.activations),
+            params: likeliest.params.max(drawn.params),
+            ..PlanBytes::default()
+        };
         let decode = plans.decode;
         Ok(Needs {
             context,
             weights: weights.into_values().sum(),
             cache: states.into_values().sum(),
             work,
+            driven: 0,
+            cut: 0,
             largest,
             read_per_token: read_per_token(&decode, self.config().mixture.as_ref()),
             plan: decode,
+            ticks,
         })
     }
 }

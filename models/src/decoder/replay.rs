@@ -80,8 +80,7 @@ impl Past {
                 true => fresh.compute_singly(&self.tokens, *steps).await?,
             }
         }
-        // The runs over single tokens have put their own choices behind them.
-        fresh.states().write(TOKENS, 0, &self.tokens)?;
+        // The runs over single tokens have put their own choices behind them, so it is told these once more.
         fresh.set(self.tokens, self.cached, self.log);
         Ok(fresh)
     }

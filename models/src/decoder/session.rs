@@ -35,6 +35,8 @@ pub struct Session {
     draw: Option<Executor>,
     states: States,
     tokens: Vec<u32>,
+    /// How many of the tokens the device has been told, or has chosen.
+    told: usize,
     /// How many of the tokens have their keys and values in the cache.
     cached: usize,
     /// What computed them.
@@ -57,7 +59,7 @@ impl Session {
         // At least two tokens take part in sliding, so that it always makes room.
         let slide = slide.map(|sinks| sinks.min(context / 2).min(context.saturating_sub(2)));
         let (draw, tokens) = (None, Vec::new());
-        let (dropped, cached, log) = (0, 0, Log::default());
+        let (dropped, told, cached, log) = (0, 0, 0, Log::default());
         Session {
             model,
             context,
@@ -71,6 +73,7 @@ impl Session {
             draw,
             states,
             tokens,
+            told,
             cached,
             log,
             step: None,
@@ -78,15 +81,15 @@ impl Session {
     }
 
     /// Puts tokens in the place of those that are there, the first `cached` of them with keys and values in the cache, which `log` says
-    /// the making of.
+    /// the making of. The device is told them before its next run.
     pub(super) fn set(&mut self, tokens: Vec<u32>, cached: usize, log: Log) {
-        (self.tokens, self.cached, self.log) = (tokens, cached, log);
+        (self.tokens, self.told, self.cached, self.log) = (tokens, 0, cached, log);
     }
 
     /// Takes over what another session with the same tokens has on its device.
     pub(super) fn move_to(&mut self, other: Session) {
-        let Session { prefill, decode, draw, states, .. } = other;
-        (self.prefill, self.decode, self.draw, self.states) = (prefill, decode, draw, states);
+        let Session { prefill, decode, draw, states, told, .. } = other;
+        (self.prefill, self.decode, self.draw, self.states, self.told) = (prefill, decode, draw, states, told);
     }
 
     /// What computes one token.
@@ -108,6 +111,7 @@ impl Session {
     pub(super) fn push(&mut self, token: u32) {
         self.log.token(self.tokens.len().saturating_sub(1));
         self.cached = self.tokens.len();
+        self.told += usize::from(self.told == self.tokens.len());
         self.tokens.push(token);
     }
 
@@ -202,12 +206,9 @@ impl Session {
         }
     }
 
-    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them. The
-    /// session is as it was where the device refuses the tokens; where it is lost, what takes its place is told them.
+    /// Goes on with the first `sinks` tokens and as many of the newest, which `new` ends, as fill half of the room behind them.
     async fn slide(&mut self, sinks: usize, new: &[u32]) -> Result<()> {
-        let kept = self.newest(sinks, new);
-        self.tell_tokens(0, &kept.0)?;
-        self.keep(sinks, kept);
+        self.keep(sinks, self.newest(sinks, new));
         self.complete().await.map(|_| ())
     }
 
@@ -223,6 +224,7 @@ impl Session {
     fn keep(&mut self, sinks: usize, (tokens, gone): (Vec<u32>, usize)) {
         self.tokens = tokens;
         self.dropped += gone;
+        self.told = self.told.min(sinks);
         self.cached = self.cached.min(sinks);
         self.log.keep(self.cached);
     }
@@ -260,11 +262,6 @@ impl Session {
         self.cached += tokens;
     }
 
-    /// Writes all tokens to the device, which may lack some.
-    pub(super) fn bring_tokens(&self) -> Result<()> {
-        Ok(self.states.write(TOKENS, 0, &self.tokens)?)
-    }
-
     /// What computes chunks of a prompt, what chooses the likeliest token, and what draws one where it was made.
     pub(super) fn executors(&self) -> (Vec<GpuPlan>, &Executor, Option<&Executor>) {
         (self.prefill.gpu_plans(), &self.decode, self.draw.as_ref())
@@ -281,17 +278,17 @@ impl Session {
     }
 
     async fn append(&mut self, tokens: &[u32]) -> Result<()> {
-        self.tell_tokens(self.tokens.len(), tokens)?;
         self.tokens.extend_from_slice(tokens);
         self.complete().await.map(|_| ())
     }
 
-    /// Tells the device the tokens from number `at` on. One that is lost meanwhile is passed over: what takes its place is told all.
-    fn tell_tokens(&self, at: usize, tokens: &[u32]) -> Result<()> {
-        match self.states.write(TOKENS, at, tokens) {
-            Err(lampyris_engine::Error::DeviceLost { .. }) => Ok(()),
-            told => Ok(told?),
+    /// Tells the device the tokens that it lacks.
+    fn tell(&mut self) -> Result<()> {
+        if let Some(new) = self.tokens.get(self.told..).filter(|new| !new.is_empty()) {
+            self.states.write(TOKENS, self.told, new)?;
+            self.told = self.tokens.len();
         }
+        Ok(())
     }
 
     /// Computes the keys and values that are missing of all tokens but the last, as they are of a prompt that was given up, or of all on
@@ -306,6 +303,7 @@ impl Session {
     async fn compute_missing(&mut self) -> Result<bool> {
         self.no_step()?;
         let recovered = self.recover().await?;
+        self.tell()?;
         let last = self.tokens.len().saturating_sub(1);
         let missing = self.cached < last;
         while self.cached < last {
@@ -347,6 +345,7 @@ impl Session {
 
     /// Tells the device where the next token goes and how it is chosen.
     pub(super) fn begin(&mut self, sampling: &Sampling) -> Result<()> {
+        self.tell()?;
         self.states.write(CURSOR, 0, &[self.tokens.len() as u32 - 1, 1])?;
         if !sampling.is_plain() {
             self.states.write(SAMPLING, 0, &sampling.settings().words())?;
@@ -384,6 +383,7 @@ impl Session {
     pub fn rewind(&mut self, length: usize) {
         self.tokens.truncate(length);
         self.dropped = if self.tokens.is_empty() { 0 } else { self.dropped };
+        self.told = self.told.min(self.tokens.len());
         self.cached = self.cached.min(self.tokens.len().saturating_sub(1));
         self.log.keep(self.cached);
     }
@@ -414,7 +414,7 @@ impl Session {
         let tokens = Decoder::CHUNK.min(self.context);
         let plan = self.model.plan(self.request(tokens, Head::Logits))?;
         let mut chunks = Chunks::new(self.model.executor(plan, &self.states).await?, self.submit_budget);
-        self.states.write(TOKENS, 0, &self.tokens)?;
+        self.tell()?;
         for first in (begin..self.tokens.len()).step_by(tokens) {
             let count = (self.tokens.len() - first).min(tokens);
             self.states.write(network::CURSOR, 0, &[first as u32, count as u32])?;

@@ -79,9 +79,9 @@ impl Session {
             return Err(Error::Engine(lampyris_engine::Error::NoCommands { adapter }));
         };
         let buffers = StepBuffers::of(&plan)?;
-        let recorded = plan.record(encoder, &[], &[])?;
-        // The queue writes it before the next submit, whosever that is.
+        // The queue writes it before the next submit, whosever that is; where it cannot, nothing must be recorded.
         self.begin(sampling)?;
+        let recorded = plan.record(encoder, &[], &[])?;
         self.step = Some(Step { recorded, at: tokens });
         Ok(buffers)
     }

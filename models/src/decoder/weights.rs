@@ -5,7 +5,7 @@ use super::names::{Naming, Part, bias_of};
 use super::{DecoderConfig, Mixture};
 use crate::error::{Problem, Problems};
 use crate::{Error, Result};
-use lampyris_engine::kernels::{Desc, HostTensor};
+use lampyris_engine::kernels::{Caps, Desc, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
 use lampyris_engine::weights::{Feed, TensorFile};
 use std::ops::Range;
@@ -13,6 +13,14 @@ use std::sync::Arc;
 
 /// The most tensors that a refusal counts.
 const MOST_PROBLEMS: usize = 1000;
+
+/// Most bytes of a constant where the file is not here but fetched by range.
+const FED_BYTES: u64 = 16 << 20;
+
+/// Bytes by which a constant made of several tensors may exceed the file's largest: it is made whole in memory, of which loading
+/// takes less than 128 MiB beside that tensor, for the constant and for all else.
+#[cfg(not(target_arch = "wasm32"))]
+const JOINED_BYTES: u64 = 96 << 20;
 
 /// A run of a layer's experts whose matrices lie in one stack.
 #[derive(Debug, Clone)]
@@ -82,6 +90,21 @@ impl Tensors {
 
     pub(super) fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// The most bytes of a constant: what a device with `caps` can bind; little more than the file's largest tensor, whatever is joined; and
+    /// where the file is fetched piece by piece, what lets no more than a piece and its panel be in memory at once.
+    pub(super) fn limit(&self, caps: &Caps) -> u64 {
+        let limit = caps.max_binding_bytes.min(caps.max_buffer_bytes);
+        #[cfg(not(target_arch = "wasm32"))]
+        let limit = limit.min(self.largest() + JOINED_BYTES);
+        if self.feed().is_some() { limit.min(FED_BYTES) } else { limit }
+    }
+
+    /// Bytes of the file's largest tensor.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn largest(&self) -> u64 {
+        self.file.tensors().map(|tensor| tensor.bytes).max().unwrap_or(0)
     }
 
     /// Every tensor of the network with its shape. One after another: a configuration may speak of far more than a file holds.
@@ -411,3 +434,6 @@ impl Tensors {
         builder.constant(name, desc, make)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,7 +105,7 @@ impl DrivenText {
     /// The session, to be used otherwise; itself while something that was recorded may still be submitted.
     ///
     /// # Errors
-    /// Itself: tick it, or submit or drop the encoders that have been recorded into, and try again.
+    /// Itself, as [`DrivenSession::into_session`].
     pub fn into_session(self) -> Result<TextSession, Box<DrivenText>> {
         let DrivenText { model, driven, writing, refused, opens_thought } = self;
         match driven.into_session() {

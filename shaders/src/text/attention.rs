@@ -160,25 +160,28 @@ impl Kernel for Attention {
 
     /// On software adapters: two rows a lane where there are subgroups of eight and rows for them, else every eighth key an invocation, in blocks of three rows or of
     /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then; and so does all where
-    /// arrays are slow.
+    /// arrays are slow, or without subgroups by workgroup memory for more than 64 columns.
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[1].format).unwrap_or_default();
         let keys = if self.parts > 1 { "part" } else { "whole" };
         let rows = self.rows(call);
         let own = if rows.div_ceil(3) == rows.div_ceil(4) { "keys3" } else { "keys4" };
-        let paths: &[&str] = match (caps.software, rows) {
-            (true, 2..) if caps.slow_arrays => &["subgroup8x4", own, "subgroup4x4", "portable"],
-            (true, ..2) if caps.slow_arrays => &["subgroup8", own, "subgroup4", "portable"],
-            (true, 8..) => &["rows16", own, "subgroup4x4", "portable"],
-            (true, 2..) if self.head > 64 => &["subgroup8x4", own, "subgroup4x4", "portable"],
-            (true, ..2) if self.head > 64 => &["subgroup8", own, "subgroup4", "portable"],
-            (true, _) => &[own, "portable"],
-            (false, 5..) => &["tiled", "portable"],
-            (false, _) => &["portable"],
+        let [eight, four] = if rows < 2 { ["subgroup8", "subgroup4"] } else { ["subgroup8x4", "subgroup4x4"] };
+        let (wide, slow) = (self.head > 64, caps.slow_arrays);
+        let paths = match caps.software {
+            true => vec![
+                (rows >= 8 && !slow, "rows16"),
+                (wide || slow, eight),
+                (!wide || !slow, own),
+                (wide, four),
+                (true, "portable"),
+            ],
+            false => vec![(rows >= 5, "tiled"), (true, "portable")],
         };
         let mut found: Vec<_> = paths
             .iter()
-            .flat_map(|path| {
+            .filter(|(suits, _)| *suits)
+            .flat_map(|(_, path)| {
                 fitting(SOURCES, &[("path", path), ("cache", cache), ("keys", keys)], caps).collect::<Vec<_>>()
             })
             .filter(|source| self.head <= 4 * source.number("D4") as usize)
@@ -403,6 +406,7 @@ mod tests {
     fn a_software_adapter_s_forms_follow_its_subgroups_rows_and_columns() {
         let eight = Caps { software: true, subgroup: Some((8, 8)), ..Caps::WEBGPU_DEFAULT };
         let slow = Caps { slow_arrays: true, ..eight.clone() };
+        let neither = Caps { subgroup: None, ..slow.clone() };
         let none = Caps { software: true, ..Caps::WEBGPU_DEFAULT };
         let path = |caps: &Caps, [query_heads, head, m]: [usize; 3]| {
             let kernel =
@@ -416,18 +420,19 @@ mod tests {
             let call = Call { inputs: &inputs, outputs: &inputs[..1] };
             kernel.candidates(&call, caps).first().unwrap().choice("path")
         };
-        for (shape, with, old, without) in [
-            ([1, 64, 1], "keys3", "subgroup8", "keys3"),
-            ([3, 64, 1], "keys3", "subgroup8x4", "keys3"),
-            ([4, 64, 1], "keys4", "subgroup8x4", "keys4"),
-            ([3, 64, 2], "keys3", "subgroup8x4", "keys3"),
-            ([1, 128, 1], "subgroup8", "subgroup8", "keys3"),
-            ([4, 128, 1], "subgroup8x4", "subgroup8x4", "keys4"),
-            ([4, 256, 1], "subgroup8x4", "subgroup8x4", "portable"),
-            ([4, 64, 32], "rows16", "subgroup8x4", "keys4"),
-            ([4, 256, 32], "rows16", "subgroup8x4", "portable"),
+        for (shape, with, old, without, old_without) in [
+            ([1, 64, 1], "keys3", "subgroup8", "keys3", "keys3"),
+            ([3, 64, 1], "keys3", "subgroup8x4", "keys3", "keys3"),
+            ([4, 64, 1], "keys4", "subgroup8x4", "keys4", "keys4"),
+            ([3, 64, 2], "keys3", "subgroup8x4", "keys3", "keys3"),
+            ([1, 128, 1], "subgroup8", "subgroup8", "keys3", "portable"),
+            ([4, 128, 1], "subgroup8x4", "subgroup8x4", "keys4", "portable"),
+            ([4, 256, 1], "subgroup8x4", "subgroup8x4", "portable", "portable"),
+            ([4, 64, 32], "rows16", "subgroup8x4", "keys4", "keys4"),
+            ([4, 256, 32], "rows16", "subgroup8x4", "portable", "portable"),
         ] {
-            assert_eq!([&eight, &slow, &none].map(|caps| path(caps, shape)), [with, old, without], "{shape:?}");
+            let found = [&eight, &slow, &none, &neither].map(|caps| path(caps, shape));
+            assert_eq!(found, [with, old, without, old_without], "{shape:?}");
         }
     }
 }

@@ -65,6 +65,46 @@ fn llama_cpps_own_cases_are_met() {
     }
 }
 
+/// What libllama makes of the same texts, special tokens in them recognized, and of a few with what it puts around a text. Where it is not
+/// what the models' own files give, these are followed.
+#[test]
+fn llama_cpp_makes_the_same_of_every_recorded_text() {
+    let Some(folder) = material("llama.cpp's ids") else { return };
+    let own = json(&folder, "tokenizers/expected.json");
+    let recorded = json(&folder, "tokenizers/expected-llamacpp.json");
+    let files = recorded["gguf"].as_object().unwrap();
+    let (mut compared, mut apart, mut around) = (0, Vec::new(), 0);
+    for (name, expected) in files {
+        let file = format!("tokenizers/{}", expected["file"].as_str().unwrap());
+        let tokenizer = Tokenizer::from_gguf(vocabulary(bytes(&folder, &file))).unwrap();
+        let original = &own["tokenizers"][if name == "gpt-2" { "gpt2-hf" } else { name }]["plain"];
+        let before = apart.len();
+        for (at, text) in own["strings"].as_array().unwrap().iter().enumerate() {
+            let (text, ids) = (text.as_str().unwrap(), &expected["ids"][at]);
+            let found = tokenizer.encode(text, true).unwrap();
+            if original.get(at).is_some_and(|original| original != ids) {
+                assert_ne!(found, numbers(ids), "{name}: {text:?}");
+                apart.push((name.as_str(), at));
+                continue;
+            }
+            assert_eq!(found, numbers(ids), "{name}: {text:?}");
+            compared += 1;
+        }
+        // The file counts them as well, by their places in a longer list.
+        let told = expected.get("differs_from_hf").map_or(0, |list| list.as_array().unwrap().len());
+        assert_eq!(apart.len() - before, told, "{name}: {apart:?}");
+        // The fifth was recorded from the longer list too.
+        let texts = ["", "a", " ", "Hello, world!", " Hello"];
+        for (text, ids) in texts.into_iter().zip(expected["with_bos_eos"].as_array().unwrap()) {
+            assert_eq!(tokenizer.encode_document(text).unwrap(), numbers(ids), "{name}: {text:?} as a document");
+            around += 1;
+        }
+    }
+    // llama.cpp does not compose combining marks, and takes `</s>` for a token of Qwen 2's.
+    assert_eq!(apart, [("qwen2", 39), ("qwen2", 40), ("qwen2", 45), ("small-qwen2", 39), ("small-qwen2", 40)]);
+    assert_eq!((files.len(), compared, around), (9, 9 * 53 - 5, 9 * 5));
+}
+
 #[test]
 fn the_story_model_is_the_same_from_both_formats() {
     let Some(folder) = material("the story model's vocabulary") else { return };
