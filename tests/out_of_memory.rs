@@ -56,10 +56,15 @@ fn every_allocation_in_turn() {
             let what = format!("{name} on {}", host.name);
             // Once for what is compiled and stays.
             let expected = life(&host, &gpu).unwrap();
-            let (held, taken, before) = (gpu.held_bytes(), allocated(&host), gpu.allocations());
+            let (held, taken) = (gpu.held_bytes(), allocated(&host));
             let objects = host.objects();
-            assert!(life(&host, &gpu).unwrap() == expected, "{what}");
-            let count = gpu.allocations() - before;
+            let counted = || {
+                let before = gpu.allocations();
+                assert!(life(&host, &gpu).unwrap() == expected, "{what}");
+                gpu.allocations() - before
+            };
+            // What goes by ticks asks for more where it takes longer.
+            let count = counted().min(counted());
             assert!(count > 20, "{what}: only {count} allocations");
             let step = if full_tier() { 1 } else { 1 + count / points };
             // A step that took less time than before is cut in fewer pieces, and fewer ticks do what took less: the last allocation is the

@@ -177,7 +177,7 @@ fn no_guest_ever_waits_for_the_device() {
         eprintln!("{}: {blunders:?} errors of the hosts' own while futures were under way", host.name);
         // OpenGL's futures are there when they are first polled.
         let waits = !host.name.ends_with("(gl)");
-        assert!(!waits || blunders.iter().all(|it| *it > 10), "{}: {blunders:?}", host.name);
+        assert!(!waits || blunders.iter().all(|it| *it > 0), "{}: {blunders:?}", host.name);
         assert_eq!(
             (host.told().0, next.told()),
             (blunders[0], (blunders[1], 0)),

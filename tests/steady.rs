@@ -165,6 +165,7 @@ fn nothing_grows_with_the_frames() {
             let all = |least: &Given| given.iter().zip(least).all(|(found, least)| found > least);
             match &before {
                 None if frame >= warm && all(&[10; 6]) => {
+                    gpu.block_on(gpu.idle()).unwrap();
                     let made = (LIVE.load(Ordering::Relaxed), host.objects(), gpu.held_bytes(), system());
                     before = Some((made, frame + frames, given.map(|count| count + 10)));
                 }

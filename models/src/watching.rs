@@ -70,7 +70,7 @@ impl Watching {
         Ok(self.course.measure_part(0, &[InputData::Bound], MEASURED).await?)
     }
 
-    /// How long the dispatches of its network are expected to take, which is always told.
+    /// How long the dispatches of its network are expected to take.
     pub fn times(&self) -> Option<&StepTimes> {
         self.course.times(0)
     }

@@ -5,17 +5,16 @@
 //! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after.
 
 use super::arrival::{Arrival, Signal};
-use super::flight::{Flight, HEADER, LEARN, SLOTS, STAMP, Segment, Slot};
-use super::job::{Event, Job, Written};
+use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
+use super::job::{Event, Job};
+use super::part::{Copied, Part};
 use super::pieces::Pieces;
 use super::poll::Mailbox;
 use super::record::Lease;
 use super::run::{Bound, INPUTS, read_outputs};
 use super::scope::{Refusal, unmap};
-use super::step_times::Growing;
 use super::ticked::kept_results;
 use super::{Budget, Gpu, GpuPlan, InputData, StepTimes};
-use crate::plan::Place;
 use crate::{Error, Result};
 use lampyris_shaders::HostTensor;
 use std::collections::VecDeque;
@@ -23,20 +22,6 @@ use std::time::Duration;
 
 /// Most runs whose outputs one tick gives, and whose memory is kept for the next ones.
 pub(super) const MOST_RESULTS: usize = 32;
-
-/// A plan of a course.
-#[derive(Debug)]
-struct Part {
-    plan: GpuPlan,
-    pieces: Pieces,
-    times: StepTimes,
-    /// The steps that take longer the more of the caches is in use.
-    growing: Vec<Growing>,
-    /// The positions that the times are for; all where none is told.
-    positions: Option<usize>,
-    /// Whether anything had been measured before the flight that is being learnt from.
-    known: bool,
-}
 
 /// Plans that work on one set of states, in the order in which their runs are given. Nobody else may run one of them, or write
 /// to their states, as long as it is not idle.
@@ -78,9 +63,7 @@ impl Course {
         for plan in plans {
             let times = StepTimes::known(plan);
             let pieces = Pieces::new(gpu, plan, &times, finest.as_secs_f64()).await?;
-            let times = times.cut(pieces.counts());
-            let growing = StepTimes::growing(plan.plan());
-            parts.push(Part { plan: plan.clone(), pieces, times, growing, positions: None, known: false });
+            parts.push(Part::new(plan, pieces, &times));
         }
         let result = plans.iter().map(|plan| plan.inner.result_bytes).max().unwrap_or(0);
         let (room, most) = (words as u64 * 4, kept_results(result));
@@ -133,7 +116,7 @@ impl Course {
     /// Replaces what is known of how long the dispatches of a plan take.
     pub fn set_times(&mut self, part: usize, times: StepTimes) {
         if let Some(part) = self.parts.get_mut(part).filter(|part| part.pieces.len() == times.len()) {
-            (part.times, part.positions) = (times, None);
+            part.expect(times);
         }
     }
 
@@ -157,7 +140,7 @@ impl Course {
             self.gpu.save_measurements();
             part.pieces = Pieces::new(&self.gpu, &part.plan, &times, self.finest).await?;
         }
-        (part.times, part.positions) = (times.cut(part.pieces.counts()), None);
+        part.expect(times.cut(part.pieces.counts()));
         Ok(())
     }
 
@@ -322,6 +305,9 @@ impl Course {
                 if !full {
                     budget.fall_short();
                 }
+                if !full && segments.is_empty() {
+                    part.ease(begin);
+                }
                 self.current = Some((job, begin));
                 break;
             }
@@ -405,13 +391,9 @@ impl Course {
     fn learn(&mut self, segments: &[Segment], factor: f64) {
         self.parts.iter_mut().for_each(|part| part.known = part.times.is_measured());
         for segment in segments {
-            let part = &mut self.parts[segment.part];
-            match (part.known, part.times.is_measured()) {
-                (true, _) => part.times.scale(segment.pieces.clone(), factor.powf(LEARN)),
-                (false, false) => part.times.scale(segment.pieces.clone(), factor),
-                // An earlier segment of the same flight has told of all.
-                (false, true) => {}
-            }
+            // Tokens of one flight tell of the same pieces, all of them together a little.
+            let alike = segments.iter().filter(|it| it.part == segment.part).count();
+            self.parts[segment.part].learn(segment.pieces.clone(), factor, alike);
         }
     }
 }
@@ -456,46 +438,5 @@ impl<'a> Before<'a> {
             self.plan.encode_step(&mut pass, at, &self.bound);
         }
         Ok(())
-    }
-}
-
-/// Most bytes of the results of one tick, where one run has fewer.
-pub(super) const MOST_BYTES: u64 = 1 << 16;
-
-/// Words on their way from a flight's buffer to a state or an input.
-#[derive(Debug)]
-struct Copied {
-    /// The segment that they are written before.
-    segment: usize,
-    from: u64,
-    to: wgpu::Buffer,
-    offset: u64,
-    bytes: u64,
-}
-
-impl Part {
-    /// Expects what it takes while only the first `positions` of the caches are in use.
-    fn fill(&mut self, positions: usize) {
-        if self.positions.replace(positions) != Some(positions) {
-            self.times.fill(self.plan.plan(), &self.growing, self.pieces.counts(), positions);
-        }
-    }
-
-    /// Where words go that lie at byte `from`.
-    fn copied(&self, written: &Written, segment: usize, from: u64) -> Result<Copied> {
-        let (plan, bytes) = (&self.plan.inner.plan, written.words.len() as u64 * 4);
-        let named = plan.tensors.iter().position(|tensor| {
-            tensor.name == written.name && matches!(tensor.place, Place::State(_) | Place::Input(_))
-        });
-        let region = named.and_then(|at| self.plan.inner.regions[at].as_ref());
-        let at = written.at as u64 * 4;
-        match region.filter(|region| at + bytes <= region.bytes) {
-            Some(region) => Ok(Copied { segment, from, to: region.buffer.clone(), offset: region.offset + at, bytes }),
-            None => Err(Error::Input {
-                name: written.name.to_owned(),
-                expected: region.map_or("a state or an input".to_owned(), |it| format!("at most {} bytes", it.bytes)),
-                found: format!("{bytes} bytes at word {}", written.at),
-            }),
-        }
     }
 }

@@ -428,11 +428,12 @@ impl Gpu {
     }
 
     async fn compile_together(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<Error>> {
-        let made = self.guarded("compiling the kernels", |device| match self.pipelines() {
-            Some(pipelines) => pipelines.warm((self, device), sources, self.is_own(), done),
-            None => Vec::new(),
-        });
-        let made = made.await;
+        let made = self
+            .guarded("compiling the kernels", |device| match self.pipelines() {
+                Some(pipelines) => pipelines.warm((self, device), sources, self.is_own(), done),
+                None => Vec::new(),
+            })
+            .await;
         #[cfg(target_arch = "wasm32")]
         if let (Err(_), Some(pipelines)) = (&made, self.pipelines()) {
             pipelines.forget(sources);

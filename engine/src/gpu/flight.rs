@@ -162,6 +162,3 @@ impl Flight {
         (self.slot.clock.is_some() && seconds > 0.0 && expected > 0.0).then(|| seconds / expected)
     }
 }
-
-/// How much of what is new one flight teaches, as a power of the factor.
-pub(super) const LEARN: f64 = 0.25;

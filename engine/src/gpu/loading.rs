@@ -105,8 +105,8 @@ impl<T, E> Loading<T, E> {
         Loading { gpu: gpu.clone(), future: Mutex::new(Some(Box::pin(future))) }
     }
 
-    /// Uploads what the budget pays for, of an untouched one at least a piece (128 KiB, taken for 66 microseconds), and compiles at most one pipeline. Gives what was loaded
-    /// once it is there, and `None` before and afterwards. The uploads run with the host's next submit.
+    /// Uploads what the budget pays for, of an untouched one at least a piece (128 KiB, taken for 66 microseconds), and compiles at most one
+    /// pipeline. Gives what was loaded once it is there, and `None` before and afterwards. The uploads run with the host's next submit.
     ///
     /// What a budget does not count is time of the CPU, which [`Budget::loading`] tells: a pipeline takes what the driver takes, and a tensor
     /// that is packed takes about as long as it takes to read. A host that minds gives [`Gpu::warm_jobs`] to its threads first, and ticks on

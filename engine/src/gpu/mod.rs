@@ -24,6 +24,7 @@ mod memory;
 mod memory_plan;
 mod options;
 mod paced;
+mod part;
 mod pieces;
 mod pipeline;
 mod poll;

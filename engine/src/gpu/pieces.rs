@@ -43,7 +43,7 @@ impl Cut {
     /// Not at all.
     const NONE: Cut = Cut { axis: 0, pieces: 1 };
 
-    /// Into as many pieces as are `wanted` or a few more, so that none has more than its part, or as many as there can be: along x where its
+    /// Into as many pieces as are `wanted` or up to twice that, so that none has more than its part, or as many as there can be: along x where its
     /// workgroups are enough, else along whichever has more.
     fn new(first: [Option<usize>; 2], grid: [u32; 3], wanted: usize) -> Cut {
         let wanted = wanted.min(MOST_PIECES);

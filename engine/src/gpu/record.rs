@@ -127,7 +127,7 @@ impl GpuPlan {
     /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's, or one is a
     /// buffer that cannot be copied from;
     /// [`Error::Texture`] when one is a texture that cannot be read on this device; [`Error::Budget`], [`Error::OutOfMemory`] when
-    /// there is no room for a result; [`Error::DeviceLost`] when the device is gone.
+    /// there is no room for a result or for the words of the inputs; [`Error::DeviceLost`] when the device is gone.
     pub fn record(
         &self,
         encoder: &mut wgpu::CommandEncoder,

@@ -29,6 +29,9 @@ const SPARE: f64 = 2.0;
 /// says little of matrices.
 const FASTER: f64 = 32.0;
 
+/// How much of what is new one flight teaches, as a power of the factor.
+const LEARN: f64 = 0.25;
+
 /// A step that takes less while less of its plan's caches is in use, with the descriptions that tell how much less.
 #[derive(Debug)]
 pub(super) struct Growing {
@@ -200,6 +203,19 @@ impl StepTimes {
         }
     }
 
+    /// Learns a little from a flight that took `factor` times as long as expected. It is told of each of the `alike` runs in the flight that may
+    /// have had these steps, so that all of them together teach as much as one alone.
+    pub(super) fn follow(&mut self, steps: Range<usize>, factor: f64, alike: usize) {
+        self.scale(steps, factor.powf(LEARN / alike.max(1) as f64));
+    }
+
+    /// Expects `left` times as much of a step as before, but no less than `least` seconds, nor more than before.
+    pub(super) fn ease(&mut self, step: usize, left: f64, least: f64) {
+        if let Some(seconds) = self.seconds.get_mut(step) {
+            *seconds = (*seconds * left).max(least.min(*seconds));
+        }
+    }
+
     /// Learns that `steps` took `seconds`. The first measurement tells of all steps. One that is much longer than expected counts
     /// for four times as long: it may have waited for the compiler, or for somebody else's work.
     pub fn learn(&mut self, steps: Range<usize>, seconds: f64) {
@@ -321,5 +337,31 @@ mod tests {
             times.learn(0..6, wrong);
         }
         assert_eq!(times, before);
+    }
+
+    #[test]
+    fn many_runs_in_a_flight_teach_as_much_as_one() {
+        for alike in [1, 4, 16, 32] {
+            let mut found = times(&[1.0], true);
+            for flight in 1..=40 {
+                let (before, factor) = (found.of(0..1), 3.0 / found.of(0..1));
+                (0..alike).for_each(|_| found.follow(0..1, factor, alike));
+                assert!(
+                    found.of(0..1) > before && found.of(0..1) < 3.0 + 1e-9,
+                    "{alike} alike, flight {flight}: {found:?}"
+                );
+            }
+            assert!((found.of(0..1) - 3.0).abs() < 0.01, "{alike} alike: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_nobody_begins_is_taken_to_need_less_but_not_less_than_it_ever_was() {
+        let mut found = times(&[8.0, 8.0], true);
+        (0..10).for_each(|_| found.ease(1, 0.5, 3.0));
+        assert_eq!(found.seconds(), [8.0, 3.0]);
+        found.ease(1, 0.5, 100.0);
+        found.ease(7, 0.5, 1.0);
+        assert_eq!(found.seconds(), [8.0, 3.0]);
     }
 }

@@ -1,7 +1,7 @@
 //! What runs by ticks take of a device beside their plans, known before anything is allocated.
 
 use super::Course;
-use super::course::{MOST_BYTES, MOST_RESULTS};
+use super::course::MOST_RESULTS;
 use super::flight::Slot;
 use super::pieces::Pieces;
 use crate::plan::{Plan, PlanBytes};
@@ -23,6 +23,9 @@ impl Course {
         PlanBytes { activations, params: pieces + anew, ..PlanBytes::default() }
     }
 }
+
+/// Most bytes of the results of one tick, where one run has fewer.
+const MOST_BYTES: u64 = 1 << 16;
 
 /// Runs whose results one tick has room for, where those of one are so large.
 pub(super) fn kept_results(bytes: u64) -> u64 {

@@ -159,8 +159,8 @@ impl Kernel for Attention {
     }
 
     /// On software adapters: two rows a lane where there are subgroups of eight and rows for them, else every eighth key an invocation, in blocks of three rows or of
-    /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then; and so does all where
-    /// arrays are slow, or without subgroups by workgroup memory for more than 64 columns.
+    /// four, whichever leaves fewer idle. One token's heads of more than 64 columns go by subgroups of eight, whose loops are shorter then. Where
+    /// arrays are slow all goes by subgroups of eight; without these, heads of more than 64 columns by subgroups of four or workgroup memory.
     fn candidates(&self, call: &Call<'_>, caps: &Caps) -> Vec<&'static Source> {
         let cache = cache_choice(call.inputs[1].format).unwrap_or_default();
         let keys = if self.parts > 1 { "part" } else { "whole" };
