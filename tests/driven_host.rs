@@ -287,6 +287,8 @@ fn two_characters_and_a_camera_in_one_frame_are_each_as_alone() {
             scheduler.frame(&mut Budget::gpu(Duration::from_millis(1)), turn).unwrap();
             host.queue.submit([frame.finish()]);
             gpu.pump();
+            // Frames that follow one another at once outrun a software adapter on a busy machine.
+            std::thread::sleep(Duration::from_micros(300));
             if over == [true; 2] && answers > 3 {
                 break;
             }
