@@ -92,7 +92,10 @@ fn every_allocation_in_turn() {
                 refused += step;
             }
             eprintln!("{what}: {count} allocations, each {step}. of the first {refused} refused");
-            assert!(refused > count / 2, "{what}: only {refused} of {count} were asked for again");
+            assert!(
+                10 * count.saturating_sub(refused) <= count,
+                "{what}: only {refused} of {count} were asked for again"
+            );
             assert!(life(&host, &gpu).unwrap() == expected, "{what}: the run after all refusals");
             assert_eq!(gpu.held_bytes(), held, "{what}");
             assert_eq!(allocated(&host), taken, "{what}: the driver's bytes");

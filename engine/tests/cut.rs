@@ -74,7 +74,7 @@ fn a_launch_in_pieces_gives_the_bits_of_the_whole() {
                         let newer = kernel.candidates(&call, &Caps { slow_arrays: false, ..gpu.caps().clone() });
                         let elsewhere =
                             |it: &&Source| devices.iter().any(|gpu| kernel.candidates(&call, gpu.caps()).contains(it));
-                        let wide = |it: &&Source| it.label.contains("h128") || it.label.contains("h256");
+                        let wide = |it: &&Source| ["h128", "h256"].contains(&it.choice("most"));
                         own.extend(newer.into_iter().filter(|it| !elsewhere(it) && !wide(it)));
                         own
                     }

@@ -14,7 +14,7 @@ use lampyris_engine::kernels::{self, Tier};
 
 fn devices() -> Vec<(String, Gpu)> {
     let found = pollster::block_on(adapters());
-    named::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
+    named::demand(found.iter().map(|it| (it.name.clone(), it.backend.clone())));
     let mut devices = Vec::new();
     for (index, adapter) in found.iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);

@@ -20,10 +20,11 @@ pub(crate) fn missing<'a>(list: &'a str, found: &[(String, String)]) -> Vec<&'a 
     list.split(',').map(str::trim).filter(|word| !word.is_empty() && !there(word)).collect()
 }
 
-/// Fails where one that is required is missing, and says so where there is none at all.
-pub(crate) fn demand(found: &[(String, String)]) {
+/// Fails where one that is required is missing of those `found`, by name and backend, and says so where there is none at all.
+pub(crate) fn demand(found: impl Iterator<Item = (String, String)>) {
+    let found: Vec<_> = found.collect();
     let list = std::env::var("LAMPYRIS_REQUIRE").unwrap_or_default();
-    let missing = missing(&list, found);
+    let missing = missing(&list, &found);
     assert!(missing.is_empty(), "LAMPYRIS_REQUIRE asks for {}, and there is only {found:?}", missing.join(", "));
     if found.is_empty() {
         eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");

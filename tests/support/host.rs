@@ -28,7 +28,7 @@ pub fn hosts() -> Vec<Host> {
     };
     let found: Vec<wgpu::Adapter> = adapters.into_iter().filter(computes).collect();
     let infos = found.iter().map(wgpu::Adapter::get_info);
-    demand(&infos.map(|info| (info.name, info.backend.to_string())).collect::<Vec<_>>());
+    demand(infos.map(|info| (info.name, info.backend.to_string())));
     found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, wgpu::Features::empty())).collect()
 }
 

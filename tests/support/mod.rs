@@ -72,7 +72,7 @@ pub(crate) fn material() -> Option<PathBuf> {
 pub(crate) fn devices() -> Vec<(String, Gpu)> {
     let mut devices = Vec::new();
     let found = pollster::block_on(lampyris::adapters());
-    adapters::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
+    adapters::demand(found.iter().map(|it| (it.name.clone(), it.backend.clone())));
     for (index, adapter) in found.iter().enumerate() {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
         devices.push((adapter.to_string(), pollster::block_on(Gpu::with(options.clone())).unwrap()));

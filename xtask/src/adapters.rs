@@ -69,8 +69,7 @@ impl Found {
 
     /// The variables that make every adapter visible to one process, without hiding any.
     pub(crate) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        let chosen = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
-        if chosen {
+        if chosen() {
             return Vec::new();
         }
         let already = std::env::var_os("VK_ADD_DRIVER_FILES").unwrap_or_default();
@@ -80,8 +79,7 @@ impl Found {
     /// What `LAMPYRIS_REQUIRE` should list beside `already`: the Vulkan drivers that are here, so that one which the loader passes over fails
     /// the tests rather than missing from them. None where whoever calls has chosen the drivers.
     pub(crate) fn required(&self, already: &str) -> Option<String> {
-        let chosen = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
-        if chosen || self.loader.is_none() {
+        if chosen() || self.loader.is_none() {
             return None;
         }
         self.requirement(already)
@@ -295,6 +293,11 @@ fn file_name(path: &Path) -> &str {
 /// Whether a path ends in this file name.
 fn named(path: &Path, name: &str) -> bool {
     file_name(path) == name
+}
+
+/// Whether whoever calls has chosen the Vulkan drivers.
+fn chosen() -> bool {
+    ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some())
 }
 
 #[cfg(test)]

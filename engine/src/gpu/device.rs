@@ -391,15 +391,14 @@ impl Gpu {
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = make(device);
         let (validation, internal, memory) = (validation.pop(), internal.pop(), memory.pop());
-        let doing = doing.to_owned();
         if memory.await.is_some() {
-            return Err(Error::OutOfMemory { adapter, doing });
+            return Err(self.no_memory(doing));
         }
         match (validation.await, internal.await) {
             (None, None) => Ok(made),
             (Some(error), _) | (None, Some(error)) => {
                 self.confirm_alive().await?;
-                Err(Error::Driver { adapter, doing, reason: error.to_string() })
+                Err(Error::Driver { adapter, doing: doing.to_owned(), reason: error.to_string() })
             }
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// A device of every adapter, shader checks on; none where there is no adapter, unless one is required.
 pub(crate) fn devices() -> Vec<Gpu> {
     let found = pollster::block_on(adapters());
-    named::demand(&found.iter().map(|it| (it.name.clone(), it.backend.clone())).collect::<Vec<_>>());
+    named::demand(found.iter().map(|it| (it.name.clone(), it.backend.clone())));
     let open = |index| {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).checked(true);
         pollster::block_on(Gpu::with(options)).unwrap()
