@@ -72,13 +72,20 @@ struct Recorded {
 }
 
 impl Recorded {
-    fn frame(&mut self, frame: usize, encoder: &mut wgpu::CommandEncoder, view: &wgpu::TextureView, given: &mut Given) {
+    fn frame(
+        &mut self,
+        frame: usize,
+        encoder: &mut wgpu::CommandEncoder,
+        dragged: impl Fn(usize) -> wgpu::TextureView,
+        given: &mut Given,
+    ) {
         self.looks.retain_mut(|it| it.try_take().unwrap().map(|_| given[3] += 1).is_none());
         self.vectors.retain_mut(|it| it.try_take().unwrap().map(|_| given[5] += 1).is_none());
         given[4] += usize::from(self.session.try_step().unwrap().is_some());
         match frame % 16 {
             0 if self.looks.len() < 4 => {
-                self.looks.push(self.classifier.record(encoder, Input::texture(view)).unwrap());
+                let view = dragged(given[3] + self.looks.len());
+                self.looks.push(self.classifier.record(encoder, Input::texture(&view)).unwrap());
             }
             4 if self.vectors.len() < 4 => {
                 // Of two lengths.
@@ -125,19 +132,21 @@ fn nothing_grows_with_the_frames() {
             scheduler.add(priority);
         }
         let texels: Vec<u8> = (0..64 * 80 * 4).map(|p| (p % 251) as u8).collect();
+        // As when a window is dragged: no texture twice, and no picture of the size of the one before it.
+        let dragged = |picture: usize| {
+            let size = [64, 60 + picture as u32 % 8];
+            host.texture(TextureFormat::Rgba8Unorm, &texels[..(size[0] * size[1] * 4) as usize], size)
+        };
         let (mut given, mut before): (Given, _) = ([0; 6], None::<(_, usize, Given)>);
         for frame in 0.. {
             assert!(frame < 50 * (warm + frames), "{}: {given:?}", host.name);
-            // As when a window is dragged: no texture twice.
-            let size = [64, 60 + frame as u32 % 8];
-            let view = host.texture(TextureFormat::Rgba8Unorm, &texels[..(size[0] * size[1] * 4) as usize], size);
             let mut encoder =
                 host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("the host's frame") });
             let turn = |who: usize, part: &mut Budget| -> Result<(), Error> {
                 match who {
                     0 => match eyes.tick(&mut encoder, part)? {
                         Tick::Done(_) => given[0] += 1,
-                        Tick::Idle => eyes.look(&mut encoder, part, Input::texture(&view))?,
+                        Tick::Idle => eyes.look(&mut encoder, part, Input::texture(&dragged(given[0])))?,
                         _ => {}
                     },
                     1 => match npc.tick(&mut encoder, part)? {
@@ -154,7 +163,7 @@ fn nothing_grows_with_the_frames() {
                 Ok(())
             };
             scheduler.frame(&mut Budget::gpu(Duration::from_micros(500)), turn).unwrap();
-            recorded.frame(frame, &mut encoder, &view, &mut given);
+            recorded.frame(frame, &mut encoder, dragged, &mut given);
             host.queue.submit([encoder.finish()]);
             gpu.pump();
             if frame % 10 == 0 {
@@ -182,7 +191,7 @@ fn nothing_grows_with_the_frames() {
             "{}: {given:?}, {live} bytes, {grown} more, {files} descriptors, {more} resident bytes more",
             host.name
         );
-        // What prepares the sizes of pictures that were seen last takes more or less.
+        // What prepares a size of pictures that was seen last takes more or less than that of another.
         assert!(gpu.held_bytes() < held + (16 << 10), "{}: {held} bytes, and now {}", host.name, gpu.held_bytes());
         for ((what, before), (_, after)) in made.into_iter().zip(host.objects()) {
             assert!(after <= before + 2, "{}: {before} {what}, and now {after}", host.name);
