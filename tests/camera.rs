@@ -7,7 +7,9 @@ mod support;
 
 use half::f16;
 use lampyris::engine::Error as EngineError;
-use lampyris::wgpu::{self, TextureDescriptor, TextureFormat, TextureUsages, TextureView, TextureViewDescriptor};
+use lampyris::wgpu::{
+    self, TextureAspect, TextureDescriptor, TextureFormat, TextureUsages, TextureView, TextureViewDescriptor,
+};
 use lampyris::{Area, Classifier, Error, Gpu, Input, Quarter, Yuv, YuvMatrix, YuvRange};
 use support::fixture;
 use support::host::{Host, descriptor, hosts};
@@ -190,6 +192,55 @@ fn two_planes_give_their_picture_also_in_a_hosts_frame() {
                 assert!(texels(&host, &first, WIDTH) == luma && texels(&host, &second, 2 * halves[0]) == chroma);
             }
         }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// Video decoders of native targets give both planes as one texture, where the host has asked its device for such ones.
+#[test]
+fn one_texture_of_two_planes_gives_what_its_planes_give() {
+    let yuv = Yuv { matrix: YuvMatrix::Bt709, range: YuvRange::Limited };
+    let [width, height] = [WIDTH + 1, HEIGHT + 1];
+    let noise = |count: u32, step: u32| (0..count).map(|p| (p * step + p / 7) as u8).collect::<Vec<u8>>();
+    let (luma, chroma) = (noise(width * height, 37), noise(width * height / 2, 53));
+    for host in hosts() {
+        let Some(host) = host.with(wgpu::Features::TEXTURE_FORMAT_NV12) else {
+            eprintln!("skipped: {} has no textures of two planes", host.name);
+            continue;
+        };
+        let (gpu, classifier) = load(&host);
+        let first = texture(&host, TextureFormat::R8Unorm, &luma, [width, height]);
+        let second = texture(&host, TextureFormat::Rg8Unorm, &chroma, [width / 2, height / 2]);
+        let both = host
+            .device
+            .create_texture(&TextureDescriptor { format: TextureFormat::NV12, ..descriptor([width, height]) });
+        let plane = |aspect: TextureAspect, bytes: &[u8], size: [u32; 2]| {
+            let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(width), rows_per_image: None };
+            let into = wgpu::TexelCopyTextureInfo { aspect, ..both.as_image_copy() };
+            let size = wgpu::Extent3d { width: size[0], height: size[1], depth_or_array_layers: 1 };
+            host.queue.write_texture(into, bytes, layout, size);
+            both.create_view(&TextureViewDescriptor { aspect, ..Default::default() })
+        };
+        let of_both = [
+            plane(TextureAspect::Plane0, &luma, [width, height]),
+            plane(TextureAspect::Plane1, &chroma, [width / 2, height / 2]),
+        ];
+        let apart = Input::nv12(&first, &second, yuv);
+        let together = || Input::nv12(&of_both[0], &of_both[1], yuv);
+        for (name, turn, _) in ways() {
+            let of = |input: Input<'_>| gpu.block_on(classifier.prepared_pixels(turn(input.crop(PART)))).unwrap();
+            assert!(of(together()) == of(apart.clone()), "{name} on {}", host.name);
+        }
+        let expected = gpu.block_on(classifier.classify(apart)).unwrap();
+        let mut frame = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let seen = classifier.record(&mut frame, together()).unwrap();
+        // A plane is no picture.
+        let refused = classifier.record(&mut frame, Input::texture(&of_both[0])).map(|_| ());
+        let told = refused.as_ref().map_or_else(ToString::to_string, |()| String::new());
+        assert!(matches!(refused, Err(Error::Engine(EngineError::Texture { .. }))), "{}: {refused:?}", host.name);
+        assert!(told.contains("planes 0 and 1"), "{told}");
+        host.queue.submit([frame.finish()]);
+        assert_eq!(gpu.block_on(seen.wait()).unwrap().logits, expected.logits, "{}", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }

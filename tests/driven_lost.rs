@@ -77,6 +77,49 @@ fn an_answer_goes_on_with_the_same_tokens() {
     }
 }
 
+/// What had nothing to do stays where it is until it is asked: ticks are idle, and a look is not ready until the budgets of its frames have paid for
+/// the way.
+#[test]
+fn what_was_idle_goes_on_when_it_is_asked() {
+    for mut host in hosts() {
+        let mut gpu = host.guest();
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let prompt: Vec<u32> = (0..30).map(|i| (i * i + 3 * i) % 61).collect();
+        let session = gpu.block_on(model.session(100)).unwrap();
+        let mut npc = session.driven_generate(&prompt, 6, &Sampling::greedy());
+        let (expected, _) = answer(&mut host, &mut gpu, &mut npc, &[]);
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+        host.device.destroy();
+        gpu.notify_lost("the host destroyed it");
+        host = host.another();
+        gpu.replace_device(&host.adapter, &host.device, &host.queue).unwrap();
+        for _ in 0..3 {
+            frame(&host, |encoder, budget| {
+                assert_eq!(npc.tick(encoder, budget).unwrap(), Tick::Idle, "{}", host.name);
+                assert!(matches!(eyes.tick(encoder, budget).unwrap(), Tick::Idle), "{}", host.name);
+            });
+            gpu.pump();
+        }
+        let (mut looked, mut frames) = (false, 0);
+        while !looked && frames < 200_000 {
+            frame(&host, |encoder, budget| {
+                let input = Input::rgba8(vec![90; (SIDE * SIDE * 4) as usize], SIDE, SIDE);
+                looked = match eyes.look(encoder, budget, input) {
+                    Ok(()) => true,
+                    Err(Error::NotReady) => false,
+                    Err(error) => panic!("{}: {error}", host.name),
+                };
+            });
+            gpu.pump();
+            frames += 1;
+        }
+        assert!(looked && frames > 2, "{}: it looks after {frames} frames", host.name);
+        npc.generate(&prompt, 6, &Sampling::greedy());
+        assert_eq!(answer(&mut host, &mut gpu, &mut npc, &[]).0, expected, "{}", host.name);
+    }
+}
+
 #[test]
 fn a_picture_is_given_up_and_the_next_one_seen() {
     for mut host in hosts() {

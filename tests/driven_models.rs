@@ -190,3 +190,21 @@ fn a_watched_picture_at_random_budgets_is_the_classified_one() {
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }
+
+/// The page for guests says that a host's threads can compile what a classifier needs before it is loaded.
+#[test]
+fn what_a_classifier_compiles_is_known_before_it_is_loaded() {
+    for host in hosts() {
+        let pipelines = || host.objects().into_iter().find(|(what, _)| *what == "pipelines").unwrap().1;
+        let (gpu, needs) = (host.guest(), Classifier::needs(fixture("mobilenet_v3_small_w025")).unwrap());
+        let (jobs, none) = (gpu.warm_jobs([&needs.plan]), pipelines());
+        assert!(jobs.len() > 5, "{}: {jobs:?}", host.name);
+        std::thread::scope(|scope| jobs.into_iter().for_each(|job| drop(scope.spawn(|| job.run()))));
+        let warm = pipelines();
+        assert!(warm > none && gpu.warm_jobs([&needs.plan]).is_empty(), "{}: {none} and {warm} pipelines", host.name);
+        let loaded = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        assert_eq!(pipelines(), warm, "{}: loading has compiled something", host.name);
+        drop(loaded);
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}

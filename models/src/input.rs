@@ -63,7 +63,9 @@ impl<'a> Input<'a> {
 
     /// The two planes of an NV12 picture, as cameras and video decoders give them: views of a texture of luma, whose size is the
     /// picture's, and of one of chroma, blue and red, with half the rows and columns (rounded up), each of whose texels stands for four pixels.
-    /// Both are read as floats, as `r8unorm` and `rg8unorm` are; `yuv` says which colours are meant.
+    /// Both are read as floats, as `r8unorm` and `rg8unorm` are; `yuv` says which colours are meant. Where wgpu has both planes as one texture
+    /// (`TextureFormat::NV12`, on native targets), the views are those of its aspects `Plane0` and `Plane1`, in this order: a view does not
+    /// tell which plane it shows, so with the order changed the picture has the wrong colours.
     pub fn nv12(luma: &'a TextureView, chroma: &'a TextureView, yuv: Yuv) -> Input<'a> {
         let (width, height) = (luma.texture().width(), luma.texture().height());
         Input::of(Pixels::Planes([luma, chroma], yuv), width, height)

@@ -54,7 +54,9 @@ struct Member {
 
 /// Shares the GPU time of each frame among several that are ticked. It holds none of them: it says whose turn it is, and for how long.
 ///
-/// Members are numbered in the order in which they were added.
+/// Members are numbered in the order in which they were added, and stay. One that has nothing to do is not ticked in its turn, and the
+/// others have its time. A step that is longer than what is left of a budget is begun as often as one's own share pays for it, however: where one
+/// is done for good, give whoever stays its priority by [`Scheduler::set_priority`].
 #[derive(Debug, Clone, Default)]
 pub struct Scheduler {
     members: Vec<Member>,
@@ -62,6 +64,8 @@ pub struct Scheduler {
     order: Vec<usize>,
     /// Seconds that frames took beyond their budgets.
     over: f64,
+    /// In which place of the order the next budget of nothing begins.
+    nothings: usize,
 }
 
 impl Scheduler {
@@ -73,15 +77,24 @@ impl Scheduler {
     /// Somebody more, and their number.
     pub fn add(&mut self, priority: Priority) -> usize {
         self.members.push(Member { priority, share: 0.0, credit: 0.0, waiting: true });
-        self.order = (0..self.members.len()).collect();
-        self.order.sort_by_key(|at| self.members[*at].priority.rank);
         self.share_out();
         self.members.len() - 1
     }
 
-    /// Says what share of the time each is sure of: those of the first rank have what the others are not sure of as well, in equal parts.
-    /// Shares that are more than the whole together are parts of it.
+    /// Gives one of the members another priority from the next frame on, such as a character that somebody talks to now. What it had beyond its
+    /// share, or has not had of it, stays. Says whether there is one of this number.
+    pub fn set_priority(&mut self, who: usize, priority: Priority) -> bool {
+        let Some(member) = self.members.get_mut(who) else { return false };
+        member.priority = priority;
+        self.share_out();
+        true
+    }
+
+    /// Says in which order they have their turns, and what share of the time each is sure of: those of the first rank have what the others are
+    /// not sure of as well, in equal parts. Shares that are more than the whole together are parts of it.
     fn share_out(&mut self) {
+        self.order = (0..self.members.len()).collect();
+        self.order.sort_by_key(|at| self.members[*at].priority.rank);
         let all: f64 = self.members.iter().map(|member| member.priority.share.max(LEAST_SHARE)).sum();
         let said = |member: &Member| member.priority.share.max(LEAST_SHARE) / all.max(1.0);
         let rest = (1.0 - all).max(0.0);
@@ -97,7 +110,8 @@ impl Scheduler {
     /// later are left what they are sure of, as long as they use it; what is left of that goes on to whoever comes next.
     ///
     /// A step that takes longer than what is left is begun all the same by those who are owed it, and by the first of a budget that nobody has
-    /// used yet where nobody else is owed anything. The frames that follow make up for it.
+    /// used yet where nobody else is owed anything. The frames that follow make up for it. A budget of nothing has no shares: it pays for one
+    /// step, as an untouched one does, and each is the first to begin one in turn, whatever their priorities.
     ///
     /// # Errors
     /// The first that `turn` gives; those that come later have no turn in this frame.
@@ -113,10 +127,17 @@ impl Scheduler {
             let most = member.share * if member.waiting { 2.0 * whole } else { there };
             member.credit = (member.credit + member.share * there).min(most);
         }
+        let all = self.order.len();
+        let mut first = 0;
+        if fresh && whole <= 0.0 {
+            first = self.nothings;
+            self.nothings = (first + 1) % all.max(1);
+        }
         let (mut begun, mut result) = (0.0, Ok(()));
-        for place in 0..self.order.len() {
-            let at = self.order[place];
-            let later = self.order[place + 1..].iter().map(|at| &self.members[*at]).filter(|it| it.waiting);
+        for place in first..first + all {
+            let at = self.order[place % all];
+            let later = (place + 1..first + all).map(|place| &self.members[self.order[place % all]]);
+            let later = later.filter(|it| it.waiting);
             let kept: f64 = later.clone().map(|it| it.credit.clamp(0.0, 2.0 * it.share * whole)).sum();
             let owed = later.clone().any(|it| it.credit > 0.0);
             let left = budget.left().as_secs_f64();
@@ -310,6 +331,48 @@ mod tests {
         }
         let share = had / (1000.0 * FRAME.as_secs_f64());
         assert!(share > 0.85, "the detector had {share}");
+    }
+
+    /// Who was first makes way for who was last, with steps that are longer than what the host leaves.
+    #[test]
+    fn another_priority_holds_from_the_next_frame_on() {
+        let mut scheduler = of(&[Priority::FIRST, Priority::AFTER]);
+        for (first, share) in [(0, [0.95, 0.05]), (1, [0.02, 0.98])] {
+            assert!(scheduler.set_priority(first, Priority::FIRST) && !scheduler.set_priority(2, Priority::FIRST));
+            let mut work = [1500.0, 1100.0].map(|step| Work::of(&[step], usize::MAX));
+            let there = drawn(&mut scheduler, &mut work, 4000, || 0.5);
+            for (work, share) in work.iter().zip(share) {
+                let found = work.had / there;
+                assert!((found - share).abs() < 0.02, "{found} for {share}, where {first} is first");
+            }
+            assert!(scheduler.set_priority(0, Priority::LAST));
+        }
+    }
+
+    #[test]
+    fn nobody_starves_where_the_budgets_are_nothing() {
+        let mut scheduler = of(&[Priority::FIRST, Priority::AFTER, Priority::LAST]);
+        let mut work =
+            [(100.0, usize::MAX), (200.0, 40), (300.0, usize::MAX)].map(|(step, left)| Work::of(&[step], left));
+        let mut frame = |scheduler: &mut Scheduler, mut budget: Budget| {
+            let before = work.each_ref().map(|work| work.left);
+            let turn = |who: usize, part: &mut Budget| -> Result<(), ()> {
+                work[who].tick(part);
+                Ok(())
+            };
+            scheduler.frame(&mut budget, turn).unwrap();
+            let steps = [0, 1, 2].map(|at: usize| before[at] - work[at].left);
+            (steps, work.each_ref().map(|work| (work.had / (work.steps[0] * 1e-6)).round()))
+        };
+        for _ in 0..300 {
+            let (steps, _) = frame(&mut scheduler, Budget::gpu(Duration::ZERO));
+            assert_eq!(steps.iter().sum::<usize>(), 1, "one step a frame");
+        }
+        // Who is done gives the turn to whoever comes next.
+        let (_, had) = frame(&mut scheduler, Budget::gpu(Duration::ZERO).strict());
+        assert_eq!(had, [100.0, 40.0, 160.0]);
+        let (steps, _) = frame(&mut scheduler, Budget::gpu(FRAME));
+        assert!(steps[0] >= 16, "{steps:?}: the first is first again");
     }
 
     #[test]

@@ -29,16 +29,20 @@ pub fn hosts() -> Vec<Host> {
     let found: Vec<wgpu::Adapter> = adapters.into_iter().filter(computes).collect();
     let infos = found.iter().map(wgpu::Adapter::get_info);
     demand(infos.map(|info| (info.name, info.backend.to_string())));
-    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, wgpu::Features::empty())).collect()
+    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, |useful| useful)).collect()
 }
 
 impl Host {
-    /// With all that the engine can use but these features.
-    fn new(instance: wgpu::Instance, adapter: wgpu::Adapter, without: wgpu::Features) -> Host {
+    /// With the features that are made of all that the engine can use.
+    fn new(
+        instance: wgpu::Instance,
+        adapter: wgpu::Adapter,
+        features: impl FnOnce(wgpu::Features) -> wgpu::Features,
+    ) -> Host {
         let wanted = Gpu::requirements(&adapter);
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("the host's"),
-            required_features: wanted.features - without,
+            required_features: features(wanted.features),
             required_limits: wanted.limits,
             ..Default::default()
         };
@@ -108,9 +112,15 @@ impl Host {
         self.without(wgpu::Features::empty())
     }
 
+    /// As [`Host::another`], of a program that has asked for these features too, where the adapter has them.
+    pub fn with(&self, own: wgpu::Features) -> Option<Host> {
+        let adapter = self.adapter.clone();
+        adapter.features().contains(own).then(|| Host::new(self.instance.clone(), adapter, |useful| useful | own))
+    }
+
     /// As [`Host::another`], of a program that has not asked for these features.
     pub fn without(&self, features: wgpu::Features) -> Host {
-        Host::new(self.instance.clone(), self.adapter.clone(), features)
+        Host::new(self.instance.clone(), self.adapter.clone(), |useful| useful - features)
     }
 
     /// A texture with these rows of texels.

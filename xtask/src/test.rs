@@ -71,10 +71,14 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         let mut game = cargo();
         game.args(["test", "--manifest-path", "examples/game/Cargo.toml", "--target-dir", "target", "--no-fail-fast"]);
         parts.push(("game", game));
-        for (part, more) in [("bevy", &[][..]), ("bevy without its device", &["--", "--destroy"])] {
+        for (part, verb, what) in [
+            ("bevy's plugin", "test", &["--lib"][..]),
+            ("bevy", "run", &["--example", "sketches"]),
+            ("bevy without its device", "run", &["--example", "sketches", "--", "--destroy"]),
+        ] {
             let mut bevy = cargo();
-            bevy.args(["run", "--manifest-path", "integrations/bevy/Cargo.toml", "--target-dir", "target"]);
-            bevy.args(["--ignore-rust-version", "--example", "sketches"]).args(more);
+            bevy.args([verb, "--manifest-path", "integrations/bevy/Cargo.toml", "--target-dir", "target"]);
+            bevy.arg("--ignore-rust-version").args(what);
             parts.push((part, bevy));
         }
     }

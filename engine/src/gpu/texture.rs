@@ -14,7 +14,8 @@ impl Gpu {
         self.check_plane(view, width, height, 3)
     }
 
-    /// As [`Gpu::check_texture`], for a plane of which the first `channels` are read: one of luma, or two of chroma.
+    /// As [`Gpu::check_texture`], for a plane of which the first `channels` are read: one of luma, or two of chroma. Of a texture that has both
+    /// planes itself, `NV12`, the view is taken as one of the plane with so many channels, for wgpu does not tell which one it shows.
     ///
     /// # Errors
     /// As [`Gpu::check_texture`].
@@ -37,16 +38,18 @@ impl Gpu {
                 "one that is resolved to one sample",
             );
         }
-        let floats = matches!(texture.format().sample_type(None, None), Some(wgpu::TextureSampleType::Float { .. }));
-        if !floats || texture.format().components() < channels {
+        let (format, halved) = shown(texture.format(), channels);
+        let floats = matches!(format.sample_type(None, None), Some(wgpu::TextureSampleType::Float { .. }));
+        if !floats || format.components() < channels {
             let wanted = match channels {
+                _ if texture.format() == wgpu::TextureFormat::NV12 => "views of its planes 0 and 1, as an NV12 picture",
                 1 => "a format that is read as floats, such as R8Unorm",
                 2 => "a format with two channels that are read as floats, such as Rg8Unorm",
                 _ => "a colour format that is read as floats, such as Rgba8Unorm or Rgba16Float",
             };
             return refuse(format!("of format {:?}", texture.format()), wanted);
         }
-        let level = |level: u32| [texture.width(), texture.height()].map(|extent| (extent >> level).max(1));
+        let level = |level: u32| [texture.width(), texture.height()].map(|extent| ((extent >> level) >> halved).max(1));
         if !(0..texture.mip_level_count()).any(|at| level(at) == [width, height]) {
             let [w, h] = level(0);
             let levels = texture.mip_level_count();
@@ -118,6 +121,17 @@ impl GpuPlan {
     pub async fn run_tensors(&self, inputs: &[HostTensor]) -> Result<Vec<HostTensor>> {
         let textures = self.gpu().textures(inputs).await?;
         self.run(&data(inputs, &textures)).await
+    }
+}
+
+/// The format of what a view of a texture shows as a plane of so many channels, and by how many halvings it is smaller than the texture. There
+/// are no textures of two planes in browsers.
+fn shown(format: wgpu::TextureFormat, channels: u8) -> (wgpu::TextureFormat, u32) {
+    match (format, channels) {
+        (wgpu::TextureFormat::NV12, 1) if cfg!(not(target_arch = "wasm32")) => (wgpu::TextureFormat::R8Unorm, 0),
+        // Such a texture has even sides.
+        (wgpu::TextureFormat::NV12, 2) if cfg!(not(target_arch = "wasm32")) => (wgpu::TextureFormat::Rg8Unorm, 1),
+        _ => (format, 0),
     }
 }
 

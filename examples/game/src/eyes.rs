@@ -33,7 +33,7 @@ pub struct Eyes {
     pub answer: Option<Answer>,
     /// Frames from the picture to its answer, of the newest one.
     pub late: usize,
-    /// Frames in which all places for answers were taken.
+    /// Frames in which all places for answers were taken, or the device was lost before the next frame could find another.
     pub skipped: usize,
 }
 
@@ -68,7 +68,7 @@ impl Eyes {
     ) -> Result<()> {
         match self.classifier.record(encoder, Input::texture(picture)) {
             Ok(seen) => self.under_way.push_back(Look { seen, frame, before }),
-            Err(Error::Engine(EngineError::Busy { .. })) => self.skipped += 1,
+            Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. })) => self.skipped += 1,
             Err(error) => return Err(error.into()),
         }
         Ok(())

@@ -22,7 +22,6 @@ use std::time::Duration;
 /// The models, once they are loaded, and what is drawn from them.
 #[derive(Debug)]
 struct Minds {
-    gpu: Gpu,
     eyes: Eyes,
     talk: Talk,
     bars: Bars,
@@ -34,12 +33,14 @@ struct Minds {
 const EYE: usize = 0;
 
 /// What the loading thread brings.
-type Loaded = (Gpu, Eyes, Talk);
+type Loaded = (Eyes, Talk);
 
 /// The game on one device.
 #[derive(Debug)]
 pub struct Game {
     pub host: Host,
+    /// The guest on the host's device.
+    gpu: Gpu,
     args: Args,
     scene: Scene,
     stage: Stage,
@@ -65,32 +66,41 @@ impl Game {
         let overlay = Overlay::new(&host, stage.eye());
         let timer = Timer::new(&host);
         let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
-        let (seen, drawings) = (stage.eye().clone(), scene.drawings.len());
-        let (at, options) = (gpu.clone(), args.clone());
-        let load = async move {
-            let eyes = Eyes::load(&at, &options, &seen, drawings).await?;
-            let talk = Talk::load(&at).await?;
-            Ok((at, eyes, talk))
-        };
-        let loading = Some(std::thread::spawn(move || pollster::block_on(load)));
         let adapter = host.adapter.get_info().name;
         let (args, frames) = (args.clone(), Frames::new(args.hz));
-        Ok(Game {
+        let mut game = Game {
             host,
+            gpu,
             args,
             scene,
             stage,
             overlay,
             timer,
             frames,
-            loading,
+            loading: None,
             minds: None,
             adapter,
             size,
             drawn: 0,
             losses: 0,
             note: "",
-        })
+        };
+        game.load();
+        Ok(game)
+    }
+
+    /// Loads the models on a thread of its own, where that is not done or under way and there is a device.
+    fn load(&mut self) {
+        if self.minds.is_some() || self.loading.is_some() || self.gpu.check_alive().is_err() {
+            return;
+        }
+        let (gpu, options) = (self.gpu.clone(), self.args.clone());
+        let (seen, drawings) = (self.stage.eye().clone(), self.scene.drawings.len());
+        let load = async move {
+            let eyes = Eyes::load(&gpu, &options, &seen, drawings).await?;
+            Ok((eyes, Talk::load(&gpu).await?))
+        };
+        self.loading = Some(std::thread::spawn(move || pollster::block_on(load)));
     }
 
     /// Draws for a window of another size from now on.
@@ -99,24 +109,44 @@ impl Game {
         self.stage.resize(&self.host, size);
     }
 
-    /// Waits until the models are loaded.
+    /// Waits until the models are loaded, on another device where this one is lost meanwhile.
     pub fn wait(&mut self) -> Result<()> {
+        while self.minds.is_none() {
+            self.recover()?;
+            self.load();
+            self.take_loaded()?;
+        }
+        Ok(())
+    }
+
+    /// Takes what the loading thread brings, and waits for it. What it could not because the device was lost is left to be loaded again.
+    fn take_loaded(&mut self) -> Result<()> {
         let Some(loading) = self.loading.take() else { return Ok(()) };
-        let (gpu, eyes, talk) = loading.join().map_err(|_| "loading the models has failed")??;
+        let loaded = loading.join().map_err(|_| "loading the models has failed")?;
+        match loaded.and_then(|loaded| self.seat(loaded)) {
+            Err(error) if error.downcast_ref().is_some_and(lampyris::Error::is_device_lost) => Ok(()),
+            seated => seated,
+        }
+    }
+
+    /// Gives the models that were loaded their places in the frame, and goes to the device of now with them.
+    fn seat(&mut self, (eyes, talk): Loaded) -> Result<()> {
+        eyes.rejoin(self.stage.eye())?;
         let (buffer, offset, bytes) = eyes.probabilities()?;
         let bars = Bars::new(&self.host, (&buffer, offset, bytes));
         let mut turns = Scheduler::new();
         turns.add(Priority::FIRST);
         turns.add(Priority::AFTER);
-        self.minds = Some(Minds { gpu, eyes, talk, bars, turns });
+        self.minds = Some(Minds { eyes, talk, bars, turns });
         Ok(())
     }
 
     /// Draws the scene as it is at a time in seconds, and submits it.
     pub fn frame(&mut self, time: f32, onto: &wgpu::TextureView) -> Result<()> {
         if self.loading.as_ref().is_some_and(JoinHandle::is_finished) {
-            self.wait()?;
+            self.take_loaded()?;
         }
+        self.load();
         let moment = self.scene.at(time);
         self.stage.place(&self.host, &moment);
         let label = wgpu::CommandEncoderDescriptor { label: Some("game.frame") };
@@ -160,26 +190,24 @@ impl Game {
 
     /// Destroys the device, as a driver does that starts anew. The next frame finds another.
     pub fn lose_device(&mut self) -> Result<()> {
-        self.wait()?;
         self.host.device.destroy();
         self.host.device.poll(wgpu::PollType::Poll)?;
         Ok(())
     }
 
     /// Opens another device in the place of the lost one, and says whether that was needed. What the game has on it is made again;
-    /// the models' weights and the talk go there by themselves.
+    /// the models' weights and the talk go there by themselves, and what was still being loaded is loaded there.
     pub fn recover(&mut self) -> Result<bool> {
-        if !self.host.is_lost() {
+        if !self.host.is_lost() && self.gpu.check_alive().is_ok() {
             return Ok(false);
         }
-        self.wait()?;
         self.host = self.host.again()?;
         let host = &self.host;
+        self.gpu.replace_device(&host.adapter, &host.device, &host.queue)?;
         self.stage = Stage::new(host, &self.scene, self.size);
         self.overlay = Overlay::new(host, self.stage.eye());
         self.timer = Timer::new(host);
         if let Some(minds) = &mut self.minds {
-            minds.gpu.replace_device(&host.adapter, &host.device, &host.queue)?;
             minds.eyes.rejoin(self.stage.eye())?;
             let (buffer, offset, bytes) = minds.eyes.probabilities()?;
             minds.bars = Bars::new(host, (&buffer, offset, bytes));
@@ -197,8 +225,8 @@ impl Game {
 
     /// Takes what has arrived since it was asked for.
     pub fn look_round(&mut self) -> Result<()> {
+        self.gpu.pump();
         if let Some(minds) = &mut self.minds {
-            minds.gpu.pump();
             minds.eyes.take(self.drawn)?;
         }
         self.frames.models.extend(self.timer.arrived());
@@ -254,5 +282,86 @@ impl Game {
             report["frames_not_looked_at"] = json!(minds.eyes.skipped);
         }
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::*;
+    use crate::host::view;
+    use std::time::Instant;
+
+    /// A game without a window that begins to load, and what it draws on.
+    fn begun() -> (Game, wgpu::Texture) {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let host = Host::open(&instance, None, None).unwrap();
+        let words = ["--headless", "--size", "320x320", "--budget-ms", "20"].map(str::to_owned);
+        let args = Args::parse(words.into_iter()).unwrap().unwrap();
+        let game = Game::new(host, &args, args.size).unwrap();
+        let target = game.host.target("game.target", args.size, 1, wgpu::TextureUsages::empty());
+        (game, target)
+    }
+
+    /// Frames as the window has them, until the eye has named something and the robot has said something.
+    fn play(game: &mut Game, target: &mut wgpu::Texture) {
+        let begun = Instant::now();
+        let spoken = |game: &Game| {
+            let minds = game.minds.as_ref()?;
+            minds.eyes.answer.as_ref()?;
+            minds.talk.speech().map(|(_, answer)| answer.len())
+        };
+        while spoken(game).unwrap_or(0) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(300), "nothing was said");
+            if game.recover().unwrap() {
+                *target = game.host.target("game.target", game.size, 1, wgpu::TextureUsages::empty());
+            }
+            game.ask();
+            game.frame(0.1, &view(target)).unwrap();
+            game.host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            game.look_round().unwrap();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_lost_while_the_models_load_is_not_the_end() {
+        for pause in [0, 40, 300] {
+            let (mut game, mut target) = begun();
+            std::thread::sleep(Duration::from_millis(pause));
+            game.lose_device().unwrap();
+            play(&mut game, &mut target);
+            assert_eq!(game.losses, 1, "after {pause} ms");
+        }
+    }
+
+    #[test]
+    fn what_was_not_loaded_for_the_loss_of_a_device_is_loaded_again_and_other_errors_are_told() {
+        let lost = |game: &Game| {
+            let gpu = game.gpu.clone();
+            gpu.notify_lost("for the test");
+            let error: lampyris::Error = gpu.check_alive().unwrap_err().into();
+            Some(std::thread::spawn(move || Err(error.into())))
+        };
+        // The thread hears of the loss after the game has another device already.
+        let (mut game, mut target) = begun();
+        game.wait().unwrap();
+        game.minds = None;
+        game.loading = lost(&game);
+        game.recover().unwrap();
+        target = game.host.target("game.target", game.size, 1, target.usage());
+        game.take_loaded().unwrap();
+        assert!(game.minds.is_none() && game.loading.is_none());
+        play(&mut game, &mut target);
+        // The thread hears of it before the game.
+        game.minds = None;
+        game.loading = lost(&game);
+        game.wait().unwrap();
+        assert!(game.minds.is_some());
+        assert_eq!(game.losses, 2);
+        game.minds = None;
+        game.loading = Some(std::thread::spawn(|| Err("no such file".into())));
+        assert_eq!(game.wait().unwrap_err().to_string(), "no such file");
     }
 }

@@ -29,6 +29,10 @@ pub(crate) struct State {
     classifier: Option<Classifier>,
     chat: Option<DrivenText>,
     looks: Vec<(Entity, Seen)>,
+    /// The eye that the next frame begins with: the first for which this one had no place left.
+    next: Option<Entity>,
+    /// What was wrong with eyes the last time, and was told.
+    wrong: Vec<(Entity, String)>,
     /// The eyes of this frame, with their images.
     pub(crate) eyes: Vec<(Entity, AssetId<Image>)>,
     pub(crate) question: Option<Ask>,
@@ -47,6 +51,8 @@ impl Shared {
             classifier: None,
             chat: None,
             looks: Vec::new(),
+            next: None,
+            wrong: Vec::new(),
             eyes: Vec::new(),
             question: None,
             named: Vec::new(),
@@ -63,6 +69,17 @@ impl Shared {
 impl State {
     fn fail(&mut self, error: &impl ToString) {
         self.failed.push(Failed { reason: error.to_string() });
+    }
+
+    /// Tells of an eye's mistake, unless it is the one that was told of it the last time.
+    fn fail_at(&mut self, eye: Entity, error: &impl ToString) {
+        let reason = error.to_string();
+        if self.wrong.iter().any(|(at, known)| *at == eye && *known == reason) {
+            return;
+        }
+        self.wrong.retain(|(at, _)| *at != eye);
+        self.wrong.push((eye, reason));
+        self.fail(error);
     }
 
     /// Loads what is missing on a thread of its own, where there is a device and nothing is being loaded.
@@ -115,32 +132,42 @@ impl State {
 
     /// Takes the answers that have arrived.
     fn seen(&mut self) {
-        let (named, failed) = (&mut self.named, &mut self.failed);
-        self.looks.retain_mut(|(eye, seen)| match seen.try_take() {
-            Ok(None) => true,
-            Ok(Some(answer)) => {
-                named.push(Named { eye: *eye, answer });
-                false
+        for (eye, mut seen) in std::mem::take(&mut self.looks) {
+            match seen.try_take() {
+                Ok(None) => self.looks.push((eye, seen)),
+                Ok(Some(answer)) => {
+                    self.wrong.retain(|(at, _)| *at != eye);
+                    self.named.push(Named { eye, answer });
+                }
+                // The frame did not come about, or went with its device.
+                Err(Error::Engine(EngineError::Cancelled | EngineError::DeviceLost { .. })) => {}
+                Err(error) => self.fail_at(eye, &error),
             }
-            // The frame did not come about, or went with its device.
-            Err(Error::Engine(EngineError::Cancelled | EngineError::DeviceLost { .. })) => false,
-            Err(error) => {
-                failed.push(Failed { reason: error.to_string() });
-                false
-            }
-        });
+        }
     }
 
-    fn look(&mut self, encoder: &mut wgpu::CommandEncoder, images: &RenderAssets<GpuImage>) {
+    /// Looks with as many of this frame's eyes as there are places for answers, beginning with the one that had none the last time. `shown` gives
+    /// what the image shows, where it is on the device already; otherwise a later frame looks at it.
+    fn look<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        shown: impl Fn(AssetId<Image>) -> Option<&'a wgpu::TextureView>,
+    ) {
         let Some(classifier) = self.classifier.clone() else { return };
-        for (eye, image) in std::mem::take(&mut self.eyes) {
-            // An image that is not on the device yet is looked at in a later frame.
-            let Some(image) = images.get(image) else { continue };
-            match classifier.record(encoder, Input::texture(&image.texture_view)) {
+        let mut eyes = std::mem::take(&mut self.eyes);
+        self.wrong.retain(|(at, _)| eyes.iter().any(|(eye, _)| eye == at));
+        let first = eyes.iter().position(|(eye, _)| Some(*eye) == self.next).unwrap_or(0);
+        eyes.rotate_left(first);
+        for (eye, image) in eyes {
+            let Some(view) = shown(image) else { continue };
+            match classifier.record(encoder, Input::texture(view)) {
                 Ok(seen) => self.looks.push((eye, seen)),
-                // Answers are under way in all places there are; the next frame has one again.
-                Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. }) | Error::NotReady) => {}
-                Err(error) => self.fail(&error),
+                Err(Error::Engine(EngineError::Busy { .. })) => {
+                    self.next = Some(eye);
+                    break;
+                }
+                Err(Error::Engine(EngineError::DeviceLost { .. }) | Error::NotReady) => {}
+                Err(error) => self.fail_at(eye, &error),
             }
         }
     }
@@ -202,7 +229,93 @@ pub(crate) fn think(
     state.seen();
     let label = wgpu::CommandEncoderDescriptor { label: Some("lampyris in bevy") };
     let mut encoder = device.wgpu_device().create_command_encoder(&label);
-    state.look(&mut encoder, &images);
+    state.look(&mut encoder, |image| images.get(image).map(|image| &*image.texture_view));
     state.talk(&mut encoder);
     queue.submit([encoder.finish()]);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::*;
+    use bevy::asset::uuid::Uuid;
+    use bevy::ecs::world::World;
+
+    /// A device, and a state with a classifier on it.
+    fn watching() -> (wgpu::Device, wgpu::Queue, Shared) {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+        let wanted = Gpu::requirements(&adapter);
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            required_features: wanted.features,
+            required_limits: wanted.limits,
+            ..Default::default()
+        }))
+        .unwrap();
+        let gpu = Gpu::from_device(&adapter, &device, &queue).unwrap();
+        let shared = Shared::new(LampyrisPlugin::new(Duration::from_millis(2)));
+        shared.lock().classifier = Some(pollster::block_on(Classifier::bundled(&gpu)).unwrap());
+        (device, queue, shared)
+    }
+
+    /// Pictures of this format, each as an image's handle and its view.
+    fn pictures(device: &wgpu::Device, formats: &[wgpu::TextureFormat]) -> Vec<(AssetId<Image>, wgpu::TextureView)> {
+        let picture = |(at, format): (usize, &wgpu::TextureFormat)| {
+            let texture = device.create_texture(&wgpu::TextureDescriptor {
+                label: Some("what an eye sees"),
+                size: wgpu::Extent3d { width: 64, height: 64, depth_or_array_layers: 1 },
+                mip_level_count: 1,
+                sample_count: 1,
+                dimension: wgpu::TextureDimension::D2,
+                format: *format,
+                usage: wgpu::TextureUsages::TEXTURE_BINDING,
+                view_formats: &[],
+            });
+            let image = AssetId::Uuid { uuid: Uuid::from_u128(at as u128) };
+            (image, texture.create_view(&wgpu::TextureViewDescriptor::default()))
+        };
+        formats.iter().enumerate().map(picture).collect()
+    }
+
+    #[test]
+    fn every_eye_has_its_turn_and_a_mistake_is_told_once() {
+        let (device, queue, shared) = watching();
+        let mut formats = [wgpu::TextureFormat::Rgba8Unorm; 7];
+        formats[2] = wgpu::TextureFormat::Rgba8Uint;
+        let pictures = pictures(&device, &formats);
+        let mut world = World::new();
+        let eyes: Vec<_> = pictures.iter().map(|(image, _)| (world.spawn_empty().id(), *image)).collect();
+        let mut state = shared.lock();
+        let frame = |state: &mut State, eyes: &[(Entity, AssetId<Image>)]| {
+            state.eyes = eyes.to_vec();
+            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            state.look(&mut encoder, |image| pictures.iter().find(|(at, _)| *at == image).map(|(_, view)| view));
+            queue.submit([encoder.finish()]);
+        };
+        for round in 0..10 {
+            // Answers come a frame late, so that every other frame finds no place at all.
+            for _ in 0..2 {
+                frame(&mut state, &eyes);
+            }
+            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            state.seen();
+            assert!(state.looks.is_empty(), "round {round}");
+        }
+        let named = eyes.iter().map(|(eye, _)| state.named.iter().filter(|named| named.eye == *eye).count());
+        let named: Vec<usize> = named.collect();
+        // Ten times four places, for six eyes that can see.
+        assert_eq!((named.iter().sum::<usize>(), named[2]), (40, 0), "{named:?}");
+        assert!(named.iter().enumerate().all(|(at, count)| at == 2 || (6..=7).contains(count)), "{named:?}");
+        assert_eq!(state.failed.len(), 1, "{:?}", state.failed);
+        assert!(state.failed[0].reason.contains("Rgba8Uint"), "{:?}", state.failed);
+        // Another eye's mistake is another one, and so is one that comes again after it was mended.
+        let mended = (eyes[2].0, eyes[0].1);
+        for eyes in [[eyes[2], (eyes[0].0, eyes[2].1)], [mended, eyes[0]], [eyes[2], eyes[0]]] {
+            frame(&mut state, &eyes);
+            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            state.seen();
+        }
+        assert_eq!(state.failed.len(), 3, "{:?}", state.failed);
+    }
 }

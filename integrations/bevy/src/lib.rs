@@ -54,7 +54,7 @@ impl LampyrisPlugin {
     }
 }
 
-/// Has what an image shows named in every frame: one that a camera renders to, in a format that reads as floats from 0 to 1.
+/// Has what an image shows named in every frame, or as often as four looks that are under way at a time let all eyes have their turn: one that a camera renders to, in a format that reads as floats from 0 to 1.
 #[derive(Component, Debug, Clone)]
 pub struct Eye {
     /// The image.
@@ -88,7 +88,7 @@ pub enum Said {
     Done,
 }
 
-/// What went wrong in loading, looking or talking, once for each mistake.
+/// What went wrong in loading, looking or talking, once for each mistake: that of an eye comes again only after it has seen, or made another.
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
     /// The error in words.
