@@ -344,7 +344,7 @@ fn most_of_a_budget_is_used_to_load() {
     for host in hosts() {
         let gpu = host.guest();
         let model = Decoder::new(&gpu, noise(LARGE, &[], &[])).unwrap();
-        let mut loading = Loading::new(&gpu, async move { model.load(|_, _| ()).await });
+        let mut loading = Loading::new(async move { model.load(|_, _| ()).await });
         let (mut share, mut over) = (Share::default(), false);
         while !over {
             let mut budget = Budget::gpu(Duration::from_micros(500));

@@ -73,6 +73,7 @@ fn results_that_have_arrived_outlive_the_device_or_are_told_lost() {
                 host.queue.submit([commands.finish()]);
                 gpu.pump();
             }
+            assert!(gpu.check_alive().is_err(), "{}: nobody noticed (pumped: {pumped})", host.name);
             drop((recorded, alone, eyes, npc, classifier, model, gpu));
             assert_eq!(host.told().0, 0, "the host of {} heard of the guest (pumped: {pumped})", host.name);
         }

@@ -371,7 +371,7 @@ fn models_are_loaded_in_the_gaps() {
         let (gpu, other) = (host.guest(), host.guest());
         let expected = expected(&other, &model(&other), &text(20), 5);
         let to = gpu.clone();
-        let loading = Loading::new(&gpu, async move {
+        let loading = Loading::new(async move {
             let model = model(&to);
             model.load(|_, _| ()).await?;
             let session = model.session(200).await?;
@@ -387,7 +387,7 @@ fn models_are_loaded_in_the_gaps() {
         let seen = other.block_on(classifier.classify(Input::rgba8(pixels.as_slice(), SIDE, SIDE))).unwrap();
         let (gpu, view) = (host.guest(), host.texture(TextureFormat::Rgba8Unorm, &pixels, [SIDE, SIDE]));
         let (to, like) = (gpu.clone(), view.clone());
-        let loading = Loading::new(&gpu, async move {
+        let loading = Loading::new(async move {
             let mut eyes = Classifier::load(&to, fixture(NETWORK)).await?.driven().await?;
             eyes.ready(Input::texture(&like)).await?;
             Ok(eyes)
@@ -403,7 +403,7 @@ fn models_are_loaded_in_the_gaps() {
         let vector = other.block_on(vector.embed(["a cat"])).unwrap();
         let (gpu, folder) = (host.guest(), texts.path().to_owned());
         let to = gpu.clone();
-        let loading = Loading::new(&gpu, async move {
+        let loading = Loading::new(async move {
             let lore = Encoder::load(&to, folder).await?;
             lore.network().ready(8).await?;
             Ok(lore)

@@ -129,7 +129,7 @@ fn a_picture_is_given_up_and_the_next_one_seen() {
 /// Two models that load only when they are ticked.
 fn loading(gpu: &Gpu) -> Loading<(Watching, Session)> {
     let (to, files) = (gpu.clone(), noise(CONFIG, &[], &[]));
-    Loading::new(gpu, async move {
+    Loading::new(async move {
         let eyes = Classifier::load(&to, fixture("mobilenet_v3_small_w025")).await?.driven().await?;
         let model = Decoder::new(&to, files)?;
         model.load(|_, _| ()).await?;
@@ -199,7 +199,11 @@ fn what_is_being_loaded_says_that_its_device_is_lost_or_goes_on() {
             }
             // The host draws on the device that there is.
             let frames = if replaced { &next } else { &host };
-            let ended = (0..20 * ticks).find_map(|_| load(frames, &gpu, &mut going).transpose());
+            let mut taken = at;
+            let ended = (0..20 * ticks).find_map(|_| {
+                taken += 1;
+                load(frames, &gpu, &mut going).transpose()
+            });
             let ended = ended.unwrap_or_else(|| panic!("{what}: it is neither loaded nor refused"));
             // Said once; there is nothing left to do.
             let idle = going.load(&mut Budget::gpu(Duration::from_micros(100))).unwrap();
@@ -211,6 +215,7 @@ fn what_is_being_loaded_says_that_its_device_is_lost_or_goes_on() {
             let loaded = match ended {
                 Ok(loaded) => {
                     assert!(replaced, "{what}: it is loaded onto a device that is gone");
+                    assert!(taken >= ticks, "{what}: no budget holds on the other device: it is there after {taken}");
                     went_on += 1;
                     loaded
                 }

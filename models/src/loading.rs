@@ -2,17 +2,15 @@
 
 use crate::tick::{Driven, Progress, Tick};
 use crate::{Error, Result};
-use lampyris_engine::Gpu;
 use lampyris_engine::gpu::{self, Budget, CommandEncoder};
 use std::convert::Infallible;
 
 /// A model, or whatever else a future loads, in the gaps between frames.
 ///
 /// ```no_run
-/// # fn example(gpu: &lampyris_engine::Gpu) {
+/// # fn example(gpu: lampyris_engine::Gpu) {
 /// use lampyris_models::{Classifier, Loading};
-/// let to = gpu.clone();
-/// let loading = Loading::new(gpu, async move { Classifier::load(&to, "mobilenet_v3_small/").await });
+/// let loading = Loading::new(async move { Classifier::load(&gpu, "mobilenet_v3_small/").await });
 /// # let _ = loading;
 /// # }
 /// ```
@@ -20,16 +18,16 @@ use std::convert::Infallible;
 pub struct Loading<T>(gpu::Loading<T, Error>);
 
 impl<T> Loading<T> {
-    /// Whatever `future` loads onto `gpu`. It is polled by ticks alone.
+    /// Whatever `future` loads, onto whichever device. It is polled by ticks alone.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn new(gpu: &Gpu, future: impl Future<Output = Result<T>> + Send + 'static) -> Loading<T> {
-        Loading(gpu::Loading::new(gpu, future))
+    pub fn new(future: impl Future<Output = Result<T>> + Send + 'static) -> Loading<T> {
+        Loading(gpu::Loading::new(future))
     }
 
-    /// Whatever `future` loads onto `gpu`. It is polled by ticks alone.
+    /// Whatever `future` loads, onto whichever device. It is polled by ticks alone.
     #[cfg(target_arch = "wasm32")]
-    pub fn new(gpu: &Gpu, future: impl Future<Output = Result<T>> + 'static) -> Loading<T> {
-        Loading(gpu::Loading::new(gpu, future))
+    pub fn new(future: impl Future<Output = Result<T>> + 'static) -> Loading<T> {
+        Loading(gpu::Loading::new(future))
     }
 
     /// Uploads what the budget pays for, and compiles at most one pipeline; see [`gpu::Loading::tick`]. Nothing is recorded.

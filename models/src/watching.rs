@@ -167,7 +167,7 @@ impl Watching {
         let wanted = std::mem::take(&mut self.going) || wanted;
         if wanted && self.is_replaced() {
             let classifier = self.classifier.clone();
-            let moving = Loading::new(&self.plan.gpu().current(), async move { classifier.driven().await });
+            let moving = Loading::new(async move { classifier.driven().await });
             self.moving = Some(Box::new(moving));
         }
         Ok(false)

@@ -143,7 +143,7 @@ pub fn restoring(_: &Host, gpu: &Gpu) -> Result<Vec<u32>> {
 /// Loads a classifier in the gaps between frames, and uses it.
 pub fn loading_in_ticks(host: &Host, gpu: &Gpu) -> Result<Vec<u32>> {
     let to = gpu.clone();
-    let mut loading = Loading::new(gpu, async move { Classifier::load(&to, &fixture(NETWORK)).await });
+    let mut loading = Loading::new(async move { Classifier::load(&to, &fixture(NETWORK)).await });
     let classifier = loop {
         let loaded = loading.load(&mut Budget::gpu(Duration::from_micros(500)))?;
         host.queue.submit([]);

@@ -88,6 +88,20 @@ impl Gpu {
         }
     }
 
+    /// Whether the device is still there, of which a result did not arrive: it may be gone, and whoever destroyed it have told nobody. Notes
+    /// that then. In a browser the device itself tells.
+    pub(super) fn ask_alive(&self) -> Result<()> {
+        self.check_alive()?;
+        let Some(device) = self.device().filter(|_| !cfg!(target_arch = "wasm32")) else { return Ok(()) };
+        let usage = wgpu::BufferUsages::COPY_DST;
+        let asked = self.buffer_at_once(
+            device,
+            "asking whether the device is lost",
+            Wanted { label: "lampyris.alive", size: 4, usage },
+        );
+        asked.map(|_| ()).or_else(|_| self.check_alive())
+    }
+
     /// Hands words to the queue, which the device has with the next submit; until then the driver keeps them in memory of its own. Within
     /// [`Gpu::hearing`] or [`Gpu::guarded`], which hear that it had none.
     pub(super) fn write(
@@ -102,33 +116,28 @@ impl Gpu {
         Ok(())
     }
 
-    /// Makes calls that cannot wait for what the driver says, in a scope that closes before this returns: that it has no memory for one of
-    /// them is their error. What they were for must not happen then, for words of theirs may be missing.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// Listens from now on to whether the device has no memory for calls that cannot wait for what the driver says.
+    pub(super) fn listening<'a>(&'a self, device: &wgpu::Device, doing: &'a str) -> Listening<'a> {
+        #[cfg(target_arch = "wasm32")]
+        let _ = device;
+        Listening {
+            gpu: self,
+            doing,
+            #[cfg(not(target_arch = "wasm32"))]
+            memory: device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
+        }
+    }
+
+    /// Makes calls that cannot wait for what the driver says, in a scope that closes before this returns; see [`Listening::heard`].
     pub(super) fn hearing<T>(
         &self,
         device: &wgpu::Device,
         doing: &str,
         calls: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let listening = self.listening(device, doing);
         let made = calls();
-        match now(memory.pop()) {
-            // wgpu gives a device up that has no memory for words to wait in.
-            Some(_) => Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing))),
-            None => made,
-        }
-    }
-
-    /// A browser answers later, and tells the handler of the device, which is ours there and takes it for a loss.
-    #[cfg(target_arch = "wasm32")]
-    pub(super) fn hearing<T>(
-        &self,
-        _device: &wgpu::Device,
-        _doing: &str,
-        calls: impl FnOnce() -> Result<T>,
-    ) -> Result<T> {
-        calls()
+        listening.heard(made)
     }
 
     /// Whether a new buffer that may be written to is none, because the device is gone and whoever destroyed it told nobody. Its first use
@@ -143,5 +152,29 @@ impl Gpu {
         }
         let mut refused = std::pin::pin!(scope.pop());
         matches!(refused.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(_)))
+    }
+}
+
+/// A scope in which is heard that a device has no memory. A browser answers later, and tells the handler of the device, which is ours there and
+/// takes it for a loss.
+pub(super) struct Listening<'a> {
+    gpu: &'a Gpu,
+    doing: &'a str,
+    #[cfg(not(target_arch = "wasm32"))]
+    memory: wgpu::ErrorScopeGuard,
+}
+
+impl Listening<'_> {
+    /// What the calls have made, if the device had memory for them; else that it had none is their error. What they were for must not happen then,
+    /// for words of theirs may be missing.
+    pub(super) fn heard<T>(self, made: Result<T>) -> Result<T> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if now(self.memory.pop()).is_some() {
+            // wgpu gives a device up that has no memory for words to wait in.
+            return Err(self.gpu.check_alive().err().unwrap_or_else(|| self.gpu.no_memory(self.doing)));
+        }
+        #[cfg(target_arch = "wasm32")]
+        let _ = (self.gpu, self.doing);
+        made
     }
 }

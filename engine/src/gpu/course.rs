@@ -121,8 +121,8 @@ impl Course {
     }
 
     /// Measures each step of a plan alone, with `inputs`, unless it is known, and cuts the plan anew by what was found: by the device's
-    /// timestamps, or the host's clock where it has none. It submits runs of its own, so it is for the time of loading; what the plan keeps
-    /// is written over. The states should say that its caches are full, for so long is what takes longer with fuller ones then expected to
+    /// timestamps, or the host's clock where it has none; in a browser where the device has none either, guesses stand. It submits runs of its
+    /// own, so it is for the time of loading; what the plan keeps is written over. The states should say that its caches are full, for so long is what takes longer with fuller ones then expected to
     /// take at most. What was measured goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
     ///
     /// # Errors
@@ -134,8 +134,12 @@ impl Course {
         let Some(part) = self.parts.get_mut(part) else { return Ok(()) };
         let mut times = StepTimes::known(&part.plan);
         if !times.is_alone() {
-            let profile = part.plan.profile(inputs, runs).await?;
-            times = StepTimes::measured(profile.steps.iter().map(|step| step.micros * 1e-6).collect());
+            let guess = StepTimes::guess(part.plan.plan(), self.gpu.caps());
+            times = match part.plan.seconds_alone(inputs, runs).await {
+                Ok(seconds) => StepTimes::told(seconds, &guess),
+                Err(Error::NoTimer { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
             times.remember(&part.plan);
             self.gpu.save_measurements();
             part.pieces = Pieces::new(&self.gpu, &part.plan, &times, self.finest).await?;
@@ -194,6 +198,8 @@ impl Course {
             return if before.is_some() { Err(Error::Busy { runs: SLOTS }) } else { Ok(0) };
         }
         let unspent = budget.clone();
+        let gpu = self.gpu.clone();
+        let memory = gpu.listening(&device, INPUTS);
         let mut before = match before {
             Some((plan, times, inputs)) => {
                 let checked = Before::check(&device, plan, inputs)?;
@@ -206,13 +212,13 @@ impl Course {
         let chosen = self.choose(budget, next, &mut segments);
         let slot = self.free.last().filter(|_| !segments.is_empty() || before.is_some());
         let handed = chosen.and_then(|()| match slot {
-            Some(slot) => self.gpu.hearing(&device, INPUTS, || {
+            Some(slot) => {
                 before.as_ref().map_or(Ok(()), |it| it.plan.stage(&queue, it.inputs, &it.lease))?;
                 self.gpu.write(&queue, INPUTS, (&slot.upload, 0), bytemuck::cast_slice(&self.words))
-            }),
+            }
             None => Ok(()),
         });
-        if let Err(error) = handed {
+        if let Err(error) = memory.heard(handed) {
             // Runs that `next` has given cannot be had again, so the caller begins anew from what it knows of.
             *budget = unspent;
             self.give_up();
@@ -340,6 +346,9 @@ impl Course {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
             if !sound {
+                if arrival != Arrival::Mapped && self.gpu.ask_alive().is_err() {
+                    tracing::debug!("commands of a tick went with their device");
+                }
                 self.broken = true;
                 self.current = None;
             }
@@ -418,12 +427,8 @@ struct Before<'a> {
 
 impl<'a> Before<'a> {
     fn check(device: &wgpu::Device, plan: &'a GpuPlan, inputs: &'a [InputData<'a>]) -> Result<Before<'a>> {
-        let (bound, refusal) = if plan.check_inputs(inputs)? {
-            let (bound, refusal) = Refusal::of(device, || plan.bind_textures(device, inputs));
-            (bound?, plan.inner.gpu.known_refusal(refusal)?)
-        } else {
-            (plan.bind_textures(device, inputs)?, None)
-        };
+        let foreign = plan.check_inputs(inputs)?;
+        let (bound, refusal) = plan.inner.gpu.binding(device, foreign, || plan.bind_textures(device, inputs))?;
         let lease = plan.lease(device)?;
         Ok(Before { plan, inputs, bound, lease, refusal })
     }

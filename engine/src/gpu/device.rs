@@ -2,10 +2,10 @@
 
 use super::adapter::{self, AdapterKind, AdapterSummary, Requirements};
 use super::allocate::Allocations;
-use super::loading::Pace;
 use super::loss::Loss;
 use super::memory::Account;
 use super::options::{GpuOptions, LimitTier, VariantSet};
+use super::pace;
 use super::pipeline::Pipelines;
 use super::poll::Mailbox;
 use super::seat::{self, Seat};
@@ -47,8 +47,6 @@ pub(super) struct Inner {
     waits: AtomicU64,
     /// Held from the writing of a run's inputs to its submission, so that runs of several threads do not mix.
     submitting: Mutex<()>,
-    /// How fast loading may go.
-    pace: Pace,
 }
 
 /// What a device has been given to do since it was opened.
@@ -119,7 +117,6 @@ impl Gpu {
             polls: AtomicU64::default(),
             waits: AtomicU64::default(),
             submitting: Mutex::default(),
-            pace: Pace::default(),
         }
     }
 
@@ -227,7 +224,6 @@ impl Gpu {
             polls: AtomicU64::default(),
             waits: AtomicU64::default(),
             submitting: Mutex::default(),
-            pace: Pace::default(),
         }
     }
 
@@ -313,10 +309,6 @@ impl Gpu {
     /// Keeps other runs out between writing inputs and submitting.
     pub(super) fn submitting(&self) -> std::sync::MutexGuard<'_, ()> {
         self.inner.submitting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn pace(&self) -> &Pace {
-        &self.inner.pace
     }
 
     pub(super) fn tuning(&self) -> Option<&Tuning> {
@@ -416,8 +408,8 @@ impl Gpu {
     pub(super) async fn compile(&self, sources: &[Source], done: &(dyn Fn() + Sync)) -> Result<Vec<Error>> {
         let mut refused = Vec::new();
         for source in sources {
-            if self.pace().is_set() && self.pipelines().is_some_and(|pipelines| !pipelines.has(source)) {
-                self.pace().pipeline().await;
+            if pace::is_set() && self.pipelines().is_some_and(|pipelines| !pipelines.has(source)) {
+                pace::pipeline().await;
                 refused.extend(self.compile_together(std::slice::from_ref(source), done).await?);
             }
         }

@@ -1,7 +1,8 @@
 //! Loading in the gaps between frames: weights in pieces that a budget pays for, and one pipeline at a time.
 //!
-//! While a future is polled by a [`Loading`], whatever it uploads and compiles asks the device's pace first.
+//! While a future is polled by a [`Loading`], whatever it uploads and compiles asks the pace first that holds for the thread.
 
+use super::pace::{PIECE, Pace, Turn};
 use super::timer::Stopwatch;
 use super::tune::known_or_first;
 use super::{Budget, Gpu};
@@ -10,70 +11,12 @@ use crate::{Error, Result};
 use lampyris_shaders::Source;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Bytes a second that a copy to the device is taken to do: what nearly every adapter exceeds.
 const COPIED: f64 = 2e9;
-
-/// What loading may still do before it has to wait for the next tick. Nothing is held back while it is not set.
-#[derive(Debug, Default)]
-pub(super) struct Pace {
-    set: AtomicBool,
-    bytes: AtomicU64,
-    pipelines: AtomicU64,
-    /// The next piece goes on even if there is not enough left.
-    first: AtomicBool,
-    /// One has done so.
-    ahead: AtomicBool,
-}
-
-impl Pace {
-    /// Bytes of a piece of an upload.
-    pub(super) const PIECE: u64 = 128 << 10;
-
-    pub(super) fn is_set(&self) -> bool {
-        self.set.load(Ordering::Acquire)
-    }
-
-    /// Goes on once this many bytes may be uploaded.
-    pub(super) async fn bytes(&self, bytes: u64) {
-        // Whatever comes first in a tick goes on, if its budget is untouched, and uses all of it where it is more than there is.
-        self.when(|| {
-            let first = self.first.swap(false, Ordering::AcqRel);
-            let paid = take(&self.bytes, bytes);
-            if first && !paid {
-                self.bytes.store(0, Ordering::Release);
-                self.ahead.store(true, Ordering::Release);
-            }
-            paid || first
-        })
-        .await;
-    }
-
-    /// Goes on once a pipeline may be compiled.
-    pub(super) async fn pipeline(&self) {
-        self.when(|| take(&self.pipelines, 1)).await;
-    }
-
-    async fn when(&self, may: impl Fn() -> bool) {
-        std::future::poll_fn(|context| {
-            if !self.is_set() || may() {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
-    }
-}
-
-fn take(from: &AtomicU64, wanted: u64) -> bool {
-    let less = |left: u64| left.checked_sub(wanted);
-    from.fetch_update(Ordering::AcqRel, Ordering::Acquire, less).is_ok()
-}
 
 #[cfg(not(target_arch = "wasm32"))]
 type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
@@ -82,7 +25,6 @@ type Boxed<T, E> = Pin<Box<dyn Future<Output = Result<T, E>>>>;
 
 /// Something that is loaded only when it is ticked.
 pub struct Loading<T, E = Error> {
-    gpu: Gpu,
     future: Mutex<Option<Boxed<T, E>>>,
 }
 
@@ -93,16 +35,16 @@ impl<T, E> std::fmt::Debug for Loading<T, E> {
 }
 
 impl<T, E> Loading<T, E> {
-    /// Whatever `future` loads onto `gpu`. It is polled by ticks alone, and nothing wakes them.
+    /// Whatever `future` loads, onto whichever device. It is polled by ticks alone, and nothing wakes them.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn new(gpu: &Gpu, future: impl Future<Output = Result<T, E>> + Send + 'static) -> Loading<T, E> {
-        Loading { gpu: gpu.clone(), future: Mutex::new(Some(Box::pin(future))) }
+    pub fn new(future: impl Future<Output = Result<T, E>> + Send + 'static) -> Loading<T, E> {
+        Loading { future: Mutex::new(Some(Box::pin(future))) }
     }
 
-    /// Whatever `future` loads onto `gpu`. It is polled by ticks alone, and nothing wakes them.
+    /// Whatever `future` loads, onto whichever device. It is polled by ticks alone, and nothing wakes them.
     #[cfg(target_arch = "wasm32")]
-    pub fn new(gpu: &Gpu, future: impl Future<Output = Result<T, E>> + 'static) -> Loading<T, E> {
-        Loading { gpu: gpu.clone(), future: Mutex::new(Some(Box::pin(future))) }
+    pub fn new(future: impl Future<Output = Result<T, E>> + 'static) -> Loading<T, E> {
+        Loading { future: Mutex::new(Some(Box::pin(future))) }
     }
 
     /// Uploads what the budget pays for, of an untouched one at least a piece (128 KiB, taken for 66 microseconds), and compiles at most one
@@ -117,23 +59,19 @@ impl<T, E> Loading<T, E> {
     pub fn tick(&mut self, budget: &mut Budget) -> Result<Option<T>, E> {
         let future = self.future.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(going) = future else { return Ok(None) };
-        let pace = self.gpu.pace();
-        let given = (budget.left_seconds() * COPIED) as u64;
-        pace.bytes.store(given, Ordering::Release);
-        pace.pipelines.store(1, Ordering::Release);
-        pace.first.store(budget.is_fresh(), Ordering::Release);
-        pace.ahead.store(false, Ordering::Release);
-        pace.set.store(true, Ordering::Release);
+        let bytes = (budget.left_seconds() * COPIED) as u64;
+        let given = Pace { bytes, pipelines: 1, first: budget.is_fresh(), ahead: false };
         let clock = Stopwatch::start();
+        let turn = Turn::begin(given);
         let polled = going.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        let left = turn.left().unwrap_or(given);
+        drop(turn);
         budget.took_loading(clock.seconds().and_then(|it| Duration::try_from_secs_f64(it).ok()).unwrap_or_default());
-        pace.set.store(false, Ordering::Release);
-        let first = if pace.ahead.load(Ordering::Acquire) { Pace::PIECE } else { 0 };
-        let used = given.saturating_sub(pace.bytes.load(Ordering::Acquire)).max(first);
-        budget.spend(used as f64 / COPIED);
+        let first = if left.ahead { PIECE } else { 0 };
+        budget.spend(bytes.saturating_sub(left.bytes).max(first) as f64 / COPIED);
         match polled {
             Poll::Pending => {
-                if pace.bytes.load(Ordering::Acquire) < Pace::PIECE {
+                if left.bytes < PIECE {
                     budget.fall_short();
                 }
                 Ok(None)
@@ -174,16 +112,17 @@ impl WarmJob {
 
 impl Gpu {
     /// What compiles the variants that `plans` will run and that are not compiled, one each: for the threads of a host, which need not
-    /// wait for them. None on the CPU executor.
+    /// wait for them: on the device that is there now. None on the CPU executor.
     pub fn warm_jobs<'a>(&self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<WarmJob> {
-        let Some(pipelines) = self.pipelines() else { return Vec::new() };
+        let gpu = self.current();
+        let Some(pipelines) = gpu.pipelines() else { return Vec::new() };
         let mut jobs: Vec<WarmJob> = Vec::new();
         for plan in plans {
             for step in &plan.steps {
-                let source = plan.with_call(step, |call| known_or_first(self, step, call));
+                let source = plan.with_call(step, |call| known_or_first(&gpu, step, call));
                 let new = |source: &&Source| !pipelines.has(source) && jobs.iter().all(|job| job.source != **source);
                 if let Some(source) = source.filter(new) {
-                    jobs.push(WarmJob { gpu: self.clone(), source: *source });
+                    jobs.push(WarmJob { gpu: gpu.clone(), source: *source });
                 }
             }
         }
@@ -193,22 +132,21 @@ impl Gpu {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace;
     use super::*;
 
     #[test]
     fn what_is_loaded_waits_for_the_budgets_of_ticks() {
-        let gpu = Gpu::cpu_executor();
-        let paced = gpu.clone();
-        let mut loading = Loading::<u32>::new(&gpu, async move {
+        let mut loading = Loading::<u32>::new(async move {
             for _ in 0..10 {
-                paced.pace().bytes(Pace::PIECE).await;
+                pace::bytes(PIECE).await;
             }
-            paced.pace().pipeline().await;
-            paced.pace().pipeline().await;
+            pace::pipeline().await;
+            pace::pipeline().await;
             Ok(7)
         });
         // Three pieces a tick, and a pipeline: the second one waits for a fifth.
-        let time = Duration::from_secs_f64(3.5 * Pace::PIECE as f64 / COPIED);
+        let time = Duration::from_secs_f64(3.5 * PIECE as f64 / COPIED);
         let (mut ticks, mut used) = (0, Duration::ZERO);
         let found = loop {
             let mut budget = Budget::gpu(time);
@@ -218,24 +156,49 @@ mod tests {
                 break found;
             }
         };
-        let expected = 10.0 * Pace::PIECE as f64 / COPIED;
+        let expected = 10.0 * PIECE as f64 / COPIED;
         assert_eq!((found, ticks, loading.has_work()), (7, 5, false));
         assert!((used.as_secs_f64() - expected).abs() < 1e-8, "{used:?} for {expected}");
         assert_eq!(loading.tick(&mut Budget::gpu(time)).unwrap(), None);
         // A piece that an untouched budget does not pay for is all of that tick, however little comes behind it.
-        let paced = gpu.clone();
-        let mut loading = Loading::<u32>::new(&gpu, async move {
-            paced.pace().bytes(Pace::PIECE).await;
-            paced.pace().bytes(4).await;
+        let mut loading = Loading::<u32>::new(async move {
+            pace::bytes(PIECE).await;
+            pace::bytes(4).await;
             Ok(8)
         });
-        let half = Duration::from_secs_f64(0.5 * Pace::PIECE as f64 / COPIED);
+        let half = Duration::from_secs_f64(0.5 * PIECE as f64 / COPIED);
         let mut ticks = [(); 3].map(|()| Budget::gpu(half));
         ticks[0] = ticks[0].clone().strict();
         let found = ticks.each_mut().map(|budget| loading.tick(budget).unwrap());
         assert_eq!(found, [None, None, Some(8)]);
         assert_eq!((ticks[0].used(), ticks[1].used()), (Duration::ZERO, 2 * half));
-        // Nobody else is held back.
-        gpu.block_on(gpu.pace().bytes(u64::MAX));
+    }
+
+    /// What loads on this thread outside of ticks, on another, and within a tick of something else.
+    #[test]
+    fn nobody_else_is_held_back() {
+        let anywhere = || Gpu::cpu_executor().block_on(pace::bytes(u64::MAX));
+        let mut outer = Loading::<u32>::new(async move {
+            std::thread::spawn(anywhere).join().unwrap();
+            let mut inner = Loading::<u32>::new(async move {
+                pace::pipeline().await;
+                pace::pipeline().await;
+                Ok(1)
+            });
+            let mut own = Budget::gpu(Duration::from_secs(1));
+            assert_eq!(inner.tick(&mut own).unwrap(), None);
+            assert_eq!(inner.tick(&mut own).unwrap(), Some(1));
+            // This tick's pipeline is still to be had, and no second one.
+            pace::pipeline().await;
+            pace::pipeline().await;
+            Ok(2)
+        });
+        let mut ticks = [(); 2].map(|()| Budget::gpu(Duration::from_millis(1)));
+        assert_eq!(ticks.each_mut().map(|budget| outer.tick(budget).unwrap()), [None, Some(2)]);
+        // One that panicked holds nobody back either.
+        let mut panics = Loading::<u32>::new(async move { panic!("what a host catches") });
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panics.tick(&mut ticks[0])));
+        assert!(caught.is_err());
+        anywhere();
     }
 }

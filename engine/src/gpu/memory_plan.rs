@@ -33,12 +33,13 @@ impl MemoryPlan {
         self.models.iter().map(|(_, bytes)| bytes.total()).fold(0, u64::saturating_add)
     }
 
-    /// Refuses what does not fit beside what the device holds already, as [`super::GpuOptions::budget`] counts it. Where there is no budget
+    /// Refuses what does not fit beside what the device that is there now holds already, as [`super::GpuOptions::budget`] counts it. Where there is no budget
     /// nothing is refused: wgpu does not tell how much memory an adapter has.
     ///
     /// # Errors
     /// [`Error::Together`] with the figures of each model.
     pub fn check(&self, gpu: &Gpu) -> Result<()> {
+        let gpu = gpu.current();
         let (needed, held) = (self.bytes(), gpu.held_bytes());
         match gpu.options().budget {
             Some(budget) if !gpu.is_cpu_executor() && needed.saturating_add(held) > budget => {

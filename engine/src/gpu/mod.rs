@@ -23,6 +23,7 @@ mod loss;
 mod memory;
 mod memory_plan;
 mod options;
+mod pace;
 mod paced;
 mod part;
 mod pieces;

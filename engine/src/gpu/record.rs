@@ -145,20 +145,15 @@ impl GpuPlan {
             foreign |= plan.check_inputs(inputs)?;
         }
         let bind = || chain().map(|(plan, inputs)| plan.bind_textures(device, inputs)).collect::<Result<Few<_>>>();
-        let (bound, refusal) = if foreign {
-            let (bound, refusal) = Refusal::of(device, bind);
-            (bound?, gpu.known_refusal(refusal)?)
-        } else {
-            (bind()?, None)
-        };
-        let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Few<_>>>()?;
-
-        gpu.hearing(device, INPUTS, || {
+        let (bound, refusal, leases) = gpu.hearing(device, INPUTS, || {
+            let (bound, refusal) = gpu.binding(device, foreign, bind)?;
+            let leases = chain().map(|(plan, _)| plan.lease(device)).collect::<Result<Few<_>>>()?;
             chain().zip(leases.iter()).try_for_each(|((plan, inputs), lease)| plan.stage(queue, inputs, lease))?;
-            leases.last().map_or(Ok(()), |lease| {
+            if let Some(lease) = leases.last() {
                 let to = (&lease.slot()?.inputs, self.staged_bytes());
-                gpu.write(queue, INPUTS, to, &lease.stamp.to_le_bytes())
-            })
+                gpu.write(queue, INPUTS, to, &lease.stamp.to_le_bytes())?;
+            }
+            Ok((bound, refusal, leases))
         })?;
         for ((plan, inputs), lease) in chain().zip(leases.iter()) {
             plan.copy_inputs(encoder, inputs, lease)?;
@@ -358,7 +353,7 @@ impl Recorded {
         }
         let done = match run.arrived.poll(context) {
             Some(Arrival::Mapped) => run.leases.last().map_or(Err(Error::Taken), |lease| lease.read(&self.plan)),
-            Some(Arrival::Failed | Arrival::Dropped) => Err(gpu.check_alive().err().unwrap_or(Error::Cancelled)),
+            Some(Arrival::Failed | Arrival::Dropped) => Err(gpu.ask_alive().err().unwrap_or(Error::Cancelled)),
             None => match gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),

@@ -86,7 +86,7 @@ impl GpuPlan {
         let record = || self.encode_and_submit(device, queue, (&staging, &arrived), before, inputs);
         // What a host's texture or buffer makes the driver say is the guest's to hear. Runs without one cannot be refused.
         let refusal = if foreign {
-            let (recorded, refusal) = Refusal::of(device, record);
+            let (recorded, refusal) = gpu.hearing(device, INPUTS, || Ok(Refusal::of(device, record)))?;
             recorded?;
             for (plan, inputs) in before.iter().copied().chain([(self, inputs)]) {
                 plan.check_lent_living(inputs, &refusal)?;
@@ -411,6 +411,21 @@ impl Gpu {
             Poll::Ready(Some(words)) => Err(self.foreign_texture(&words)),
             Poll::Pending => Ok(Some(refusal)),
         }
+    }
+
+    /// Binds what a run reads, in a scope where it is `foreign`, a host's: what the driver says of that is an error of the run, at once or, where
+    /// it answers later, by the refusal. Within [`Gpu::hearing`], which hears that there is no memory for it.
+    pub(super) fn binding<T>(
+        &self,
+        device: &wgpu::Device,
+        foreign: bool,
+        bind: impl FnOnce() -> Result<T>,
+    ) -> Result<(T, Option<Refusal>)> {
+        if !foreign {
+            return Ok((bind()?, None));
+        }
+        let (bound, refusal) = Refusal::of(device, bind);
+        Ok((bound?, self.known_refusal(refusal)?))
     }
 
     /// Turns what the driver said of a run that reads a texture into an error.

@@ -77,10 +77,21 @@ impl StepTimes {
         found(ALONE).or_else(|| found(LEARNT)).unwrap_or_else(guess)
     }
 
+    /// What a clock has told of each step alone. A step of which it told nothing, because it is coarse or another's work got in between, is taken for
+    /// as much longer or shorter than its guess as all others are: a step that seemed to take no time would be free in every budget for ever.
+    pub(super) fn told(seconds: Vec<f64>, guess: &StepTimes) -> StepTimes {
+        let is_told = |told: f64| told > 0.0 && told.is_finite();
+        let of_told = seconds.iter().zip(&guess.seconds).filter(|(told, _)| is_told(**told));
+        let (told, guessed) = of_told.fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        let rate = if guessed > 0.0 { told / guessed } else { 1.0 };
+        let of = |(told, guess): (f64, &f64)| if is_told(told) { told } else { guess * rate };
+        StepTimes::measured(seconds.into_iter().zip(&guess.seconds).map(of).collect())
+    }
+
     /// Lets other plans like `plan` on its device know, and, once they are saved, later processes.
     pub(super) fn remember(&self, plan: &GpuPlan) {
         if let Some(tuning) = plan.gpu().tuning().filter(|_| self.measured && !self.is_empty()) {
-            let micros: Vec<String> = self.seconds.iter().map(|seconds| format!("{:.2}", seconds * 1e6)).collect();
+            let micros: Vec<String> = self.seconds.iter().map(|seconds| format!("{:.4}", seconds * 1e6)).collect();
             tuning.put(key(plan, if self.alone { ALONE } else { LEARNT }), &micros.join(" "));
         }
     }
@@ -249,7 +260,7 @@ fn key(plan: &GpuPlan, kind: &str) -> String {
 
 /// Seconds of a number of microseconds in a cache.
 fn micros(text: &str) -> Option<f64> {
-    text.parse::<f64>().ok().filter(|micros| micros.is_finite() && *micros >= 0.0).map(|micros| micros * 1e-6)
+    text.parse::<f64>().ok().filter(|micros| micros.is_finite() && *micros > 0.0).map(|micros| micros * 1e-6)
 }
 
 #[cfg(test)]
@@ -280,7 +291,16 @@ mod tests {
         let cut = times.cut(&[1, 4, 2]);
         assert_eq!(cut.seconds(), [1.0, 0.5, 0.5, 0.5, 0.5, 1.5, 1.5]);
         assert_eq!(cut.joined(&[1, 4, 2]), times);
-        assert_eq!((micros("1.5"), micros("-1"), micros("x")), (Some(1.5e-6), None, None));
+        assert_eq!((micros("1.5"), micros("0.00"), micros("x")), (Some(1.5e-6), None, None));
+    }
+
+    #[test]
+    fn what_a_clock_does_not_tell_is_taken_from_the_guess() {
+        let guess = times(&[1.0, 2.0, 4.0, 8.0], false);
+        // Three times what was guessed, where anything was told.
+        let told = StepTimes::told(vec![3.0, 0.0, 12.0, 0.0], &guess);
+        assert_eq!((told.seconds(), told.is_alone()), (&[3.0, 6.0, 12.0, 24.0][..], true));
+        assert_eq!(StepTimes::told(vec![0.0; 4], &guess).seconds(), guess.seconds());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! every plan of a model.
 
 use super::Gpu;
-use super::loading::Pace;
+use super::pace;
 
 use super::allocate::Wanted;
 use super::memory::Held;
@@ -159,9 +159,9 @@ impl ConstantStore {
             return Err(Error::NoDevice { adapter: gpu.summary().name.clone(), reason: "no queue".to_owned() });
         };
         let bytes: &[u8] = bytemuck::cast_slice(&tensor.words);
-        let most = if gpu.pace().is_set() { Pace::PIECE } else { STAGING_BYTES };
+        let most = if pace::is_set() { pace::PIECE } else { STAGING_BYTES };
         for (i, piece) in bytes.chunks(most as usize).enumerate() {
-            gpu.pace().bytes(piece.len() as u64).await;
+            pace::bytes(piece.len() as u64).await;
             if *waiting + piece.len() as u64 > STAGING_BYTES {
                 queue.submit([]);
                 gpu.idle().await?;

@@ -321,7 +321,7 @@ impl DrivenSession {
         if let Task::Idle = self.task {
             return Ok(Some(Stand::Idle));
         }
-        self.stage = Stage::Moving(Loading::new(&here.current(), self.session.past().remade()));
+        self.stage = Stage::Moving(Loading::new(self.session.past().remade()));
         Ok(Some(Stand::Working(self.progress(0))))
     }
 
@@ -413,7 +413,7 @@ impl DrivenSession {
             self.stage = Stage::None;
         }
         if matches!(self.stage, Stage::None) {
-            self.stage = Stage::Preparing(Loading::new(self.session.states().gpu(), self.preparing(draws)?));
+            self.stage = Stage::Preparing(Loading::new(self.preparing(draws)?));
         }
         let Stage::Preparing(preparing) = &mut self.stage else { return Ok(false) };
         let made = preparing.tick(budget);
