@@ -123,6 +123,16 @@ fn a_picture_is_given_up_and_the_next_one_seen() {
         }
         assert_eq!(seen.len(), 2, "{}", host.name);
         assert_eq!(seen[0], seen[1], "{}", host.name);
+        // Made ready, it goes to the next device at once, and looks in the first frame there.
+        host.device.destroy();
+        gpu.notify_lost("the host destroyed it");
+        let input = || Input::rgba8(texels.as_slice(), SIDE, SIDE);
+        let refused = gpu.block_on(watching.ready(input()));
+        assert!(refused.as_ref().is_err_and(Error::is_device_lost), "{}: {refused:?}", host.name);
+        host = host.another();
+        gpu.replace_device(&host.adapter, &host.device, &host.queue).unwrap();
+        gpu.block_on(watching.ready(input())).unwrap();
+        frame(&host, |encoder, budget| watching.look(encoder, budget, input()).unwrap());
     }
 }
 

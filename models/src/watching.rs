@@ -81,7 +81,7 @@ impl Watching {
     }
 
     /// Makes what [`Watching::look`] needs for pictures of this kind and size, so that the first frame with one does not have to; in browsers it
-    /// cannot.
+    /// cannot. Where another device has taken the place of a lost one it goes there first, and gives a picture up that was under way.
     ///
     /// # Errors
     /// As [`Classifier::ready`].
@@ -90,6 +90,9 @@ impl Watching {
         let classifier = self.classifier.clone();
         let picture = classifier.picture(&input)?;
         let (kind, preprocess, _) = classifier.fitted(&picture)?;
+        if self.plan.gpu().check_alive().is_err() {
+            *self = Watching { run: self.run, ..classifier.driven().await? };
+        }
         self.preparing(kind, &preprocess).await.map(|_| ())
     }
 

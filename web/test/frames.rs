@@ -51,8 +51,6 @@ pub struct Counts {
     pub told: u32,
     /// Those that found the device lost.
     pub lost: u32,
-    /// Frames in which the eyes could not look.
-    pub unready: u32,
 }
 
 #[wasm_bindgen]
@@ -153,11 +151,7 @@ impl Frames {
                 }
                 _ => {}
             }
-            match if next { eyes.look(&mut encoder, budget, picture()) } else { Ok(()) } {
-                Err(lampyris::Error::NotReady) => counts.unready += 1,
-                looked => looked?,
-            }
-            Ok(())
+            if next { eyes.look(&mut encoder, budget, picture()) } else { Ok(()) }
         });
         self.queue.submit([encoder.finish()]);
         self.gpu.pump();
@@ -206,7 +200,7 @@ impl Frames {
         Ok(())
     }
 
-    /// Lets the eyes make what they need on the device that they have come to.
+    /// Lets the eyes go to the other device, and make there what they need.
     pub async fn ready(&mut self) -> Result<(), Error> {
         let Some((eyes, _)) = &mut self.guests else { return Err(told("there are no guests")) };
         eyes.ready(picture()).await.map_err(told)
