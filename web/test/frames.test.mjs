@@ -8,7 +8,7 @@ import { open } from "./browser.mjs";
 
 const MOST = 16;
 /** Microseconds of a frame: where nothing was measured, steps are taken to need what they need on a GPU. */
-const BUDGETS = { guessed: 150, measured: 4000 };
+const BUDGETS = { guessed: 150, measured: 2000 };
 /** Frames after which something is taken to be stuck. */
 const STUCK = 20_000;
 
