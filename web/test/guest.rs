@@ -1,9 +1,11 @@
 //! A Rust program in a browser that lends its WebGPU device, as a game compiled for the web does; `guest.test.mjs` drives it. It is
 //! no part of the package, whose pictures come as bytes.
 
+mod frames;
+
 use js_sys::Error;
 use lampyris::engine::weights::Weights;
-use lampyris::wgpu::{self, TextureFormat, TextureView};
+use lampyris::wgpu::{self, Features, TextureFormat, TextureView};
 use lampyris::{Classifier, Gpu, Input, Source, Yuv, YuvMatrix, YuvRange};
 use std::fmt::Display;
 use wasm_bindgen::prelude::*;
@@ -21,12 +23,9 @@ pub struct Host {
 impl Host {
     /// Opens a device with WebGPU's default limits and no features, and loads a MobileNet on it.
     pub async fn open(weights: Vec<u8>, config: Vec<u8>, preprocessor: Vec<u8>) -> Result<Host, Error> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.map_err(told)?;
-        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.map_err(told)?;
+        let (adapter, device, queue) = device(Features::empty()).await?;
         let gpu = Gpu::from_device(&adapter, &device, &queue).map_err(told)?;
-        let weights = Weights::from_bytes("the page's network", weights).map_err(told)?;
-        let source = Source::Files { weights, config: Some(config), preprocessor: Some(preprocessor) };
+        let source = sketches(weights, config, preprocessor)?;
         let classifier = Classifier::load(&gpu, source).await.map_err(told)?;
         Ok(Host { device, queue, classifier })
     }
@@ -92,6 +91,21 @@ impl Host {
         self.queue.write_texture(texture.as_image_copy(), texels, layout, size);
         texture.create_view(&wgpu::TextureViewDescriptor::default())
     }
+}
+
+/// A device of the program's own, with WebGPU's default limits. Each is of an adapter of its own, as browsers ask for.
+async fn device(required_features: Features) -> Result<(wgpu::Adapter, wgpu::Device, wgpu::Queue), Error> {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await.map_err(told)?;
+    let descriptor = wgpu::DeviceDescriptor { required_features, ..Default::default() };
+    let (device, queue) = adapter.request_device(&descriptor).await.map_err(told)?;
+    Ok((adapter, device, queue))
+}
+
+/// The files of a classifier.
+fn sketches(weights: Vec<u8>, config: Vec<u8>, preprocessor: Vec<u8>) -> Result<Source, Error> {
+    let weights = Weights::from_bytes("the page's network", weights).map_err(told)?;
+    Ok(Source::Files { weights, config: Some(config), preprocessor: Some(preprocessor) })
 }
 
 fn told(error: impl Display) -> Error {

@@ -316,7 +316,7 @@ impl Recorded {
     /// [`Error::Cancelled`] when the commands were dropped or never ran; [`Error::DeviceLost`] when the device is gone;
     /// [`Error::Texture`] when the driver refused a texture; [`Error::Taken`] after the result was given, or an error.
     pub fn try_take(&mut self) -> Result<Option<Vec<HostTensor>>> {
-        match self.poll(&mut Context::from_waker(Waker::noop())) {
+        match self.poll_take(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(done) => done.map(Some),
             Poll::Pending => Ok(None),
         }
@@ -329,12 +329,16 @@ impl Recorded {
     pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
         std::future::poll_fn(|context| {
             self.plan.gpu().pump();
-            self.poll(context)
+            self.poll_take(context)
         })
         .await
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<HostTensor>>> {
+    /// As [`Recorded::try_take`], and the waker of `context` is called once there is something to take.
+    ///
+    /// # Errors
+    /// As [`Recorded::try_take`].
+    pub fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<Result<Vec<HostTensor>>> {
         let Some(run) = &self.run else { return Poll::Ready(Err(Error::Taken)) };
         let gpu = self.plan.gpu();
         if let Some(refusal) = &self.refusal {

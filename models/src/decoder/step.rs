@@ -6,9 +6,8 @@ use crate::record::at_once;
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use lampyris_engine::gpu::{Buffer, CommandEncoder, GpuPlan, Recorded};
-use lampyris_engine::kernels::HostTensor;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 /// A token that is under way in a host's frame, and how many tokens stand before it.
 #[derive(Debug)]
@@ -93,17 +92,10 @@ impl Session {
     /// [`Error::Engine`] with `Cancelled` when the host dropped the encoder, or the session was rewound meanwhile, `DeviceLost` when the device
     /// is gone; [`Error::NotFinite`] when no logit is a number. After any of them the next token can be recorded.
     pub fn try_step(&mut self) -> Result<Option<u32>> {
-        let Some(step) = &mut self.step else { return Ok(None) };
-        let outputs = match step.recorded.try_take() {
-            Ok(None) => return Ok(None),
-            done => done,
-        };
-        let at = self.step.take().map_or(0, |step| step.at);
-        let outputs: Vec<HostTensor> = outputs?.unwrap_or_default();
-        if at != self.tokens().len() || self.cached() + 1 != at {
-            return Err(Error::Engine(lampyris_engine::Error::Cancelled));
+        match self.poll_step(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => Ok(None),
         }
-        self.accept(&outputs).map(Some)
     }
 
     /// The token that was recorded, once it has arrived; `None` when none was. Never blocks a thread. Dropping the future loses nothing.
@@ -113,15 +105,20 @@ impl Session {
     pub async fn step_token(&mut self) -> Result<Option<u32>> {
         poll_fn(|context| {
             self.model().gpu().pump();
-            match self.try_step() {
-                Ok(None) if self.step.is_some() => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                done => Poll::Ready(done),
-            }
+            self.poll_step(context)
         })
         .await
+    }
+
+    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<u32>>> {
+        let Some(step) = &mut self.step else { return Poll::Ready(Ok(None)) };
+        let Poll::Ready(outputs) = step.recorded.poll_take(context) else { return Poll::Pending };
+        let at = self.step.take().map_or(0, |step| step.at);
+        let outputs = outputs?;
+        if at != self.tokens().len() || self.cached() + 1 != at {
+            return Poll::Ready(Err(Error::Engine(lampyris_engine::Error::Cancelled)));
+        }
+        Poll::Ready(self.accept(&outputs).map(Some))
     }
 
     /// Refuses what would come between a recorded token and its run. One that has arrived and was not taken is forgotten.
