@@ -20,12 +20,15 @@ use std::time::Duration;
 #[derive(Resource, Clone)]
 pub(crate) struct Shared(Arc<Mutex<State>>);
 
+/// What the loading thread brings, as far as it was wanted.
+type Loaded = (lampyris::Result<Option<Classifier>>, lampyris::Result<Option<DrivenText>>);
+
 pub(crate) struct State {
     budget: Duration,
     /// What has not been loaded yet.
     missing: LampyrisPlugin,
     gpu: Option<Gpu>,
-    loading: Option<JoinHandle<(lampyris::Result<Option<Classifier>>, lampyris::Result<Option<DrivenText>>)>>,
+    loading: Option<JoinHandle<Loaded>>,
     classifier: Option<Classifier>,
     chat: Option<DrivenText>,
     looks: Vec<(Entity, Seen)>,
