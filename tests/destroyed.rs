@@ -6,7 +6,7 @@ mod support;
 
 use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{Decoder, Sampling};
-use lampyris::{Budget, Classifier, Error, Input, wgpu};
+use lampyris::{Budget, Classifier, Error, Input, Tick, wgpu};
 use std::time::Duration;
 use support::decoders::noise;
 use support::fixture;
@@ -77,5 +77,32 @@ fn results_that_have_arrived_outlive_the_device_or_are_told_lost() {
             drop((recorded, alone, eyes, npc, classifier, model, gpu));
             assert_eq!(host.told().0, 0, "the host of {} heard of the guest (pumped: {pumped})", host.name);
         }
+    }
+}
+
+/// A session that alone is left, and makes no buffer by which a loss would be found.
+#[test]
+fn what_is_only_ticked_hears_of_the_loss_by_its_results() {
+    for host in hosts() {
+        let gpu = host.guest();
+        let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+        let mut npc = gpu.block_on(model.session(200)).unwrap().driven_generate(
+            &(0..40).map(|i| i % 61).collect::<Vec<u32>>(),
+            100,
+            &Sampling::greedy(),
+        );
+        let mut tick = || {
+            let mut commands = frame(&host);
+            let tick = npc.tick(&mut commands, &mut Budget::gpu(Duration::from_millis(1))).unwrap();
+            host.queue.submit([commands.finish()]);
+            gpu.pump();
+            tick
+        };
+        let begun = (0..200_000).any(|_| matches!(tick(), Tick::Pieces(_)));
+        assert!(begun, "{}: it says nothing", host.name);
+        host.device.destroy();
+        let noticed = (0..1000).any(|_| matches!(tick(), Tick::Lost));
+        assert!(noticed, "{}: it is at work for ever", host.name);
+        assert_eq!(host.told().0, 0, "the host of {} heard of the guest", host.name);
     }
 }

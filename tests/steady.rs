@@ -147,7 +147,7 @@ fn nothing_grows_with_the_frames() {
             host.texture(TextureFormat::Rgba8Unorm, &texels[..(size[0] * size[1] * 4) as usize], size)
         };
         let (mut given, mut before): (Given, _) = ([0; 6], None::<(_, usize, Given)>);
-        // Heap bytes at the begin of the frames and after each round of them.
+        // Heap bytes at the beginning of the frames and after each round of them.
         let mut live = Vec::with_capacity(3);
         for frame in 0.. {
             assert!(frame < 50 * (warm + 2 * frames), "{}: {given:?}", host.name);

@@ -54,7 +54,7 @@ struct Member {
 
 /// Shares the GPU time of each frame among several that are ticked. It holds none of them: it says whose turn it is, and for how long.
 ///
-/// Members are numbered in the order in which they were added, and stay. One that has nothing to do is not ticked in its turn, and the
+/// Members are numbered in the order in which they were added, and stay. One that has nothing to do need not be ticked in its turn, and the
 /// others have its time. A step that is longer than what is left of a budget is begun as often as one's own share pays for it, however: where one
 /// is done for good, give whoever stays its priority by [`Scheduler::set_priority`].
 #[derive(Debug, Clone, Default)]
@@ -64,8 +64,8 @@ pub struct Scheduler {
     order: Vec<usize>,
     /// Seconds that frames took beyond their budgets.
     over: f64,
-    /// In which place of the order the next budget of nothing begins.
-    nothings: usize,
+    /// Who has begun a step of a budget of nothing last.
+    last: Option<usize>,
 }
 
 impl Scheduler {
@@ -110,8 +110,8 @@ impl Scheduler {
     /// later are left what they are sure of, as long as they use it; what is left of that goes on to whoever comes next.
     ///
     /// A step that takes longer than what is left is begun all the same by those who are owed it, and by the first of a budget that nobody has
-    /// used yet where nobody else is owed anything. The frames that follow make up for it. A budget of nothing has no shares: it pays for one
-    /// step, as an untouched one does, and each is the first to begin one in turn, whatever their priorities.
+    /// used yet where nobody else is owed anything. The frames that follow make up for it. A budget of nothing has no shares, and changes nothing of
+    /// what anybody has had: unless it is strict or not untouched it pays for one step, and each begins one in turn, whatever their priorities.
     ///
     /// # Errors
     /// The first that `turn` gives; those that come later have no turn in this frame.
@@ -121,28 +121,26 @@ impl Scheduler {
         mut turn: impl FnMut(usize, &mut Budget) -> Result<(), E>,
     ) -> Result<(), E> {
         let (whole, there, fresh) = (budget.whole().as_secs_f64(), budget.left().as_secs_f64(), budget.is_fresh());
-        for member in &mut self.members {
+        let nothing = whole <= 0.0;
+        for member in self.members.iter_mut().filter(|_| !nothing) {
             // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
             // not.
             let most = member.share * if member.waiting { 2.0 * whole } else { there };
             member.credit = (member.credit + member.share * there).min(most);
         }
         let all = self.order.len();
-        let mut first = 0;
-        if fresh && whole <= 0.0 {
-            first = self.nothings;
-            self.nothings = (first + 1) % all.max(1);
-        }
+        let behind = self.order.iter().position(|at| nothing && Some(*at) == self.last);
+        let first = behind.map_or(0, |place| place + 1);
         let (mut begun, mut result) = (0.0, Ok(()));
         for place in first..first + all {
             let at = self.order[place % all];
             let later = (place + 1..first + all).map(|place| &self.members[self.order[place % all]]);
             let later = later.filter(|it| it.waiting);
             let kept: f64 = later.clone().map(|it| it.credit.clamp(0.0, 2.0 * it.share * whole)).sum();
-            let owed = later.clone().any(|it| it.credit > 0.0);
+            let owed = !nothing && later.clone().any(|it| it.credit > 0.0);
             let left = budget.left().as_secs_f64();
             let member = &mut self.members[at];
-            let credit = member.credit.max(0.0);
+            let credit = if nothing { 0.0 } else { member.credit.max(0.0) };
             // What makes up for frames that took too long is what nobody is owed.
             let given = (left - self.over - kept).max(credit.min(left));
             let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
@@ -155,6 +153,15 @@ impl Scheduler {
             budget.take(part.used());
             budget.took_loading(part.loading());
             begun += used;
+            if nothing {
+                if used > 0.0 {
+                    self.last = Some(at);
+                }
+                if done.is_err() {
+                    return done;
+                }
+                continue;
+            }
             // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
             member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0;
             member.credit = if used > given {
@@ -167,7 +174,9 @@ impl Scheduler {
                 break;
             }
         }
-        self.over = (self.over + begun - there).clamp(0.0, whole);
+        if !nothing {
+            self.over = (self.over + begun - there).clamp(0.0, whole);
+        }
         result
     }
 }
@@ -370,7 +379,21 @@ mod tests {
         }
         // Who is done gives the turn to whoever comes next.
         let (_, had) = frame(&mut scheduler, Budget::gpu(Duration::ZERO).strict());
-        assert_eq!(had, [100.0, 40.0, 160.0]);
+        assert_eq!(had, [130.0, 40.0, 130.0]);
+        // What somebody owes from other frames is owed after them too.
+        let mut long = of(&[Priority::FIRST, Priority::AFTER]);
+        let mut step = |who: usize, part: &mut Budget| -> Result<(), ()> {
+            if who == 0 && part.is_fresh() && !part.is_strict() {
+                part.take(Duration::from_millis(5));
+            }
+            Ok(())
+        };
+        long.frame(&mut Budget::gpu(FRAME), &mut step).unwrap();
+        let owed = |of: &Scheduler| of.members.iter().map(|it| it.credit).chain([of.over]).collect::<Vec<f64>>();
+        let before = owed(&long);
+        assert!(before[0] < 0.0 && before[2] > 0.0, "{before:?}");
+        (0..3).for_each(|_| long.frame(&mut Budget::gpu(Duration::ZERO), &mut step).unwrap());
+        assert_eq!(owed(&long), before);
         let (steps, _) = frame(&mut scheduler, Budget::gpu(FRAME));
         assert!(steps[0] >= 16, "{steps:?}: the first is first again");
     }

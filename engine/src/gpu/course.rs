@@ -122,11 +122,11 @@ impl Course {
 
     /// Measures each step of a plan alone, with `inputs`, unless it is known, and cuts the plan anew by what was found: by the device's
     /// timestamps, or the host's clock where it has none; in a browser where the device has none either, guesses stand. It submits runs of its
-    /// own, so it is for the time of loading; what the plan keeps is written over. The states should say that its caches are full, for so long is what takes longer with fuller ones then expected to
-    /// take at most. What was measured goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
+    /// own, so it is for the time of loading; what the plan keeps is written over. The states should say that its caches are full, for so long is
+    /// what takes longer with fuller ones then expected to take at most. What was measured goes to the cache of [`GpuOptions::cache`](super::GpuOptions::cache).
     ///
     /// # Errors
-    /// [`Error::Busy`] unless the course is idle; as [`GpuPlan::profile`] and [`Course::new`].
+    /// [`Error::Busy`] unless the course is idle; as [`GpuPlan::profile`], but for [`Error::NoTimer`], and [`Course::new`].
     pub async fn measure_part(&mut self, part: usize, inputs: &[InputData<'_>], runs: usize) -> Result<()> {
         if !self.is_idle() {
             return Err(Error::Busy { runs: self.flights.len() });

@@ -33,8 +33,8 @@ impl MemoryPlan {
         self.models.iter().map(|(_, bytes)| bytes.total()).fold(0, u64::saturating_add)
     }
 
-    /// Refuses what does not fit beside what the device that is there now holds already, as [`super::GpuOptions::budget`] counts it. Where there is no budget
-    /// nothing is refused: wgpu does not tell how much memory an adapter has.
+    /// Refuses what does not fit beside what the device that is there now holds already, as [`super::GpuOptions::budget`] counts it. Where there
+    /// is no budget nothing is refused: wgpu does not tell how much memory an adapter has.
     ///
     /// # Errors
     /// [`Error::Together`] with the figures of each model.

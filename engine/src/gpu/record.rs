@@ -334,7 +334,8 @@ impl Recorded {
         .await
     }
 
-    /// As [`Recorded::try_take`], and the waker of `context` is called once there is something to take.
+    /// As [`Recorded::try_take`], and the waker of `context` is called once there is something to take; on native targets also by a poll of the device
+    /// that finds nothing yet, and only as long as somebody polls it, as [`super::Gpu::pump`] does.
     ///
     /// # Errors
     /// As [`Recorded::try_take`].

@@ -78,12 +78,16 @@ impl StepTimes {
     }
 
     /// What a clock has told of each step alone. A step of which it told nothing, because it is coarse or another's work got in between, is taken for
-    /// as much longer or shorter than its guess as all others are: a step that seemed to take no time would be free in every budget for ever.
+    /// as much longer or shorter than its guess as all others are: a step that seemed to take no time would be free in every budget for ever. Where it told
+    /// of none the guess stays one.
     pub(super) fn told(seconds: Vec<f64>, guess: &StepTimes) -> StepTimes {
         let is_told = |told: f64| told > 0.0 && told.is_finite();
         let of_told = seconds.iter().zip(&guess.seconds).filter(|(told, _)| is_told(**told));
         let (told, guessed) = of_told.fold((0.0, 0.0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        let rate = if guessed > 0.0 { told / guessed } else { 1.0 };
+        if guessed <= 0.0 {
+            return guess.clone();
+        }
+        let rate = told / guessed;
         let of = |(told, guess): (f64, &f64)| if is_told(told) { told } else { guess * rate };
         StepTimes::measured(seconds.into_iter().zip(&guess.seconds).map(of).collect())
     }
@@ -300,7 +304,7 @@ mod tests {
         // Three times what was guessed, where anything was told.
         let told = StepTimes::told(vec![3.0, 0.0, 12.0, 0.0], &guess);
         assert_eq!((told.seconds(), told.is_alone()), (&[3.0, 6.0, 12.0, 24.0][..], true));
-        assert_eq!(StepTimes::told(vec![0.0; 4], &guess).seconds(), guess.seconds());
+        assert_eq!(StepTimes::told(vec![0.0; 4], &guess), guess);
     }
 
     #[test]

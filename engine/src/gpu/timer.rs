@@ -2,6 +2,7 @@
 
 use super::allocate::Wanted;
 use super::poll::Mailbox;
+use super::run::INPUTS;
 use super::scope::{Refusal, unmap};
 use super::{Gpu, GpuPlan, InputData};
 use crate::{Error, Result};
@@ -158,7 +159,7 @@ impl GpuPlan {
             self.write_inputs(device, queue, inputs)?;
             match foreign {
                 true => {
-                    let (encoded, refusal) = Refusal::of(device, encode);
+                    let (encoded, refusal) = gpu.hearing(device, INPUTS, || Ok(Refusal::of(device, encode)))?;
                     encoded.map(|()| Some(refusal))
                 }
                 false => encode().map(|()| None),

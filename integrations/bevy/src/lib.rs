@@ -54,7 +54,8 @@ impl LampyrisPlugin {
     }
 }
 
-/// Has what an image shows named in every frame, or as often as four looks that are under way at a time let all eyes have their turn: one that a camera renders to, in a format that reads as floats from 0 to 1.
+/// Has what an image shows named in every frame, or as often as four looks that are under way at a time let all eyes have their turn: one that a
+/// camera renders to, in a format that reads as floats from 0 to 1.
 #[derive(Component, Debug, Clone)]
 pub struct Eye {
     /// The image.
