@@ -157,9 +157,7 @@ impl Scheduler {
                 if used > 0.0 {
                     self.last = Some(at);
                 }
-                if done.is_err() {
-                    return done;
-                }
+                done?;
                 continue;
             }
             // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
