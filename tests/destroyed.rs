@@ -101,7 +101,11 @@ fn what_is_only_ticked_hears_of_the_loss_by_its_results() {
         let begun = (0..200_000).any(|_| matches!(tick(), Tick::Pieces(_)));
         assert!(begun, "{}: it says nothing", host.name);
         host.device.destroy();
-        let noticed = (0..1000).any(|_| matches!(tick(), Tick::Lost));
+        // What is under way takes its time to fail.
+        let noticed = (0..20_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            matches!(tick(), Tick::Lost)
+        });
         assert!(noticed, "{}: it is at work for ever", host.name);
         assert_eq!(host.told().0, 0, "the host of {} heard of the guest", host.name);
     }

@@ -346,7 +346,8 @@ impl Course {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
             if !sound {
-                if arrival != Arrival::Mapped && self.gpu.ask_alive().is_err() {
+                // Also where it was mapped: a device that goes takes what is mapped along.
+                if self.gpu.ask_alive().is_err() {
                     tracing::debug!("commands of a tick went with their device");
                 }
                 self.broken = true;
