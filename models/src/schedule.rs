@@ -121,26 +121,24 @@ impl Scheduler {
         mut turn: impl FnMut(usize, &mut Budget) -> Result<(), E>,
     ) -> Result<(), E> {
         let (whole, there, fresh) = (budget.whole().as_secs_f64(), budget.left().as_secs_f64(), budget.is_fresh());
-        let nothing = whole <= 0.0;
-        for member in self.members.iter_mut().filter(|_| !nothing) {
+        if whole <= 0.0 {
+            return self.frame_of_nothing(budget, turn);
+        }
+        for member in &mut self.members {
             // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
             // not.
             let most = member.share * if member.waiting { 2.0 * whole } else { there };
             member.credit = (member.credit + member.share * there).min(most);
         }
-        let all = self.order.len();
-        let behind = self.order.iter().position(|at| nothing && Some(*at) == self.last);
-        let first = behind.map_or(0, |place| place + 1);
         let (mut begun, mut result) = (0.0, Ok(()));
-        for place in first..first + all {
-            let at = self.order[place % all];
-            let later = (place + 1..first + all).map(|place| &self.members[self.order[place % all]]);
-            let later = later.filter(|it| it.waiting);
+        for place in 0..self.order.len() {
+            let at = self.order[place];
+            let later = self.order[place + 1..].iter().map(|at| &self.members[*at]).filter(|it| it.waiting);
             let kept: f64 = later.clone().map(|it| it.credit.clamp(0.0, 2.0 * it.share * whole)).sum();
-            let owed = !nothing && later.clone().any(|it| it.credit > 0.0);
+            let owed = later.clone().any(|it| it.credit > 0.0);
             let left = budget.left().as_secs_f64();
             let member = &mut self.members[at];
-            let credit = if nothing { 0.0 } else { member.credit.max(0.0) };
+            let credit = member.credit.max(0.0);
             // What makes up for frames that took too long is what nobody is owed.
             let given = (left - self.over - kept).max(credit.min(left));
             let mut part = Budget::gpu(Duration::try_from_secs_f64(given).unwrap_or(Duration::MAX));
@@ -153,13 +151,6 @@ impl Scheduler {
             budget.take(part.used());
             budget.took_loading(part.loading());
             begun += used;
-            if nothing {
-                if used > 0.0 {
-                    self.last = Some(at);
-                }
-                done?;
-                continue;
-            }
             // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
             member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0;
             member.credit = if used > given {
@@ -172,10 +163,33 @@ impl Scheduler {
                 break;
             }
         }
-        if !nothing {
-            self.over = (self.over + begun - there).clamp(0.0, whole);
-        }
+        self.over = (self.over + begun - there).clamp(0.0, whole);
         result
+    }
+
+    /// A frame whose budget is nothing: it pays for one step, which each begins in turn.
+    fn frame_of_nothing<E>(
+        &mut self,
+        budget: &mut Budget,
+        mut turn: impl FnMut(usize, &mut Budget) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let last = self.order.iter().position(|at| Some(*at) == self.last);
+        let first = last.map_or(0, |place| place + 1);
+        for place in first..first + self.order.len() {
+            let at = self.order[place % self.order.len()];
+            let mut part = Budget::gpu(Duration::ZERO);
+            if budget.is_strict() || !budget.is_fresh() {
+                part = part.strict();
+            }
+            let done = turn(at, &mut part);
+            if part.used() > Duration::ZERO {
+                self.last = Some(at);
+            }
+            budget.take(part.used());
+            budget.took_loading(part.loading());
+            done?;
+        }
+        Ok(())
     }
 }
 

@@ -88,18 +88,13 @@ impl Gpu {
         }
     }
 
-    /// Whether the device is still there, of which a result did not arrive: it may be gone, and whoever destroyed it have told nobody. Notes
-    /// that then. In a browser the device itself tells.
-    pub(super) fn ask_alive(&self) -> Result<()> {
-        self.check_alive()?;
-        let Some(device) = self.device().filter(|_| !cfg!(target_arch = "wasm32")) else { return Ok(()) };
-        let usage = wgpu::BufferUsages::COPY_DST;
-        let asked = self.buffer_at_once(
-            device,
-            "asking whether the device is lost",
-            Wanted { label: "lampyris.alive", size: 4, usage },
-        );
-        asked.map(|_| ()).or_else(|_| self.check_alive())
+    /// Notes that the device is gone if it is, of which a result did not arrive: whoever destroyed it may have told nobody. In a browser the device
+    /// itself tells.
+    pub(super) fn note_if_lost(&self) {
+        if let (Some(device), Ok(()), false) = (self.device(), self.check_alive(), cfg!(target_arch = "wasm32")) {
+            let wanted = Wanted { label: "lampyris.alive", size: 4, usage: wgpu::BufferUsages::COPY_DST };
+            drop(self.buffer_at_once(device, "asking whether the device is lost", wanted));
+        }
     }
 
     /// Hands words to the queue, which the device has with the next submit; until then the driver keeps them in memory of its own. Within

@@ -347,9 +347,7 @@ impl Course {
             }
             if !sound {
                 // Also where it was mapped: a device that goes takes what is mapped along.
-                if self.gpu.ask_alive().is_err() {
-                    tracing::debug!("commands of a tick went with their device");
-                }
+                self.gpu.note_if_lost();
                 self.broken = true;
                 self.current = None;
             }

@@ -168,13 +168,7 @@ impl GpuPlan {
     /// [`crate::Error::DeviceLost`] when the device is gone.
     pub async fn profile(&self, inputs: &[InputData<'_>], runs: usize) -> Result<Profile> {
         let runs = runs.max(1);
-        let mut method = ProfileMethod::Timestamps;
-        let mut micros = self.by_timestamps(inputs, runs).await?;
-        // A device whose clock stands still has none.
-        if micros.iter().flatten().all(|us| *us <= 0.0) {
-            method = ProfileMethod::WallClock;
-            micros = self.by_wall_clock(inputs, runs).await?;
-        }
+        let (method, micros) = self.by_any_clock(inputs, runs).await?;
         let plan = self.plan();
         let steps = plan.steps.iter().zip(&self.inner.dispatches).zip(micros).map(|((step, dispatch), micros)| {
             let work = plan.with_call(step, |call| step.kernel.work(call));
@@ -195,16 +189,23 @@ impl GpuPlan {
     /// mean in browsers, which round that clock; else the middle ones, for the host's clock tells of submissions too, whose time is taken off.
     pub(super) async fn seconds_alone(&self, inputs: &[InputData<'_>], runs: usize) -> Result<Vec<f64>> {
         let runs = runs.max(1);
-        let micros = self.by_timestamps(inputs, runs).await?;
-        let of = |micros: Vec<f64>| match cfg!(target_arch = "wasm32") {
-            true => micros.iter().sum::<f64>() / runs as f64 * 1e-6,
-            false => micros.into_iter().fold(f64::INFINITY, f64::min) * 1e-6,
+        let (method, micros) = self.by_any_clock(inputs, runs).await?;
+        let of = |micros: Vec<f64>| match method {
+            ProfileMethod::WallClock => median(micros),
+            ProfileMethod::Timestamps if cfg!(target_arch = "wasm32") => micros.iter().sum::<f64>() / runs as f64,
+            ProfileMethod::Timestamps => micros.into_iter().fold(f64::INFINITY, f64::min),
         };
-        if micros.iter().flatten().any(|us| *us > 0.0) {
-            return Ok(micros.into_iter().map(of).collect());
+        Ok(micros.into_iter().map(|micros| of(micros) * 1e-6).collect())
+    }
+
+    /// Microseconds of each step in each run, and by which clock: the device's, or the host's where it has none.
+    async fn by_any_clock(&self, inputs: &[InputData<'_>], runs: usize) -> Result<(ProfileMethod, Vec<Vec<f64>>)> {
+        let micros = self.by_timestamps(inputs, runs).await?;
+        // A device whose clock stands still has none.
+        if micros.iter().flatten().all(|us| *us <= 0.0) {
+            return Ok((ProfileMethod::WallClock, self.by_wall_clock(inputs, runs).await?));
         }
-        let micros = self.by_wall_clock(inputs, runs).await?;
-        Ok(micros.into_iter().map(|micros| median(micros) * 1e-6).collect())
+        Ok((ProfileMethod::Timestamps, micros))
     }
 
     /// Microseconds of each step in each run; empty without timestamps.

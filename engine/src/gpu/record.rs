@@ -354,7 +354,10 @@ impl Recorded {
         }
         let done = match run.arrived.poll(context) {
             Some(Arrival::Mapped) => run.leases.last().map_or(Err(Error::Taken), |lease| lease.read(&self.plan)),
-            Some(Arrival::Failed | Arrival::Dropped) => Err(gpu.ask_alive().err().unwrap_or(Error::Cancelled)),
+            Some(Arrival::Failed | Arrival::Dropped) => {
+                gpu.note_if_lost();
+                Err(gpu.check_alive().err().unwrap_or(Error::Cancelled))
+            }
             None => match gpu.check_alive() {
                 Ok(()) => return Poll::Pending,
                 Err(lost) => Err(lost),

@@ -295,7 +295,8 @@ mod tests {
         let cut = times.cut(&[1, 4, 2]);
         assert_eq!(cut.seconds(), [1.0, 0.5, 0.5, 0.5, 0.5, 1.5, 1.5]);
         assert_eq!(cut.joined(&[1, 4, 2]), times);
-        assert_eq!((micros("1.5"), micros("0.00"), micros("x")), (Some(1.5e-6), None, None));
+        assert_eq!((micros("1.5"), micros("-1"), micros("x")), (Some(1.5e-6), None, None));
+        assert_eq!(micros("0.00"), None);
     }
 
     #[test]
