@@ -87,7 +87,7 @@ fn beside(gpu: &Gpu, scene: &Scene<'_>, plain: &Plain, model: &Decoder, reached:
 
     // With a budget.
     let greedy = Sampling::greedy();
-    let finest = budgets[1] / 3;
+    let finest = budgets[1] / 6;
     let mut npc = gpu.block_on(session()?.driven().finest(finest).measured(&greedy))?;
     npc.generate(&tokens, ANSWER, &greedy);
     let (mut with, mut plains, mut alone) = (<[Row; 2]>::default(), <[Row; 2]>::default(), Row::default());

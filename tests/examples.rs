@@ -53,11 +53,11 @@ fn classify_lists_five_classes() {
 /// A texture of the host's device gives what the same pixels give in memory, and the host went on drawing.
 #[test]
 fn a_guest_on_the_hosts_device_sees_what_the_host_sees() {
-    if gpu().is_none() {
-        return;
-    }
+    let Some(gpu) = gpu() else { return };
     let (answer, frames) = own_device::run(MODEL, PICTURE).unwrap();
-    assert!(frames > 2, "{frames} frames");
+    // One while it loads and one while it looks; through OpenGL a submit returns when all is done, elsewhere the answer comes in a later frame.
+    let least = if gpu.summary().backend == "gl" { 2 } else { 3 };
+    assert!(frames >= least, "{frames} frames");
     let cpu = pollster::block_on(Gpu::with(GpuOptions::default().adapter(AdapterChoice::Cpu))).unwrap();
     let classifier = pollster::block_on(Classifier::load(&cpu, MODEL)).unwrap();
     let expected = pollster::block_on(classifier.classify(&image::open(PICTURE).unwrap())).unwrap();

@@ -112,7 +112,8 @@ impl Session {
 }
 
 impl DrivenSession {
-    /// How long a dispatch may take, where its kernel can be cut; half a millisecond otherwise. To be said before anything is asked.
+    /// How long a dispatch may take, where its kernel can be cut; a fifth of a millisecond otherwise. Half of it is what a budget has left on average, so a
+    /// sixth of the smallest budget is a good choice. To be said before anything is asked.
     #[must_use]
     pub fn finest(mut self, finest: Duration) -> DrivenSession {
         self.finest = finest;

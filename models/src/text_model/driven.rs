@@ -36,7 +36,7 @@ impl TextSession {
 }
 
 impl DrivenText {
-    /// How long a dispatch may take, where its kernel can be cut; half a millisecond otherwise. To be said before anything is asked.
+    /// How long a dispatch may take, where its kernel can be cut, as [`DrivenSession::finest`].
     #[must_use]
     pub fn finest(mut self, finest: Duration) -> DrivenText {
         self.driven = self.driven.finest(finest);
