@@ -205,6 +205,16 @@ fn a_gguf_file_made_of_a_folder_ends_and_draws_as_the_folder_does() {
 }
 
 #[test]
+fn a_folder_ends_where_its_tokenizer_and_its_template_do() {
+    let config = ("config.json", json!({"eos_token_id": END_OF_TEXT}));
+    let stops = |beside: Value| open(&folder(&[config.clone(), ("tokenizer_config.json", beside)])).stops().to_vec();
+    assert_eq!(stops(json!({"eos_token": "<|im_end|>"})), [END_OF_TEXT, END]);
+    let template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}";
+    assert_eq!(stops(json!({"eos_token": "<|endoftext|>", "chat_template": template})), [END_OF_TEXT, END]);
+    assert_eq!(stops(json!({"eos_token": "<|endoftext|>"})), [END_OF_TEXT]);
+}
+
+#[test]
 fn a_template_of_its_own_file_comes_before_that_of_the_configuration() {
     let config = ("tokenizer_config.json", json!({"chat_template": "configuration", "bos_token": "<|im_start|>"}));
     let own = ("chat_template.jinja", json!("{{ bos_token }} file {{ messages[0].content }}"));

@@ -7,17 +7,40 @@ mod support;
 use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{CacheFormat, Decoder, DecoderFiles, Session, SessionOptions};
 use lampyris::{Error, Gpu, Sampling};
+use serde_json::{Value, json};
 use support::decoders::noise;
 use support::{devices, relative};
 
 const FORMATS: [CacheFormat; 3] = [CacheFormat::F32, CacheFormat::F16, CacheFormat::Q8];
 
+fn config(head: usize, vocabulary: usize) -> Value {
+    json!({"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head, "vocab_size": vocabulary,
+        "max_position_embeddings": 128, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true})
+}
+
 /// A network of noise with heads of `head` columns.
 fn files(head: usize, vocabulary: usize) -> DecoderFiles {
-    let config = serde_json::json!({"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": head, "vocab_size": vocabulary,
-        "max_position_embeddings": 128, "rope_theta": 10000.0, "rms_norm_eps": 1e-6, "tie_word_embeddings": true});
-    noise(&config.to_string(), &[], &[])
+    noise(&config(head, vocabulary).to_string(), &[], &[])
+}
+
+/// A saved session after `change` of the name, the header's entry and the bytes of each of its tensors, and of its metadata, which has no bytes.
+fn changed(saved: &[u8], mut change: impl FnMut(&str, &mut Value, &mut Vec<u8>)) -> Vec<u8> {
+    let start = 8 + u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, Value> = serde_json::from_slice(&saved[8..start]).unwrap();
+    let mut data = Vec::new();
+    for (name, entry) in &mut header {
+        let at = |end: usize| start + entry["data_offsets"][end].as_u64().unwrap() as usize;
+        let metadata = name == "__metadata__";
+        let mut bytes = if metadata { Vec::new() } else { saved[at(0)..at(1)].to_vec() };
+        change(name, entry, &mut bytes);
+        if !metadata {
+            entry["data_offsets"] = json!([data.len(), data.len() + bytes.len()]);
+            data.extend(bytes);
+        }
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
 /// A text of 71 tokens: more than two chunks of a prompt.
@@ -96,8 +119,14 @@ fn what_was_kept_of_something_else_is_refused() {
     };
     assert!(matches!(restore(16, 61, &saved, Some(70)), Error::Context { tokens: 71, context: 70 }));
     assert!(matches!(restore(16, 61, &saved, Some(1000)), Error::Room { asked: 1000, least: 1, most: 128 }));
+    let roomless = changed(&saved, |name, entry, _| {
+        if name == "__metadata__" {
+            entry["lampyris.context"] = json!("much");
+        }
+    });
     for (error, named) in [
         (restore(16, 62, &saved, None), "another model"),
+        (restore(16, 61, &roomless, None), "the room it had"),
         (restore(24, 61, &saved, None), "keys"),
         (restore(16, 61, &saved[..saved.len() - 1], None), "a saved session"),
         (restore(16, 61, &[], None), "a saved session"),
@@ -265,12 +294,9 @@ fn a_session_that_slides_while_its_device_is_lost_goes_on_as_on_a_healthy_one() 
     }
 }
 
-#[test]
-fn a_prompt_that_the_twins_read_can_be_given_up_between_chunks() {
-    let gpu = Gpu::cpu_executor();
-    let mut whole = session(&gpu, CacheFormat::F32, &text());
-    let expected = generate(&gpu, &mut whole, 5);
-    let mut session = gpu.block_on(model(&gpu).session(100)).unwrap();
+/// A session whose prompt was given up after its first chunk.
+fn given_up(gpu: &Gpu) -> Session {
+    let mut session = gpu.block_on(model(gpu).session(100)).unwrap();
     {
         let text = text();
         let mut feeding = std::pin::pin!(session.feed(&text));
@@ -278,7 +304,28 @@ fn a_prompt_that_the_twins_read_can_be_given_up_between_chunks() {
         assert!(feeding.as_mut().poll(&mut context).is_pending());
     }
     assert_eq!(session.tokens(), text());
-    assert_eq!(generate(&gpu, &mut session, 5), expected);
+    session
+}
+
+#[test]
+fn a_prompt_that_the_twins_read_can_be_given_up_between_chunks() {
+    let gpu = Gpu::cpu_executor();
+    let mut whole = session(&gpu, CacheFormat::F32, &text());
+    let expected = generate(&gpu, &mut whole, 5);
+    assert_eq!(generate(&gpu, &mut given_up(&gpu), 5), expected);
+}
+
+#[test]
+fn logits_after_a_prompt_that_was_given_up_are_those_after_a_whole_one() {
+    let gpu = Gpu::cpu_executor();
+    let mut whole = session(&gpu, CacheFormat::F32, &text());
+    let expected = gpu.block_on(whole.logits()).unwrap();
+    // The last alone, some that begin where nothing was computed, and some that begin in what was.
+    for begin in [70, 50, 20] {
+        let found = gpu.block_on(given_up(&gpu).logits_from(begin)).unwrap();
+        let error = relative(&found, &expected[begin * 61..]);
+        assert!(error < 1e-5, "from {begin}: {error:e}");
+    }
 }
 
 #[test]
@@ -302,21 +349,58 @@ fn keys_that_a_saved_session_lacks_are_computed() {
     let expected = generate(&gpu, &mut whole, 8);
     // The same tokens with the keys of the first 40 only.
     let short = gpu.block_on(session(&gpu, CacheFormat::F32, &text()[..41]).save()).unwrap();
-    let start = 8 + u64::from_le_bytes(short[..8].try_into().unwrap()) as usize;
-    let mut header: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&short[8..start]).unwrap();
-    let mut data = Vec::new();
-    for (name, entry) in header.iter_mut().filter(|(name, _)| *name != "__metadata__") {
-        let at = |end: usize| start + entry["data_offsets"][end].as_u64().unwrap() as usize;
-        let mut bytes = short[at(0)..at(1)].to_vec();
+    let saved = changed(&short, |name, entry, bytes| {
         if name == "tokens" {
-            bytes = text().iter().flat_map(|token| token.to_le_bytes()).collect();
-            entry["shape"] = serde_json::json!([71]);
+            *bytes = text().iter().flat_map(|token| token.to_le_bytes()).collect();
+            entry["shape"] = json!([71]);
         }
-        entry["data_offsets"] = serde_json::json!([data.len(), data.len() + bytes.len()]);
-        data.extend(bytes);
-    }
-    let header = serde_json::to_vec(&header).unwrap();
-    let saved = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    });
     let mut back = gpu.block_on(model(&gpu).restore(&saved, room(None))).unwrap();
     assert_eq!(generate(&gpu, &mut back, 8), expected);
+}
+
+#[test]
+fn keys_that_were_turned_for_another_room_are_computed_again() {
+    let gpu = Gpu::cpu_executor();
+    let mut stretched = config(16, 61);
+    stretched["rope_scaling"] = json!({"rope_type": "longrope", "original_max_position_embeddings": 64,
+        "short_factor": [1.0, 1.0, 1.1, 1.1, 1.2, 1.2, 1.3, 1.3], "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0]});
+    let [plain, stretched] =
+        [config(16, 61), stretched].map(|config| Decoder::new(&gpu, noise(&config.to_string(), &[], &[])).unwrap());
+    let text = &text()[..41];
+    let fed = |model: &Decoder, context: usize| {
+        let mut session = gpu.block_on(model.session(context)).unwrap();
+        gpu.block_on(session.feed(text)).unwrap();
+        session
+    };
+    let logits = |mut session: Session| gpu.block_on(session.logits_from(40)).unwrap();
+    // How far a session that was saved with room for so many tokens is from one that was fed everything with room for `after`.
+    let error = |model: &Decoder, saved: &[u8], after: usize| {
+        let back = gpu.block_on(model.restore(saved, after)).unwrap();
+        assert_eq!(back.tokens(), text);
+        relative(&logits(back), &logits(fed(model, after)))
+    };
+    // Keys and values that tell whether they are used, in a file that says the room or in one from before files did.
+    let bent = |saved: &[u8], with_room: bool| {
+        changed(saved, |name, entry, bytes| match name {
+            "__metadata__" if !with_room => drop(entry.as_object_mut().unwrap().remove("lampyris.context").unwrap()),
+            "__metadata__" | "tokens" | "last_norm" => {}
+            _ => bytes.fill(0),
+        })
+    };
+    for (before, alike, unlike) in [(48, 64, 65), (100, 65, 64)] {
+        let angles = relative(&logits(fed(&stretched, before)), &logits(fed(&stretched, unlike)));
+        assert!(angles > 1e-2, "the angles of {before} and {unlike} make no difference: {angles:e}");
+        let saved = gpu.block_on(fed(&stretched, before).save()).unwrap();
+        let (with, without) = (bent(&saved, true), bent(&saved, false));
+        for (file, after) in [(&saved, alike), (&saved, unlike), (&with, unlike), (&without, alike), (&without, unlike)]
+        {
+            let error = error(&stretched, file, after);
+            assert!(error < 1e-5, "{before} to {after}: {error:e}");
+        }
+        assert!(error(&stretched, &with, alike) > 1e-2, "{before} to {alike}: computed again");
+        // Where every room has the same angles, what older files hold is taken.
+        let older = bent(&gpu.block_on(fed(&plain, before).save()).unwrap(), false);
+        assert!(error(&plain, &older, unlike) > 1e-2, "{before} to {unlike}: computed again");
+    }
 }

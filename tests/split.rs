@@ -78,7 +78,8 @@ fn compared(cut: usize, whole: usize) {
         return;
     }
     assert!(cut > 0, "no device had to cut");
-    assert!(whole > 0 || !required("adapters"), "no device held it whole");
+    // Lavapipe and OpenGL bind 128 MiB here.
+    assert!(whole > 0 || !required("swiftshader"), "no device held it whole");
     if whole == 0 {
         eprintln!("SKIPPED: no adapter here binds as much, so that nothing was compared with a whole table");
     }

@@ -167,20 +167,19 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::new`].
     pub fn with_tokenizer(gpu: &Gpu, files: TextFiles, (tokenizer, stops): (Tokenizer, Vec<u32>)) -> Result<TextModel> {
-        let stops = if stops.is_empty() { tokenizer.eos().into_iter().collect() } else { stops };
         let sampling = match (&files.decoder.weights, files.generation.as_deref()) {
             (TensorFile::Gguf(gguf), _) => Sampling::of_gguf(gguf)?,
             (_, Some(bytes)) => Sampling::of_generation_config(bytes)?,
             (_, None) => None,
         };
         let decoder = Decoder::new(gpu, files.decoder)?;
-        tokenizer.check_vocabulary(decoder.config().vocabulary)?;
+        let tokenizer = tokenizer.within(decoder.config().vocabulary)?;
         Ok(TextModel {
             decoder,
             #[cfg(feature = "text")]
             template: Arc::new(crate::text::ChatTemplate::of(&tokenizer)),
+            stops: Arc::new(tokenizer.with_ends(stops)),
             tokenizer,
-            stops: Arc::new(stops),
             #[cfg(feature = "text")]
             turn: None,
             sampling,

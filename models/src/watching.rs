@@ -217,7 +217,12 @@ impl Watching {
         if !self.going {
             return Ok(Tick::Idle);
         }
-        match self.course.event()? {
+        let event = match self.course.event().map_err(Error::from) {
+            // What a lost device was given is looked for where another takes its place.
+            Err(error) if error.is_device_lost() => return Ok(Tick::Lost),
+            event => event?,
+        };
+        match event {
             Some(Event::Ran { outputs, .. }) => {
                 self.going = false;
                 let answer = self.classifier.answer(&outputs).map(Tick::Done);
@@ -230,10 +235,14 @@ impl Watching {
             }
             None => {}
         }
-        let recorded = self.course.record(encoder, budget, &mut || None).map_err(Error::from);
-        // What a lost device was given is looked for where another takes its place.
-        self.going = recorded.as_ref().map_or_else(Error::is_device_lost, |_| true);
-        Ok(Tick::Working(Progress { steps: recorded?, ..Progress::default() }))
+        match self.course.record(encoder, budget, &mut || None).map_err(Error::from) {
+            Ok(steps) => Ok(Tick::Working(Progress { steps, ..Progress::default() })),
+            Err(error) if error.is_device_lost() => Ok(Tick::Lost),
+            Err(error) => {
+                self.going = false;
+                Err(error)
+            }
+        }
     }
 }
 

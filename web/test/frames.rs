@@ -7,7 +7,8 @@ use lampyris::engine::weights::gguf::Gguf;
 use lampyris::text_model::DrivenText;
 use lampyris::wgpu::{self, Features};
 use lampyris::{
-    Budget, Classifier, Driven, Gpu, Input, Loading, Priority, Sampling, Scheduler, TextModel, Tick, Watching,
+    AnswerOptions, Budget, Classifier, Driven, Gpu, Input, Loading, Priority, Sampling, Scheduler, TextModel, Tick,
+    Watching,
 };
 use std::time::Duration;
 use wasm_bindgen::prelude::*;
@@ -122,6 +123,14 @@ impl Frames {
         teller.generate(PROMPT, most);
         self.guests = Some((eyes, teller));
         (self.seen, self.counts) = (Vec::new(), Counts::default());
+        Ok(())
+    }
+
+    /// Asks for the story anew: drawn from a seed, or of the likeliest tokens.
+    pub fn ask(&mut self, most: usize, seed: Option<u32>) -> Result<(), Error> {
+        let Some((_, teller)) = &mut self.guests else { return Err(told("there are no guests")) };
+        let sampling = seed.map_or(Sampling::greedy(), |seed| Sampling::at(0.8).seed(seed.into()));
+        teller.generate(PROMPT, AnswerOptions::new(most).sampling(sampling));
         Ok(())
     }
 

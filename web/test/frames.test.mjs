@@ -95,3 +95,18 @@ test("a story goes on with the same tokens where the device is destroyed and rep
   assert.ok(found.pictures > lost.pictures, `${found.pictures} pictures, of which ${lost.pictures} were named before`);
   assert.deepEqual(found.seen, Array(found.pictures).fill(alone.logits).flat());
 });
+
+test("a story that is asked for while another kind of choice is being prepared is told as it asks", async () => {
+  const { alone, told } = await page.evaluate(async ([most, micros]) => {
+    const { frames } = await window.program(false);
+    const alone = [...(await frames.generate(most))];
+    await frames.begin(most);
+    // What draws needs a pipeline more, for which a browser takes longer than a frame.
+    frames.ask(most, 5);
+    await window.draw(() => frames.draw(micros, false), 1);
+    frames.ask(most);
+    await window.draw(() => frames.draw(micros, false));
+    return { alone, told: [...frames.told()] };
+  }, [MOST, BUDGETS.guessed]);
+  assert.deepEqual(told, alone);
+});

@@ -312,7 +312,7 @@ impl Course {
                     budget.fall_short();
                 }
                 if !full && segments.is_empty() {
-                    part.ease(begin);
+                    part.ease(begin, left);
                 }
                 self.current = Some((job, begin));
                 break;

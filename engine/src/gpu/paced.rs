@@ -84,6 +84,11 @@ impl Paced {
         }
     }
 
+    /// Bounds the submits from now on by another time.
+    pub fn bound(&mut self, budget: Duration) {
+        self.budget = budget.as_secs_f64();
+    }
+
     /// Submits a run after which the first `positions` of the plan's caches are in use, and gives a handle to its result where the plan has
     /// outputs. Waits for earlier submits, without blocking a thread, while those on their way and the next one are expected to take more
     /// than twice the budget together. A run that is given up in the middle leaves the tensors that the plan keeps as far as it came.

@@ -64,10 +64,12 @@ impl Part {
         told.for_each(|(least, seconds)| *least = least.min(*seconds));
     }
 
-    /// A tick has begun nothing because this piece is taken to need more than there was. As nothing more would ever be learnt of it, it is taken
-    /// to need a little less from now on, but never less than the least that it was taken to need before.
-    pub(super) fn ease(&mut self, piece: usize) {
-        if let Some(least) = self.least.get(piece) {
+    /// A tick has begun nothing because this piece is taken to need more than the `left` seconds. As nothing more would ever be learnt of it, it is
+    /// taken to need a little less from now on, but never less than the least that it was taken to need before. Where that would not do either,
+    /// because others had nearly all of the frame, what was learnt of it stays.
+    pub(super) fn ease(&mut self, piece: usize, left: f64) {
+        let (Some(least), Some(now)) = (self.least.get(piece), self.times.seconds().get(piece)) else { return };
+        if self.times.of(piece..piece + 1) * least <= left * now {
             self.times.ease(piece, EASED, *least);
         }
     }

@@ -59,19 +59,25 @@ impl Eyes {
         Ok(self.classifier.probabilities_buffer()?)
     }
 
-    /// Records the look at a picture, taken while the robot stood `before` a drawing.
+    /// Records the look at a picture, taken while the robot stood `before` a drawing; whether it did, for as many as may be are under way, or the
+    /// device is lost.
     pub fn look(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         picture: &wgpu::TextureView,
         (frame, before): (usize, Option<usize>),
-    ) -> Result<()> {
+    ) -> Result<bool> {
         match self.classifier.record(encoder, Input::texture(picture)) {
-            Ok(seen) => self.under_way.push_back(Look { seen, frame, before }),
-            Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. })) => self.skipped += 1,
-            Err(error) => return Err(error.into()),
+            Ok(seen) => {
+                self.under_way.push_back(Look { seen, frame, before });
+                Ok(true)
+            }
+            Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. })) => {
+                self.skipped += 1;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Takes what has arrived.

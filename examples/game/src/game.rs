@@ -177,8 +177,9 @@ impl Game {
         let mut budget = Budget::gpu(Duration::from_secs_f32(budget_ms / 1000.0));
         turns.frame(&mut budget, |who, part| {
             if who == EYE {
-                eyes.look(encoder, stage.eye(), (drawn, moment.before))?;
-                part.take(Duration::from_secs_f32(look_ms / 1000.0));
+                if eyes.look(encoder, stage.eye(), (drawn, moment.before))? {
+                    part.take(Duration::from_secs_f32(look_ms / 1000.0));
+                }
                 timer.mark(encoder, 1);
                 return Ok(());
             }

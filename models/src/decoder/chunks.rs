@@ -57,6 +57,15 @@ impl Prefill {
         Prefill { sizes, plans }
     }
 
+    /// Bounds the submits from now on by another time.
+    pub(super) fn bound(&mut self, budget: Duration) {
+        for chunks in &mut self.plans {
+            if let Chunks::Paced(paced) = chunks {
+                paced.bound(budget);
+            }
+        }
+    }
+
     /// Tokens of each plan's runs.
     pub(super) fn sizes(&self) -> &[usize] {
         &self.sizes

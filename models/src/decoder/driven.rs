@@ -322,7 +322,7 @@ impl DrivenSession {
         if let Task::Idle = self.task {
             return Ok(Some(Stand::Idle));
         }
-        self.stage = Stage::Moving(Loading::new(self.session.past().remade()));
+        self.stage = Stage::Moving(Loading::new(self.session.past().within(budget.whole()).remade()));
         Ok(Some(Stand::Working(self.progress(0))))
     }
 
@@ -423,11 +423,13 @@ impl DrivenSession {
         }
         self.stage = Stage::None;
         let Some((course, drawing)) = made? else { return Ok(false) };
+        // It was begun for an earlier question where another has come meanwhile; the next tick exchanges it then.
+        let for_draws = drawing.is_some();
         if let Some(drawing) = drawing {
             self.session.keep_drawing(drawing);
         }
-        self.stage = Stage::Ready(Box::new(course), draws);
-        Ok(true)
+        self.stage = Stage::Ready(Box::new(course), for_draws);
+        Ok(for_draws == draws)
     }
 
     fn preparing(&self, draws: bool) -> Result<impl Future<Output = Prepared> + use<>> {

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 /// The version of what [`Session::save`] writes.
 const VERSION: &str = "1";
 
-/// The metadata that says what the file is, how its cache is stored, and how many tokens are in it.
-const KEYS: [&str; 3] = ["lampyris.session", "lampyris.cache", "lampyris.cached"];
+/// The metadata that says what the file is, how its cache is stored, how many tokens are in it, and how many the session had room for, which
+/// older files do not say.
+const KEYS: [&str; 4] = ["lampyris.session", "lampyris.cache", "lampyris.cached", "lampyris.context"];
 
 /// The gain of the network's last norm, which tells models of one shape apart.
 const GAIN: &str = "last_norm";
@@ -72,7 +73,8 @@ impl Session {
             .map(|(name, shape, bytes)| Ok((name.clone(), TensorView::new(Dtype::U32, shape.clone(), bytes)?)))
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| refused(error.to_string()))?;
-        let said = [VERSION.to_owned(), self.cache().label().to_owned(), self.cached().to_string()];
+        let [cached, context] = [self.cached(), self.context()].map(|count| count.to_string());
+        let said = [VERSION.to_owned(), self.cache().label().to_owned(), cached, context];
         let metadata: HashMap<String, String> = KEYS.iter().map(|key| (*key).to_owned()).zip(said).collect();
         safetensors::serialize(views, Some(metadata)).map_err(|error| refused(error.to_string()))
     }
@@ -80,7 +82,8 @@ impl Session {
 
 impl Decoder {
     /// A session as it was saved, of this model, with the room of `options`; its keys and values are stored as they were, whatever
-    /// `options` say.
+    /// `options` say. They are computed anew where the model turns positions otherwise in so much room, as
+    /// [`Rope::Long`](super::Rope::Long) does.
     ///
     /// # Errors
     /// [`Error::Saved`] for a file that is damaged or of another model, and [`Error::Context`] when the tokens do not fit, both
@@ -89,12 +92,13 @@ impl Decoder {
         let file =
             Weights::from_bytes("a saved session", saved.to_vec()).map_err(|error| refused(error.to_string()))?;
         let said = KEYS.map(|key| file.metadata().get(key).map(String::as_str));
-        let [Some(VERSION), Some(cache), Some(cached)] = said else {
+        let [Some(VERSION), Some(cache), Some(cached), made] = said else {
             return Err(refused("it is no session, or of another version"));
         };
         let cache =
             CacheFormat::of_label(cache).ok_or_else(|| refused("its cache is stored in no way that is known"))?;
-        let cached: usize = cached.parse().map_err(|_| refused("its count of tokens is no number"))?;
+        let mut cached: usize = cached.parse().map_err(|_| refused("its count of tokens is no number"))?;
+        let made = made.map(str::parse).transpose().map_err(|_| refused("the room it had is no number"))?;
         let words = |name: &str, shape: &[usize]| -> Result<Vec<u32>> {
             let found = file.get(name).ok_or_else(|| refused(format!("`{name}` is missing")))?;
             if found.shape != shape || found.dtype.name() != "U32" {
@@ -131,6 +135,10 @@ impl Decoder {
             let words = words(&name, &[cached, row])?;
             caches.push((name, words));
         }
+        if !self.turns_alike(made, context) {
+            cached = 0;
+            caches.clear();
+        }
         let mut session = self.session(options).await?;
         for (name, words) in caches {
             session.states().write(&name, 0, &words)?;
@@ -139,5 +147,13 @@ impl Decoder {
         session.set(tokens, cached, log);
         session.complete().await?;
         Ok(session)
+    }
+
+    /// Whether positions turn in a session with room for `context` as they do in one with room for `made`, or in every one where that is unknown.
+    fn turns_alike(&self, made: Option<usize>, context: usize) -> bool {
+        let config = self.config();
+        let speeds = |room: usize| [&config.rope, &config.local_rope].map(|rope| rope.speeds(config.turned, room));
+        let rooms = made.map_or([1, config.context], |made| [made; 2]);
+        rooms.into_iter().all(|room| speeds(room) == speeds(context))
     }
 }

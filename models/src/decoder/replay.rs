@@ -8,6 +8,10 @@ use super::{Decoder, SessionOptions};
 use crate::{Error, Result};
 use lampyris_engine::Executor;
 use std::collections::VecDeque;
+use std::time::Duration;
+
+/// The shortest submits of what is computed again: shorter ones would be few steps each, and a long session take minutes.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Neighbouring steps of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +74,12 @@ pub(super) struct Past {
 }
 
 impl Past {
+    /// The same, in submits that take no longer than `budget`, or a millisecond, where they can be cut so short.
+    pub(super) fn within(mut self, budget: Duration) -> Past {
+        self.options.submit_budget = self.options.submit_budget.min(budget.max(SHORTEST));
+        self
+    }
+
     /// A session on the device that is there now, which holds the same.
     pub(super) async fn remade(self) -> Result<Session> {
         let mut fresh = self.model.session(self.options).await?;

@@ -88,7 +88,8 @@ impl Session {
 
     /// Takes over what another session with the same tokens has on its device.
     pub(super) fn move_to(&mut self, other: Session) {
-        let Session { prefill, decode, draw, states, told, .. } = other;
+        let Session { mut prefill, decode, draw, states, told, .. } = other;
+        prefill.bound(self.submit_budget);
         (self.prefill, self.decode, self.draw, self.states, self.told) = (prefill, decode, draw, states, told);
     }
 
@@ -410,6 +411,10 @@ impl Session {
     async fn logits_here(&mut self, begin: usize) -> Result<Vec<f32>> {
         self.no_step()?;
         self.recover().await?;
+        // Of a prompt that was given up, what these tokens see is missing.
+        if begin > self.cached {
+            self.compute_missing().await?;
+        }
         let mut logits = Vec::new();
         let tokens = Decoder::CHUNK.min(self.context);
         let plan = self.model.plan(self.request(tokens, Head::Logits))?;

@@ -129,7 +129,7 @@ impl Encoder {
         };
         let settings = Settings::read(&files)?;
         let network = TokenEncoder::new(gpu, files, options)?;
-        tokenizer.check_vocabulary(network.config().vocabulary)?;
+        let tokenizer = tokenizer.within(network.config().vocabulary)?;
         let context = network.config().context;
         let most = settings.most.map_or(context, |most| most.min(context));
         let (before, after) = tokenizer.affixes();

@@ -4,6 +4,8 @@
 //! the template, but not in what a user typed. Matching follows the crate otherwise: the longest token at the leftmost place,
 //! first in the text as it came, then, for tokens that ask for it, in the normalized text.
 
+use std::collections::BTreeMap;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::Regex;
 use tokenizers::tokenizer::normalizer::Range;
@@ -35,17 +37,24 @@ impl Special<'_> {
     }
 }
 
+/// Whether an embedding of so many rows has one for this id.
+pub(super) fn has_row(id: u32, rows: usize) -> bool {
+    usize::try_from(id).is_ok_and(|id| id < rows)
+}
+
 /// All added tokens of a vocabulary.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AddedTokens {
     /// Those that are matched in the text as it came.
     pub(super) literal: Matcher,
     /// Those that are matched after the normalizer.
     pub(super) normalized: Matcher,
+    /// Rows of the model's embedding, where they are known: no id is as high.
+    pub(super) rows: usize,
 }
 
 /// What the matcher has to know about one token.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Added {
     id: u32,
     single_word: bool,
@@ -55,7 +64,7 @@ struct Added {
 }
 
 /// A set of tokens that are searched together.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Matcher {
     automaton: Option<AhoCorasick>,
     tokens: Vec<Added>,
@@ -64,17 +73,26 @@ pub(super) struct Matcher {
 }
 
 impl AddedTokens {
-    /// Prepares the search; fails where the tokens are too many for it.
-    pub(super) fn new(vocabulary: &AddedVocabulary) -> Result<Self, String> {
+    /// Prepares the search, with the `special` tokens by their ids; fails where the tokens are too many for it.
+    pub(super) fn new(vocabulary: &AddedVocabulary, special: &BTreeMap<u32, String>) -> Result<Self, String> {
+        Self::within(vocabulary, special, usize::MAX)
+    }
+
+    /// As [`new`](Self::new), without the tokens that have none of the `rows` of a model's embedding.
+    pub(super) fn within(
+        vocabulary: &AddedVocabulary,
+        special: &BTreeMap<u32, String>,
+        rows: usize,
+    ) -> Result<Self, String> {
         let mut literal = Vec::new();
         let mut normalized = Vec::new();
-        for (id, token) in vocabulary.get_added_tokens_decoder() {
+        for (id, token) in vocabulary.get_added_tokens_decoder().iter().filter(|(id, _)| has_row(**id, rows)) {
             let added = Added {
                 id: *id,
                 single_word: token.single_word,
                 lstrip: token.lstrip,
                 rstrip: token.rstrip,
-                special: token.special || vocabulary.is_special_token(&token.content),
+                special: special.contains_key(id),
             };
             if token.normalized {
                 let content = vocabulary.simple_id_to_token(*id).unwrap_or_else(|| token.content.clone());
@@ -83,7 +101,7 @@ impl AddedTokens {
                 literal.push((token.content.clone(), added));
             }
         }
-        Ok(Self { literal: Matcher::new(literal)?, normalized: Matcher::new(normalized)? })
+        Ok(Self { literal: Matcher::new(literal)?, normalized: Matcher::new(normalized)?, rows })
     }
 }
 

@@ -22,11 +22,18 @@ use super::unigram::unigram;
 use crate::error::shown;
 
 /// Special tokens that end a turn or a text in the models that have them; many files name only one of their model's by its id.
-const ENDS: [&str; 5] = ["<end_of_turn>", "<|end|>", "<|eot_id|>", "<|im_end|>", "<|endoftext|>"];
+const ENDS: [&str; 6] = [
+    "<end_of_turn>",
+    "<|end|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<\u{ff5c}end\u{2581}of\u{2581}sentence\u{ff5c}>",
+];
 
-/// What else separates the turns of a conversation. Some converters write these, and the [`ENDS`], as text that was added; then a user could
-/// type them, so they are special whatever the file says.
-const MARKS: [&str; 12] = [
+/// What else separates the turns of a conversation. Some publishers and converters write these, and the [`ENDS`], as text that was added; then
+/// a user could type them, so they are special whatever the file says.
+const MARKS: [&str; 14] = [
     "<start_of_turn>",
     "<|assistant|>",
     "<|begin_of_text|>",
@@ -39,7 +46,20 @@ const MARKS: [&str; 12] = [
     "<|user|>",
     "[/INST]",
     "[INST]",
+    "<\u{ff5c}Assistant\u{ff5c}>",
+    "<\u{ff5c}User\u{ff5c}>",
 ];
+
+/// Whether a token is special by its spelling: one of the [`ENDS`] or the [`MARKS`].
+pub(super) fn is_mark(token: &str) -> bool {
+    ENDS.contains(&token) || MARKS.contains(&token)
+}
+
+/// Whether a token is written as special ones are, `<|...|>`, with ASCII's bars or DeepSeek's wide ones.
+pub(super) fn looks_special(token: &str) -> bool {
+    let inside = token.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or_default();
+    ['|', '\u{ff5c}'].into_iter().any(|bar| inside.starts_with(bar) && inside.ends_with(bar))
+}
 
 /// The longest token that a vocabulary with scores may have, in bytes. The longest of published vocabularies have less than half of it.
 const LONGEST: usize = 256;
@@ -190,6 +210,19 @@ impl Tokenizer {
         };
         Self::assemble(inner, splitter, settings).map_err(|reason| wrong("tokens", reason))
     }
+
+    /// The tokens that end an answer: those that the files name, the own end of a text, and those of the [`ENDS`] that the chat template
+    /// writes. A configuration often names no more than what ended the texts of the model that was trained further.
+    pub(crate) fn with_ends(&self, mut named: Vec<u32>) -> Vec<u32> {
+        let template = self.template_source(None).unwrap_or_default();
+        let written = ENDS.into_iter().filter(|end| template.contains(end)).filter_map(|end| self.id(end));
+        for id in self.eos().into_iter().chain(written) {
+            if !named.contains(&id) {
+                named.push(id);
+            }
+        }
+        named
+    }
 }
 
 pub(super) fn wrong(list: &'static str, problem: String) -> TextError {
@@ -214,8 +247,7 @@ fn kinds(vocabulary: &GgufVocabulary) -> Result<Vec<TokenKind>, TextError> {
         let text = matches!(kind, TokenKind::Normal | TokenKind::UserDefined);
         // What a text or a turn begins or ends with, unless it is a word that a text may well hold.
         let role = named.contains(&Some(id)) && token.starts_with(['<', '[']) && token.ends_with(['>', ']']);
-        let mark = role || ENDS.contains(&token.as_str()) || MARKS.contains(&token.as_str());
-        Ok(if text && mark { TokenKind::Control } else { kind })
+        Ok(if text && (role || is_mark(token)) { TokenKind::Control } else { kind })
     };
     (0..).zip(numbers.iter().zip(&vocabulary.tokens)).map(kind).collect()
 }

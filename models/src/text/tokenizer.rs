@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokenizers::{Model, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token};
+use tokenizers::{AddedToken, Model, Normalizer, OffsetType, PreTokenizedString, PreTokenizer, Token};
 
 use super::TextError;
-use super::added::{AddedTokens, Special};
+use super::added::{AddedTokens, Special, has_row};
 use super::affixes::{Affixes, Wish};
+use super::gguf::{is_mark, looks_special};
 use super::pre_tokenizer::Splitter;
 use super::spelling::Spelling;
 use super::stream::TextStream;
@@ -25,13 +26,13 @@ const CUTS: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Tokenizer(Arc<Parts>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Parts {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
     /// What splits instead of the one in `inner`, which then has none.
-    splitter: Option<Splitter>,
+    splitter: Option<Arc<Splitter>>,
     added: AddedTokens,
-    /// Special tokens by id.
+    /// Special tokens by id, and those that look like one.
     special: BTreeMap<u32, String>,
     spelling: Spelling,
     affixes: Affixes,
@@ -39,7 +40,7 @@ struct Parts {
 }
 
 /// What a model's files say beside the vocabulary.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Settings {
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
@@ -54,27 +55,37 @@ pub(super) struct Settings {
 impl Tokenizer {
     /// Puts a tokenizer together from what a reader of some format has found.
     pub(super) fn assemble(
-        inner: tokenizers::Tokenizer,
+        mut inner: tokenizers::Tokenizer,
         splitter: Option<Splitter>,
         settings: Settings,
     ) -> Result<Self, String> {
+        let known = inner.get_added_vocabulary().get_added_tokens_decoder().values();
+        let marks: Vec<AddedToken> = known
+            .filter(|token| !token.special && is_mark(&token.content))
+            .map(|token| token.clone().special(true))
+            .collect();
+        if !marks.is_empty() {
+            inner.add_tokens(marks).map_err(|error| error.to_string())?;
+        }
         let vocabulary = inner.get_added_vocabulary();
-        let added = AddedTokens::new(vocabulary)?;
-        let decoder = vocabulary.get_added_tokens_decoder().iter();
-        let special =
-            decoder.filter(|(_, token)| token.special).map(|(id, token)| (*id, token.content.clone())).collect();
+        let special = |text: &str| vocabulary.is_special_token(text) || looks_special(text);
+        let decoder = vocabulary.get_added_tokens_decoder().iter().filter(|(_, token)| special(&token.content));
+        let special = decoder.map(|(id, token)| (*id, token.content.clone())).collect();
+        let added = AddedTokens::new(vocabulary, &special)?;
         let affixes = Affixes::of(inner.get_post_processor()).map_err(|error| error.to_string())?.overruled(
             Wish { token: settings.bos, add: settings.add_bos },
             Wish { token: settings.eos, add: settings.add_eos },
         );
         let spelling = Spelling::of(inner.get_decoder());
+        let (inner, splitter) = (Arc::new(inner), splitter.map(Arc::new));
         Ok(Self(Arc::new(Parts { inner, splitter, added, special, spelling, affixes, settings })))
     }
 
     /// The ids of a text, with nothing put before or after it.
     ///
     /// With `special` the text is trusted and special tokens in it are recognized; without, they are the characters that they
-    /// consist of, whoever typed them. Added tokens that the vocabulary does not call special are recognized either way.
+    /// consist of, whoever typed them. Added tokens that the vocabulary does not call special are recognized either way, but for marks of
+    /// turns, and for what is written as special tokens are (`<|...|>`), which count as special here.
     ///
     /// # Errors
     /// [`TextError::Encode`] where the vocabulary cannot spell the text, which no byte-level or byte-fallback vocabulary does.
@@ -116,20 +127,22 @@ impl Tokenizer {
 
     /// The id of a token, by its spelling in the vocabulary.
     pub fn id(&self, token: &str) -> Option<u32> {
-        self.0.inner.token_to_id(token)
+        self.0.inner.token_to_id(token).filter(|id| has_row(*id, self.0.added.rows))
     }
 
     /// A token's spelling in the vocabulary.
     pub fn token(&self, id: u32) -> Option<String> {
-        self.0.inner.id_to_token(id)
+        self.0.inner.id_to_token(id).filter(|_| has_row(id, self.0.added.rows))
     }
 
     /// Whether an id is that of a special token, which is no text.
     pub fn is_special(&self, id: u32) -> bool {
-        self.0.special.contains_key(&id)
+        let vocabulary = self.0.inner.get_added_vocabulary();
+        self.0.special.get(&id).is_some_and(|token| vocabulary.is_special_token(token))
     }
 
-    /// All special tokens with their ids, in the order of the ids.
+    /// All tokens that are found only in text that is trusted, with their ids, in the order of the ids: the special ones, and those that
+    /// are written like them (`<|...|>`) but are text where a model writes them, such as marks of calls.
     pub fn special_tokens(&self) -> impl Iterator<Item = (&str, u32)> {
         self.0.special.iter().map(|(id, token)| (token.as_str(), *id))
     }
@@ -164,19 +177,29 @@ impl Tokenizer {
         self.0.settings.templates.get(purpose.unwrap_or("default")).map(String::as_str)
     }
 
-    /// Refuses a tokenizer that can produce ids for which a model's embedding of `rows` rows has none. More rows than ids are
-    /// usual: models are padded to convenient sizes.
+    /// The tokenizer for a model whose embedding has `rows` rows: it gives no id for which there is none. Added tokens beyond them, such
+    /// as one for pictures where the model takes text only, are left out, and their text is spelled as any other. More rows than
+    /// ids are usual: models are padded to convenient sizes.
     ///
     /// # Errors
-    /// [`TextError::Rows`] with the highest id.
-    pub fn check_vocabulary(&self, rows: usize) -> Result<(), TextError> {
-        let highest = self.0.inner.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
-        match highest {
-            Some((token, id)) if usize::try_from(id).map_or(true, |id| id >= rows) => {
-                Err(TextError::Rows { highest: id, token: shown(&token), rows })
-            }
-            _ => Ok(()),
+    /// [`TextError::Rows`] with the highest id, where a token beyond them is one of the vocabulary's own.
+    pub fn within(mut self, rows: usize) -> Result<Self, TextError> {
+        let has_row = |id: u32| has_row(id, rows);
+        let highest = self.0.inner.get_vocab(false).into_iter().max_by_key(|(_, id)| *id);
+        if let Some((token, id)) = highest.filter(|(_, id)| !has_row(*id)) {
+            return Err(TextError::Rows { highest: id, token: shown(&token), rows });
         }
+        let parts = Arc::make_mut(&mut self.0);
+        let refused = |reason| TextError::TokenizerFile { reason };
+        parts.added = AddedTokens::within(parts.inner.get_added_vocabulary(), &parts.special, rows).map_err(refused)?;
+        parts.special.retain(|id, _| has_row(*id));
+        parts.affixes.before.retain(|id| has_row(*id));
+        parts.affixes.after.retain(|id| has_row(*id));
+        let Settings { bos, eos, unknown, padding, .. } = &mut parts.settings;
+        for named in [bos, eos, unknown, padding] {
+            *named = named.filter(|id| has_row(*id));
+        }
+        Ok(self)
     }
 
     pub(super) fn spelling(&self) -> Spelling {

@@ -1,6 +1,6 @@
 //! A `tokenizer.json` as the vocabulary of a GGUF file: byte-level BPE with a known way of splitting, and SentencePiece's BPE.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use lampyris_engine::weights::gguf::{MetadataValue, ValueType};
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::gguf::ranked;
 use super::pre_tokenizer::Splitting;
-use super::spelling::fallback_byte;
+use super::spelling::{SPACE, fallback_byte};
 use super::{GgufVocabulary, TextError, TokenKind, Tokenizer};
 use crate::error::shown;
 
@@ -69,14 +69,13 @@ fn refused(reason: impl Into<String>) -> TextError {
 
 impl GgufVocabulary {
     /// What a `tokenizer.json` and the `tokenizer_config.json` beside it say, for a table of `rows` embeddings: rows without a
-    /// token get one that is never produced.
+    /// token get one that is never produced, and added tokens without a row are left out.
     ///
     /// # Errors
     /// As [`Tokenizer::from_json`]; [`TextError::NotGguf`] for a kind of tokenizer, or a way of splitting text, that GGUF files
     /// have no name for.
     pub fn of_json(tokenizer: &[u8], config: Option<&[u8]>, rows: usize) -> Result<Self, TextError> {
-        let whole = Tokenizer::from_json(tokenizer, config)?;
-        whole.check_vocabulary(rows)?;
+        let whole = Tokenizer::from_json(tokenizer, config)?.within(rows)?;
         let file: File = serde_json::from_slice(tokenizer).map_err(|error| refused(error.to_string()))?;
         let kind = file.model.kind.as_deref().unwrap_or("BPE");
         let vocab: Option<HashMap<String, u32>> = match file.model.vocab {
@@ -96,8 +95,10 @@ impl GgufVocabulary {
         let mut kinds = vec![TokenKind::Unused; rows];
         let added: BTreeMap<u32, (&str, bool)> =
             file.added_tokens.iter().map(|it| (it.id, (it.content.as_str(), it.special))).collect();
-        let ids = vocab.iter().map(|(token, id)| (*id, token.as_str()));
-        for (id, token) in ids.chain(added.iter().map(|(id, (token, _))| (*id, *token))) {
+        // Of two tokens with one id the text is kept: some vocabularies have a tab and the byte that it is.
+        let mut ids: Vec<(u32, &str)> = vocab.iter().map(|(token, id)| (*id, token.as_str())).collect();
+        ids.sort_unstable_by_key(|(id, token)| (*id, fallback_byte(token).is_none(), *token));
+        for (id, token) in ids.into_iter().chain(added.iter().map(|(id, (token, _))| (*id, *token))) {
             let kind = match added.get(&id) {
                 _ if file.model.unk_token.as_deref() == Some(token) => TokenKind::Unknown,
                 Some((_, true)) => TokenKind::Control,
@@ -138,7 +139,7 @@ impl GgufVocabulary {
         };
         let ways = (file.normalizer.as_ref(), file.pre_tokenizer.as_ref());
         match fallback {
-            true => marked(Self { tokens, ..vocabulary }, &kinds, &merges, ways),
+            true => marked(Self { tokens, ..vocabulary }, &kinds, &merges, ways, &whole),
             false => {
                 let pre = name_of(ways, file.model.ignore_merges.unwrap_or(false))?;
                 let merges = merges.into_iter().map(|(left, right)| format!("{left} {right}")).collect();
@@ -227,38 +228,61 @@ fn steps(pre_tokenizer: &Value) -> Vec<Value> {
 }
 
 /// A vocabulary with a mark for spaces: what is merged first has the highest score.
+///
+/// Added tokens have no merges in such a file, being looked for in a text before it is merged, and are written with spaces where the
+/// merges make them of spaces. Runs of more spaces than a token has are cut from the left then, as SentencePiece does, and the mark
+/// itself, where a text has it, is no space to them.
 fn marked(
-    vocabulary: GgufVocabulary,
+    mut vocabulary: GgufVocabulary,
     kinds: &[TokenKind],
     merges: &[(String, String)],
     (normalizer, pre_tokenizer): (Option<&Value>, Option<&Value>),
+    whole: &Tokenizer,
 ) -> Result<GgufVocabulary, TextError> {
+    let mut found = HashSet::new();
+    for ((id, token), kind) in (0_u32..).zip(&mut vocabulary.tokens).zip(kinds) {
+        let text = token.replace(SPACE, " ");
+        match kind {
+            TokenKind::UserDefined if text != " " && whole.encode(&text, true)? == [id] => {
+                found.insert(std::mem::replace(token, text));
+            }
+            TokenKind::Control | TokenKind::Unknown => {
+                found.insert(token.clone());
+            }
+            _ => {}
+        }
+    }
+    let mut made: Vec<String> = merges.iter().map(|(left, right)| format!("{left}{right}")).collect();
+    // Those with spaces must be made before any other that takes one.
+    let mut spaces = made.iter().filter(|token| token.contains(SPACE)).skip_while(|token| found.contains(*token));
+    let late = spaces.any(|token| found.contains(token));
+    made.retain(|token| !found.contains(token));
     let said = |value: Option<&Value>, what: &str| value.is_some_and(|value| value.to_string().contains(what));
     let scheme = said(pre_tokenizer, "\"Metaspace\"") && !said(pre_tokenizer, "\"never\"");
     let prefix = said(normalizer, "\"Prepend\"") || scheme;
-    let ranks = shared_ranks(merges);
-    let scores = vocabulary.tokens.iter().map(|token| ranks.get(token).map_or(0.0, |rank| -(*rank as f32)));
-    let made = GgufVocabulary {
+    let ranks = shared_ranks(&made);
+    let scores = vocabulary.tokens.iter().map(|token| ranks.get(token.as_str()).map_or(0.0, |rank| -(*rank as f32)));
+    let written = GgufVocabulary {
         model: "llama".to_owned(),
         scores: scores.collect(),
         add_space_prefix: Some(prefix),
         ..vocabulary
     };
-    let same = ranked(&made, kinds)?.into_iter().map(|(left, right)| left + &right);
-    if same.ne(merges.iter().map(|(left, right)| format!("{left}{right}"))) {
+    let same = ranked(&written, kinds)?.into_iter().map(|(left, right)| left + &right);
+    if late || same.ne(made) {
         return Err(refused("its merges do not follow from scores of its tokens; run the folder as it is"));
     }
-    Ok(made)
+    Ok(written)
 }
 
-/// A rank for each token that merges make. Tokens whose merges lie among each other's share one: of equal scores those with the
-/// lower ids go first, and that is how a vocabulary with such merges came about.
-fn shared_ranks(merges: &[(String, String)]) -> HashMap<String, usize> {
-    let mut spans: HashMap<String, (usize, usize)> = HashMap::new();
-    for (rank, (left, right)) in merges.iter().enumerate() {
-        spans.entry(format!("{left}{right}")).and_modify(|span| span.1 = rank).or_insert((rank, rank));
+/// A rank for each token that merges make, from what each of them makes. Tokens whose merges lie among each other's share one: of equal
+/// scores those with the lower ids go first, and that is how a vocabulary with such merges came about.
+fn shared_ranks(made: &[String]) -> HashMap<&str, usize> {
+    let mut spans: HashMap<&str, (usize, usize)> = HashMap::new();
+    for (rank, token) in made.iter().enumerate() {
+        spans.entry(token).and_modify(|span| span.1 = rank).or_insert((rank, rank));
     }
-    let mut spans: Vec<(String, (usize, usize))> = spans.into_iter().collect();
+    let mut spans: Vec<(&str, (usize, usize))> = spans.into_iter().collect();
     spans.sort_by_key(|(_, span)| *span);
     let (mut group, mut ranks) = ((0, 0), HashMap::with_capacity(spans.len()));
     for (token, (first, last)) in spans {

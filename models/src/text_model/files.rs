@@ -31,7 +31,8 @@ impl TextFiles {
     }
 
     /// The tokens that end an answer: a GGUF file's [`GgufVocabulary::ends`], or `eos_token_id` of `generation_config.json`, or that of
-    /// `config.json`. Empty where they say nothing of it; then the tokenizer's own end of a text is meant.
+    /// `config.json`. Empty where they say nothing of it. A [`TextModel`](crate::TextModel) ends at the tokenizer's own end of a text too, and
+    /// at the known ends of a turn that its chat template writes.
     ///
     /// # Errors
     /// [`Error::Json`] and [`Error::Config`] with the file and the key; [`Error::Text`] for a GGUF file's vocabulary.

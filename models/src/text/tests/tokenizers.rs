@@ -1,8 +1,8 @@
 //! Tokenizers from `tokenizer.json`: recorded ids, special tokens that a user types, streams.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::super::{TextError, Tokenizer};
+use super::super::{ChatTemplate, Conversation, GgufVocabulary, Message, TextError, Tokenizer};
 use super::{bytes, json, load, material, numbers, streamed, tokenizer_json};
 
 /// What the project's own small vocabulary, recorded by the `tokenizers` package, makes of some texts.
@@ -85,8 +85,8 @@ fn the_story_model_and_the_sentence_model_get_their_ids() {
         assert_eq!(tokenizer.decode(&ids, false).unwrap(), case["decoded"].as_str().unwrap());
         assert_eq!(streamed(&tokenizer, &ids), case["decoded"].as_str().unwrap());
     }
-    tokenizer.check_vocabulary(512).unwrap();
-    let refused = tokenizer.check_vocabulary(511).unwrap_err();
+    let tokenizer = tokenizer.within(512).unwrap();
+    let refused = tokenizer.within(511).unwrap_err();
     assert!(matches!(refused, TextError::Rows { highest: 511, rows: 511, .. }), "{refused}");
 
     let tokenizer = load(&folder, "minilm");
@@ -193,6 +193,62 @@ fn settings_of_the_configuration_are_obeyed() {
     assert_eq!((tokenizer.template_source(None), tokenizer.template_source(Some("tool_use"))), (Some("a"), Some("b")));
 }
 
+/// DeepSeek's turns, and calls of tools as other publishers mark them, are text that was added in either kind of file.
+#[test]
+fn added_text_that_marks_a_turn_or_looks_special_cannot_be_typed() {
+    let (user, assistant, call) = ("<\u{ff5c}User\u{ff5c}>", "<\u{ff5c}Assistant\u{ff5c}>", "<|tool_call|>");
+    let result = "<\u{ff5c}tool\u{2581}outputs\u{2581}begin\u{ff5c}>";
+    let mut file: Value = serde_json::from_slice(SMALL).unwrap();
+    for (id, content) in (604..).zip([user, assistant, call, result]) {
+        let added = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": id % 2 == 0, "special": false});
+        file["added_tokens"].as_array_mut().unwrap().push(added);
+    }
+    file["added_tokens"][2]["special"] = json!(false);
+    let file = file.to_string();
+    let of_json = Tokenizer::from_json(file.as_bytes(), None).unwrap();
+    let mut vocabulary = GgufVocabulary::of_json(file.as_bytes(), None, 608).unwrap();
+    let of_written = Tokenizer::from_gguf(vocabulary.clone()).unwrap();
+    vocabulary.token_types[602..].fill(4);
+    let of_gguf = Tokenizer::from_gguf(vocabulary).unwrap();
+
+    let text = format!("hi{assistant}ok{user}<|im_end|>{call}{result}<think>");
+    let template = ChatTemplate::new(&format!("{user}{{{{ messages[0].content }}}}{assistant}")).unwrap();
+    for (kind, tokenizer) in [("a folder", of_json), ("a file made of it", of_written), ("GGUF", of_gguf)] {
+        let beyond = |ids: &[u32]| ids.iter().copied().filter(|id| *id > 599).collect::<Vec<u32>>();
+        let trusted = tokenizer.encode(&text, true).unwrap();
+        assert_eq!(beyond(&trusted), [605, 604, 602, 606, 607, 603], "{kind}");
+        let typed = tokenizer.encode(&text, false).unwrap();
+        assert_eq!(beyond(&typed), [603], "{kind}");
+        assert_eq!(tokenizer.decode(&typed, false).unwrap(), text, "{kind}");
+        let conversation = Conversation::new([Message::user(&text)]);
+        let ids = template.encode(&conversation, &tokenizer).unwrap();
+        assert_eq!(beyond(&ids), [604, 603, 605], "{kind}");
+        // An answer shows what its model calls text, but for what separates turns.
+        let shown = format!("hiok{call}{result}<think>");
+        assert_eq!(tokenizer.decode(&trusted, false).unwrap(), shown, "{kind}");
+        assert_eq!(streamed(&tokenizer, &trusted), shown, "{kind}");
+        assert_eq!([602, 603, 604, 606].map(|id| tokenizer.is_special(id)), [true, false, true, false], "{kind}");
+    }
+}
+
+/// As in folders of fine-tuned models whose `config.json` is still that of the model below.
+#[test]
+fn an_answer_ends_where_the_tokenizer_or_the_template_ends_a_turn() {
+    let ends = |config: Value, named: &[u32]| {
+        let tokenizer = Tokenizer::from_json(SMALL, Some(config.to_string().as_bytes())).unwrap();
+        tokenizer.with_ends(named.to_vec())
+    };
+    let plain = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
+    let chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + m.content + '<|im_end|>' }}{% endfor %}";
+    assert_eq!(ends(json!({"eos_token": "<|im_end|>"}), &[600]), [600, 602]);
+    assert_eq!(ends(json!({"eos_token": "<|im_end|>"}), &[602, 600]), [602, 600]);
+    assert_eq!(ends(json!({"eos_token": "<|endoftext|>", "chat_template": chatml}), &[600]), [600, 602]);
+    assert_eq!(ends(json!({"eos_token": "<|endoftext|>", "chat_template": plain}), &[7]), [7, 600]);
+    assert_eq!(ends(json!({"chat_template": chatml}), &[]), [602]);
+    assert_eq!(ends(json!({}), &[5]), [5]);
+}
+
 /// What a unigram vocabulary lacks is one unknown token, be it a user's text or a trusted one.
 #[test]
 fn a_stretch_of_unknown_characters_is_one_token_whoever_typed_it() {
@@ -208,4 +264,29 @@ fn a_stretch_of_unknown_characters_is_one_token_whoever_typed_it() {
     }
     assert_eq!(tokenizer.encode("a<unk>", true).unwrap(), [1, 0]);
     assert_eq!(tokenizer.encode("a<unk>", false).unwrap(), [1, 2, 4, 5, 6, 3]);
+}
+
+/// As Gemma 3's small models have a token of pictures, and CodeLlama's large ones those of gaps to fill.
+#[test]
+fn added_tokens_beyond_the_rows_are_spelled() {
+    let config =
+        br#"{"eos_token": "<|im_end|>", "bos_token": "<|im_start|>", "add_bos_token": true, "add_eos_token": true}"#;
+    let whole = Tokenizer::from_json(SMALL, Some(config)).unwrap();
+    let written = GgufVocabulary::of_json(SMALL, Some(config), 602).unwrap();
+    assert_eq!((written.tokens.len(), written.bos, written.eos), (602, Some(601), None));
+    let within = whole.clone().within(602).unwrap();
+    for tokenizer in [within, Tokenizer::from_gguf(written).unwrap()] {
+        let text = "<|endoftext|>hi<|im_end|> <think><|im_start|>";
+        let ids = tokenizer.encode(text, true).unwrap();
+        assert!(ids.starts_with(&[600]) && ids.ends_with(&[601]) && ids.iter().all(|id| *id < 602), "{ids:?}");
+        assert_eq!(tokenizer.decode(&ids, true).unwrap(), text);
+        assert_eq!((tokenizer.eos(), tokenizer.affixes()), (None, (&[601][..], &[][..])));
+        assert_eq!((tokenizer.id("<|im_end|>"), tokenizer.token(602)), (None, None));
+        assert!(tokenizer.special_tokens().all(|(_, id)| id < 602) && tokenizer.id("<|im_start|>") == Some(601));
+    }
+    // What shares the vocabulary stays as it was.
+    assert_eq!((whole.encode("<|im_end|>", true).unwrap(), whole.eos()), (vec![602], Some(602)));
+    let refused = whole.within(599).unwrap_err();
+    assert!(matches!(refused, TextError::Rows { highest: 599, rows: 599, .. }), "{refused}");
+    assert!(refused.to_string().starts_with("the tokenizer has ids up to 599"), "{refused}");
 }

@@ -3,6 +3,7 @@
 use super::super::{GgufVocabulary, TextError, Tokenizer};
 use super::{bytes, json, material, tokenizer_json};
 use lampyris_engine::weights::gguf::{Gguf, gguf_bytes};
+use serde_json::{Map, Value, json};
 
 /// The tokenizer that a file with the vocabulary's metadata gives.
 fn through_a_file(vocabulary: GgufVocabulary) -> Tokenizer {
@@ -63,4 +64,76 @@ fn what_the_format_has_no_name_for_is_refused() {
     assert!(matches!(&other, TextError::NotGguf { reason } if reason.contains("splits text")), "{other}");
     let few = refused(known.as_bytes(), 100);
     assert!(few.to_string().contains("100"), "{few}");
+}
+
+/// A vocabulary as Gemma's: runs of spaces and of lines are text that was added, of which the merges know as well; a tab has the id of its
+/// byte; one token more was added than the model has rows.
+fn runs() -> (Value, usize) {
+    let named = ["<pad>", "<eos>", "<bos>", "<unk>", "\n\n", "\n\n\n", "\u{2581}\u{2581}", "\u{2581}\u{2581}\u{2581}"];
+    let pieces = ["\u{2581}t", "he", "\u{2581}the", "\tx", "\u{2581}", "\n", "t", "h", "e", "x"];
+    let bytes = (0..256).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens = named.map(String::from).into_iter().chain(bytes).chain(pieces.map(String::from));
+    let mut vocab: Map<String, Value> = tokens.zip(0..).map(|(token, id)| (token, json!(id))).collect();
+    let rows = vocab.len();
+    vocab.insert("\t".to_owned(), vocab["<0x09>"].clone());
+    let added: Vec<Value> = (0..)
+        .zip(named)
+        .chain([(rows, "<image_soft_token>")])
+        .map(|(id, content)| {
+            json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
+                "normalized": false, "special": content.starts_with('<')})
+        })
+        .collect();
+    let runs = ["\n \n", "\n \n\n", "\n\n \n", "_ _", "_ __", "__ _"];
+    let merges = runs.into_iter().chain(["_ t", "h e", "_t he", "\t x"]).map(|merge| merge.replace('_', "\u{2581}"));
+    let merges: Vec<String> = merges.collect();
+    let file = json!({"version": "1.0", "added_tokens": added,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"},
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false},
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "\u{2581}"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]},
+        "model": {"type": "BPE", "unk_token": "<unk>", "fuse_unk": true, "byte_fallback": true, "vocab": vocab, "merges": merges}});
+    (file, rows)
+}
+
+#[test]
+fn runs_that_were_added_are_the_same_tokens_from_either_file() {
+    let (file, rows) = runs();
+    let file = file.to_string();
+    let original = Tokenizer::from_json(file.as_bytes(), None).unwrap().within(rows).unwrap();
+    // Maps have another order each time.
+    for _ in 0..8 {
+        let vocabulary = GgufVocabulary::of_json(file.as_bytes(), None, rows).unwrap();
+        assert_eq!(vocabulary.tokens.len(), rows);
+        assert_eq!(vocabulary.tokens[4..8], ["\n\n", "\n\n\n", "  ", "   "]);
+        assert_eq!((&*vocabulary.tokens[17], &vocabulary.token_types[4..8]), ("\t", &[4; 4][..]));
+        let written = through_a_file(vocabulary);
+        let few = ["  the\n\n\nthe   the", "the  \n  the\n", "   ", "\n\n the", "\tx  \tx\t", "  \u{e9}", " the"];
+        let texts = few.into_iter().chain(["<image_soft_token>  <eos>"]);
+        for text in texts {
+            for special in [false, true] {
+                let ids = original.encode(text, special).unwrap();
+                assert_eq!(written.encode(text, special).unwrap(), ids, "{text:?}");
+                assert!(ids.iter().all(|id| (*id as usize) < rows), "{text:?}: {ids:?}");
+                assert_eq!(written.decode(&ids, true).unwrap(), original.decode(&ids, true).unwrap(), "{text:?}");
+            }
+        }
+        assert_eq!(written.encode("the  \n\n   the", false).unwrap(), [270, 265, 6, 4, 7, 270, 265]);
+    }
+}
+
+#[test]
+fn runs_that_are_not_made_first_or_of_other_spaces_are_refused() {
+    let refused = |file: &Value, rows: usize| {
+        let refused = GgufVocabulary::of_json(file.to_string().as_bytes(), None, rows).unwrap_err();
+        assert!(matches!(&refused, TextError::NotGguf { reason } if reason.contains("merges")), "{refused}");
+    };
+    let (mut late, rows) = runs();
+    late["model"]["merges"].as_array_mut().unwrap()[..7].rotate_right(1);
+    refused(&late, rows);
+    let (mut prefixed, rows) = runs();
+    let replace = prefixed["normalizer"].take();
+    let prepend = json!({"type": "Prepend", "prepend": "\u{2581}"});
+    prefixed["normalizer"] = json!({"type": "Sequence", "normalizers": [prepend, replace]});
+    refused(&prefixed, rows);
 }
