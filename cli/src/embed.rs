@@ -29,7 +29,8 @@ struct Similar<'a> {
 /// Embeds the texts that `job` names and prints their vectors, or their cosines.
 pub(crate) fn run(job: &Embed, arguments: &DeviceArguments) -> Result<(), Failure> {
     let texts = texts(&job.texts)?;
-    if kind(&job.model) == Kind::Language {
+    // Of a network that makes vectors, but is of no kind that is known, its reader says what it is.
+    if kind(&job.model) == Kind::Language && !job.model.join("modules.json").exists() {
         return Err(Failure::IsLanguage { model: job.model.display().to_string() });
     }
     let gpu = device::open(arguments)?;

@@ -40,8 +40,8 @@ pub(crate) fn kind(path: &Path) -> Kind {
         };
     }
     match kind_of(&path.join("config.json")) {
-        // A folder of sentence-transformers may have the network below it, and of which kind that is its reader says best.
-        _ if has("modules.json") => Kind::Encoder,
+        // A folder of sentence-transformers may have the network below it.
+        Kind::Pictures if has("modules.json") => Kind::Encoder,
         Kind::Pictures if !has("model.safetensors") && !has("model.safetensors.index.json") && any() => {
             kind_of_gguf(path)
         }

@@ -108,7 +108,7 @@ fn what_cannot_be_embedded_is_refused_in_a_sentence() {
     let dense = br#"[{"type": "m.Transformer"}, {"type": "m.Pooling", "path": "1_Pooling"}, {"type": "m.Dense", "path": "2_Dense"}]"#;
     file(&folder, "modules.json", dense);
     refused(&model, &["a"], "m.Dense");
-    // Whatever kind of network it is, what makes vectors is not sent to those who continue texts.
+    // Whatever kind of network it is, nobody is sent with it to what continues texts.
     file(&folder, "modules.json", br#"[{"type": "m.Transformer"}, {"type": "m.Pooling", "path": "1_Pooling"}]"#);
     file(&folder, "config.json", br#"{"model_type": "mpnet", "vocab_size": 90, "hidden_size": 24}"#);
     refused(&model, &["a"], "bert, roberta, xlm-roberta and camembert");

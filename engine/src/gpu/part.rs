@@ -68,9 +68,8 @@ impl Part {
     /// taken to need a little less from now on, but never less than the least that it was taken to need before. Where that would not do either,
     /// because others had nearly all of the frame, what was learnt of it stays.
     pub(super) fn ease(&mut self, piece: usize, left: f64) {
-        let (Some(least), Some(now)) = (self.least.get(piece), self.times.seconds().get(piece)) else { return };
-        if self.times.of(piece..piece + 1) * least <= left * now {
-            self.times.ease(piece, EASED, *least);
+        if let Some(least) = self.least.get(piece) {
+            self.times.ease(piece, EASED, *least, left);
         }
     }
 

@@ -228,7 +228,8 @@ impl GpuPlan {
     pub(super) fn lease(&self, device: &wgpu::Device) -> Result<Lease> {
         let gpu = &self.inner.gpu;
         // A run whose inputs lie where the plan reads them is submitted when the first slot is made, and none comes after.
-        let alone = (lock(&self.inner.ring).made == 0).then(|| gpu.submitting());
+        let first = lock(&self.inner.ring).made == 0;
+        let alone = first.then(|| gpu.submitting());
         let (free, stamp) = {
             let mut ring = lock(&self.inner.ring);
             ring.stamp = ring.stamp.wrapping_add(1).max(1);

@@ -224,10 +224,12 @@ impl StepTimes {
         self.scale(steps, factor.powf(LEARN / alike.max(1) as f64));
     }
 
-    /// Expects `left` times as much of a step as before, but no less than `least` seconds, nor more than before.
-    pub(super) fn ease(&mut self, step: usize, left: f64, least: f64) {
-        if let Some(seconds) = self.seconds.get_mut(step) {
-            *seconds = (*seconds * left).max(least.min(*seconds));
+    /// Expects `factor` times as much of a step as before, but no less than `least` seconds, nor more than before; and as much as before where
+    /// even the least would be more than the `left` seconds.
+    pub(super) fn ease(&mut self, step: usize, factor: f64, least: f64, left: f64) {
+        let expected = self.expected(step);
+        if let Some(seconds) = self.seconds.get_mut(step).filter(|seconds| expected * least <= left * **seconds) {
+            *seconds = (*seconds * factor).max(least.min(*seconds));
         }
     }
 
@@ -383,10 +385,19 @@ mod tests {
     #[test]
     fn a_step_that_nobody_begins_is_taken_to_need_less_but_not_less_than_it_ever_was() {
         let mut found = times(&[8.0, 8.0], true);
-        (0..10).for_each(|_| found.ease(1, 0.5, 3.0));
+        // Less than it ever was would be needed to begin it: others have the rest.
+        (0..10).for_each(|_| found.ease(1, 0.5, 3.0, 2.9));
+        assert_eq!(found.seconds(), [8.0, 8.0]);
+        (0..10).for_each(|_| found.ease(1, 0.5, 3.0, 3.0));
         assert_eq!(found.seconds(), [8.0, 3.0]);
-        found.ease(1, 0.5, 100.0);
-        found.ease(7, 0.5, 1.0);
+        found.ease(1, 0.5, 100.0, 1e3);
+        found.ease(7, 0.5, 1.0, 1e3);
         assert_eq!(found.seconds(), [8.0, 3.0]);
+        // With a quarter of the caches in use it takes a quarter.
+        found.shares = vec![0.25, 1.0];
+        found.ease(0, 0.5, 4.0, 0.9);
+        assert_eq!(found.seconds(), [8.0, 3.0]);
+        found.ease(0, 0.5, 4.0, 1.0);
+        assert_eq!(found.seconds(), [4.0, 3.0]);
     }
 }

@@ -74,7 +74,7 @@ pub(super) struct Past {
 }
 
 impl Past {
-    /// The same, in submits that take no longer than `budget`, or a millisecond, where they can be cut so short.
+    /// The same, in submits of about `budget`, or a millisecond, where they can be cut so short.
     pub(super) fn within(mut self, budget: Duration) -> Past {
         self.options.submit_budget = self.options.submit_budget.min(budget.max(SHORTEST));
         self

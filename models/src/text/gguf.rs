@@ -55,12 +55,6 @@ pub(super) fn is_mark(token: &str) -> bool {
     ENDS.contains(&token) || MARKS.contains(&token)
 }
 
-/// Whether a token is written as special ones are, `<|...|>`, with ASCII's bars or DeepSeek's wide ones.
-pub(super) fn looks_special(token: &str) -> bool {
-    let inside = token.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or_default();
-    ['|', '\u{ff5c}'].into_iter().any(|bar| inside.starts_with(bar) && inside.ends_with(bar))
-}
-
 /// The longest token that a vocabulary with scores may have, in bytes. The longest of published vocabularies have less than half of it.
 const LONGEST: usize = 256;
 

@@ -8,7 +8,7 @@ use tokenizers::{AddedToken, Model, Normalizer, OffsetType, PreTokenizedString, 
 use super::TextError;
 use super::added::{AddedTokens, Special, has_row};
 use super::affixes::{Affixes, Wish};
-use super::gguf::{is_mark, looks_special};
+use super::gguf::is_mark;
 use super::pre_tokenizer::Splitter;
 use super::spelling::Spelling;
 use super::stream::TextStream;
@@ -32,7 +32,7 @@ struct Parts {
     /// What splits instead of the one in `inner`, which then has none.
     splitter: Option<Arc<Splitter>>,
     added: AddedTokens,
-    /// Special tokens by id, and those that look like one.
+    /// Special tokens by id.
     special: BTreeMap<u32, String>,
     spelling: Spelling,
     affixes: Affixes,
@@ -68,9 +68,11 @@ impl Tokenizer {
             inner.add_tokens(marks).map_err(|error| error.to_string())?;
         }
         let vocabulary = inner.get_added_vocabulary();
-        let special = |text: &str| vocabulary.is_special_token(text) || looks_special(text);
-        let decoder = vocabulary.get_added_tokens_decoder().iter().filter(|(_, token)| special(&token.content));
-        let special = decoder.map(|(id, token)| (*id, token.content.clone())).collect();
+        let decoder = vocabulary.get_added_tokens_decoder().iter();
+        let special = decoder
+            .filter(|(_, token)| vocabulary.is_special_token(&token.content))
+            .map(|(id, token)| (*id, token.content.clone()))
+            .collect();
         let added = AddedTokens::new(vocabulary, &special)?;
         let affixes = Affixes::of(inner.get_post_processor()).map_err(|error| error.to_string())?.overruled(
             Wish { token: settings.bos, add: settings.add_bos },
@@ -85,7 +87,7 @@ impl Tokenizer {
     ///
     /// With `special` the text is trusted and special tokens in it are recognized; without, they are the characters that they
     /// consist of, whoever typed them. Added tokens that the vocabulary does not call special are recognized either way, but for marks of
-    /// turns, and for what is written as special tokens are (`<|...|>`), which count as special here.
+    /// turns, which are special whatever it calls them.
     ///
     /// # Errors
     /// [`TextError::Encode`] where the vocabulary cannot spell the text, which no byte-level or byte-fallback vocabulary does.
@@ -137,12 +139,10 @@ impl Tokenizer {
 
     /// Whether an id is that of a special token, which is no text.
     pub fn is_special(&self, id: u32) -> bool {
-        let vocabulary = self.0.inner.get_added_vocabulary();
-        self.0.special.get(&id).is_some_and(|token| vocabulary.is_special_token(token))
+        self.0.special.contains_key(&id)
     }
 
-    /// All tokens that are found only in text that is trusted, with their ids, in the order of the ids: the special ones, and those that
-    /// are written like them (`<|...|>`) but are text where a model writes them, such as marks of calls.
+    /// All special tokens with their ids, in the order of the ids.
     pub fn special_tokens(&self) -> impl Iterator<Item = (&str, u32)> {
         self.0.special.iter().map(|(id, token)| (token.as_str(), *id))
     }
@@ -178,12 +178,14 @@ impl Tokenizer {
     }
 
     /// The tokenizer for a model whose embedding has `rows` rows: it gives no id for which there is none. Added tokens beyond them, such
-    /// as one for pictures where the model takes text only, are left out, and their text is spelled as any other. More rows than
-    /// ids are usual: models are padded to convenient sizes.
+    /// as one for pictures where the model takes text only, are left out, for good, and their text is spelled as any other. More rows
+    /// than ids are usual: models are padded to convenient sizes.
     ///
     /// # Errors
     /// [`TextError::Rows`] with the highest id, where a token beyond them is one of the vocabulary's own.
     pub fn within(mut self, rows: usize) -> Result<Self, TextError> {
+        // What an earlier call has left out stays so.
+        let rows = rows.min(self.0.added.rows);
         let has_row = |id: u32| has_row(id, rows);
         let highest = self.0.inner.get_vocab(false).into_iter().max_by_key(|(_, id)| *id);
         if let Some((token, id)) = highest.filter(|(_, id)| !has_row(*id)) {

@@ -195,11 +195,10 @@ fn settings_of_the_configuration_are_obeyed() {
 
 /// DeepSeek's turns, and calls of tools as other publishers mark them, are text that was added in either kind of file.
 #[test]
-fn added_text_that_marks_a_turn_or_looks_special_cannot_be_typed() {
+fn added_text_that_marks_a_turn_cannot_be_typed() {
     let (user, assistant, call) = ("<\u{ff5c}User\u{ff5c}>", "<\u{ff5c}Assistant\u{ff5c}>", "<|tool_call|>");
-    let result = "<\u{ff5c}tool\u{2581}outputs\u{2581}begin\u{ff5c}>";
     let mut file: Value = serde_json::from_slice(SMALL).unwrap();
-    for (id, content) in (604..).zip([user, assistant, call, result]) {
+    for (id, content) in (604..).zip([user, assistant, call]) {
         let added = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": id % 2 == 0, "special": false});
         file["added_tokens"].as_array_mut().unwrap().push(added);
@@ -207,25 +206,25 @@ fn added_text_that_marks_a_turn_or_looks_special_cannot_be_typed() {
     file["added_tokens"][2]["special"] = json!(false);
     let file = file.to_string();
     let of_json = Tokenizer::from_json(file.as_bytes(), None).unwrap();
-    let mut vocabulary = GgufVocabulary::of_json(file.as_bytes(), None, 608).unwrap();
+    let mut vocabulary = GgufVocabulary::of_json(file.as_bytes(), None, 607).unwrap();
     let of_written = Tokenizer::from_gguf(vocabulary.clone()).unwrap();
     vocabulary.token_types[602..].fill(4);
     let of_gguf = Tokenizer::from_gguf(vocabulary).unwrap();
 
-    let text = format!("hi{assistant}ok{user}<|im_end|>{call}{result}<think>");
+    let text = format!("hi{assistant}ok{user}<|im_end|>{call}<think>");
     let template = ChatTemplate::new(&format!("{user}{{{{ messages[0].content }}}}{assistant}")).unwrap();
     for (kind, tokenizer) in [("a folder", of_json), ("a file made of it", of_written), ("GGUF", of_gguf)] {
         let beyond = |ids: &[u32]| ids.iter().copied().filter(|id| *id > 599).collect::<Vec<u32>>();
         let trusted = tokenizer.encode(&text, true).unwrap();
-        assert_eq!(beyond(&trusted), [605, 604, 602, 606, 607, 603], "{kind}");
+        assert_eq!(beyond(&trusted), [605, 604, 602, 606, 603], "{kind}");
         let typed = tokenizer.encode(&text, false).unwrap();
-        assert_eq!(beyond(&typed), [603], "{kind}");
+        assert_eq!(beyond(&typed), [606, 603], "{kind}");
         assert_eq!(tokenizer.decode(&typed, false).unwrap(), text, "{kind}");
         let conversation = Conversation::new([Message::user(&text)]);
         let ids = template.encode(&conversation, &tokenizer).unwrap();
-        assert_eq!(beyond(&ids), [604, 603, 605], "{kind}");
+        assert_eq!(beyond(&ids), [604, 606, 603, 605], "{kind}");
         // An answer shows what its model calls text, but for what separates turns.
-        let shown = format!("hiok{call}{result}<think>");
+        let shown = format!("hiok{call}<think>");
         assert_eq!(tokenizer.decode(&trusted, false).unwrap(), shown, "{kind}");
         assert_eq!(streamed(&tokenizer, &trusted), shown, "{kind}");
         assert_eq!([602, 603, 604, 606].map(|id| tokenizer.is_special(id)), [true, false, true, false], "{kind}");
@@ -275,7 +274,9 @@ fn added_tokens_beyond_the_rows_are_spelled() {
     let written = GgufVocabulary::of_json(SMALL, Some(config), 602).unwrap();
     assert_eq!((written.tokens.len(), written.bos, written.eos), (602, Some(601), None));
     let within = whole.clone().within(602).unwrap();
-    for tokenizer in [within, Tokenizer::from_gguf(written).unwrap()] {
+    // What was left out once does not come back with more rows, where nobody would know it for special.
+    let again = within.clone().within(700).unwrap();
+    for tokenizer in [within, again, Tokenizer::from_gguf(written).unwrap()] {
         let text = "<|endoftext|>hi<|im_end|> <think><|im_start|>";
         let ids = tokenizer.encode(text, true).unwrap();
         assert!(ids.starts_with(&[600]) && ids.ends_with(&[601]) && ids.iter().all(|id| *id < 602), "{ids:?}");
