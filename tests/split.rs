@@ -78,8 +78,10 @@ fn compared(cut: usize, whole: usize) {
         return;
     }
     assert!(cut > 0, "no device had to cut");
-    // Lavapipe and OpenGL bind 128 MiB here.
-    assert!(whole > 0 || !required("swiftshader"), "no device held it whole");
+    // Mesa's own bind 128 MiB here; whatever else there is has to hold it.
+    let others = devices().iter().any(|(_, gpu)| !gpu.is_cpu_executor() && !gpu.summary().name.contains("llvmpipe"));
+    let must = required("swiftshader") || required("adapters") && others;
+    assert!(whole > 0 || !must, "no device held it whole");
     if whole == 0 {
         eprintln!("SKIPPED: no adapter here binds as much, so that nothing was compared with a whole table");
     }

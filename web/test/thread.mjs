@@ -34,14 +34,14 @@ export function longest(what, { times }) {
 }
 
 /**
- * Measures until two measurements of each figure keep to the limit, at most five times: what a page does comes again each time, its
- * garbage and a busy machine, whose host counts what it takes away as the thread's, do not. Gives each figure's second lowest.
+ * Measures until two of at most three measurements of each figure keep to the limit, or two do not: what a page does comes again each
+ * time, its garbage and a busy machine do not. Gives each figure's second lowest, which of three is the middle one.
  */
 export async function twice(measure) {
   const all = [];
   const second = (at) => all.map((figures) => figures[at]).sort((a, b) => a - b)[1];
   const held = () => all[0].map((_, at) => second(at));
   do all.push(await measure());
-  while (all.length < 2 || (all.length < 5 && held().some((ms) => ms > LONGEST)));
+  while (all.length < 2 || (all.length < 3 && held().some((ms) => ms > LONGEST)));
   return held();
 }
