@@ -237,38 +237,34 @@ impl HostTensor {
             values.chunks(last).enumerate().for_each(|(row, values)| tensor.set_blocks(row, values));
             return tensor;
         }
-        let stride = pad4(last);
-        for (i, &value) in values.iter().enumerate() {
-            let (row, column) = (i / last, i % last);
-            match format {
-                Format::F32 => tensor.words[row * stride + column] = value.to_bits(),
-                Format::F16 => {
-                    let at = row * stride + column;
-                    tensor.words[at / 2] |= u32::from(f16::from_f32(value).to_bits()) << (16 * (at % 2));
-                }
-                Format::I8 => {
-                    let at = row * stride + column;
-                    tensor.words[at / 4] |= u32::from(value as i8 as u8) << (8 * (at % 4));
-                }
-                Format::ScaledI8 | Format::BlockI8 => {}
-                Format::Rgba8
-                | Format::Word
-                | Format::Texture
-                | Format::TextureSrgb
-                | Format::TextureLuma
-                | Format::TextureChroma => tensor.words[i] = value as u32,
-                Format::MatrixF32 => tensor.words[row * stride + column] = value.to_bits(),
-                Format::MatrixF16 => {
-                    tensor.words[row / 2 * stride + column] |=
-                        u32::from(f16::from_f32(value).to_bits()) << (16 * (row % 2));
-                }
-                Format::MatrixI8 => {
-                    tensor.words[row / 4 * stride + column] |= u32::from(value as i8 as u8) << (8 * (row % 4));
-                }
-                Format::Panel(code) => panel::put(code, &mut tensor.words, last, (row, column), value),
-            }
+        for (row, values) in values.chunks(last).enumerate() {
+            values.iter().enumerate().for_each(|(column, value)| tensor.put((row, column), *value));
         }
         tensor
+    }
+
+    /// Stores one value, at its row and column, in words that hold zero there, as [`from_values`](Self::from_values) would. For formats without scales.
+    pub fn put(&mut self, (row, column): (usize, usize), value: f32) {
+        let last = self.desc.last();
+        let stride = pad4(last);
+        let at = row * stride + column;
+        let half = || u32::from(f16::from_f32(value).to_bits());
+        let byte = || u32::from(value as i8 as u8);
+        match self.desc.format {
+            Format::F32 | Format::MatrixF32 => self.words[at] = value.to_bits(),
+            Format::F16 => self.words[at / 2] |= half() << (16 * (at % 2)),
+            Format::I8 => self.words[at / 4] |= byte() << (8 * (at % 4)),
+            Format::ScaledI8 | Format::BlockI8 => {}
+            Format::Rgba8
+            | Format::Word
+            | Format::Texture
+            | Format::TextureSrgb
+            | Format::TextureLuma
+            | Format::TextureChroma => self.words[row * last + column] = value as u32,
+            Format::MatrixF16 => self.words[row / 2 * stride + column] |= half() << (16 * (row % 2)),
+            Format::MatrixI8 => self.words[row / 4 * stride + column] |= byte() << (8 * (row % 4)),
+            Format::Panel(code) => panel::put(code, &mut self.words, last, (row, column), value),
+        }
     }
 
     /// Replaces row `row`, of as many values as the last extent, and leaves the words of the others as they are. For formats of rows.

@@ -6,6 +6,7 @@ import { LampyrisError, aborted, asError, guarded } from "./errors.js";
 import { type Picture, pixels } from "./pixels.js";
 import { pieces } from "./pieces.js";
 import type { RangedFile } from "./ranged.js";
+import { breath } from "./breath.js";
 import { forget } from "./kept.js";
 import { type Module, sourceOf } from "./module.js";
 import { type Source, folder } from "./source.js";
@@ -115,18 +116,6 @@ export interface Adapter {
   maxInvocations: number;
   /** How often a lost device was replaced. */
   timesReopened: number;
-}
-
-/** Lets the page draw and answer before the next piece of work. */
-function breath(): Promise<void> {
-  return new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(null);
-  });
 }
 
 /** Something of the module's that can be given back. */

@@ -1,14 +1,15 @@
-// Files kept in the browser's private file system, a window at a time, each with its hash: what was kept is what was fetched, or it is gone.
+// Files kept in the browser's private file system in pieces, each with its hash: what was kept is what was fetched, or it is gone.
 
+import { breath } from "./breath.js";
 import { LampyrisError, asError } from "./errors.js";
-import { WINDOW } from "./remote.js";
+import { PIECE } from "./ranged.js";
 
 /** What is written beside the bytes, once all of them are there. */
 interface Manifest {
   address: string;
   /** Bytes; -1 for a file that the server does not have. */
   size: number;
-  /** SHA-256 of each window. */
+  /** SHA-256 of each piece. */
   hashes: string[];
 }
 
@@ -52,14 +53,14 @@ export async function kept(
     return undefined;
   }
   const { size, hashes } = manifest;
-  if (manifest.address !== address || file.size !== Math.max(size, 0) || hashes.length !== Math.ceil(file.size / WINDOW)) {
+  if (manifest.address !== address || file.size !== Math.max(size, 0) || hashes.length !== Math.ceil(file.size / PIECE)) {
     await remove(folder, name);
     return undefined;
   }
   let last: { at: number; bytes: Uint8Array } | undefined;
-  const window = async (at: number): Promise<Uint8Array> => {
+  const piece = async (at: number): Promise<Uint8Array> => {
     if (last?.at === at) return last.bytes;
-    const end = Math.min(at + WINDOW, file.size);
+    const end = Math.min(at + PIECE, file.size);
     let bytes: Uint8Array<ArrayBuffer>;
     let here = true;
     try {
@@ -70,7 +71,7 @@ export async function kept(
       bytes = new Uint8Array(await otherwise(at, end, file.size));
       here = false;
     }
-    if ((await hash(bytes)) !== hashes[at / WINDOW]) {
+    if ((await hash(bytes)) !== hashes[at / PIECE]) {
       if (!here) throw new LampyrisError("bad-file", `${address} is no longer what was loaded; load it again`);
       await remove(folder, name);
       throw new LampyrisError("bad-file", `what the browser kept of ${address} is damaged and was thrown away; load it again`);
@@ -81,10 +82,13 @@ export async function kept(
   return {
     size,
     async read(start, end) {
+      await breath();
+      const first = start - (start % PIECE);
+      if (end <= first + PIECE) return (await piece(first)).subarray(start - first, end - first);
       const bytes = new Uint8Array(end - start);
-      for (let at = start - (start % WINDOW); at < end; at += WINDOW) {
+      for (let at = first; at < end; at += PIECE) {
         const from = Math.max(start, at);
-        bytes.set((await window(at)).subarray(from - at, Math.min(end, at + WINDOW) - at), from - start);
+        bytes.set((await piece(at)).subarray(from - at, Math.min(end, at + PIECE) - at), from - start);
       }
       return bytes;
     },
@@ -106,13 +110,14 @@ export class Kept {
     this.#writing = writing;
   }
 
-  /** Takes the window that begins at `at`. */
-  async window(at: number, bytes: Uint8Array): Promise<void> {
-    if (this.#writing === undefined) return;
+  /** Takes what begins at `start`, where a piece does. */
+  async take(start: number, bytes: Uint8Array): Promise<void> {
     try {
-      const own = new Uint8Array(bytes);
-      this.#hashes[at / WINDOW] = await hash(own);
-      await this.#writing.write({ type: "write", position: at, data: own });
+      for (let at = start; at < start + bytes.length && this.#writing !== undefined; at += PIECE) {
+        const own = bytes.slice(at - start, at - start + PIECE);
+        this.#hashes[at / PIECE] = await hash(own);
+        await this.#writing?.write({ type: "write", position: at, data: own });
+      }
     } catch {
       await this.discard();
     }
@@ -134,9 +139,9 @@ export class Kept {
     }
   }
 
-  /** Takes a file of one window or none. */
+  /** Takes a whole file. */
   async whole(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length; at += WINDOW) await this.window(at, bytes.subarray(at, at + WINDOW));
+    await this.take(0, bytes);
     await this.finish();
   }
 

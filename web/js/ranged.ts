@@ -1,12 +1,16 @@
 // Files that are read by range, and those among them that are blobs.
 
+import { breath } from "./breath.js";
 import { LampyrisError } from "./errors.js";
+
+/** Bytes that a page's thread copies or sums up at once. */
+export const PIECE = 512 << 10;
 
 /** A file, wherever its bytes are. */
 export interface RangedFile {
   readonly name: string;
   readonly size: number;
-  /** The bytes from `start` to `end`. */
+  /** The bytes from `start` to `end`, in a task of their own: whoever reads on holds the page's thread no longer for it. */
   read(start: number, end: number): Promise<Uint8Array>;
 }
 
@@ -27,5 +31,8 @@ export const ofBlob = (blob: Blob, name: string): RangedFile => ({
 export const ofBytes = (bytes: Uint8Array, name: string): RangedFile => ({
   name,
   size: bytes.length,
-  read: async (start, end) => bytes.subarray(start, end),
+  async read(start, end) {
+    await breath();
+    return bytes.subarray(start, end);
+  },
 });

@@ -1,10 +1,11 @@
 // Files at an address, by range: a window at a time from the server, and kept in the browser's private file system for the next visit.
 
+import { breath } from "./breath.js";
 import { LampyrisError, aborted, asError } from "./errors.js";
 import { type Kept, keep, kept } from "./kept.js";
-import { type RangedFile, ofBlob } from "./ranged.js";
+import { PIECE, type RangedFile, ofBlob } from "./ranged.js";
 
-/** Bytes of a window: what is asked of a server at once, kept as one piece, and checked as one. */
+/** Bytes of a window: what is asked of a server at once. */
 export const WINDOW = 4 << 20;
 
 /** How often a window is asked for before it is given up. */
@@ -79,10 +80,23 @@ export async function small(address: URL, how: Fetching): Promise<Uint8Array | u
   return bytes;
 }
 
-/** A body, which must be as long as was said. */
+/** A body, which must be as long as was said. The browser would put its parts together in one task; here each is copied as it comes. */
 async function body(answer: Response, address: URL, how: Fetching): Promise<Uint8Array> {
   try {
-    return new Uint8Array(await answer.arrayBuffer());
+    let bytes = new Uint8Array(Math.min(Number(answer.headers.get("content-length")), WINDOW));
+    let length = 0;
+    const reader = answer.body?.getReader();
+    for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
+      const end = length + part.value.length;
+      if (end > bytes.length) {
+        const shorter = bytes.subarray(0, length);
+        bytes = new Uint8Array(Math.max(end, 2 * length));
+        bytes.set(shorter);
+      }
+      bytes.set(part.value, length);
+      length = end;
+    }
+    return bytes.subarray(0, length);
   } catch (thrown) {
     throw how.error(thrown, `${address.href} broke off; load it again`);
   }
@@ -149,7 +163,7 @@ async function whole(name: string, address: URL, answer: Response, how: Fetching
   const finish = async (): Promise<void> => {
     const entry = await keep(address.href, blob.size);
     if (entry === undefined) return;
-    for (let start = 0; start < blob.size; start += WINDOW) await entry.window(start, await file.read(start, Math.min(start + WINDOW, blob.size)));
+    for (let start = 0; start < blob.size; start += PIECE) await entry.take(start, await file.read(start, Math.min(start + PIECE, blob.size)));
     await entry.finish();
   };
   if (how.cache) how.atEnd({ finish });
@@ -181,8 +195,11 @@ class Windows implements RangedFile, Ending {
   }
 
   async #read(start: number, end: number): Promise<Uint8Array> {
+    await breath();
+    const first = start - (start % WINDOW);
+    if (end <= first + WINDOW) return (await this.#window(first)).subarray(start - first, end - first);
     const bytes = new Uint8Array(end - start);
-    for (let at = start - (start % WINDOW); at < end; at += WINDOW) {
+    for (let at = first; at < end; at += WINDOW) {
       const window = await this.#window(at);
       const from = Math.max(start, at);
       bytes.set(window.subarray(from - at, Math.min(end, at + WINDOW) - at), from - start);
@@ -200,7 +217,7 @@ class Windows implements RangedFile, Ending {
     }
     if (!this.#fetched.has(at)) {
       this.#fetched.add(at);
-      await this.entry?.window(at, bytes);
+      await this.entry?.take(at, bytes);
     }
     return bytes;
   }

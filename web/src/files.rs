@@ -10,6 +10,7 @@ use lampyris::models::encoder::EncoderFiles;
 use lampyris::text_model::TextFiles;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -27,10 +28,13 @@ extern "C" {
     #[wasm_bindgen(method, getter)]
     fn size(this: &RangedFile) -> f64;
 
-    /// Promises a `Uint8Array` of the bytes from `start` to `end`.
+    /// Promises a `Uint8Array` of the bytes from `start` to `end`, in a task of its own.
     #[wasm_bindgen(method, catch)]
     fn read(this: &RangedFile, start: f64, end: f64) -> Result<Promise, JsValue>;
 }
+
+/// Bytes that are taken over at once, each time in a task of its own; where a piece begins, a window of the page's begins or goes on.
+const PIECE: u64 = 512 << 10;
 
 /// The files of one model.
 #[wasm_bindgen]
@@ -119,9 +123,19 @@ impl Files {
 
     async fn fetch(&self, wanted: Wanted) -> Outcome<Vec<u8>> {
         // The feed numbers files in the order in which they were handed over.
-        let promise = self.held.files[wanted.file].read(wanted.range.start as f64, wanted.range.end as f64)?;
-        let bytes = JsFuture::from(promise).await?;
-        bytes.dyn_into::<Uint8Array>().map(|bytes| bytes.to_vec())
+        let file = &self.held.files[wanted.file];
+        let Range { start, end } = wanted.range;
+        let mut bytes = Vec::with_capacity((end - start) as usize);
+        let mut at = start;
+        while at < end {
+            let until = (at - at % PIECE + PIECE).min(end);
+            let piece = JsFuture::from(file.read(at as f64, until as f64)?).await?.dyn_into::<Uint8Array>()?;
+            let before = bytes.len();
+            bytes.resize(before + piece.length() as usize, 0);
+            piece.copy_to(&mut bytes[before..]);
+            at = until;
+        }
+        Ok(bytes)
     }
 
     /// Lets go of what was read ahead.

@@ -16,8 +16,10 @@ export const material = (() => {
   return undefined;
 })();
 
+export const EXECUTABLE = process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium";
+
 /** As the adapter of any machine: software, with everything off that would look for a network. */
-const FLAGS = [
+export const FLAGS = [
   "--no-sandbox",
   "--disable-gpu-sandbox",
   "--disable-quic",
@@ -26,12 +28,15 @@ const FLAGS = [
   "--disable-component-update",
   "--disable-sync",
 ];
-const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+export const WEBGPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
+/** A server of the package, of the tests, of the material, and of more folders. */
+export const serving = (folders) => serve({ pkg: resolve(here, "../pkg"), test: here, ...(material && { material }), ...folders });
 
 /** A browser with `more` flags, with WebGPU if not told otherwise, a server, and a way to end both. */
 export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
   const profile = mkdtempSync(join(tmpdir(), "lampyris-web-"));
-  const server = await serve({ pkg: resolve(here, "../pkg"), test: here, ...(material && { material }), ...folders });
+  const server = await serving(folders);
   const gone = async () => {
     await server.close();
     rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
@@ -39,7 +44,7 @@ export async function open(folders = {}, { webgpu = true, more = [] } = {}) {
   let context;
   try {
     context = await chromium.launchPersistentContext(profile, {
-      executablePath: process.env.LAMPYRIS_BROWSER ?? "/usr/bin/chromium",
+      executablePath: EXECUTABLE,
       headless: true,
       args: [...FLAGS, ...(webgpu ? WEBGPU : []), ...more],
       ignoreDefaultArgs: ["--disable-gpu"],

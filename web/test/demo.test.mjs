@@ -239,7 +239,6 @@ test("a model of the visitor's own, from a file and from a folder, goes on as th
     await says(page, "#text-name", new RegExp(`^${name}, .*loaded in`));
     await page.fill("#prompt", prompts[1].text);
     await page.click("#tell");
-    await page.locator("#stop:enabled").waitFor();
     await page.locator("#tell:enabled").waitFor();
     const told = await page.textContent("#story-text");
     // The reference went on for longer.
@@ -257,7 +256,6 @@ test("a model of the visitor's own, from a file and from a folder, goes on as th
   await says(page, "#text-name", /model\.gguf.* The bundled storyteller is used\./);
   await page.fill("#prompt", native.story.prompt);
   await page.click("#tell");
-  await page.locator("#stop:enabled").waitFor();
   await page.locator("#tell:enabled").waitFor();
   assert.equal(await page.textContent("#story-text"), native.story.prompt + native.story.text);
 });
@@ -298,7 +296,6 @@ test("a visitor's model is loaded beside the page, which is never kept waiting b
       await says(page, "#text-name", /^large, .*loaded in/);
       assert.equal(page.workers().length, 1);
       await page.click("#tell");
-      await page.locator("#stop:enabled").waitFor();
       await page.locator("#tell:enabled").waitFor();
     });
     kept = longest("the page beside a visitor's model", traced);

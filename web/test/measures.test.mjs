@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { after, before, test } from "node:test";
-import { material, open } from "./browser.mjs";
+import { bare } from "./bare.mjs";
+import { material } from "./browser.mjs";
 import { zeros } from "./splitting.mjs";
 import { LONGEST, longest, tasks, twice } from "./thread.mjs";
 
@@ -16,7 +17,7 @@ const HEAP = 96 << 20;
 let browser;
 let page;
 before(async () => {
-  browser = await open({ bundled: resolve(import.meta.dirname, "../../models/bundled") });
+  browser = await bare({ bundled: resolve(import.meta.dirname, "../../models/bundled") });
   page = await browser.page();
   await page.evaluate(async () => {
     window.gpu = await window.lampyris.Lampyris.create();

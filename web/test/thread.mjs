@@ -1,35 +1,52 @@
 // How long the main thread of a page is kept: Chromium's trace of its tasks, by the time that the thread itself was at work.
 
 import assert from "node:assert/strict";
+import { away, watch } from "./stalls.mjs";
 
 /** Milliseconds of processor time that one task may keep the main thread. */
 export const LONGEST = 8;
 
+/** The events of Chromium's trace while `work` runs, and what it gives. */
+async function traced(client, categories, work) {
+  const events = [];
+  const collect = ({ value }) => events.push(...value);
+  client.on("Tracing.dataCollected", collect);
+  const complete = new Promise((resolve) => client.once("Tracing.tracingComplete", resolve));
+  await client.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: categories } });
+  const result = await work();
+  await client.send("Tracing.end");
+  await complete;
+  client.off("Tracing.dataCollected", collect);
+  return { events, result };
+}
+
 /**
- * The longest tasks of the pages' main threads while `work` runs, by the time that the thread itself was at work: other programs and
- * the software adapter's threads, which take the cores from it, are not the package's doing. In milliseconds, longest first.
+ * The longest tasks of a page's main thread while `work` runs, by the time that the thread itself was at work: the browser's own pages, other
+ * programs, the software adapter's threads and a host that takes the processor away are not the package's doing. In milliseconds, longest first.
  */
 export async function tasks(page, work) {
-  const session = await page.context().newCDPSession(page);
-  const events = [];
-  session.on("Tracing.dataCollected", ({ value }) => events.push(...value));
-  const complete = new Promise((resolve) => session.once("Tracing.tracingComplete", resolve));
-  await session.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: ["toplevel", "disabled-by-default-devtools.timeline", "v8"] } });
-  const result = await work();
-  await session.send("Tracing.end");
-  await complete;
-  await session.detach();
-  const mains = new Set(events.filter(({ name, args }) => name === "thread_name" && args.name === "CrRendererMain").map(({ pid, tid }) => `${pid} ${tid}`));
-  const found = events.filter(({ name, pid, tid }) => /RunTask$/.test(name) && mains.has(`${pid} ${tid}`));
-  const times = found.map(({ tdur, dur }) => ({ ms: (tdur ?? dur) / 1000, wall: dur / 1000 })).sort((a, b) => b.ms - a.ms);
-  return { times, result };
+  const client = page.client ?? (await page.context().newCDPSession(page));
+  const { events: marks } = await traced(client, ["blink.user_timing"], () => page.evaluate(() => void performance.mark("measured")));
+  const { pid, tid } = marks.find(({ name }) => name === "measured");
+  const stop = await watch(tid);
+  const { events, result } = await traced(client, ["toplevel", "disabled-by-default-devtools.timeline", "v8"], work);
+  const stalls = await stop();
+  await client.detach();
+  const found = events.filter((event) => event.pid === pid && event.tid === tid && /RunTask$/.test(event.name));
+  const times = found.map(({ ts, dur, tdur = dur }) => {
+    const lost = away({ ts, dur, tdur }, stalls);
+    return { ms: (tdur - lost) / 1000, lost: lost / 1000, wall: dur / 1000 };
+  });
+  return { times: times.sort((a, b) => b.ms - a.ms), result };
 }
 
 /** Says the longest tasks of `what`, and gives the milliseconds of the longest. */
 export function longest(what, { times }) {
   assert.ok(times.length > 10, `the trace of ${what} shows ${times.length} tasks`);
   const show = ({ ms, wall }) => `${ms.toFixed(1)} (${wall.toFixed(1)})`;
-  console.log(`${what}: longest tasks ${times.slice(0, 5).map(show).join(", ")} ms of the thread (of the clock), of ${times.length}`);
+  const lost = times.filter((task) => task.lost > 0).map((task) => task.lost);
+  const without = lost.length > 0 ? `; ${lost.length} lost up to ${Math.max(...lost).toFixed(1)} ms to a processor that was away` : "";
+  console.log(`${what}: longest tasks ${times.slice(0, 5).map(show).join(", ")} ms of the thread (of the clock), of ${times.length}${without}`);
   return times[0].ms;
 }
 

@@ -13,8 +13,9 @@ use lampyris_shaders::{Desc, HostTensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Most bytes that wait in the driver's staging memory before the queue is drained.
-const STAGING_BYTES: u64 = 16 << 20;
+/// Most bytes that wait in the driver's staging memory before the queue is drained. In a browser the page's thread copies them there in
+/// one go, and draws again while it waits.
+const STAGING_BYTES: u64 = if cfg!(target_arch = "wasm32") { 2 << 20 } else { 16 << 20 };
 
 /// Constants by their names and descriptions.
 type ByName<T> = HashMap<(String, Desc), T>;

@@ -13,8 +13,9 @@ use std::task::{Poll, Waker};
 
 use super::ByteSource;
 
-/// Least bytes that are asked for at once: tensors that lie together are small and many.
-const LEAST: u64 = 4 << 20;
+/// Least bytes that are asked for at once: tensors that lie together are small and many. Not many more either, because what is made of
+/// them is made in one go, on the thread that draws a page.
+const LEAST: u64 = 512 << 10;
 
 /// Bytes that are kept beside those that the work in hand has touched.
 const WINDOW: u64 = 16 << 20;
