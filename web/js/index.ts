@@ -249,6 +249,8 @@ export class Lampyris extends Held<DeviceHandle> {
         // What a browser throws where an answer broke off.
         throw asError(thrown, thrown instanceof TypeError ? "network" : "internal");
       }
+      // The browser has just ended the module's compilation on this thread.
+      await breath();
       return new Lampyris(await Device.open(options.powerPreference));
     });
   }

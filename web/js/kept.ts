@@ -81,8 +81,10 @@ export async function kept(
   };
   return {
     size,
-    async read(start, end) {
+    async read(start, until) {
       await breath();
+      const end = Math.min(until, file.size);
+      if (start >= end) return new Uint8Array();
       const first = start - (start % PIECE);
       if (end <= first + PIECE) return (await piece(first)).subarray(start - first, end - first);
       const bytes = new Uint8Array(end - start);
@@ -123,7 +125,7 @@ export class Kept {
     }
   }
 
-  /** Says that all windows are there. Until then nothing is kept. */
+  /** Says that all pieces are there. Until then nothing is kept. */
   async finish(): Promise<void> {
     const writing = this.#writing;
     if (writing === undefined) return;

@@ -1,6 +1,8 @@
 // Where the wasm module comes from: beside the package, from the page's own address, or from what the page has already.
 
+import { breath } from "./breath.js";
 import { LampyrisError, asError } from "./errors.js";
+import { PIECE } from "./ranged.js";
 import { absolute } from "./source.js";
 
 /** What a page may give as the module. */
@@ -15,6 +17,14 @@ export const handed = <T>(module: T): T | string => (isAddress(module) ? absolut
 function isModule(module: unknown): boolean {
   const tag = Object.prototype.toString.call(module);
   return ArrayBuffer.isView(module) || /^\[object (Shared)?ArrayBuffer\]$/.test(tag) || tag === "[object WebAssembly.Module]";
+}
+
+/** Hands on a part of the module a piece at a time: what is there at once, as from the browser's own cache, would be decoded in one task. */
+async function paced(part: Uint8Array, to: TransformStreamDefaultController<Uint8Array>): Promise<void> {
+  for (let at = 0; at < part.length; at += PIECE) {
+    to.enqueue(part.subarray(at, at + PIECE));
+    await breath();
+  }
 }
 
 /** What the glue starts: a server's answer that can be the module, or what was given. */
@@ -36,5 +46,5 @@ export async function sourceOf(module: Module | undefined): Promise<Response | B
   if (!answer.ok) throw missing(String(answer.status));
   // As servers of single-page applications answer for whatever they have not.
   if (/^text\/html\b/i.test(answer.headers.get("content-type") ?? "")) throw missing("an HTML page came instead");
-  return answer;
+  return new Response(answer.body?.pipeThrough(new TransformStream({ transform: paced })) ?? null, answer);
 }

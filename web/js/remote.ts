@@ -5,8 +5,11 @@ import { LampyrisError, aborted, asError } from "./errors.js";
 import { type Kept, keep, kept } from "./kept.js";
 import { PIECE, type RangedFile, ofBlob } from "./ranged.js";
 
-/** Bytes of a window: what is asked of a server at once. */
+/** Bytes of a window: what is asked of a server at once. Whole pieces. */
 export const WINDOW = 4 << 20;
+
+/** Bytes that are made ready for a body because a server says that it has them. */
+const EXPECTED = 64 << 20;
 
 /** How often a window is asked for before it is given up. */
 const TRIES = 3;
@@ -83,8 +86,8 @@ export async function small(address: URL, how: Fetching): Promise<Uint8Array | u
 /** A body, which must be as long as was said. The browser would put its parts together in one task; here each is copied as it comes. */
 async function body(answer: Response, address: URL, how: Fetching): Promise<Uint8Array> {
   try {
-    let bytes = new Uint8Array(Math.min(Number(answer.headers.get("content-length")), WINDOW));
-    let length = 0;
+    let bytes = new Uint8Array(Math.min(Number(answer.headers.get("content-length")), EXPECTED));
+    let [length, rested] = [0, 0];
     const reader = answer.body?.getReader();
     for (let part = await reader?.read(); part?.value !== undefined; part = await reader?.read()) {
       const end = length + part.value.length;
@@ -95,6 +98,9 @@ async function body(answer: Response, address: URL, how: Fetching): Promise<Uint
       }
       bytes.set(part.value, length);
       length = end;
+      if (length - rested < PIECE) continue;
+      rested = length;
+      await breath();
     }
     return bytes.subarray(0, length);
   } catch (thrown) {
@@ -194,8 +200,10 @@ class Windows implements RangedFile, Ending {
     return this.#kept === undefined ? this.#read(start, end) : this.#kept.read(start, end);
   }
 
-  async #read(start: number, end: number): Promise<Uint8Array> {
+  async #read(start: number, until: number): Promise<Uint8Array> {
     await breath();
+    const end = Math.min(until, this.size);
+    if (start >= end) return new Uint8Array();
     const first = start - (start % WINDOW);
     if (end <= first + WINDOW) return (await this.#window(first)).subarray(start - first, end - first);
     const bytes = new Uint8Array(end - start);

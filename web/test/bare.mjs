@@ -6,7 +6,7 @@ import { EventEmitter } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { EXECUTABLE, FLAGS, WEBGPU, serving } from "./browser.mjs";
+import { EXECUTABLE, FLAGS, WEBGPU, serving, until } from "./browser.mjs";
 
 /** A browser and a server as `open` of browser.mjs gives them, driven by the DevTools protocol alone. */
 export async function bare(folders = {}) {
@@ -19,6 +19,8 @@ export async function bare(folders = {}) {
     browser.once("close", () => resolve(new Error("the browser ended")));
   });
   const [to, from] = [browser.stdio[3], browser.stdio[4]];
+  // What is written to a browser that has ended fails by `gone`.
+  for (const pipe of [to, from]) pipe.on("error", () => {});
   const asked = new Map();
   const events = new EventEmitter();
   let rest = "";
@@ -57,12 +59,15 @@ export async function bare(folders = {}) {
         },
         close: () => send("Target.closeTarget", { targetId }),
       };
-      while ((await page.evaluate(() => document.title)) !== "ready") await new Promise((resolve) => setTimeout(resolve, 20));
+      // A page that has only begun answers nothing.
+      await until("the package is on its page", () => page.evaluate(() => document.title === "ready").catch(() => false));
       return page;
     },
     async close() {
+      const end = setTimeout(() => browser.kill("SIGKILL"), 10_000);
       await send("Browser.close").catch(() => {});
       await gone;
+      clearTimeout(end);
       await server.close();
       rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     },

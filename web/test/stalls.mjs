@@ -8,17 +8,19 @@ import { availableParallelism } from "node:os";
 const EVERY = 0.5;
 const LATE = 1;
 
-/** The processor that is watched. */
+/** The processor that is watched, and all of them. */
 const PROCESSOR = `${availableParallelism() - 1}`;
+const PROCESSORS = `0-${PROCESSOR}`;
+
+const keep = (thread, processors) => spawnSync("taskset", ["--cpu-list", "--pid", processors, `${thread}`]).status === 0;
 
 /**
- * Keeps a thread on one processor from now on, and watches that until the function is called that this gives. It gives the stalls as
- * `[from, to]` in microseconds of the monotonic clock, the one that Chromium's traces are in. The watch outranks every ordinary thread, so
- * it is late only where its processor was not there. Where the machine allows none of this no stalls are seen, and that is said.
+ * Keeps a thread on one processor, and watches that until the function is called that this gives. It gives the stalls as `[from, to]` in
+ * microseconds of the monotonic clock, the one that Chromium's traces are in. The watch outranks every ordinary thread, so it is late where
+ * its processor was not there, and where the kernel let nobody interrupt it. Where the machine allows none of this no stalls are seen, and that is said.
  */
 export async function watch(thread) {
-  const kept = spawnSync("taskset", ["--cpu-list", "--pid", PROCESSOR, `${thread}`]);
-  if (kept.status !== 0) {
+  if (!keep(thread, PROCESSOR)) {
     console.log("stalls of the machine count as work here, because no thread can be kept on one processor");
     return async () => [];
   }
@@ -40,6 +42,7 @@ export async function watch(thread) {
   return async () => {
     child.kill();
     await ended;
+    keep(thread, PROCESSORS);
     const stalls = told.split("\n").slice(1, -1);
     return stalls.map((line) => line.split(" ").map(Number));
   };
@@ -61,8 +64,9 @@ function looks() {
     const [seconds, nanoseconds] = process.hrtime();
     return seconds * 1e6 + nanoseconds / 1e3;
   };
+  const parent = process.ppid;
   writeSync(1, "begun\n");
-  for (let due = now() + EVERY * 1e3; ; due = now() + EVERY * 1e3) {
+  for (let due = now() + EVERY * 1e3; process.ppid === parent; due = now() + EVERY * 1e3) {
     Atomics.wait(cell, 0, 0, EVERY);
     const woken = now();
     if (woken - due > LATE * 1e3) writeSync(1, `${due} ${woken}\n`);

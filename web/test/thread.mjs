@@ -13,11 +13,14 @@ async function traced(client, categories, work) {
   client.on("Tracing.dataCollected", collect);
   const complete = new Promise((resolve) => client.once("Tracing.tracingComplete", resolve));
   await client.send("Tracing.start", { transferMode: "ReportEvents", traceConfig: { includedCategories: categories } });
-  const result = await work();
-  await client.send("Tracing.end");
-  await complete;
-  client.off("Tracing.dataCollected", collect);
-  return { events, result };
+  try {
+    const result = await work();
+    return { events, result };
+  } finally {
+    await client.send("Tracing.end");
+    await complete;
+    client.off("Tracing.dataCollected", collect);
+  }
 }
 
 /**
@@ -29,9 +32,11 @@ export async function tasks(page, work) {
   const { events: marks } = await traced(client, ["blink.user_timing"], () => page.evaluate(() => void performance.mark("measured")));
   const { pid, tid } = marks.find(({ name }) => name === "measured");
   const stop = await watch(tid);
-  const { events, result } = await traced(client, ["toplevel", "disabled-by-default-devtools.timeline", "v8"], work);
-  const stalls = await stop();
-  await client.detach();
+  let stalls = [];
+  const { events, result } = await traced(client, ["toplevel", "disabled-by-default-devtools.timeline", "v8"], work).finally(async () => {
+    stalls = await stop();
+    await client.detach();
+  });
   const found = events.filter((event) => event.pid === pid && event.tid === tid && /RunTask$/.test(event.name));
   const times = found.map(({ ts, dur, tdur = dur }) => {
     const lost = away({ ts, dur, tdur }, stalls);

@@ -25,6 +25,13 @@ test("a page that keeps its main thread is found out", async () => {
   assert.ok(found > 2 * LONGEST, `${found} ms`);
 });
 
+test("what the kernel does for a page counts as the page's", async () => {
+  const page = await browser.page();
+  const touched = () => page.evaluate(() => new Uint8Array(256 << 20).fill(1).length);
+  const found = longest("filling 256 MiB", await tasks(page, touched));
+  assert.ok(found > 2 * LONGEST, `${found} ms`);
+});
+
 test("a task is spared the stalls within it, and no more than it was charged with", () => {
   const task = { ts: 1000, dur: 20_000, tdur: 20_000 };
   assert.equal(away(task, []), 0);
