@@ -6,8 +6,9 @@ mod support;
 
 use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{Decoder, Sampling};
-use lampyris::{Budget, Classifier, Error, Input, Tick, wgpu};
-use std::time::Duration;
+use lampyris::{Budget, Classifier, Error, Gpu, Input, Loading, Tick, wgpu};
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
 use support::decoders::noise;
 use support::fixture;
 use support::host::{Host, hosts};
@@ -108,5 +109,76 @@ fn what_is_only_ticked_hears_of_the_loss_by_its_results() {
         });
         assert!(noticed, "{}: it is at work for ever", host.name);
         assert_eq!(host.told().0, 0, "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// Everything that loading does: a picture's classifier, what watches with it, and a session whose steps are measured.
+async fn loaded(gpu: Gpu) -> Result<(), Error> {
+    let classifier = Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025")).await?;
+    let pixels = vec![77; 64 * 64 * 4];
+    let mut eyes = classifier.driven().await?;
+    eyes.ready(Input::rgba8(pixels.as_slice(), 64, 64)).await?;
+    eyes.measure().await?;
+    let model = Decoder::new(&gpu, noise(CONFIG, &[], &[]))?;
+    model.session(100).await?.driven().measured(&Sampling::greedy()).await?;
+    Ok(())
+}
+
+/// What has been loaded by the end, or that the device was lost meanwhile; and that the host heard of nothing of ours.
+fn loaded_or_lost(host: &Host, ended: Result<(), Error>, moment: &dyn Debug) {
+    if let Err(error) = ended {
+        assert!(error.is_device_lost(), "{} at {moment:?}: {error:?}", host.name);
+    }
+    assert_eq!(host.told().0, 0, "the host of {} heard of the guest at {moment:?}", host.name);
+}
+
+#[test]
+fn what_is_loading_is_told_of_the_loss_and_nobody_else() {
+    for host in hosts() {
+        // Between two ticks of a loading, the first time after all of it.
+        let ticks = |until: usize| {
+            let host = host.another();
+            let gpu = host.guest();
+            let mut loading = Loading::new(loaded(gpu.clone()));
+            let mut count = 0;
+            let ended = loop {
+                if count == until {
+                    host.device.destroy();
+                }
+                count += 1;
+                let tick = loading.load(&mut Budget::gpu(Duration::from_micros(66)));
+                gpu.pump();
+                match tick {
+                    Ok(Tick::Done(())) => break Ok(()),
+                    Ok(_) => assert!(count < until.saturating_add(100_000), "{}: it loads for ever", host.name),
+                    Err(error) => break Err(error),
+                }
+            };
+            assert!(count > until || ended.is_ok(), "{}: lost before tick {until}: {ended:?}", host.name);
+            loaded_or_lost(&host, ended, &until);
+            count
+        };
+        let all = ticks(usize::MAX);
+        let moments = if std::env::var("LAMPYRIS_TIER").as_deref() == Ok("full") { 100 } else { 6 };
+        for moment in 0..moments {
+            ticks(moment * all / moments);
+        }
+        // Within one: another thread destroys it.
+        let begun = Instant::now();
+        let guest = host.guest();
+        guest.block_on(loaded(guest.clone())).unwrap();
+        let whole = begun.elapsed();
+        for moment in 0..moments {
+            let host = host.another();
+            let gpu = host.guest();
+            let (device, after) = (host.device.clone(), whole.mul_f64(moment as f64 / moments as f64));
+            let destroyer = std::thread::spawn(move || {
+                std::thread::sleep(after);
+                device.destroy();
+            });
+            let ended = gpu.block_on(loaded(gpu.clone()));
+            destroyer.join().unwrap();
+            loaded_or_lost(&host, ended, &after);
+        }
     }
 }

@@ -6,7 +6,6 @@ use super::Gpu;
 use super::scope::now;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, Waker};
 
 /// How often memory was asked for.
 #[derive(Debug, Default)]
@@ -61,12 +60,42 @@ impl Gpu {
         Error::OutOfMemory { adapter: self.summary().name.clone(), doing: doing.to_owned() }
     }
 
-    /// A buffer, within [`Gpu::guarded`], which hears what the driver says of it.
+    /// A buffer, or what the driver says against it; in a browser, which answers later, within [`Gpu::guarded`].
     pub(super) fn buffer(&self, device: &wgpu::Device, doing: &str, wanted: Wanted<'_>) -> Result<wgpu::Buffer> {
         self.allocating(doing)?;
         let Wanted { label, size, usage } = wanted;
         debug_assert!(label.starts_with("lampyris."), "{label} does not say whose it is");
-        Ok(device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false }))
+        let wanted = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.make(device, doing, &wanted)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn make(
+        &self,
+        device: &wgpu::Device,
+        doing: &str,
+        wanted: &wgpu::BufferDescriptor<'_>,
+    ) -> Result<wgpu::Buffer> {
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = device.create_buffer(wanted);
+        let (refused, memory) = (now(validation.pop()), now(memory.pop()));
+        if memory.is_some() {
+            return Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing)));
+        }
+        if let Some(error) = refused {
+            let (adapter, doing) = (self.summary().name.clone(), doing.to_owned());
+            return Err(Error::Driver { adapter, doing, reason: error.to_string() });
+        }
+        match self.is_void(device, &buffer) {
+            true => Err(self.lost("the device makes no more buffers")),
+            false => Ok(buffer),
+        }
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn make(&self, device: &wgpu::Device, _doing: &str, wanted: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
+        Ok(device.create_buffer(wanted))
     }
 
     /// A buffer for what cannot wait. A browser answers later; there the commands are refused if the buffer could not be had.
@@ -76,16 +105,9 @@ impl Gpu {
         doing: &str,
         wanted: Wanted<'_>,
     ) -> Result<wgpu::Buffer> {
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.buffer(device, doing, wanted);
-        let mut refused = std::pin::pin!(memory.pop());
-        match refused.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(_)) => Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing))),
-            _ if buffer.as_ref().is_ok_and(|buffer| self.is_void(device, buffer)) => {
-                Err(self.lost("the device makes no more buffers"))
-            }
-            _ => buffer,
-        }
+        #[cfg(target_arch = "wasm32")]
+        let _nobody_hears = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        self.buffer(device, doing, wanted)
     }
 
     /// Notes that the device is gone if it is, of which a result did not arrive: whoever destroyed it may have told nobody. In a browser the device
@@ -137,16 +159,14 @@ impl Gpu {
 
     /// Whether a new buffer that may be written to is none, because the device is gone and whoever destroyed it told nobody. Its first use
     /// would be a mistake of ours in the ears of the host. A browser says nothing of what is done with a lost device.
+    #[cfg(not(target_arch = "wasm32"))]
     fn is_void(&self, device: &wgpu::Device, buffer: &wgpu::Buffer) -> bool {
-        if cfg!(target_arch = "wasm32") || !buffer.usage().contains(wgpu::BufferUsages::COPY_DST) {
+        let Some(queue) = self.queue().filter(|_| buffer.usage().contains(wgpu::BufferUsages::COPY_DST)) else {
             return false;
-        }
+        };
         let scope = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        if let Some(queue) = self.queue() {
-            queue.write_buffer(buffer, 0, &[]);
-        }
-        let mut refused = std::pin::pin!(scope.pop());
-        matches!(refused.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Some(_)))
+        queue.write_buffer(buffer, 0, &[]);
+        now(scope.pop()).is_some()
     }
 }
 
