@@ -5,8 +5,9 @@
 
 mod support;
 
+use lampyris::engine::kernels::image::{Yuv, YuvMatrix, YuvRange};
 use lampyris::models::decoder::{Decoder, DrivenSession, Session};
-use lampyris::wgpu::CommandEncoderDescriptor;
+use lampyris::wgpu::{CommandEncoderDescriptor, PollType, TextureFormat};
 use lampyris::{Budget, Classifier, Error, Gpu, Input, Loading, Sampling, Tick, Watching};
 use std::time::Duration;
 use support::decoders::noise;
@@ -176,6 +177,57 @@ fn a_picture_is_given_up_and_the_next_one_seen() {
         gpu.replace_device(&host.adapter, &host.device, &host.queue).unwrap();
         gpu.block_on(watching.ready(input())).unwrap();
         frame(&host, |encoder, budget| watching.look(encoder, budget, input()).unwrap());
+    }
+}
+
+/// Looks at pictures of bytes and of a texture find what prepares them, and one at two planes compiles a pipeline; on the device that takes the place
+/// of a lost one the ticks that go there compile them for all kinds that were seen, one in each.
+#[test]
+fn a_frame_compiles_one_pipeline_for_a_picture() {
+    let yuv = Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Full };
+    for mut host in hosts() {
+        let mut gpu = host.guest();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        let mut watching = gpu.block_on(classifier.driven()).unwrap();
+        let compiled = |host: &Host| host.objects().iter().find(|(kind, _)| *kind == "pipelines").unwrap().1;
+        let texels: Vec<u8> = (0..SIDE * SIDE * 4).map(|i| (i * 5 + i / 300) as u8).collect();
+        let mut look = |host: &Host, gpu: &Gpu, kind: usize| {
+            let (plane, half) = ((SIDE * SIDE) as usize, SIDE / 2);
+            let view = host.texture(TextureFormat::Rgba8Unorm, &texels, [SIDE; 2]);
+            let luma = host.texture(TextureFormat::R8Unorm, &texels[..plane], [SIDE; 2]);
+            let chroma = host.texture(TextureFormat::Rg8Unorm, &texels[..plane / 2], [half; 2]);
+            let bytes = Input::rgba8(texels.as_slice(), SIDE, SIDE);
+            let inputs = [bytes, Input::texture(&view), Input::nv12(&luma, &chroma, yuv)];
+            let (before, mut looked) = (compiled(host), Err(Error::NotReady));
+            frame(host, |encoder, budget| looked = watching.look(encoder, budget, inputs[kind].clone()));
+            let more = compiled(host) - before;
+            host.device.poll(PollType::wait_indefinitely()).unwrap();
+            gpu.pump();
+            watching.cancel();
+            match looked {
+                Ok(()) => (true, more),
+                Err(Error::NotReady) => (false, more),
+                Err(error) => panic!("{}: {error}", host.name),
+            }
+        };
+        let found = [0, 1, 2, 2].map(|kind| look(&host, &gpu, kind));
+        assert_eq!(found, [(true, 0), (true, 0), (true, 1), (true, 0)], "{}", host.name);
+        host.device.destroy();
+        gpu.notify_lost("the host destroyed it");
+        host = host.another();
+        gpu.replace_device(&host.adapter, &host.device, &host.queue).unwrap();
+        let mut frames = 0;
+        loop {
+            let (looked, more) = look(&host, &gpu, 2);
+            assert!(more <= 1 && frames < 200_000, "{}: {more} in frame {frames}", host.name);
+            if looked {
+                break;
+            }
+            frames += 1;
+        }
+        assert!(frames > 0, "{}", host.name);
+        let found = [0, 1, 2].map(|kind| look(&host, &gpu, kind));
+        assert_eq!(found, [(true, 0); 3], "{}", host.name);
     }
 }
 

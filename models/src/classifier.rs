@@ -17,7 +17,6 @@ use crate::prepare::{self, Given, PictureKind};
 use crate::source::Source;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
-use lampyris_engine::kernels::image::{Area, Turn};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
@@ -340,9 +339,7 @@ impl Classifier {
             return Ok((picture.kind, preprocess, Some(bytes.as_ref().into())));
         }
         let side = preprocess.crop;
-        let area = Area { x: 0, y: 0, width: side, height: side };
-        let turn = Turn::default();
-        let kind = PictureKind { format: Format::Rgba8, width: side, height: side, area, turn, planes: None };
+        let kind = PictureKind::whole(Format::Rgba8, [side, side]);
         let prepared = picture.to_crop(&preprocess, &self.inner.gpu)?;
         Ok((kind, Preprocess { resize: Resize::Keep, ..preprocess }, Some(prepared.into())))
     }

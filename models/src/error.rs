@@ -26,8 +26,8 @@ pub enum Error {
     #[error(transparent)]
     Engine(lampyris_engine::Error),
 
-    /// Something was recorded that a browser can only make later.
-    #[error("what this needs is not made yet, and cannot be at once here; await `ready` for such an input first")]
+    /// Something was recorded that can only be made later: in a browser, or because one frame compiles one pipeline.
+    #[error("what this needs is not made yet, and cannot be at once; await `ready` for such an input first")]
     NotReady,
 
     /// A text is too short to be measured on.

@@ -28,6 +28,12 @@ pub(crate) struct PictureKind {
 }
 
 impl PictureKind {
+    /// All of a picture of one plane, as it is.
+    pub(crate) fn whole(format: Format, [width, height]: [u32; 2]) -> PictureKind {
+        let area = Area { x: 0, y: 0, width, height };
+        PictureKind { format, width, height, area, turn: Turn::default(), planes: None }
+    }
+
     /// Refuses an area that does not lie within the picture.
     pub(crate) fn check(&self) -> Result<()> {
         let Area { x, y, width, height } = self.area;
@@ -130,8 +136,7 @@ mod tests {
     #[test]
     fn a_texture_takes_one_dispatch_unless_too_much_of_it_is_one_pixel() {
         let dispatches = |format: Format, [width, height]: [u32; 2], planes: Option<Yuv>| {
-            let area = Area { x: 0, y: 0, width, height };
-            let kind = PictureKind { format, width, height, area, turn: Turn::default(), planes };
+            let kind = PictureKind { planes, ..PictureKind::whole(format, [width, height]) };
             kind.plan(&Preprocess::default()).unwrap().steps.len()
         };
         let yuv = Some(Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Full });

@@ -2,13 +2,14 @@
 
 use crate::image_prep::Preprocess;
 use crate::mobilenet::Pixels;
-use crate::prepare;
-use crate::record::at_once;
+use crate::prepare::PictureKind;
 use crate::tick::{Driven, FINEST, Progress, Tick};
 use crate::{Answer, Classifier, Error, Input, Result};
+use lampyris_engine::Plan;
 use lampyris_engine::gpu::{
     Budget, CommandEncoder, Course, Event, Few, GpuPlan, InputData, Job, Loading, StepTimes, VariantChoice,
 };
+use lampyris_engine::kernels::Format;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -22,9 +23,17 @@ const KINDS: usize = 4;
 /// What prepares pictures of a kind.
 #[derive(Debug, Clone)]
 struct Preparing {
-    kind: prepare::PictureKind,
+    kind: PictureKind,
     plan: GpuPlan,
     times: Arc<StepTimes>,
+}
+
+impl Preparing {
+    /// For a network's first input.
+    async fn make(network: &GpuPlan, kind: PictureKind, plan: Arc<Plan>) -> Result<Preparing> {
+        let plan = GpuPlan::feeding(network.gpu(), plan, network, 0).await?;
+        Ok(Preparing { kind, times: Arc::new(StepTimes::known(&plan)), plan })
+    }
 }
 
 /// A [`Classifier`] that runs only when it is ticked, in temporaries of its own: what the classifier does beside it does not matter.
@@ -35,6 +44,8 @@ pub struct Watching {
     course: Course,
     /// What prepares the kinds of pictures seen last.
     preparing: VecDeque<Preparing>,
+    /// The same for the kind of the last look, while it is being made.
+    making: Option<Box<(PictureKind, Loading<Preparing, Error>)>>,
     going: bool,
     run: u64,
     /// The same on the device that has taken the place of a lost one, while it is being made.
@@ -42,7 +53,8 @@ pub struct Watching {
 }
 
 impl Classifier {
-    /// The classifier as something that runs only when it is ticked. It shares the weights, and takes temporaries of its own.
+    /// The classifier as something that runs only when it is ticked. It shares the weights, and takes temporaries of its own. Pipelines that prepare
+    /// pictures of bytes and of one texture are compiled here.
     ///
     /// # Errors
     /// [`Error::Engine`] with `NoCommands` on the CPU executor, and when the device has no room.
@@ -55,8 +67,23 @@ impl Classifier {
         if gpu.owns_device() {
             course.measure_part(0, &[InputData::Bound], MEASURED).await?;
         }
+        // A look should find what it needs, whatever the size of the pictures.
+        let side = self.preprocess().crop;
+        let usual = |format| PictureKind::whole(format, [side; 2]).plan(self.preprocess());
+        gpu.warm_plans(&[usual(Format::Rgba8)?, usual(Format::Texture)?]).await?;
         let preparing = VecDeque::with_capacity(KINDS);
-        Ok(Watching { classifier: self.clone(), plan, course, preparing, going: false, run: 0, moving: None })
+        let classifier = self.clone();
+        Ok(Watching { classifier, plan, course, preparing, making: None, going: false, run: 0, moving: None })
+    }
+
+    /// As [`Classifier::driven`], and ready for the kinds of pictures that were seen on a device that is gone.
+    async fn driven_for(&self, known: VecDeque<Preparing>) -> Result<Watching> {
+        let mut fresh = self.driven().await?;
+        for Preparing { kind, plan, .. } in known {
+            let made = Preparing::make(&fresh.plan, kind, Arc::new(plan.plan().clone())).await?;
+            fresh.preparing.push_back(made);
+        }
+        Ok(fresh)
     }
 }
 
@@ -80,8 +107,8 @@ impl Watching {
         &self.classifier
     }
 
-    /// Makes what [`Watching::look`] needs for pictures of this kind and size, so that the first frame with one does not have to; in browsers it
-    /// cannot. Where another device has taken the place of a lost one it goes there first, and gives a picture up that was under way.
+    /// Makes what [`Watching::look`] needs for pictures of this kind and size, so that the first frames with one do not have to. Where another
+    /// device has taken the place of a lost one it goes there first, and gives a picture up that was under way.
     ///
     /// # Errors
     /// As [`Classifier::ready`].
@@ -91,24 +118,46 @@ impl Watching {
         let picture = classifier.picture(&input)?;
         let (kind, preprocess, _) = classifier.fitted(&picture)?;
         if self.plan.gpu().check_alive().is_err() {
-            *self = Watching { run: self.run, ..classifier.driven().await? };
+            let known = self.preparing.clone();
+            *self = Watching { run: self.run, ..classifier.driven_for(known).await? };
         }
-        self.preparing(kind, &preprocess).await.map(|_| ())
+        if !self.knows(kind) {
+            let plan = Arc::new(kind.plan(&preprocess)?);
+            self.keep(Preparing::make(&self.plan, kind, plan).await?);
+        }
+        Ok(())
     }
 
-    /// What prepares pictures of a kind.
-    async fn preparing(&mut self, kind: prepare::PictureKind, preprocess: &Preprocess) -> Result<Preparing> {
-        if let Some(at) = self.preparing.iter().position(|known| known.kind == kind) {
-            // Those seen last are kept.
-            self.preparing.make_contiguous()[..=at].rotate_right(1);
-            return Ok(self.preparing[0].clone());
-        }
-        let made = Arc::new(kind.plan(preprocess)?);
-        let plan = GpuPlan::feeding(self.plan.gpu(), made, &self.plan, 0).await?;
-        let made = Preparing { kind, times: Arc::new(StepTimes::known(&plan)), plan };
+    /// Whether pictures of a kind can be prepared; it is then the one seen last.
+    fn knows(&mut self, kind: PictureKind) -> bool {
+        let Some(at) = self.preparing.iter().position(|known| known.kind == kind) else { return false };
+        self.preparing.make_contiguous()[..=at].rotate_right(1);
+        true
+    }
+
+    /// Those seen last are kept.
+    fn keep(&mut self, made: Preparing) {
         self.preparing.truncate(KINDS - 1);
-        self.preparing.push_front(made.clone());
-        Ok(made)
+        self.preparing.push_front(made);
+    }
+
+    /// What prepares pictures of a kind. Where it has to be made that compiles at most one pipeline each time this is called.
+    fn prepared(&mut self, kind: PictureKind, preprocess: &Preprocess, budget: &mut Budget) -> Result<Preparing> {
+        if !self.knows(kind) {
+            let mut making = match self.making.take().filter(|making| making.0 == kind) {
+                Some(making) => making,
+                None => {
+                    let (network, plan) = (self.plan.clone(), Arc::new(kind.plan(preprocess)?));
+                    Box::new((kind, Loading::new(async move { Preparing::make(&network, kind, plan).await })))
+                }
+            };
+            let Some(made) = making.1.tick_uploading(budget)? else {
+                self.making = Some(making);
+                return Err(Error::NotReady);
+            };
+            self.keep(made);
+        }
+        self.preparing.front().cloned().ok_or(Error::NotReady)
     }
 
     /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
@@ -116,7 +165,8 @@ impl Watching {
     ///
     /// # Errors
     /// As [`Classifier::record`]; [`Error::Engine`] with `Busy` while another picture is under way, [`Error::NotReady`] while it moves to
-    /// the device that has taken the place of a lost one.
+    /// the device that has taken the place of a lost one, and while pipelines are missing for pictures of two planes that [`Watching::ready`] has
+    /// not seen: of these a look compiles one, and in browsers it takes some frames.
     pub fn look<'a>(
         &mut self,
         encoder: &mut CommandEncoder,
@@ -137,7 +187,7 @@ impl Watching {
         let classifier = self.classifier.clone();
         let picture = classifier.picture(&input)?;
         let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
-        let preparing = at_once(self.preparing(kind, &preprocess))?;
+        let preparing = self.prepared(kind, &preprocess, budget)?;
         let data = picture.data(bytes.as_deref());
         self.run += 1;
         let mut job =
@@ -169,9 +219,8 @@ impl Watching {
         }
         let wanted = std::mem::take(&mut self.going) || wanted;
         if wanted && self.is_replaced() {
-            let classifier = self.classifier.clone();
-            let moving = Loading::new(async move { classifier.driven().await });
-            self.moving = Some(Box::new(moving));
+            let (classifier, known) = (self.classifier.clone(), self.preparing.clone());
+            self.moving = Some(Box::new(Loading::new(async move { classifier.driven_for(known).await })));
         }
         Ok(false)
     }

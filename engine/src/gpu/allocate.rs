@@ -70,12 +70,7 @@ impl Gpu {
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn make(
-        &self,
-        device: &wgpu::Device,
-        doing: &str,
-        wanted: &wgpu::BufferDescriptor<'_>,
-    ) -> Result<wgpu::Buffer> {
+    fn make(&self, device: &wgpu::Device, doing: &str, wanted: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let buffer = device.create_buffer(wanted);

@@ -57,9 +57,21 @@ impl<T, E> Loading<T, E> {
     /// # Errors
     /// Those of the future, once.
     pub fn tick(&mut self, budget: &mut Budget) -> Result<Option<T>, E> {
+        let bytes = (budget.left_seconds() * COPIED) as u64;
+        self.advance(budget, bytes)
+    }
+
+    /// As [`Loading::tick`], and uploads whatever there is: for a few words that cannot wait, where pipelines can.
+    ///
+    /// # Errors
+    /// Those of the future, once.
+    pub fn tick_uploading(&mut self, budget: &mut Budget) -> Result<Option<T>, E> {
+        self.advance(budget, u64::MAX)
+    }
+
+    fn advance(&mut self, budget: &mut Budget, bytes: u64) -> Result<Option<T>, E> {
         let future = self.future.get_mut().unwrap_or_else(PoisonError::into_inner);
         let Some(going) = future else { return Ok(None) };
-        let bytes = (budget.left_seconds() * COPIED) as u64;
         let given = Pace { bytes, pipelines: 1, first: budget.is_fresh(), ahead: false };
         let clock = Stopwatch::start();
         let turn = Turn::begin(given);
@@ -115,18 +127,31 @@ impl Gpu {
     /// wait for them: on the device that is there now. None on the CPU executor.
     pub fn warm_jobs<'a>(&self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<WarmJob> {
         let gpu = self.current();
-        let Some(pipelines) = gpu.pipelines() else { return Vec::new() };
-        let mut jobs: Vec<WarmJob> = Vec::new();
+        let job = |source| WarmJob { gpu: gpu.clone(), source };
+        gpu.missing(plans).into_iter().map(job).collect()
+    }
+
+    /// Compiles the variants that `plans` will run, as [`Gpu::warm`] does.
+    ///
+    /// # Errors
+    /// As [`Gpu::warm`].
+    pub async fn warm_plans<'a>(&self, plans: impl IntoIterator<Item = &'a Plan>) -> Result<()> {
+        let sources = self.missing(plans);
+        self.warm(&sources, &|| ()).await
+    }
+
+    /// The variants that `plans` will run and that are not compiled.
+    fn missing<'a>(&self, plans: impl IntoIterator<Item = &'a Plan>) -> Vec<Source> {
+        let Some(pipelines) = self.pipelines() else { return Vec::new() };
+        let mut missing: Vec<Source> = Vec::new();
         for plan in plans {
             for step in &plan.steps {
-                let source = plan.with_call(step, |call| known_or_first(&gpu, step, call));
-                let new = |source: &&Source| !pipelines.has(source) && jobs.iter().all(|job| job.source != **source);
-                if let Some(source) = source.filter(new) {
-                    jobs.push(WarmJob { gpu: gpu.clone(), source: *source });
-                }
+                let source = plan.with_call(step, |call| known_or_first(self, step, call));
+                let new = |source: &&Source| !pipelines.has(source) && missing.iter().all(|known| known != *source);
+                missing.extend(source.filter(new));
             }
         }
-        jobs
+        missing
     }
 }
 

@@ -9,7 +9,6 @@ use crate::source::Source;
 use lampyris_engine::Plan;
 use lampyris_engine::gpu::Course;
 use lampyris_engine::kernels::Format;
-use lampyris_engine::kernels::image::{Area, Turn};
 use lampyris_engine::plan::PlanBytes;
 
 /// What a [`Classifier`] takes on the device, in bytes. Where two forms of the network are timed against each other, this is the larger
@@ -86,8 +85,7 @@ impl ClassifierNeeds {
     }
 
     fn preparing_plan(&self, width: u32, height: u32) -> Result<Plan> {
-        let (area, turn) = (Area { x: 0, y: 0, width, height }, Turn::default());
-        PictureKind { format: Format::Rgba8, width, height, area, turn, planes: None }.plan(&self.preprocess)
+        PictureKind::whole(Format::Rgba8, [width, height]).plan(&self.preprocess)
     }
 }
 
