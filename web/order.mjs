@@ -6,6 +6,9 @@ import { leb, section, written } from "./wasm.mjs";
 /** Bytes that are compared at once. */
 const GRAM = 6;
 
+/** Functions that are compared with the next one, and their bytes: gzip sees no more, and more were no better. */
+const SIGHT = { functions: 40, bytes: 32 << 10 };
+
 /** The runs of bytes of a function, each as a number. */
 function grams(body) {
   const found = new Set();
@@ -17,7 +20,7 @@ function grams(body) {
   return found;
 }
 
-/** An order in which each function is followed by the one that has most in common with it, for its length. */
+/** An order in which each function has most in common, for its length, with those before it that gzip still sees. */
 function similar(bodies) {
   const all = bodies.map(grams);
   const having = new Map();
@@ -29,26 +32,42 @@ function similar(bodies) {
       else if (places.length < 400) places.push(place);
     }
   }
-  const [order, placed, common] = [[], new Uint8Array(bodies.length), new Uint32Array(bodies.length)];
-  let [current, rest] = [0, 0];
-  while (order.push(current) < bodies.length) {
+  const lengths = all.map((set) => (set.size + 4) ** 0.6);
+  const [order, placed, common] = [[], new Uint8Array(bodies.length), new Int32Array(bodies.length)];
+  // How many of the functions in sight have each run, and how many runs in sight each function has.
+  const [seen, sight] = [new Map(), []];
+  let bytes = 0;
+  const count = (gram, more) => {
+    for (const place of having.get(gram)) common[place] += more;
+  };
+  const enter = (place) => {
+    sight.push(place);
+    bytes += bodies[place].length;
+    for (const gram of all[place]) {
+      const times = seen.get(gram) ?? 0;
+      seen.set(gram, times + 1);
+      if (times === 0) count(gram, 1);
+    }
+  };
+  const leave = () => {
+    const place = sight.shift();
+    bytes -= bodies[place].length;
+    for (const gram of all[place]) {
+      const times = seen.get(gram) - 1;
+      seen.set(gram, times);
+      if (times === 0) count(gram, -1);
+    }
+  };
+  for (let current = 0; order.push(current) < bodies.length; ) {
     placed[current] = 1;
-    const touched = new Set();
-    for (const gram of all[current]) {
-      for (const place of having.get(gram)) {
-        if (placed[place] === 1) continue;
-        common[place] += 1;
-        touched.add(place);
-      }
-    }
+    enter(current);
+    while (sight.length > SIGHT.functions || (sight.length > 1 && bytes > SIGHT.bytes)) leave();
     let [best, most] = [-1, 0];
-    for (const place of touched) {
-      const share = common[place] / Math.sqrt(all[place].size + 4);
-      if (share > most) [best, most] = [place, share];
-      common[place] = 0;
+    for (const [place, length] of lengths.entries()) {
+      const share = common[place] / length;
+      if (placed[place] === 0 && (best < 0 || share > most)) [best, most] = [place, share];
     }
-    while (placed[rest] === 1) rest += 1;
-    current = best < 0 ? rest : best;
+    current = best;
   }
   return order;
 }

@@ -66,7 +66,10 @@ impl Gpu {
         let Wanted { label, size, usage } = wanted;
         debug_assert!(label.starts_with("lampyris."), "{label} does not say whose it is");
         let wanted = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        self.make(device, doing, &wanted)
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.make(device, doing, &wanted);
+        #[cfg(target_arch = "wasm32")]
+        Ok(device.create_buffer(&wanted))
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -88,11 +91,6 @@ impl Gpu {
         }
     }
 
-    #[cfg(target_arch = "wasm32")]
-    fn make(&self, device: &wgpu::Device, _doing: &str, wanted: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
-        Ok(device.create_buffer(wanted))
-    }
-
     /// A buffer for what cannot wait. A browser answers later; there the commands are refused if the buffer could not be had.
     pub(super) fn buffer_at_once(
         &self,
@@ -101,8 +99,11 @@ impl Gpu {
         wanted: Wanted<'_>,
     ) -> Result<wgpu::Buffer> {
         #[cfg(target_arch = "wasm32")]
-        let _nobody_hears = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        self.buffer(device, doing, wanted)
+        let nobody_hears = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let buffer = self.buffer(device, doing, wanted);
+        #[cfg(target_arch = "wasm32")]
+        drop(nobody_hears.pop());
+        buffer
     }
 
     /// Notes that the device is gone if it is, of which a result did not arrive: whoever destroyed it may have told nobody. In a browser the device

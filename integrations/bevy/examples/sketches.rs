@@ -13,6 +13,7 @@ use bevy::render::settings::RenderCreation;
 use bevy::render::{Render, RenderApp, RenderSystems};
 use bevy::window::ExitCondition;
 use lampyris::text::{Conversation, Message};
+use lampyris::wgpu::PollType;
 use lampyris::{AnswerOptions, Classifier, TextModel};
 use lampyris_bevy::{Ask, Eye, Failed, LampyrisPlugin, Named, Said};
 use std::process::ExitCode;
@@ -63,6 +64,9 @@ fn main() -> ExitCode {
         .init_resource::<Heard>()
         .add_systems(Startup, setup)
         .add_systems(Update, (hear, redraw));
+    if let Some(render) = app.get_sub_app_mut(RenderApp) {
+        render.add_systems(Render, keep_up.after(RenderSystems::Cleanup));
+    }
     let destroy = Destroy::default();
     if std::env::args().any(|argument| argument == "--destroy") {
         // A renderer of Bevy's ends the program unless it is told to open another device.
@@ -96,6 +100,12 @@ fn main() -> ExitCode {
     }
     eprintln!("sketches: nothing came in {MOST} frames");
     ExitCode::FAILURE
+}
+
+/// Waits for the frame, as a screen would: else frames are submitted faster than a software adapter draws them, and answers come ever later.
+fn keep_up(device: Res<RenderDevice>) {
+    // A device that is lost has nothing to wait for.
+    let _ = device.wgpu_device().poll(PollType::wait_indefinitely());
 }
 
 /// Destroys the device where that is asked.

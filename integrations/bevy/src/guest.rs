@@ -9,9 +9,9 @@ use bevy::render::render_asset::RenderAssets;
 use bevy::render::renderer::{RenderAdapter, RenderDevice, RenderQueue};
 use bevy::render::texture::GpuImage;
 use lampyris::engine::Error as EngineError;
-use lampyris::models::record::Seen;
 use lampyris::text_model::{DrivenText, TextSession};
-use lampyris::{Budget, Classifier, Error, Gpu, Input, Sampling, Tick, wgpu};
+use lampyris::{Budget, Classifier, Error, Gpu, Input, Priority, Sampling, Scheduler, Tick, Watching, wgpu};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,8 +20,23 @@ use std::time::Duration;
 #[derive(Resource, Clone)]
 pub(crate) struct Shared(Arc<Mutex<State>>);
 
+/// Looks that may be under way.
+const LOOKS: usize = 4;
+
+/// The eyes' number in the frame's turns; the talk's is the next.
+const EYES: usize = 0;
+
 /// What the loading thread brings, as far as it was wanted.
-type Loaded = (lampyris::Result<Option<Classifier>>, lampyris::Result<Option<DrivenText>>);
+type Loaded = (lampyris::Result<Option<Vec<Watching>>>, lampyris::Result<Option<DrivenText>>);
+
+/// What the talk is sure of, as long as it has something to say.
+const TALK: f64 = 0.5;
+
+/// A place for a look, and whose it is.
+struct Place {
+    watching: Watching,
+    eye: Option<Entity>,
+}
 
 pub(crate) struct State {
     budget: Duration,
@@ -29,10 +44,12 @@ pub(crate) struct State {
     missing: LampyrisPlugin,
     gpu: Option<Gpu>,
     loading: Option<JoinHandle<Loaded>>,
-    classifier: Option<Classifier>,
+    /// Those with a look first, in the order in which the looks began.
+    places: Vec<Place>,
     chat: Option<DrivenText>,
-    looks: Vec<(Entity, Seen)>,
-    /// The eye that the next frame begins with: the first for which this one had no place left.
+    /// The eyes' turn in a frame, then the talk's.
+    turns: Scheduler,
+    /// The eye that the next look is of, where it is there: the first that had none the last time.
     next: Option<Entity>,
     /// What was wrong with eyes the last time, and was told.
     wrong: Vec<(Entity, String)>,
@@ -46,14 +63,17 @@ pub(crate) struct State {
 
 impl Shared {
     pub(crate) fn new(plugin: LampyrisPlugin) -> Shared {
+        let mut turns = Scheduler::new();
+        turns.add(Priority::FIRST);
+        turns.add(Priority::AFTER.share(TALK));
         Shared(Arc::new(Mutex::new(State {
             budget: plugin.budget,
             missing: plugin,
             gpu: None,
             loading: None,
-            classifier: None,
+            places: Vec::new(),
             chat: None,
-            looks: Vec::new(),
+            turns,
             next: None,
             wrong: Vec::new(),
             eyes: Vec::new(),
@@ -94,7 +114,7 @@ impl State {
         let Some(gpu) = self.gpu.clone().filter(|gpu| gpu.check_alive().is_ok()) else { return };
         let (classifier, chat) = (classifier.clone(), chat.clone());
         self.loading = Some(std::thread::spawn(move || {
-            let classifier = classifier.map(|load| load(&gpu)).transpose();
+            let classifier = classifier.map(|load| load(&gpu).and_then(|it| watching(&it))).transpose();
             (classifier, chat.map(|load| load(&gpu).and_then(measured)).transpose())
         }));
     }
@@ -107,7 +127,9 @@ impl State {
         }
         match self.loading.take().map(JoinHandle::join) {
             Some(Ok((classifier, chat))) => {
-                if self.brought(classifier, |state, classifier| state.classifier = Some(classifier)) {
+                if self.brought(classifier, |state, watching| {
+                    state.places = watching.into_iter().map(|watching| Place { watching, eye: None }).collect();
+                }) {
                     self.missing.classifier = None;
                 }
                 if self.brought(chat, |state, chat| state.chat = Some(chat)) {
@@ -133,60 +155,110 @@ impl State {
         true
     }
 
-    /// Takes the answers that have arrived.
-    fn seen(&mut self) {
-        for (eye, mut seen) in std::mem::take(&mut self.looks) {
-            match seen.try_take() {
-                Ok(None) => self.looks.push((eye, seen)),
-                Ok(Some(answer)) => {
-                    self.wrong.retain(|(at, _)| *at != eye);
-                    self.named.push(Named { eye, answer });
-                }
-                // The frame did not come about, or went with its device.
-                Err(Error::Engine(EngineError::Cancelled | EngineError::DeviceLost { .. })) => {}
-                Err(error) => self.fail_at(eye, &error),
-            }
-        }
-    }
-
-    /// Looks with as many of this frame's eyes as there are places for answers, beginning with the one that had none the last time. `shown` gives
-    /// what the image shows, where it is on the device already; otherwise a later frame looks at it.
+    /// Goes on with the looks that are under way, and begins others where there is a place, with the eye that had none the last time. `shown` gives
+    /// what an image shows, where it is on the device already; otherwise a later frame looks at it.
     fn look<'a>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
+        budget: &mut Budget,
         shown: impl Fn(AssetId<Image>) -> Option<&'a wgpu::TextureView>,
     ) {
-        let Some(classifier) = self.classifier.clone() else { return };
+        let mut places = std::mem::take(&mut self.places);
+        for place in places.iter_mut().filter(|place| place.eye.is_some()) {
+            self.go_on(place, encoder, budget);
+        }
+        places.sort_by_key(|place| place.eye.is_none());
         let mut eyes = std::mem::take(&mut self.eyes);
         self.wrong.retain(|(at, _)| eyes.iter().any(|(eye, _)| eye == at));
         let first = eyes.iter().position(|(eye, _)| Some(*eye) == self.next).unwrap_or(0);
         eyes.rotate_left(first);
-        for (eye, image) in eyes {
-            let Some(view) = shown(image) else { continue };
-            match classifier.record(encoder, Input::texture(view)) {
-                Ok(seen) => self.looks.push((eye, seen)),
-                Err(Error::Engine(EngineError::Busy { .. })) => {
-                    self.next = Some(eye);
-                    break;
+        let mut eyes = eyes.into_iter().filter_map(|(eye, image)| Some((eye, shown(image)?))).peekable();
+        for place in places.iter_mut().filter(|place| place.eye.is_none()) {
+            // What is there has first to be done.
+            if budget.fell_short() {
+                break;
+            }
+            while let Some((eye, view)) = eyes.next() {
+                match place.watching.look(encoder, budget, Input::texture(view)) {
+                    Ok(()) => place.eye = Some(eye),
+                    Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. }) | Error::NotReady) => {
+                    }
+                    Err(error) => {
+                        self.fail_at(eye, &error);
+                        continue;
+                    }
                 }
-                Err(Error::Engine(EngineError::DeviceLost { .. }) | Error::NotReady) => {}
-                Err(error) => self.fail_at(eye, &error),
+                break;
             }
         }
+        self.next = eyes.peek().map(|(eye, _)| *eye);
+        drop(eyes);
+        self.places = places;
     }
 
-    fn talk(&mut self, encoder: &mut wgpu::CommandEncoder) {
+    /// Does what the budget pays for of a look, and takes its answer.
+    fn go_on(&mut self, place: &mut Place, encoder: &mut wgpu::CommandEncoder, budget: &mut Budget) {
+        let Some(eye) = place.eye else { return };
+        match place.watching.tick(encoder, budget) {
+            Ok(Tick::Working(_)) => return,
+            Ok(Tick::Done(answer)) => {
+                self.wrong.retain(|(at, _)| *at != eye);
+                self.named.push(Named { eye, answer });
+            }
+            // The frame did not come about, or went with its device.
+            Ok(Tick::Pieces(_) | Tick::Idle | Tick::Lost) | Err(Error::Engine(EngineError::Cancelled)) => {}
+            Err(error) => self.fail_at(eye, &error),
+        }
+        place.eye = None;
+    }
+
+    fn talk(&mut self, encoder: &mut wgpu::CommandEncoder, budget: &mut Budget) {
         let Some(chat) = &mut self.chat else { return };
         if let Some(ask) = self.question.take() {
             chat.chat(&ask.conversation, ask.options);
         }
-        match chat.tick(encoder, &mut Budget::gpu(self.budget)) {
+        match chat.tick(encoder, budget) {
             Ok(Tick::Pieces(text)) => self.said.push(Said::Piece(text)),
             Ok(Tick::Done(_)) => self.said.push(Said::Done),
             Ok(Tick::Working(_) | Tick::Idle | Tick::Lost) => {}
             Err(error) => self.fail(&error),
         }
     }
+
+    /// The frame's turns within its budget: first the eyes', then the talk's.
+    fn turns<'a>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        shown: impl Fn(AssetId<Image>) -> Option<&'a wgpu::TextureView>,
+    ) {
+        let (mut turns, mut budget) = (std::mem::take(&mut self.turns), Budget::gpu(self.budget));
+        let Ok(()) = turns.frame(&mut budget, |who, part| {
+            match who {
+                EYES => self.look(encoder, part, &shown),
+                _ => self.talk(encoder, part),
+            }
+            Ok::<(), Infallible>(())
+        });
+        self.turns = turns;
+    }
+}
+
+/// Places for looks, as many as there is memory for, whose steps are measured so that the first look knows what it can afford.
+fn watching(classifier: &Classifier) -> lampyris::Result<Vec<Watching>> {
+    let mut places = Vec::new();
+    while places.len() < LOOKS {
+        let place = pollster::block_on(async {
+            let mut watching = classifier.driven().await?;
+            watching.measure().await?;
+            Ok(watching)
+        });
+        match place {
+            Ok(watching) => places.push(watching),
+            Err(error) if places.is_empty() || Error::is_device_lost(&error) => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(places)
 }
 
 /// Measures how long the steps of a session take, so that its first tick knows what it can afford.
@@ -229,11 +301,9 @@ pub(crate) fn think(
     state.loaded();
     state.load();
     gpu.pump();
-    state.seen();
     let label = wgpu::CommandEncoderDescriptor { label: Some("lampyris in bevy") };
     let mut encoder = device.wgpu_device().create_command_encoder(&label);
-    state.look(&mut encoder, |image| images.get(image).map(|image| &*image.texture_view));
-    state.talk(&mut encoder);
+    state.turns(&mut encoder, |image| images.get(image).map(|image| &*image.texture_view));
     queue.submit([encoder.finish()]);
 }
 
@@ -258,7 +328,8 @@ mod tests {
         .unwrap();
         let gpu = Gpu::from_device(&adapter, &device, &queue).unwrap();
         let shared = Shared::new(LampyrisPlugin::new(Duration::from_millis(2)));
-        shared.lock().classifier = Some(pollster::block_on(Classifier::bundled(&gpu)).unwrap());
+        let places = super::watching(&pollster::block_on(Classifier::bundled(&gpu)).unwrap()).unwrap();
+        shared.lock().places = places.into_iter().map(|watching| Place { watching, eye: None }).collect();
         (device, queue, shared)
     }
 
@@ -290,21 +361,23 @@ mod tests {
         let mut world = World::new();
         let eyes: Vec<_> = pictures.iter().map(|(image, _)| (world.spawn_empty().id(), *image)).collect();
         let mut state = shared.lock();
-        let frame = |state: &mut State, eyes: &[(Entity, AssetId<Image>)]| {
+        let frame = |state: &mut State, eyes: &[(Entity, AssetId<Image>)], budget: Duration| {
             state.eyes = eyes.to_vec();
             let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            state.look(&mut encoder, |image| pictures.iter().find(|(at, _)| *at == image).map(|(_, view)| view));
+            let shown = |image| pictures.iter().find(|(at, _)| *at == image).map(|(_, view)| view);
+            state.look(&mut encoder, &mut Budget::gpu(budget), shown);
             queue.submit([encoder.finish()]);
         };
+        let ample = Duration::from_secs(10);
         for round in 0..10 {
             // Answers come a frame late, so that every other frame finds no place at all.
             for _ in 0..2 {
-                frame(&mut state, &eyes);
+                frame(&mut state, &eyes, ample);
             }
+            assert!(state.places.iter().all(|place| place.eye.is_some()), "round {round}");
             device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            state.seen();
-            assert!(state.looks.is_empty(), "round {round}");
         }
+        frame(&mut state, &eyes[2..3], ample);
         let named = eyes.iter().map(|(eye, _)| state.named.iter().filter(|named| named.eye == *eye).count());
         let named: Vec<usize> = named.collect();
         // Ten times four places, for six eyes that can see.
@@ -315,10 +388,23 @@ mod tests {
         // Another eye's mistake is another one, and so is one that comes again after it was mended.
         let mended = (eyes[2].0, eyes[0].1);
         for eyes in [[eyes[2], (eyes[0].0, eyes[2].1)], [mended, eyes[0]], [eyes[2], eyes[0]]] {
-            frame(&mut state, &eyes);
+            frame(&mut state, &eyes, ample);
             device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            state.seen();
         }
         assert_eq!(state.failed.len(), 3, "{:?}", state.failed);
+        // A budget that does not pay for a look a frame is spent on one before it is on another, of each eye in turn.
+        frame(&mut state, &[], ample);
+        assert!(state.places.iter().all(|place| place.eye.is_none()));
+        state.named.clear();
+        for _ in 0..10_000 {
+            frame(&mut state, &eyes[..2], Duration::from_micros(20));
+            assert!(state.places.iter().filter(|place| place.eye.is_some()).count() <= 2);
+            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+            if state.named.len() == 4 {
+                break;
+            }
+        }
+        let named: Vec<Entity> = state.named.iter().map(|named| named.eye).collect();
+        assert_eq!(named, [eyes[0].0, eyes[1].0, eyes[0].0, eyes[1].0]);
     }
 }

@@ -34,7 +34,7 @@ pub struct LampyrisPlugin {
 type Load<T> = Arc<dyn Fn(&Gpu) -> lampyris::Result<T> + Send + Sync>;
 
 impl LampyrisPlugin {
-    /// Nothing yet, within so much GPU time a frame for the talk; a look of an eye is recorded whole.
+    /// Nothing yet, within so much GPU time a frame, of which the talk is sure of half.
     pub fn new(budget: Duration) -> LampyrisPlugin {
         LampyrisPlugin { budget, classifier: None, chat: None }
     }
@@ -54,8 +54,8 @@ impl LampyrisPlugin {
     }
 }
 
-/// Has what an image shows named in every frame, or as often as four looks that are under way at a time let all eyes have their turn: one that a
-/// camera renders to, in a format that reads as floats from 0 to 1.
+/// Has what an image shows named in every frame, or as often as the budget and four looks that are under way at a time let all eyes have their turn:
+/// one that a camera renders to, in a format that reads as floats from 0 to 1.
 #[derive(Component, Debug, Clone)]
 pub struct Eye {
     /// The image.
