@@ -45,7 +45,7 @@ pub struct Watching {
     /// What prepares the kinds of pictures seen last.
     preparing: VecDeque<Preparing>,
     /// The same for the kind of the last look, while it is being made.
-    making: Option<Box<(PictureKind, Loading<Preparing, Error>)>>,
+    making: Option<(PictureKind, Loading<Preparing, Error>)>,
     going: bool,
     run: u64,
     /// The same on the device that has taken the place of a lost one, while it is being made.
@@ -80,8 +80,12 @@ impl Classifier {
     async fn driven_for(&self, known: VecDeque<Preparing>) -> Result<Watching> {
         let mut fresh = self.driven().await?;
         for Preparing { kind, plan, .. } in known {
-            let made = Preparing::make(&fresh.plan, kind, Arc::new(plan.plan().clone())).await?;
-            fresh.preparing.push_back(made);
+            match Preparing::make(&fresh.plan, kind, Arc::new(plan.plan().clone())).await {
+                Ok(made) => fresh.preparing.push_back(made),
+                Err(error) if error.is_device_lost() => return Err(error),
+                // This device may have no room for what another had; who looks at such a picture again is told.
+                Err(_) => {}
+            }
         }
         Ok(fresh)
     }
@@ -121,6 +125,7 @@ impl Watching {
             let known = self.preparing.clone();
             *self = Watching { run: self.run, ..classifier.driven_for(known).await? };
         }
+        self.making = None;
         if !self.knows(kind) {
             let plan = Arc::new(kind.plan(&preprocess)?);
             self.keep(Preparing::make(&self.plan, kind, plan).await?);
@@ -141,23 +146,30 @@ impl Watching {
         self.preparing.push_front(made);
     }
 
-    /// What prepares pictures of a kind. Where it has to be made that compiles at most one pipeline each time this is called.
+    /// What prepares pictures of a kind. Where it has to be made that compiles at most one pipeline each time this is called; what another kind has
+    /// begun is made first.
     fn prepared(&mut self, kind: PictureKind, preprocess: &Preprocess, budget: &mut Budget) -> Result<Preparing> {
-        if !self.knows(kind) {
-            let mut making = match self.making.take().filter(|making| making.0 == kind) {
-                Some(making) => making,
-                None => {
-                    let (network, plan) = (self.plan.clone(), Arc::new(kind.plan(preprocess)?));
-                    Box::new((kind, Loading::new(async move { Preparing::make(&network, kind, plan).await })))
-                }
-            };
-            let Some(made) = making.1.tick_uploading(budget)? else {
-                self.making = Some(making);
-                return Err(Error::NotReady);
-            };
-            self.keep(made);
+        if let Some((of, making)) = self.making.take() {
+            self.make(of, making, budget).or_else(|error| if of == kind { Err(error) } else { Ok(()) })?;
         }
-        self.preparing.front().cloned().ok_or(Error::NotReady)
+        if !self.knows(kind) {
+            if self.making.is_some() {
+                return Err(Error::NotReady);
+            }
+            let (network, plan) = (self.plan.clone(), Arc::new(kind.plan(preprocess)?));
+            let making = Loading::new(async move { Preparing::make(&network, kind, plan).await });
+            self.make(kind, making, budget)?;
+        }
+        self.preparing.front().cloned().filter(|made| made.kind == kind).ok_or(Error::NotReady)
+    }
+
+    /// Goes on with what prepares pictures of a kind.
+    fn make(&mut self, kind: PictureKind, mut making: Loading<Preparing, Error>, budget: &mut Budget) -> Result<()> {
+        match making.tick_uploading(budget)? {
+            Some(made) => self.keep(made),
+            None => self.making = Some((kind, making)),
+        }
+        Ok(())
     }
 
     /// Begins with a picture: records its preparation, so that a texture is read in this frame and no other, and what the budget pays
@@ -165,8 +177,8 @@ impl Watching {
     ///
     /// # Errors
     /// As [`Classifier::record`]; [`Error::Engine`] with `Busy` while another picture is under way, [`Error::NotReady`] while it moves to
-    /// the device that has taken the place of a lost one, and while pipelines are missing for pictures of two planes that [`Watching::ready`] has
-    /// not seen: of these a look compiles one, and in browsers it takes some frames.
+    /// the device that has taken the place of a lost one, and in browsers for some frames of pictures of a kind that [`Watching::ready`] has not
+    /// seen. Elsewhere a look compiles what is missing for them, which is one pipeline at most, and none for bytes.
     pub fn look<'a>(
         &mut self,
         encoder: &mut CommandEncoder,

@@ -29,23 +29,24 @@ pub fn hosts() -> Vec<Host> {
     let found: Vec<wgpu::Adapter> = adapters.into_iter().filter(computes).collect();
     let infos = found.iter().map(wgpu::Adapter::get_info);
     demand(infos.map(|info| (info.name, info.backend.to_string())));
-    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, |useful| useful)).collect()
+    found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, |_| ())).collect()
 }
 
 impl Host {
-    /// With the features that are made of all that the engine can use.
+    /// With all that the engine can use, changed as the program wishes.
     fn new(
         instance: wgpu::Instance,
         adapter: wgpu::Adapter,
-        features: impl FnOnce(wgpu::Features) -> wgpu::Features,
+        wish: impl FnOnce(&mut wgpu::DeviceDescriptor<'_>),
     ) -> Host {
         let wanted = Gpu::requirements(&adapter);
-        let descriptor = wgpu::DeviceDescriptor {
+        let mut descriptor = wgpu::DeviceDescriptor {
             label: Some("the host's"),
-            required_features: features(wanted.features),
+            required_features: wanted.features,
             required_limits: wanted.limits,
             ..Default::default()
         };
+        wish(&mut descriptor);
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
         let (errors, losses) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (on_error, on_loss) = (errors.clone(), losses.clone());
@@ -115,12 +116,20 @@ impl Host {
     /// As [`Host::another`], of a program that has asked for these features too, where the adapter has them.
     pub fn with(&self, own: wgpu::Features) -> Option<Host> {
         let adapter = self.adapter.clone();
-        adapter.features().contains(own).then(|| Host::new(self.instance.clone(), adapter, |useful| useful | own))
+        let has = adapter.features().contains(own);
+        has.then(|| Host::new(self.instance.clone(), adapter, |wanted| wanted.required_features.insert(own)))
     }
 
     /// As [`Host::another`], of a program that has not asked for these features.
     pub fn without(&self, features: wgpu::Features) -> Host {
-        Host::new(self.instance.clone(), self.adapter.clone(), |useful| useful - features)
+        Host::new(self.instance.clone(), self.adapter.clone(), |wanted| wanted.required_features.remove(features))
+    }
+
+    /// As [`Host::another`], of a program whose shaders may see so many bytes of a buffer at a time.
+    pub fn binding(&self, bytes: u64) -> Host {
+        let wish =
+            |wanted: &mut wgpu::DeviceDescriptor<'_>| wanted.required_limits.max_storage_buffer_binding_size = bytes;
+        Host::new(self.instance.clone(), self.adapter.clone(), wish)
     }
 
     /// A texture with these rows of texels.

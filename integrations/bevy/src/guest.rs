@@ -173,22 +173,28 @@ impl State {
         let first = eyes.iter().position(|(eye, _)| Some(*eye) == self.next).unwrap_or(0);
         eyes.rotate_left(first);
         let mut eyes = eyes.into_iter().filter_map(|(eye, image)| Some((eye, shown(image)?))).peekable();
-        for place in places.iter_mut().filter(|place| place.eye.is_none()) {
-            // What is there has first to be done.
-            if budget.fell_short() {
-                break;
-            }
-            while let Some((eye, view)) = eyes.next() {
-                match place.watching.look(encoder, budget, Input::texture(view)) {
-                    Ok(()) => place.eye = Some(eye),
-                    Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. }) | Error::NotReady) => {
-                    }
-                    Err(error) => {
-                        self.fail_at(eye, &error);
-                        continue;
-                    }
+        'places: for at in 0..places.len() {
+            let Place { watching, eye: looking } = &mut places[at];
+            while let (None, Some((eye, view))) = (&looking, eyes.peek()) {
+                // What is there has first to be done, and a picture's preparation is not cut.
+                if budget.fell_short() || budget.left().is_zero() && !budget.is_fresh() {
+                    budget.fall_short();
+                    break 'places;
                 }
-                break;
+                let eye = *eye;
+                match watching.look(encoder, budget, Input::texture(view)) {
+                    Ok(()) => *looking = Some(eye),
+                    // One place after the other goes to another device: the next ones find the weights there.
+                    Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. }) | Error::NotReady) => {
+                        break 'places;
+                    }
+                    // There may be room for fewer looks than there are places.
+                    Err(Error::Engine(EngineError::OutOfMemory { .. } | EngineError::Budget { .. })) if at > 0 => {
+                        break 'places;
+                    }
+                    Err(error) => self.fail_at(eye, &error),
+                }
+                eyes.next();
             }
         }
         self.next = eyes.peek().map(|(eye, _)| *eye);
@@ -277,6 +283,10 @@ pub(crate) fn adopt(
     let mut state = shared.lock();
     if let Some(mut gpu) = state.gpu.take() {
         let replaced = gpu.replace_device(&adapter, device.wgpu_device(), &queue);
+        for place in &mut state.places {
+            place.watching.cancel();
+            place.eye = None;
+        }
         state.gpu = Some(gpu);
         if let Err(error) = replaced {
             state.fail(&error);
