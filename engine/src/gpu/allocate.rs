@@ -65,18 +65,21 @@ impl Gpu {
         self.allocating(doing)?;
         let Wanted { label, size, usage } = wanted;
         debug_assert!(label.starts_with("lampyris."), "{label} does not say whose it is");
-        let wanted = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let make = || {
+            device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+        };
         #[cfg(not(target_arch = "wasm32"))]
-        return self.make(device, doing, &wanted);
+        return self.made(device, doing, make);
         #[cfg(target_arch = "wasm32")]
-        Ok(device.create_buffer(&wanted))
+        Ok(make())
     }
 
+    /// What `make` makes, unless the driver has something against it or the device is gone.
     #[cfg(not(target_arch = "wasm32"))]
-    fn make(&self, device: &wgpu::Device, doing: &str, wanted: &wgpu::BufferDescriptor<'_>) -> Result<wgpu::Buffer> {
+    fn made(&self, device: &wgpu::Device, doing: &str, make: impl FnOnce() -> wgpu::Buffer) -> Result<wgpu::Buffer> {
         let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let buffer = device.create_buffer(wanted);
+        let buffer = make();
         let (refused, memory) = (now(validation.pop()), now(memory.pop()));
         if memory.is_some() {
             return Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing)));
