@@ -34,8 +34,8 @@ function similar(bodies) {
   }
   const lengths = all.map((set) => (set.size + 4) ** 0.6);
   const [order, placed, common] = [[], new Uint8Array(bodies.length), new Int32Array(bodies.length)];
-  // How many of the functions in sight have each run, and how many runs in sight each function has.
-  const [seen, sight] = [new Map(), []];
+  // The functions in sight, and how many of them have each run.
+  const [sight, seen] = [[], new Map()];
   let bytes = 0;
   const count = (gram, more) => {
     for (const place of having.get(gram)) common[place] += more;

@@ -77,13 +77,11 @@ impl Gpu {
     /// What `make` makes, unless the driver has something against it or the device is gone.
     #[cfg(not(target_arch = "wasm32"))]
     fn made(&self, device: &wgpu::Device, doing: &str, make: impl FnOnce() -> wgpu::Buffer) -> Result<wgpu::Buffer> {
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let memory = self.listening(device, doing);
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let buffer = make();
-        let (refused, memory) = (now(validation.pop()), now(memory.pop()));
-        if memory.is_some() {
-            return Err(self.check_alive().err().unwrap_or_else(|| self.no_memory(doing)));
-        }
+        let refused = now(validation.pop());
+        let buffer = memory.heard(Ok(buffer))?;
         if let Some(error) = refused {
             let (adapter, doing) = (self.summary().name.clone(), doing.to_owned());
             return Err(Error::Driver { adapter, doing, reason: error.to_string() });
