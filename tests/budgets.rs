@@ -339,6 +339,34 @@ fn most_of_a_budget_is_used() {
     }
 }
 
+/// Of steps that were never measured only a part of each budget is given out; a strict one that would pay for the longest of them is enough all the
+/// same, for what is never begun is never learnt.
+#[test]
+fn what_was_never_measured_is_begun() {
+    for host in hosts() {
+        let gpu = host.guest();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+        assert!(!eyes.times().unwrap().is_measured(), "{}", host.name);
+        let (pixels, mut seen) = (vec![99; 64 * 64 * 4], false);
+        for frame_number in 0..10_000 {
+            let mut frame = encoder(&host);
+            let mut budget = Budget::gpu(Duration::from_secs_f64(1.5 * longest(eyes.times()))).strict();
+            if frame_number == 0 {
+                eyes.look(&mut frame, &mut budget, Input::rgba8(pixels.as_slice(), 64, 64)).unwrap();
+            } else {
+                seen = matches!(eyes.tick(&mut frame, &mut budget).unwrap(), Tick::Done(_));
+            }
+            host.queue.submit([frame.finish()]);
+            gpu.block_on(gpu.idle()).unwrap();
+            if seen {
+                break;
+            }
+        }
+        assert!(seen, "{}: a picture is not seen in 10,000 frames", host.name);
+    }
+}
+
 #[test]
 fn most_of_a_budget_is_used_to_load() {
     for host in hosts() {

@@ -143,6 +143,9 @@ fn a_picture_is_given_up_and_the_next_one_seen() {
                 }
             }
             assert!(begun, "{}: it never looks again", host.name);
+            // What was learnt of its steps on a device that is gone goes along.
+            let (learnt, clock) = (watching.times().unwrap().is_measured(), gpu.caps().timestamps);
+            assert_eq!(learnt, round > 0 && clock, "{}: what is known in round {round}", host.name);
             if round == 1 {
                 frame(&host, |encoder, budget| drop(watching.tick(encoder, budget).unwrap()));
                 host.device.destroy();

@@ -117,6 +117,7 @@ impl Program {
 
     fn replace(&mut self) {
         let Some(host) = self.host.take() else { panic!("the engine told of a loss that it does not tell") };
+        assert_eq!(host.told().0, 0, "{}: the host heard of a mistake on a device that went", host.name);
         self.losses += 1;
         let new = host.another();
         self.gpu.replace_device(&new.adapter, &new.device, &new.queue).unwrap();
@@ -363,6 +364,7 @@ fn at_moments(name: &str, begin: impl Fn() -> Program) {
         assert_eq!(seen.logits, expected.logits, "{what}");
         assert!(seen.saved == expected.saved, "{what}: other keys and values");
         assert!(program.gpu.current().check_alive().is_ok(), "{what}");
+        assert!(program.host.as_ref().is_none_or(|host| host.told().0 == 0), "{what}: the host heard of a mistake");
         assert!(!program.gpu.is_same_device(&program.gpu.current()) || program.host.is_some(), "{what}: not lost");
         assert!(program.host.is_none() || program.losses == 1, "{what}: not lost");
     }

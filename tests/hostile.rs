@@ -4,6 +4,7 @@
 
 mod support;
 
+#[allow(clippy::expect_used, reason = "a fuzz target fails by a panic")]
 #[path = "../fuzz/entry.rs"]
 mod fuzzed;
 

@@ -5,7 +5,8 @@
 mod support;
 
 use lampyris::models::mobilenet::Pixels;
-use lampyris::{Classifier, GpuOptions, Input};
+use lampyris::wgpu;
+use lampyris::{Classifier, Gpu, GpuOptions, Input};
 use support::{devices, fixture};
 
 const NETWORK: &str = "mobilenet_v3_small_w025";
@@ -66,6 +67,61 @@ fn a_guest_is_held_to_its_options() {
         let kept = std::fs::read_dir(cache.path()).unwrap().count();
         assert_eq!(kept > 0, keeps, "{}: {kept} files of compiled kernels", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// A picture that is too large for the device is made as small as the network's input beforehand, and is not one that was so small from the beginning.
+#[test]
+fn what_was_resized_before_is_not_resized_again() {
+    const LARGE: u32 = 1100;
+    for host in support::host::hosts() {
+        let (free, tight) = (host.guest(), host.binding(4 << 20));
+        let fresh = |gpu: &Gpu| gpu.block_on(Classifier::load(gpu, &fixture(NETWORK))).unwrap();
+        let side = fresh(&free).preprocess().crop;
+        let picture = |side: u32| {
+            Input::rgba8((0..side * side * 4).map(|i| (i * 7 + i / 90) as u8).collect::<Vec<u8>>(), side, side)
+        };
+        let [small, large] = [side, LARGE].map(picture);
+        let logits = |classifier: &Classifier, input: &Input<'_>| {
+            classifier.gpu().block_on(classifier.classify(input.clone())).unwrap().logits
+        };
+        let gpu = tight.guest();
+        let expected = [&small, &large].map(|input| logits(&fresh(&gpu), input));
+        assert_ne!(expected[0], expected[1], "{}", host.name);
+        for order in [[0, 1, 0], [1, 0, 1]] {
+            let classifier = fresh(&gpu);
+            for which in order {
+                let found = logits(&classifier, [&small, &large][which]);
+                assert_eq!(found, expected[which], "{}: {which} of {order:?}", host.name);
+            }
+        }
+    }
+}
+
+/// A host binds the probabilities in its own shader once, and they are the last picture's whatever else is classified meanwhile.
+#[test]
+fn the_buffer_of_the_probabilities_stays() {
+    for host in support::host::hosts() {
+        let gpu = host.guest();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+        let picture = |shade: u8| Input::rgba8(vec![shade; 90 * 70 * 4], 90, 70);
+        gpu.block_on(classifier.ready(picture(0))).unwrap();
+        let (buffer, offset, bytes) = classifier.probabilities_buffer().unwrap();
+        for images in 2..=KEPT + 2 {
+            gpu.block_on(classifier.classify_batch(&vec![picture(9); images])).unwrap();
+        }
+        let expected = gpu.block_on(classifier.classify(picture(200))).unwrap().probabilities;
+        let (usage, label) = (wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, Some("what the host reads"));
+        let read =
+            host.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false });
+        let mut frame = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        frame.copy_buffer_to_buffer(&buffer, offset, &read, 0, bytes);
+        host.queue.submit([frame.finish()]);
+        read.map_async(wgpu::MapMode::Read, .., Result::unwrap);
+        host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let mapped = read.get_mapped_range(..).unwrap();
+        let found: Vec<f32> = mapped.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect();
+        assert_eq!(found[..expected.len()], expected, "{}", host.name);
     }
 }
 

@@ -7,7 +7,7 @@ mod support;
 use lampyris::engine::Error as EngineError;
 use lampyris::models::record::Seen;
 use lampyris::wgpu::{self, TextureFormat};
-use lampyris::{Answer, Budget, Classifier, Error, Gpu, Input, Tick};
+use lampyris::{Answer, Area, Budget, Classifier, Error, Gpu, Input, Tick};
 use std::time::Duration;
 use support::fixture;
 use support::host::{Host, hosts};
@@ -270,6 +270,13 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
                 let right = matches!(error, Error::Engine(EngineError::Input { .. }));
                 assert!(right && error.to_string().contains(why), "{}: {error}", host.name);
             }
+        }
+        // Nor is a part of a picture whose bytes nobody could count.
+        let part = Area { x: 0, y: 0, width: SIDE, height: SIDE };
+        let endless = || Input::rgba8_buffer(&lent, 0, 1 << 31, 1 << 31).crop(part);
+        let submitted = gpu.block_on(classifier.classify(endless())).map(|_| ());
+        for result in [submitted, classifier.record(&mut frame, endless()).map(|_| ())] {
+            assert!(matches!(result, Err(Error::PixelBytes { .. })), "{}: {result:?}", host.name);
         }
         let cpu = Gpu::cpu_executor();
         let without = cpu.block_on(Classifier::load(&cpu, &fixture(NETWORK))).unwrap();

@@ -60,7 +60,7 @@ pub struct Classifier {
 }
 
 /// How a picture is prepared, and its bytes when it is not a texture.
-pub(crate) type Fitted<'a> = (PictureKind, Preprocess, Option<Cow<'a, [u8]>>);
+pub(crate) type Fitted<'a> = (PictureKind, Option<Cow<'a, [u8]>>);
 
 #[derive(Debug)]
 struct Inner {
@@ -211,6 +211,11 @@ impl Classifier {
         Ok(self.numbered(images, pixels).await?.executor)
     }
 
+    /// Keeps what a host has a buffer of.
+    pub(crate) fn lend(&self, executor: &Numbered) {
+        self.inner.kept.lend(executor);
+    }
+
     pub(crate) async fn numbered(&self, images: usize, pixels: Pixels) -> Result<Numbered> {
         let gpu = self.inner.gpu.alive().await?;
         self.inner.kept.keep_on(&gpu);
@@ -312,13 +317,13 @@ impl Classifier {
         let mut given = Vec::with_capacity(pictures.len());
         let mut kinds = Vec::with_capacity(pictures.len());
         for picture in pictures {
-            let (kind, preprocess, bytes) = self.fitted(picture)?;
-            kinds.push((kind, preprocess));
+            let (kind, bytes) = self.fitted(picture)?;
+            kinds.push(kind);
             given.push(bytes);
         }
         let mut plans = Vec::with_capacity(pictures.len());
-        for (item, (kind, preprocess)) in kinds.iter().enumerate() {
-            plans.push(self.preparing(kind, preprocess, (plan, number), (pictures.len(), item)).await?);
+        for (item, kind) in kinds.iter().enumerate() {
+            plans.push(self.preparing(kind, (plan, number), (pictures.len(), item)).await?);
         }
         let data: Vec<Given<'_>> =
             pictures.iter().zip(&given).map(|(picture, bytes)| picture.data(bytes.as_deref())).collect();
@@ -329,26 +334,23 @@ impl Classifier {
 
     /// How a picture is prepared on the device: as it is, or, when the device cannot bind so large a picture, resized on the CPU first.
     pub(crate) fn fitted<'a>(&self, picture: &'a Picture<'_>) -> Result<Fitted<'a>> {
-        let preprocess = self.inner.preprocess;
         let input::Pixels::Rgba8(bytes) = &picture.input.pixels else {
-            return Ok((picture.kind, preprocess, None));
+            return Ok((picture.kind, None));
         };
         let gpu = self.inner.gpu.current();
         let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
         if bytes.len() as u64 <= limit {
-            return Ok((picture.kind, preprocess, Some(bytes.as_ref().into())));
+            return Ok((picture.kind, Some(bytes.as_ref().into())));
         }
-        let side = preprocess.crop;
-        let kind = PictureKind::whole(Format::Rgba8, [side, side]);
-        let prepared = picture.to_crop(&preprocess, &self.inner.gpu)?;
-        Ok((kind, Preprocess { resize: Resize::Keep, ..preprocess }, Some(prepared.into())))
+        let preprocess = &self.inner.preprocess;
+        let kind = PictureKind { resized: true, ..PictureKind::whole(Format::Rgba8, [preprocess.crop; 2]) };
+        Ok((kind, Some(picture.to_crop(preprocess, &self.inner.gpu)?.into())))
     }
 
     /// The plan that prepares one picture of a batch, kept for the next of its kind.
     pub(crate) async fn preparing(
         &self,
         kind: &PictureKind,
-        preprocess: &Preprocess,
         (target, number): (&GpuPlan, u64),
         (images, item): (usize, usize),
     ) -> Result<GpuPlan> {
@@ -356,7 +358,7 @@ impl Classifier {
         if let Some(plan) = self.inner.kept.preparing(&key) {
             return Ok(plan);
         }
-        let preparing = Arc::new(kind.plan(preprocess)?);
+        let preparing = Arc::new(kind.plan(self.preprocess())?);
         let make = || GpuPlan::feeding(target.gpu(), preparing.clone(), target, item);
         let plan = match make().await {
             Err(lampyris_engine::Error::Budget { .. }) => {
@@ -372,15 +374,14 @@ impl Classifier {
     pub(crate) fn picture<'a>(&self, input: &'a Input<'a>) -> Result<Picture<'a>> {
         let (format, planes) = match &input.pixels {
             input::Pixels::Rgba8(bytes) => {
-                let expected = (u64::from(input.width) * u64::from(input.height)).saturating_mul(4);
-                if bytes.len() as u64 != expected {
-                    let (width, height, found) = (input.width, input.height, bytes.len() as u64);
-                    return Err(Error::PixelBytes { width, height, expected, found });
-                }
+                input.check_bytes(bytes.len() as u64, |found, expected| found == expected)?;
                 (Format::Rgba8, None)
             }
             #[cfg(not(target_arch = "wasm32"))]
-            input::Pixels::Buffer(..) => (Format::Rgba8, None),
+            input::Pixels::Buffer(buffer, _) => {
+                input.check_bytes(buffer.size(), |found, expected| found >= expected)?;
+                (Format::Rgba8, None)
+            }
             input::Pixels::Texture(view, format) => {
                 self.inner.gpu.current().check_texture(view, input.width, input.height)?;
                 (*format, None)
@@ -394,7 +395,7 @@ impl Classifier {
             }
         };
         let (width, height, turn) = (input.width, input.height, input.turn);
-        let kind = PictureKind { format, width, height, area: input.area(), turn, planes };
+        let kind = PictureKind { format, width, height, area: input.area(), turn, planes, resized: false };
         kind.check()?;
         Ok(Picture { input, kind })
     }

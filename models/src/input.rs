@@ -1,5 +1,6 @@
 //! Where a picture comes from: bytes in memory, or a texture or a buffer that never leaves the GPU.
 
+use crate::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
 use lampyris_engine::gpu::Buffer;
 use lampyris_engine::gpu::TextureView;
@@ -100,6 +101,16 @@ impl<'a> Input<'a> {
     pub fn mirrored(mut self) -> Input<'a> {
         self.turn = self.turn.mirrored();
         self
+    }
+
+    /// Refuses so many bytes where `enough` does not take them for those of its pixels.
+    pub(crate) fn check_bytes(&self, found: u64, enough: impl FnOnce(u64, u64) -> bool) -> Result<()> {
+        let (width, height) = (self.width, self.height);
+        let expected = (u64::from(width) * u64::from(height)).saturating_mul(4);
+        if enough(found, expected) {
+            return Ok(());
+        }
+        Err(Error::PixelBytes { width, height, expected, found })
     }
 
     /// The part of the picture that counts.

@@ -36,6 +36,9 @@ pub(crate) struct Kept {
     /// Likewise.
     preparing: Mutex<Vec<(PreparingKey, GpuPlan)>>,
     made: AtomicU64,
+    /// The number of the executor whose buffer a host was given, counted from 1; 0 for none. It is not let go, or the host would read a buffer that
+    /// nobody writes to any more.
+    lent: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -54,14 +57,16 @@ impl Kept {
 
     /// Keeps an executor and lets the one go that was not used for longest, with what prepares its pictures.
     pub(crate) fn keep_executor(&self, images: usize, pixels: Pixels, executor: Executor) -> Numbered {
-        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let kept = Numbered { executor, number, images, pixels };
         let mut executors = lock(&self.executors);
         // Another thread may have made the same meanwhile.
         executors.retain(|other| (other.images, other.pixels) != (images, pixels));
         executors.push(kept.clone());
-        let surplus = executors.len().saturating_sub(KEPT_EXECUTORS);
-        executors.drain(..surplus);
+        while executors.len() > KEPT_EXECUTORS {
+            let goes = executors.iter().position(|kept| !self.is_lent(kept)).unwrap_or(0);
+            executors.remove(goes);
+        }
         let numbers: Vec<u64> = executors.iter().map(|kept| kept.number).collect();
         drop(executors);
         lock(&self.preparing).retain(|((_, number, _), _)| numbers.contains(number));
@@ -92,9 +97,18 @@ impl Kept {
         }
     }
 
+    /// Keeps an executor until its device is lost, because a host has a buffer of it.
+    pub(crate) fn lend(&self, executor: &Numbered) {
+        self.lent.store(executor.number, Ordering::Relaxed);
+    }
+
+    fn is_lent(&self, executor: &Numbered) -> bool {
+        self.lent.load(Ordering::Relaxed) == executor.number
+    }
+
     /// Lets everything go that can be made again, because a budget needs its room; but for the executor of this number.
     pub(crate) fn make_room(&self, but: Option<u64>) {
-        lock(&self.executors).retain(|kept| Some(kept.number) == but);
+        lock(&self.executors).retain(|kept| Some(kept.number) == but || self.is_lent(kept));
         lock(&self.preparing).clear();
     }
 }

@@ -1,6 +1,6 @@
 //! A picture becomes a network's input on the device, resized and cropped: by one dispatch from a texture, by two from bytes.
 
-use crate::image_prep::{Passes, Preprocess};
+use crate::image_prep::{Passes, Preprocess, Resize};
 use crate::input::Input;
 use crate::{Classifier, Error, Result};
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
@@ -25,13 +25,15 @@ pub(crate) struct PictureKind {
     pub(crate) turn: Turn,
     /// How its two planes are read, if it has two.
     pub(crate) planes: Option<Yuv>,
+    /// It has the size of the network's input because the CPU has resized it: nothing of it is resized or cut off once more.
+    pub(crate) resized: bool,
 }
 
 impl PictureKind {
     /// All of a picture of one plane, as it is.
     pub(crate) fn whole(format: Format, [width, height]: [u32; 2]) -> PictureKind {
         let area = Area { x: 0, y: 0, width, height };
-        PictureKind { format, width, height, area, turn: Turn::default(), planes: None }
+        PictureKind { format, width, height, area, turn: Turn::default(), planes: None, resized: false }
     }
 
     /// Refuses an area that does not lie within the picture.
@@ -50,7 +52,8 @@ impl PictureKind {
     pub(crate) fn plan(&self, preprocess: &Preprocess) -> Result<Plan> {
         self.check()?;
         let [width, height] = self.turn.size(self.area.width, self.area.height);
-        let passes = Passes::new(preprocess, width, height)?;
+        let resize = if self.resized { Resize::Keep } else { preprocess.resize };
+        let passes = Passes::new(&Preprocess { resize, ..*preprocess }, width, height)?;
         let mut builder = PlanBuilder::new();
         let shape = [1, self.height as usize, self.width as usize];
         let mut given = vec![builder.input("picture", Desc::new(self.format, shape))];
@@ -98,8 +101,8 @@ impl Classifier {
         if self.gpu().is_cpu_executor() {
             return picture.to_crop(self.preprocess(), self.gpu());
         }
-        let (kind, preprocess, bytes) = self.fitted(&picture)?;
-        let plan = Arc::new(kind.plan(&preprocess)?);
+        let (kind, bytes) = self.fitted(&picture)?;
+        let plan = Arc::new(kind.plan(self.preprocess())?);
         let plan = GpuPlan::new(&self.gpu().alive().await?, plan, &ConstantStore::new(), VariantChoice::Best).await?;
         let outputs = plan.run(&picture.data(bytes.as_deref())).await?;
         Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())

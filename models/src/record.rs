@@ -46,10 +46,10 @@ impl Classifier {
     /// As [`Classifier::classify`].
     pub async fn ready<'a>(&self, input: impl Into<Input<'a>>) -> Result<()> {
         let input = input.into();
-        let (kind, preprocess, _) = self.fitted(&self.picture(&input)?)?;
+        let (kind, _) = self.fitted(&self.picture(&input)?)?;
         let numbered = self.numbered(1, Pixels::Rgba8).await?;
         let plan = self.device_plan(&numbered.executor)?;
-        self.preparing(&kind, &preprocess, (plan, numbered.number), (1, 0)).await.map(|_| ())
+        self.preparing(&kind, (plan, numbered.number), (1, 0)).await.map(|_| ())
     }
 
     /// Records the classification of a picture into a host's encoder: the dispatches run where the encoder is submitted, among the
@@ -63,22 +63,24 @@ impl Classifier {
         self.gpu().current().check_alive()?;
         let input = input.into();
         let picture = self.picture(&input)?;
-        let (kind, preprocess, bytes) = self.fitted(&picture)?;
+        let (kind, bytes) = self.fitted(&picture)?;
         let numbered = at_once(self.numbered(1, Pixels::Rgba8))?;
         let plan = self.device_plan(&numbered.executor)?;
-        let preparing = at_once(self.preparing(&kind, &preprocess, (plan, numbered.number), (1, 0)))?;
+        let preparing = at_once(self.preparing(&kind, (plan, numbered.number), (1, 0)))?;
         let data = picture.data(bytes.as_deref());
         let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &*data)])?;
         Ok(Seen { classifier: self.clone(), recorded })
     }
 
-    /// Where the probabilities of the picture recorded or classified last lie on the device, one f32 a class: the buffer, the offset and
-    /// the length in bytes, for a host's own shader to read. They need not come back to be shown.
+    /// Where the probabilities of the picture recorded or classified last lie on the device, one f32 a class and zeros up to a
+    /// multiple of four: the buffer, the offset and the length in bytes, for a host's own shader to read. They need not come back to be shown. It stays
+    /// the same buffer until the device is lost.
     ///
     /// # Errors
     /// [`Error::Engine`] with `NoCommands` on the CPU executor.
     pub fn probabilities_buffer(&self) -> Result<(Buffer, u64, u64)> {
         let numbered = at_once(self.numbered(1, Pixels::Rgba8))?;
+        self.lend(&numbered);
         let (buffer, offset, bytes) = self.device_plan(&numbered.executor)?.output_buffer("probabilities")?;
         Ok((buffer.clone(), offset, bytes))
     }

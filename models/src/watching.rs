@@ -1,6 +1,5 @@
 //! A classifier that runs only when a host ticks it: one picture at a time, cut into what the budgets of frames pay for.
 
-use crate::image_prep::Preprocess;
 use crate::mobilenet::Pixels;
 use crate::prepare::PictureKind;
 use crate::tick::{Driven, FINEST, Progress, Tick};
@@ -120,14 +119,15 @@ impl Watching {
         let input = input.into();
         let classifier = self.classifier.clone();
         let picture = classifier.picture(&input)?;
-        let (kind, preprocess, _) = classifier.fitted(&picture)?;
+        let (kind, _) = classifier.fitted(&picture)?;
         if self.plan.gpu().check_alive().is_err() {
+            self.course.remember();
             let known = self.preparing.clone();
             *self = Watching { run: self.run, ..classifier.driven_for(known).await? };
         }
         self.making = None;
         if !self.knows(kind) {
-            let plan = Arc::new(kind.plan(&preprocess)?);
+            let plan = Arc::new(kind.plan(classifier.preprocess())?);
             self.keep(Preparing::make(&self.plan, kind, plan).await?);
         }
         Ok(())
@@ -148,7 +148,7 @@ impl Watching {
 
     /// What prepares pictures of a kind. Where it has to be made that compiles at most one pipeline each time this is called; what another kind has
     /// begun is made first.
-    fn prepared(&mut self, kind: PictureKind, preprocess: &Preprocess, budget: &mut Budget) -> Result<Preparing> {
+    fn prepared(&mut self, kind: PictureKind, budget: &mut Budget) -> Result<Preparing> {
         if let Some((of, making)) = self.making.take() {
             self.make(of, making, budget).or_else(|error| if of == kind { Err(error) } else { Ok(()) })?;
         }
@@ -156,7 +156,7 @@ impl Watching {
             if self.making.is_some() {
                 return Err(Error::NotReady);
             }
-            let (network, plan) = (self.plan.clone(), Arc::new(kind.plan(preprocess)?));
+            let (network, plan) = (self.plan.clone(), Arc::new(kind.plan(self.classifier.preprocess())?));
             let making = Loading::new(async move { Preparing::make(&network, kind, plan).await });
             self.make(kind, making, budget)?;
         }
@@ -198,8 +198,8 @@ impl Watching {
         let input = input.into();
         let classifier = self.classifier.clone();
         let picture = classifier.picture(&input)?;
-        let (kind, preprocess, bytes) = classifier.fitted(&picture)?;
-        let preparing = self.prepared(kind, &preprocess, budget)?;
+        let (kind, bytes) = classifier.fitted(&picture)?;
+        let preparing = self.prepared(kind, budget)?;
         let data = picture.data(bytes.as_deref());
         self.run += 1;
         let mut job =
@@ -231,6 +231,7 @@ impl Watching {
         }
         let wanted = std::mem::take(&mut self.going) || wanted;
         if wanted && self.is_replaced() {
+            self.course.remember();
             let (classifier, known) = (self.classifier.clone(), self.preparing.clone());
             self.moving = Some(Box::new(Loading::new(async move { classifier.driven_for(known).await })));
         }

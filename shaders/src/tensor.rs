@@ -177,9 +177,9 @@ impl Desc {
         }
     }
 
-    /// Bytes of storage, padding included.
+    /// Bytes of storage, padding included; of more than there can be, as many as can be told.
     pub fn bytes(&self) -> u64 {
-        self.words() as u64 * 4
+        (self.words() as u64).saturating_mul(4)
     }
 
     /// `(batch, height, width, channels)` of an activation, when the shape has four axes.

@@ -148,6 +148,14 @@ impl Course {
         Ok(())
     }
 
+    /// Lets courses that are made from now on know what this one has learnt of its plans, as it does when it is dropped.
+    pub fn remember(&self) {
+        // What was measured alone says more than what was learnt beside a host's own work.
+        for part in self.parts.iter().filter(|part| !part.times.is_alone()) {
+            part.times.joined(part.pieces.counts()).remember(&part.plan);
+        }
+    }
+
     /// What has become of what was recorded, in its order. Never waits; [`Gpu::pump`] makes progress.
     ///
     /// # Errors
@@ -294,10 +302,11 @@ impl Course {
             };
             part.fill(job.positions);
             let wanted = if job.outputs { part.plan.inner.result_bytes } else { 0 };
-            let left = budget.left_seconds();
-            // Of what was only guessed little is given out, where it will be known soon.
-            let left = if part.times.is_measured() || !self.gpu.caps().timestamps { left } else { left / 8.0 };
-            let at_least = usize::from(segments.is_empty() && budget.is_fresh());
+            let whole = budget.left_seconds();
+            // Of what was only guessed little is given out, where it will be known soon: one piece, if no more is to be had, of which that is learnt.
+            let left = if part.times.is_measured() || !self.gpu.caps().timestamps { whole } else { whole / 8.0 };
+            let begins = budget.is_fresh() || part.times.within(begin, whole) > 0;
+            let at_least = usize::from(segments.is_empty() && begins);
             let fits = part.times.within(begin, left).max(at_least);
             let end = (begin + fits).min(part.pieces.len());
             let room = self.free.last().map_or(0, |slot| slot.result.size());
@@ -408,10 +417,7 @@ impl Course {
 
 impl Drop for Course {
     fn drop(&mut self) {
-        // What was measured alone says more than what was learnt beside a host's own work.
-        for part in self.parts.iter().filter(|part| !part.times.is_alone()) {
-            part.times.joined(part.pieces.counts()).remember(&part.plan);
-        }
+        self.remember();
     }
 }
 

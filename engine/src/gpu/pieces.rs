@@ -6,7 +6,7 @@
 use super::allocate::Wanted;
 use super::compiled::bind;
 use super::memory::Held;
-use super::{Gpu, GpuPlan, StepTimes};
+use super::{Gpu, GpuPlan, StepTimes, pace};
 use crate::Result;
 use crate::plan::{PARAMS_STRIDE, Plan, PlanBytes};
 use std::ops::Range;
@@ -16,6 +16,9 @@ const OF_A_PLAN: usize = 4096;
 
 /// Pieces that a plan may have for each step that can be cut.
 const OF_A_STEP: usize = 64;
+
+/// Pieces whose bind groups are made without a pause while something is loaded in the gaps between frames, where they count as a pipeline.
+const TOGETHER: usize = 512;
 
 /// Most pieces of a plan of which so many steps can be cut.
 fn most_pieces(can_be_cut: usize) -> usize {
@@ -116,8 +119,7 @@ impl Pieces {
         }
         let params = own as u64 * PARAMS_STRIDE;
         let held = gpu.account().take(PlanBytes { weights: 0, activations: 0, states: 0, params })?;
-        let made = gpu.guarded("cutting the steps of a plan", |device| Pieces::cut(gpu, device, plan, &cuts, own));
-        Ok(Pieces { pieces: made.await??, counts, _held: Some(held) })
+        Ok(Pieces { pieces: Pieces::cut(gpu, plan, &cuts, own).await?, counts, _held: Some(held) })
     }
 
     /// The most that the pieces of `plan` take of the account, however long its steps turn out to take.
@@ -133,13 +135,10 @@ impl Pieces {
         Pieces { pieces, counts: vec![1; steps], _held: None }
     }
 
-    fn cut(gpu: &Gpu, device: &wgpu::Device, plan: &GpuPlan, cuts: &[Cut], own: usize) -> Result<Vec<Piece>> {
-        let inner = &plan.inner;
-        let (size, usage) = (own as u64 * PARAMS_STRIDE, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
-        let params =
-            gpu.buffer(device, "cutting the steps of a plan", Wanted { label: "lampyris.pieces", size, usage })?;
+    async fn cut(gpu: &Gpu, plan: &GpuPlan, cuts: &[Cut], own: usize) -> Result<Vec<Piece>> {
+        let (inner, doing) = (&plan.inner, "cutting the steps of a plan");
         let mut blocks = vec![0u32; own * PARAMS_STRIDE as usize / 4];
-        let (mut pieces, mut block) = (Vec::new(), 0);
+        let (mut pieces, mut made) = (Vec::new(), Vec::with_capacity(own));
         for (at, (dispatch, cut)) in inner.dispatches.iter().zip(cuts).enumerate() {
             let (step, axis) = (&inner.plan.steps[at], cut.axis);
             let (Some(first), true) = (step.kernel.first_group()[axis], cut.pieces > 1) else {
@@ -149,18 +148,33 @@ impl Pieces {
             let launch = inner.plan.with_call(step, |call| step.kernel.launch(call, dispatch.source));
             let (all, each) = (dispatch.grid[axis], dispatch.grid[axis].div_ceil(cut.pieces as u32));
             for begin in (0..all).step_by(each as usize) {
-                let start = block * PARAMS_STRIDE as usize / 4;
+                let start = made.len() * PARAMS_STRIDE as usize / 4;
                 blocks[start..start + launch.params.len()].copy_from_slice(&launch.params);
                 blocks[start + first] = begin;
-                gpu.allocating("cutting the steps of a plan")?;
-                let group = bind(device, step, &inner.plan, dispatch, &inner.regions, (&params, block), &[]);
-                let count = each.min(all - begin);
-                pieces.push(Piece { step: at, some: group.map(|params| Groups { params, axis, count }) });
-                block += 1;
+                made.push((pieces.len(), axis, each.min(all - begin)));
+                pieces.push(Piece { step: at, some: None });
             }
         }
+        let (size, usage) = (own as u64 * PARAMS_STRIDE, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let wanted = Wanted { label: "lampyris.pieces", size, usage };
+        let params = gpu.guarded(doing, |device| gpu.buffer(device, doing, wanted)).await??;
+        for (chunk, some) in made.chunks(TOGETHER).enumerate() {
+            pace::pipeline().await;
+            let bound = gpu.guarded(doing, |device| -> Result<()> {
+                for (block, (piece, axis, count)) in (chunk * TOGETHER..).zip(some) {
+                    gpu.allocating(doing)?;
+                    let step = pieces[*piece].step;
+                    let (step, dispatch) = (&inner.plan.steps[step], &inner.dispatches[step]);
+                    let group = bind(device, step, &inner.plan, dispatch, &inner.regions, (&params, block), &[]);
+                    pieces[*piece].some = group.map(|params| Groups { params, axis: *axis, count: *count });
+                }
+                Ok(())
+            });
+            bound.await??;
+        }
         if let Some(queue) = gpu.queue() {
-            gpu.write(queue, "cutting the steps of a plan", (&params, 0), bytemuck::cast_slice(&blocks))?;
+            let words = bytemuck::cast_slice(&blocks);
+            gpu.guarded(doing, |_| gpu.write(queue, doing, (&params, 0), words)).await??;
         }
         Ok(pieces)
     }

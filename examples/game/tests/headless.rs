@@ -8,12 +8,21 @@ use std::fs::File;
 use std::io::BufReader;
 use std::process::Command;
 
-/// Colours of a picture, and its size.
-fn colours(file: &str) -> (HashSet<[u8; 3]>, [u32; 2]) {
+/// The bars of the chart, and the bright letters of the panel, as they come out of the picture.
+const BAR: [u8; 3] = [126, 227, 255];
+const LETTERS: [u8; 3] = [244, 247, 251];
+
+/// The pixels of a picture, and its size.
+fn pixels(file: &str) -> (Vec<[u8; 3]>, [u32; 2]) {
     let mut reader = png::Decoder::new(BufReader::new(File::open(file).unwrap())).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     (pixels.chunks_exact(4).map(|p| [p[0], p[1], p[2]]).collect(), [info.width, info.height])
+}
+
+/// How many of `pixels` have nearly this colour.
+fn painted(pixels: &[[u8; 3]], colour: [u8; 3]) -> usize {
+    pixels.iter().filter(|pixel| pixel.iter().zip(colour).all(|(found, wanted)| found.abs_diff(wanted) < 9)).count()
 }
 
 fn number(value: &Value) -> f64 {
@@ -66,9 +75,14 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
     }
     assert!(report["said"][0]["answer"].as_str().unwrap().split_whitespace().count() >= 5, "{report:#}");
     for file in report["pictures"].as_array().unwrap() {
-        let (colours, size) = colours(file.as_str().unwrap());
+        let (pixels, size) = pixels(file.as_str().unwrap());
         assert_eq!(size, [640, 360]);
-        assert!(colours.len() > 500, "{} colours in {file}", colours.len());
+        let colours = pixels.iter().collect::<HashSet<_>>().len();
+        assert!(colours > 500, "{colours} colours in {file}");
+        // The bars of all classes together are as long as a full one, which has five rows of 68 pixels; of short ones some are less than a pixel.
+        let (bars, letters) = (painted(&pixels, BAR), painted(&pixels, LETTERS));
+        assert!((150..=400).contains(&bars), "{bars} pixels of bars in {file}");
+        assert!(letters > 20, "{letters} bright pixels of letters in {file}");
     }
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -55,7 +55,8 @@ impl LampyrisPlugin {
 }
 
 /// Has what an image shows named in every frame, or as often as the budget and four looks that are under way at a time let all eyes have their turn:
-/// one that a camera renders to, in a format that reads as floats from 0 to 1.
+/// one that a camera renders to, in a format that reads as floats. As Bevy does itself, it takes what its view reads for linear light, from 0 to 1:
+/// bytes that are encoded already belong into a view of an `-srgb` format. Of a view of several mip levels it is the first.
 #[derive(Component, Debug, Clone)]
 pub struct Eye {
     /// The image.
@@ -80,7 +81,7 @@ pub struct Ask {
     pub options: AnswerOptions,
 }
 
-/// A part of the answer to the last [`Ask`].
+/// A part of the answer to the last [`Ask`], in the frames that come after that.
 #[derive(Message, Debug, Clone, PartialEq, Eq)]
 pub enum Said {
     /// More text, whole characters.
@@ -117,7 +118,7 @@ fn request(shared: Res<Shared>, eyes: Query<(Entity, &Eye)>, mut questions: Mess
     state.eyes.clear();
     state.eyes.extend(eyes.iter().map(|(entity, eye)| (entity, eye.image.id())));
     if let Some(ask) = questions.read().last() {
-        state.question = Some(ask.clone());
+        state.ask(ask.clone());
     }
 }
 
@@ -132,4 +133,39 @@ fn deliver(
     named.write_batch(state.named.drain(..));
     said.write_batch(state.said.drain(..));
     failed.write_batch(state.failed.drain(..));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bevy::app::Update;
+    use bevy::ecs::message::Messages;
+    use bevy::ecs::prelude::Local;
+    use lampyris::text::Message;
+
+    /// Without a renderer, whose part is played here: what it says between a question and the next is of the old answer.
+    #[test]
+    fn what_was_said_to_a_question_is_not_given_out_once_the_next_is_put() {
+        let mut app = App::new();
+        app.add_plugins(LampyrisPlugin::new(Duration::from_millis(2)));
+        let heard = |app: &mut App| -> Vec<Said> { app.world_mut().resource_mut::<Messages<Said>>().drain().collect() };
+        let put = |mut questions: MessageWriter<Ask>, shared: Res<Shared>, mut frames: Local<u32>| {
+            *frames += 1;
+            shared.lock().said.push(Said::Piece(format!("in frame {}", *frames)));
+            if *frames == 2 {
+                shared.lock().said.push(Said::Done);
+                let conversation = Conversation::new([Message::user("And then?")]);
+                questions.write(Ask { conversation, options: AnswerOptions::new(8) });
+            }
+        };
+        app.add_systems(Update, put);
+        let said: Vec<_> = (0..4)
+            .map(|_| {
+                app.update();
+                heard(&mut app)
+            })
+            .collect();
+        let piece = |text: &str| vec![Said::Piece(text.to_owned())];
+        assert_eq!(said, [vec![], piece("in frame 1"), vec![], piece("in frame 3")]);
+    }
 }
