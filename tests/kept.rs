@@ -4,9 +4,12 @@
 
 mod support;
 
+use lampyris::engine::gpu::Loading;
 use lampyris::models::mobilenet::Pixels;
 use lampyris::wgpu;
-use lampyris::{Classifier, Gpu, GpuOptions, Input};
+use lampyris::{Budget, Classifier, Gpu, GpuOptions, Input};
+use std::time::Duration;
+use support::host::Host;
 use support::{devices, fixture};
 
 const NETWORK: &str = "mobilenet_v3_small_w025";
@@ -98,31 +101,50 @@ fn what_was_resized_before_is_not_resized_again() {
     }
 }
 
-/// A host binds the probabilities in its own shader once, and they are the last picture's whatever else is classified meanwhile.
+/// A host binds the probabilities in its own shader once, and they are the last picture's whatever else is classified meanwhile: on its first
+/// device, and on another one where they are asked for while the classifier goes there in the gaps between frames.
 #[test]
 fn the_buffer_of_the_probabilities_stays() {
-    for host in support::host::hosts() {
-        let gpu = host.guest();
+    for mut host in support::host::hosts() {
+        let mut gpu = host.guest();
         let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
         let picture = |shade: u8| Input::rgba8(vec![shade; 90 * 70 * 4], 90, 70);
-        gpu.block_on(classifier.ready(picture(0))).unwrap();
-        let (buffer, offset, bytes) = classifier.probabilities_buffer().unwrap();
-        for images in 2..=KEPT + 2 {
-            gpu.block_on(classifier.classify_batch(&vec![picture(9); images])).unwrap();
+        for round in 0..2 {
+            if round == 1 {
+                host.device.destroy();
+                gpu.notify_lost("the host destroyed it");
+                host = host.another();
+                gpu.replace_device(&host.adapter, &host.device, &host.queue).unwrap();
+            }
+            let eyes = classifier.clone();
+            let mut loading = Loading::new(async move { eyes.ready(Input::rgba8(vec![0; 90 * 70 * 4], 90, 70)).await });
+            let first = loading.tick(&mut Budget::gpu(Duration::from_micros(20))).unwrap();
+            assert!(first.is_none() || round == 0, "{}: it goes there in a single tick", host.name);
+            let (buffer, offset, bytes) = classifier.probabilities_buffer().unwrap();
+            while loading.has_work() {
+                loading.tick(&mut Budget::gpu(Duration::from_micros(20))).unwrap();
+            }
+            for images in 2..=KEPT + 2 {
+                gpu.block_on(classifier.classify_batch(&vec![picture(9); images])).unwrap();
+            }
+            let expected = gpu.block_on(classifier.classify(picture(200))).unwrap().probabilities;
+            let found = floats(&host, (&buffer, offset, bytes));
+            assert_eq!(found[..expected.len()], expected, "{}, device {round}", host.name);
         }
-        let expected = gpu.block_on(classifier.classify(picture(200))).unwrap().probabilities;
-        let (usage, label) = (wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, Some("what the host reads"));
-        let read =
-            host.device.create_buffer(&wgpu::BufferDescriptor { label, size: bytes, usage, mapped_at_creation: false });
-        let mut frame = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        frame.copy_buffer_to_buffer(&buffer, offset, &read, 0, bytes);
-        host.queue.submit([frame.finish()]);
-        read.map_async(wgpu::MapMode::Read, .., Result::unwrap);
-        host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        let mapped = read.get_mapped_range(..).unwrap();
-        let found: Vec<f32> = mapped.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect();
-        assert_eq!(found[..expected.len()], expected, "{}", host.name);
     }
+}
+
+/// What lies in a piece of a buffer.
+fn floats(host: &Host, (buffer, offset, size): (&wgpu::Buffer, u64, u64)) -> Vec<f32> {
+    let (usage, label) = (wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, Some("what the host reads"));
+    let read = host.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+    let mut frame = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    frame.copy_buffer_to_buffer(buffer, offset, &read, 0, size);
+    host.queue.submit([frame.finish()]);
+    read.map_async(wgpu::MapMode::Read, .., Result::unwrap);
+    host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    let mapped = read.get_mapped_range(..).unwrap();
+    mapped.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect()
 }
 
 /// What prepares pictures is made for a size of them, and a classifier has that for sixteen sizes, what it drives for four.

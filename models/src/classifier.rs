@@ -135,7 +135,7 @@ impl Classifier {
             progress(arrived as f64 / total as f64);
         });
         let executor = executor.await?;
-        self.inner.kept.keep_executor(1, Pixels::Rgba8, executor);
+        self.inner.kept.keep_executor(&gpu, 1, Pixels::Rgba8, executor);
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl Classifier {
             }
             executor => executor?,
         };
-        Ok(self.inner.kept.keep_executor(images, pixels, executor))
+        Ok(self.inner.kept.keep_executor(&gpu, images, pixels, executor))
     }
 
     /// What is in a picture.

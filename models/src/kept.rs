@@ -56,11 +56,15 @@ impl Kept {
     }
 
     /// Keeps an executor and lets the one go that was not used for longest, with what prepares its pictures.
-    pub(crate) fn keep_executor(&self, images: usize, pixels: Pixels, executor: Executor) -> Numbered {
+    pub(crate) fn keep_executor(&self, gpu: &Gpu, images: usize, pixels: Pixels, executor: Executor) -> Numbered {
+        let mut executors = lock(&self.executors);
+        let same = |other: &&Numbered| (other.images, other.pixels) == (images, pixels) && other.executor.is_on(gpu);
+        // Another thread, or a frame between two ticks of a loading, may have made it meanwhile, and a host may have a buffer of that.
+        if let Some(there) = executors.iter().find(same) {
+            return there.clone();
+        }
         let number = self.made.fetch_add(1, Ordering::Relaxed) + 1;
         let kept = Numbered { executor, number, images, pixels };
-        let mut executors = lock(&self.executors);
-        // Another thread may have made the same meanwhile.
         executors.retain(|other| (other.images, other.pixels) != (images, pixels));
         executors.push(kept.clone());
         while executors.len() > KEPT_EXECUTORS {
@@ -99,7 +103,13 @@ impl Kept {
 
     /// Keeps an executor until its device is lost, because a host has a buffer of it.
     pub(crate) fn lend(&self, executor: &Numbered) {
+        let mut executors = lock(&self.executors);
         self.lent.store(executor.number, Ordering::Relaxed);
+        // Another thread may have let it go meanwhile.
+        if executors.iter().all(|kept| kept.number != executor.number) {
+            executors.retain(|kept| (kept.images, kept.pixels) != (executor.images, executor.pixels));
+            executors.push(executor.clone());
+        }
     }
 
     fn is_lent(&self, executor: &Numbered) -> bool {

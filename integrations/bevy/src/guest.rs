@@ -29,6 +29,9 @@ const EYES: usize = 0;
 /// What the loading thread brings, as far as it was wanted.
 type Loaded = (lampyris::Result<Option<Vec<Watching>>>, lampyris::Result<Option<DrivenText>>);
 
+/// Frames in which no more looks are tried than there was memory for.
+const CROWDED: u32 = 600;
+
 /// What the talk is sure of, as long as it has something to say.
 const TALK: f64 = 0.5;
 
@@ -59,6 +62,8 @@ pub(crate) struct State {
     /// Those with a look first, in the order in which the looks began.
     places: Vec<Place>,
     chat: Option<DrivenText>,
+    /// For how many looks there was room when there was none for another, and frames until that is tried again.
+    crowded: Option<(usize, u32)>,
     /// The eye that the next look is of, where it is there: the first that had none the last time.
     next: Option<Entity>,
     /// What was wrong with eyes the last time, and was told.
@@ -80,6 +85,7 @@ impl Shared {
             loading: None,
             places: Vec::new(),
             chat: None,
+            crowded: None,
             next: None,
             wrong: Vec::new(),
             eyes: Vec::new(),
@@ -182,8 +188,10 @@ impl State {
         self.wrong.retain(|(at, _)| self.eyes.iter().any(|(eye, _)| eye == at));
         let first = self.eyes.iter().position(|(eye, _)| Some(*eye) == self.next).unwrap_or(0);
         self.eyes.rotate_left(first);
+        self.crowded = self.crowded.and_then(|(looks, frames)| Some((looks, frames.checked_sub(1)?)));
+        let room = self.crowded.map_or(usize::MAX, |(looks, _)| looks);
         let (mut at, mut turn) = (0, 0);
-        while let (Some(place), Some(&(eye, image))) = (self.places.get_mut(at), self.eyes.get(turn)) {
+        while let (Some(place), Some(&(eye, image)), true) = (self.places.get_mut(at), self.eyes.get(turn), at < room) {
             if place.eye.is_some() {
                 at += 1;
                 continue;
@@ -203,9 +211,9 @@ impl State {
                 Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. }) | Error::NotReady) => {
                     break;
                 }
-                // There is room for fewer looks than there are places. Those that follow are free as well.
+                // There is room for fewer looks than there are places.
                 Err(Error::Engine(EngineError::OutOfMemory { .. } | EngineError::Budget { .. })) if at > 0 => {
-                    self.places.truncate(at);
+                    self.crowded = Some((at, CROWDED));
                     break;
                 }
                 Err(error) => self.fail_at(eye, &error),
@@ -560,10 +568,12 @@ mod tests {
         catch_unwind(AssertUnwindSafe(|| frame(&mut state, &mut turns, false))).unwrap_err();
         assert_eq!((state.places.len(), state.eyes.len()), (LOOKS, LOOKS));
         frame(&mut state, &mut turns, true);
-        assert_eq!((state.places.len(), state.places[0].eye), (1, Some(eyes[0].0)));
+        let looks = |state: &State| state.places.iter().map(|place| place.eye).collect::<Vec<_>>();
+        assert_eq!((looks(&state)[..2].to_vec(), state.crowded), (vec![Some(eyes[0].0), None], Some((1, CROWDED))));
         for _ in 0..2 * LOOKS {
             frame(&mut state, &mut turns, true);
         }
+        assert_eq!(state.crowded, Some((1, CROWDED - 2 * LOOKS as u32)));
         let named = eyes.iter().map(|(eye, _)| state.named.iter().filter(|named| named.eye == *eye).count());
         assert_eq!((named.collect::<Vec<_>>(), state.failed.len()), (vec![2; LOOKS], 0), "{:?}", state.failed);
     }
