@@ -2,7 +2,7 @@
 //!
 //! The loop is a host's own: a pass that takes some milliseconds, at a rate set to what it reaches alone with 30 % to spare. What it
 //! reaches is told in two ways, by nine frames of ten and by 99 of a hundred: a loop that is uneven of itself reaches the first, and misses
-//! frames at it with nothing beside. Beside it run a prompt of 2000 tokens and an answer, ticked with a budget of a half or of a quarter of
+//! frames at it with nothing beside. Beside it run a prompt of 2000 tokens and an answer, ticked with a budget of a half, a quarter or an eighth of
 //! what is to spare, or left to run as they like. Blocks of frames alone and with either budget take turns, so that what else the machine
 //! does meets all. A frame is missed when it ends after the next should have begun. Two more rows say what the budget alone costs, whoever
 //! spends it: blocks beside one plain dispatch that takes as long, and how many of the frames alone would have been missed had each taken
@@ -38,7 +38,7 @@ const PROMPT: usize = 2000;
 const ANSWER: usize = 64;
 
 /// What shares of the time to spare are budgets.
-const SHARES: [(&str, f64); 2] = [("a half", 0.5), ("a quarter", 0.25)];
+const SHARES: [(&str, f64); 3] = [("a half", 0.5), ("a quarter", 0.25), ("an eighth", 0.125)];
 
 /// What shares of the frames alone are within what the loop is said to reach.
 const REACHED: [(&str, f64); 2] = [("nine of ten", 0.9), ("99 of a hundred", 0.99)];
@@ -87,11 +87,12 @@ fn beside(gpu: &Gpu, scene: &Scene<'_>, plain: &Plain, model: &Decoder, reached:
 
     // With a budget.
     let greedy = Sampling::greedy();
-    let finest = budgets[1] / 6;
+    let finest = budgets[SHARES.len() - 1] / 6;
     let mut npc = gpu.block_on(session()?.driven().finest(finest).measured(&greedy))?;
     npc.generate(&tokens, ANSWER, &greedy);
-    let (mut with, mut plains, mut alone) = (<[Row; 2]>::default(), <[Row; 2]>::default(), Row::default());
-    let mut ticks = [(0.0, 0.0); 2];
+    let (mut with, mut plains, mut alone) =
+        (<[Row; SHARES.len()]>::default(), <[Row; SHARES.len()]>::default(), Row::default());
+    let mut ticks = [(0.0, 0.0); SHARES.len()];
     let mut going = true;
     for _ in 0..ROUNDS {
         scene.block(period, &mut alone, |_| Ok(()))?;
