@@ -6,10 +6,8 @@ mod support;
 
 use lampyris::engine::gpu::Loading;
 use lampyris::models::mobilenet::Pixels;
-use lampyris::wgpu;
 use lampyris::{Budget, Classifier, Gpu, GpuOptions, Input};
 use std::time::Duration;
-use support::host::Host;
 use support::{devices, fixture};
 
 const NETWORK: &str = "mobilenet_v3_small_w025";
@@ -128,23 +126,11 @@ fn the_buffer_of_the_probabilities_stays() {
                 gpu.block_on(classifier.classify_batch(&vec![picture(9); images])).unwrap();
             }
             let expected = gpu.block_on(classifier.classify(picture(200))).unwrap().probabilities;
-            let found = floats(&host, (&buffer, offset, bytes));
+            let found = host.read((&buffer, offset, bytes));
+            let found: Vec<f32> = found.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect();
             assert_eq!(found[..expected.len()], expected, "{}, device {round}", host.name);
         }
     }
-}
-
-/// What lies in a piece of a buffer.
-fn floats(host: &Host, (buffer, offset, size): (&wgpu::Buffer, u64, u64)) -> Vec<f32> {
-    let (usage, label) = (wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, Some("what the host reads"));
-    let read = host.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
-    let mut frame = host.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-    frame.copy_buffer_to_buffer(buffer, offset, &read, 0, size);
-    host.queue.submit([frame.finish()]);
-    read.map_async(wgpu::MapMode::Read, .., Result::unwrap);
-    host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    let mapped = read.get_mapped_range(..).unwrap();
-    mapped.chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap())).collect()
 }
 
 /// What prepares pictures is made for a size of them, and a classifier has that for sixteen sizes, what it drives for four.

@@ -221,7 +221,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         let other = buffer(&host, &second, 0, copied);
         let input = || Input::rgba8_buffer(&lent, 52, SIDE, SIDE);
         assert!(same(&gpu.block_on(classifier.classify(input())).unwrap(), &expected[0]), "{}: submitted", host.name);
-        assert!(bytes_of(&host, &lent) == around(&first), "{}: a submitted run has written it", host.name);
+        assert!(host.read((&lent, 0, lent.size())) == around(&first), "{}: a submitted run has written it", host.name);
 
         // Recorded, what counts is what the host's commands have put there by then.
         let mut frame = encoder(&host);
@@ -232,7 +232,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         for (seen, expected) in [&mut before, &mut after].into_iter().zip(&expected) {
             assert!(same(&frames(&host, &gpu, seen).unwrap(), expected), "{}: recorded", host.name);
         }
-        assert!(bytes_of(&host, &lent) == around(&second), "{}: a recorded run has written it", host.name);
+        assert!(host.read((&lent, 0, lent.size())) == around(&second), "{}: a recorded run has written it", host.name);
         // In pieces, and again as bytes.
         let mut eyes = gpu.block_on(classifier.driven()).unwrap();
         let mut frame = encoder(&host);
@@ -244,8 +244,8 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
             panic!("{}: no answer", host.name)
         };
         assert!(same(&answer, &expected[1]) && same(&bytes(&first), &expected[0]), "{}: driven", host.name);
-        assert!(bytes_of(&host, &lent) == around(&second), "{}: a driven run has written it", host.name);
-        assert!(bytes_of(&host, &other) == second, "{}: somebody has written the other one", host.name);
+        assert!(host.read((&lent, 0, lent.size())) == around(&second), "{}: a driven run has written it", host.name);
+        assert!(host.read((&other, 0, other.size())) == second, "{}: somebody has written the other one", host.name);
 
         // What cannot be copied from is refused before the first command.
         let gone = buffer(&host, &first, 0, copied);
@@ -283,7 +283,7 @@ fn a_picture_in_a_buffer_of_the_host_is_the_picture_in_bytes() {
         let error = cpu.block_on(without.classify(input())).unwrap_err();
         assert!(matches!(error, Error::Engine(EngineError::NoTexture { .. })), "{error:?}");
         host.queue.submit([frame.finish()]);
-        assert!(bytes_of(&host, &lent) == around(&second), "{}: a refused run has written it", host.name);
+        assert!(host.read((&lent, 0, lent.size())) == around(&second), "{}: a refused run has written it", host.name);
         assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
     }
 }
@@ -338,23 +338,6 @@ fn double(
 
 /// What a buffer of floats holds.
 fn read(host: &Host, buffer: &wgpu::Buffer) -> Vec<f32> {
-    let bytes = bytes_of(host, buffer);
+    let bytes = host.read((buffer, 0, buffer.size()));
     bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
-}
-
-/// What a buffer holds.
-fn bytes_of(host: &Host, buffer: &wgpu::Buffer) -> Vec<u8> {
-    let staging = host.device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("staging"),
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut copy = encoder(host);
-    copy.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    host.queue.submit([copy.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
-    host.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    let view = staging.get_mapped_range(..).unwrap();
-    view.to_vec()
 }

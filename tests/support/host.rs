@@ -132,6 +132,19 @@ impl Host {
         Host::new(self.instance.clone(), self.adapter.clone(), wish)
     }
 
+    /// What lies in a piece of a buffer once all that was submitted is done, given by its offset and its bytes.
+    pub fn read(&self, (buffer, offset, size): (&wgpu::Buffer, u64, u64)) -> Vec<u8> {
+        let (usage, label) = (wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST, Some("what the host reads"));
+        let staging =
+            self.device.create_buffer(&wgpu::BufferDescriptor { label, size, usage, mapped_at_creation: false });
+        let mut copy = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        copy.copy_buffer_to_buffer(buffer, offset, &staging, 0, size);
+        self.queue.submit([copy.finish()]);
+        staging.map_async(wgpu::MapMode::Read, .., Result::unwrap);
+        self.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        staging.get_mapped_range(..).unwrap().to_vec()
+    }
+
     /// A texture with these rows of texels.
     pub fn texture(&self, format: wgpu::TextureFormat, texels: &[u8], size: [u32; 2]) -> wgpu::TextureView {
         let descriptor = wgpu::TextureDescriptor { format, ..descriptor(size) };
