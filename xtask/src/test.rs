@@ -73,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         parts.push(("game", game));
         for (part, verb, what) in [
             ("bevy's plugin", "test", &["--lib"][..]),
+            ("bevy's page", "test", &["--doc"]),
             ("bevy", "run", &["--example", "sketches"]),
             ("bevy without its device", "run", &["--example", "sketches", "--", "--destroy"]),
         ] {

@@ -19,15 +19,17 @@ use std::{
 #[cfg(feature = "browser")]
 const PATIENCE: Duration = Duration::from_secs(1200);
 
-/// What the page says of one variant.
+/// Most browsers at once: each holds some hundred megabytes.
 #[cfg(feature = "browser")]
-struct Verdict {
-    /// Kernel and variant.
-    variant: String,
-    /// Empty when it compiled.
-    problem: String,
-    /// Why it was not tried, empty when it was.
-    skipped: String,
+const MOST: usize = 4;
+
+/// What one browser's page has posted.
+#[cfg(feature = "browser")]
+struct Report {
+    /// How many variants it was given.
+    asked: usize,
+    /// Its words, as JSON.
+    text: String,
 }
 
 /// Starts this program again with the kernels linked in.
@@ -46,26 +48,45 @@ pub(crate) fn check() -> Result<(), Error> {
     ]))
 }
 
-/// Compiles every variant of every kernel in the browser; a finding for each that it refuses.
+/// Compiles every variant of every kernel, in as many browsers at once as this machine has cores for; a finding for each that is
+/// refused. One browser compiles all that it is given on one core.
 #[cfg(feature = "browser")]
 pub(crate) fn check() -> Result<(), Error> {
     let program = crate::adapters::browser().ok_or_else(|| Error::Missing {
         what: "Chromium".to_owned(),
         remedy: "install it (Debian: apt-get install chromium)".to_owned(),
     })?;
-    let profile = std::env::temp_dir().join(format!("lampyris-browser-{}", std::process::id()));
+    let browsers = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
+    let mut shares = vec![Vec::new(); browsers];
+    // The variants of a kernel lie side by side and cost about the same, so they are dealt out in turn.
+    for (index, variant) in variants().into_iter().enumerate() {
+        shares[index % browsers].push(variant);
+    }
+    let ask = |(index, share): (usize, &Vec<serde_json::Value>)| {
+        Ok(Report { asked: share.len(), text: report_of(&program, index, share)? })
+    };
+    let ask = &ask;
+    let reports: Result<Vec<Report>, Error> = std::thread::scope(|scope| {
+        let asked: Vec<_> = shares.iter().enumerate().map(|it| scope.spawn(move || ask(it))).collect();
+        asked.into_iter().map(|it| it.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    judge(&reports?)
+}
+
+/// What a browser of its own says of these variants.
+#[cfg(feature = "browser")]
+fn report_of(program: &Path, index: usize, variants: &[serde_json::Value]) -> Result<String, Error> {
+    let profile = std::env::temp_dir().join(format!("lampyris-browser-{}-{index}", std::process::id()));
     let here = Path::new("127.0.0.1:0").to_owned();
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|source| Error::File { path: here.clone(), source })?;
     let address = listener.local_addr().map_err(|source| Error::File { path: here, source })?;
-    let browser = Browser::start(&program, &profile, &format!("http://{address}/"))?;
-    let report = server::answer(&listener, &kernels(), PATIENCE)?;
-    drop(browser);
-    judge(&report)
+    let _browser = Browser::start(program, &profile, &format!("http://{address}/"))?;
+    server::answer(&listener, &serde_json::json!(variants).to_string(), PATIENCE)
 }
 
-/// The page's list: each variant with its text, as the browser wants it, and whether it needs subgroups.
+/// The pages' list: each variant with its text, as the browser wants it, and whether it needs subgroups.
 #[cfg(feature = "browser")]
-fn kernels() -> String {
+fn variants() -> Vec<serde_json::Value> {
     let sources = lampyris_shaders::all().into_iter().flat_map(|entry| entry.sources);
     let list = sources.map(|source| {
         let (subgroups, text) = (source.subgroup > 0, source.wgsl.text());
@@ -77,44 +98,43 @@ fn kernels() -> String {
             "subgroups": subgroups,
         })
     });
-    serde_json::Value::Array(list.collect()).to_string()
+    list.collect()
 }
 
-/// Turns the page's report into findings and one line of summary.
+/// Turns the pages' reports into findings and one line of summary.
 #[cfg(feature = "browser")]
-fn judge(report: &str) -> Result<(), Error> {
-    let value: serde_json::Value = serde_json::from_str(report).unwrap_or_default();
+fn judge(reports: &[Report]) -> Result<(), Error> {
     let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    let verdicts: Vec<Verdict> = value["variants"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .map(|it| Verdict { variant: text(it, "variant"), problem: text(it, "problem"), skipped: text(it, "skipped") })
-        .collect();
-    let mut findings: Vec<String> = verdicts
-        .iter()
-        .filter(|it| !it.problem.is_empty())
-        .map(|it| format!("{} does not compile in the browser: {}", it.variant, it.problem))
-        .collect();
-    let skipped: Vec<&Verdict> = verdicts.iter().filter(|it| !it.skipped.is_empty()).collect();
-    for it in &skipped {
-        println!("xtask: {} not tried: {}", it.variant, it.skipped);
+    let (mut findings, mut total, mut compiled, mut adapter) = (Vec::new(), 0, 0, String::new());
+    for report in reports {
+        let value: serde_json::Value = serde_json::from_str(&report.text).unwrap_or_default();
+        let verdicts = value["variants"].as_array().map_or(&[][..], Vec::as_slice);
+        for it in verdicts {
+            let (variant, problem, skipped) = (text(it, "variant"), text(it, "problem"), text(it, "skipped"));
+            compiled += usize::from(skipped.is_empty());
+            if !problem.is_empty() {
+                findings.push(format!("{variant} does not compile in the browser: {problem}"));
+            }
+            if !skipped.is_empty() {
+                println!("xtask: {variant} not tried: {skipped}");
+            }
+        }
+        let error = text(&value, "error");
+        if !error.is_empty() {
+            findings.push(format!("the page stopped: {error}"));
+        } else if verdicts.len() != report.asked {
+            findings.push(format!("the page told of {} of {} variants", verdicts.len(), report.asked));
+        }
+        total += report.asked;
+        adapter = text(&value, "adapter");
     }
-    let error = text(&value, "error");
-    if !error.is_empty() {
-        findings.push(format!("the page stopped: {error}"));
-    } else if verdicts.len() == skipped.len() {
+    if compiled == 0 {
         findings.push("no kernel was compiled, so nothing was proved".to_owned());
     }
     if !findings.is_empty() {
         return Err(Error::Check { findings });
     }
-    println!(
-        "xtask: {} of {} variants compile on {}",
-        verdicts.len() - skipped.len(),
-        verdicts.len(),
-        text(&value, "adapter")
-    );
+    println!("xtask: {compiled} of {total} variants compile on {adapter}");
     Ok(())
 }
 
@@ -166,15 +186,25 @@ impl Drop for Browser {
 
 #[cfg(all(test, feature = "browser"))]
 mod tests {
-    use super::judge;
+    use super::{Report, judge};
 
     #[test]
-    fn a_refused_kernel_an_error_and_an_empty_report_are_findings() {
+    fn a_refused_kernel_an_error_and_a_report_that_lacks_something_are_findings() {
+        let judge_all = |texts: &[&str]| {
+            let reports: Vec<Report> = texts.iter().map(|&text| Report { asked: 1, text: text.to_owned() }).collect();
+            judge(&reports)
+        };
         let good = r#"{"adapter":"a","error":"","variants":[{"variant":"v","problem":"","skipped":""}]}"#;
-        assert!(judge(good).is_ok());
-        assert!(judge(&good.replace(r#""problem":"""#, r#""problem":"no such word""#)).is_err());
-        assert!(judge(&good.replace(r#""skipped":"""#, r#""skipped":"no subgroups""#)).is_err());
-        assert!(judge(&good.replace(r#""error":"""#, r#""error":"no adapter""#)).is_err());
-        assert!(judge("").is_err());
+        assert!(judge_all(&[good]).is_ok());
+        assert!(judge_all(&[good, good]).is_ok());
+        let refused = good.replace(r#""problem":"""#, r#""problem":"no such word""#);
+        let stopped = good.replace(r#""error":"""#, r#""error":"no adapter""#);
+        for bad in [&*refused, &*stopped, r#"{"adapter":"a","error":"","variants":[]}"#, ""] {
+            assert!(judge_all(&[bad]).is_err(), "{bad}");
+            assert!(judge_all(&[good, bad]).is_err() && judge_all(&[bad, good]).is_err(), "beside a good one: {bad}");
+        }
+        let skipped = good.replace(r#""skipped":"""#, r#""skipped":"no subgroups""#);
+        assert!(judge_all(&[&skipped]).is_err(), "nothing was compiled");
+        assert!(judge_all(&[good, &skipped]).is_ok());
     }
 }
