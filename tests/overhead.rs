@@ -13,7 +13,7 @@ use counting::{steady, without_backtraces};
 use lampyris::engine::gpu::{
     ConstantStore, Course, Event, Few, GpuPlan, InputData, Job, Recorded, States, StepTimes, VariantChoice, Written,
 };
-use lampyris::engine::kernels::image::{Area, ResizeColumns, ResizeRows, ResizeTexture, Turn, table};
+use lampyris::engine::kernels::image::{ResizeColumns, ResizeRows, ResizeTexture, Turn, corner, table};
 use lampyris::engine::kernels::text::{DrawSettings, spans_of_rows, spans_of_sequences};
 use lampyris::engine::kernels::{Desc, Format, HostTensor};
 use lampyris::engine::plan::{Plan, PlanBuilder};
@@ -68,13 +68,13 @@ fn preparing(classifier: &Classifier, format: Format) -> Plan {
         let tensor: HostTensor = table(&from.first, &from.count, &from.coefficients, from.taps);
         builder.constant(name, tensor.desc.clone(), Arc::new(move || Ok(tensor.clone())))
     });
-    let area = Area { x: 0, y: 0, width: SIDE, height: SIDE };
+    let (size, begins) = ([SIDE; 2], builder.input("corner", corner(0, 0).desc));
     let pixels = if format.is_texture() {
-        let kernel = ResizeTexture { area, turn: Turn::default(), planes: None };
-        builder.apply("resize", kernel, &[picture, columns, rows]).unwrap()
+        let kernel = ResizeTexture { size, turn: Turn::default(), planes: None };
+        builder.apply("resize", kernel, &[picture, columns, rows, begins]).unwrap()
     } else {
-        let first = ResizeRows::new(area, passes.first_row, passes.rows);
-        let middle = builder.apply("rows", first, &[picture, columns]).unwrap();
+        let first = ResizeRows::new(size, passes.first_row, passes.rows);
+        let middle = builder.apply("rows", first, &[picture, columns, begins]).unwrap();
         builder.apply("columns", ResizeColumns { first_row: passes.first_row }, &[middle, rows]).unwrap()
     };
     builder.output("pixels", pixels);
@@ -99,10 +99,11 @@ fn a_recorded_picture_costs_what_its_plans_do() {
             );
             let preparing = Arc::new(preparing(&classifier, format));
             let preparing = gpu.block_on(GpuPlan::feeding(&gpu, preparing, plan, 0)).unwrap();
-            let given = match format {
-                Format::Rgba8 => [InputData::Bytes(&bytes)],
-                _ => [InputData::Texture(&view)],
+            let pixels = match format {
+                Format::Rgba8 => InputData::Bytes(&bytes),
+                _ => InputData::Texture(&view),
             };
+            let given = [pixels, InputData::Words(&[0, 0])];
             let of_plans = made(
                 &gpu,
                 |encoder| plan.record(encoder, &[InputData::Bound], &[(&preparing, &given)]).unwrap(),
@@ -254,10 +255,11 @@ fn a_ticked_picture_costs_what_its_plans_do() {
             let plan = gpu.block_on(GpuPlan::new(&gpu, plan, &ConstantStore::new(), VariantChoice::Best)).unwrap();
             let preparing = Arc::new(preparing(&classifier, format));
             let preparing = gpu.block_on(GpuPlan::feeding(&gpu, preparing, &plan, 0)).unwrap();
-            let given = match format {
-                Format::Rgba8 => [InputData::Bytes(&bytes)],
-                _ => [InputData::Texture(&view)],
+            let pixels = match format {
+                Format::Rgba8 => InputData::Bytes(&bytes),
+                _ => InputData::Texture(&view),
             };
+            let given = [pixels, InputData::Words(&[0, 0])];
             let of_plans = of_a_course(&gpu, &plan, || Few::None, Some((&preparing, &given)));
             eprintln!("{}: {of_plans} allocations by a course, {of_pictures} of a look ({format:?})", host.name);
             assert!(of_pictures <= of_plans, "{}: {of_pictures} for {of_plans} ({format:?})", host.name);

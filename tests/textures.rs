@@ -10,11 +10,11 @@ use lampyris::engine::kernels::image::{Area, Quarter, ResizeTexture, table};
 use lampyris::models::image_prep::Passes;
 use lampyris::models::mobilenet::Pixels;
 use lampyris::wgpu::{
-    CommandEncoderDescriptor, DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension, TextureFormat,
-    TextureUsages, TextureView, TextureViewDescriptor,
+    CommandEncoder, CommandEncoderDescriptor, DownlevelFlags, Extent3d, TextureDescriptor, TextureDimension,
+    TextureFormat, TextureUsages, TextureView, TextureViewDescriptor,
 };
 use lampyris::{
-    AdapterChoice, Budget, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Yuv, YuvMatrix, YuvRange,
+    AdapterChoice, Budget, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Tick, Yuv, YuvMatrix, YuvRange,
 };
 use std::time::Duration;
 use support::fixture;
@@ -91,6 +91,67 @@ fn textures_give_what_their_bytes_give() {
                 if apart == 0 {
                     let [texture, plain] = inputs().map(logits);
                     assert_eq!(texture, plain, "{format:?}, {area:?} on {}: other logits", host.name);
+                }
+            }
+        }
+        assert_eq!(host.told(), (0, 0), "the host of {} heard of the guest", host.name);
+    }
+}
+
+/// A frame of the host's with what `record` puts into it.
+fn frame<T>(host: &Host, record: impl FnOnce(&mut CommandEncoder) -> T) -> T {
+    let mut encoder = host.device.create_command_encoder(&CommandEncoderDescriptor { label: Some("the host's frame") });
+    let recorded = record(&mut encoder);
+    host.queue.submit([encoder.finish()]);
+    recorded
+}
+
+/// What follows a face through a camera's picture: a part that moves needs nothing in a frame that it did not need in the first.
+#[test]
+fn a_part_that_moves_is_looked_at_with_what_there_is() {
+    let bytes = picture();
+    let size = [WIDTH, HEIGHT];
+    let corners = [[0, 0], [13, 5], [60, 17], [59, 17], [1, 9]];
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let mut eyes = gpu.block_on(classifier.driven()).unwrap();
+        let view = host.texture(TextureFormat::Rgba8Unorm, &bytes, size);
+        let luma: Vec<u8> = bytes.chunks_exact(4).map(|pixel| pixel[0]).collect();
+        let luma = host.texture(TextureFormat::R8Unorm, &luma, size);
+        let halves = size.map(|side| side.div_ceil(2));
+        let chroma: Vec<u8> = (0..2 * halves[0] * halves[1]).map(|at| (at * 11) as u8).collect();
+        let chroma = host.texture(TextureFormat::Rg8Unorm, &chroma, halves);
+        let yuv = Yuv { matrix: YuvMatrix::Bt601, range: YuvRange::Full };
+        let inputs = [
+            ("a texture", Input::texture(&view).rotated(Quarter::Clockwise)),
+            ("bytes", Input::rgba8(bytes.as_slice(), WIDTH, HEIGHT).mirrored()),
+            ("two planes", Input::nv12(&luma, &chroma, yuv)),
+        ];
+        for (what, input) in inputs {
+            let part = |[x, y]: [u32; 2]| input.clone().crop(Area { x, y, ..PART });
+            // What each part holds by itself, where nothing was made for another.
+            let alone = |at: [u32; 2]| {
+                let of_its_own = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
+                gpu.block_on(of_its_own.classify(part(at))).unwrap().logits
+            };
+            let expected = corners.map(alone);
+            assert!((1..corners.len()).all(|at| expected[at] != expected[at - 1]), "{what}: all parts look alike");
+            let mut first = None;
+            for round in 0..2 {
+                for (at, expected) in corners.into_iter().zip(&expected) {
+                    let seen = frame(&host, |encoder| classifier.record(encoder, part(at)).unwrap());
+                    assert_eq!(&gpu.block_on(seen.wait()).unwrap().logits, expected, "{what} at {at:?}, recorded");
+                    let mut budget = Budget::gpu(Duration::MAX);
+                    frame(&host, |encoder| eyes.look(encoder, &mut budget, part(at)).unwrap());
+                    let mut ticks = (0..10_000).map(|_| {
+                        gpu.block_on(gpu.idle()).unwrap();
+                        frame(&host, |encoder| eyes.tick(encoder, &mut budget).unwrap())
+                    });
+                    let answer = ticks.find_map(|tick| if let Tick::Done(answer) = tick { Some(answer) } else { None });
+                    assert_eq!(&answer.unwrap().logits, expected, "{what} at {at:?}, ticked");
+                    gpu.block_on(gpu.idle()).unwrap();
+                    let live = host.objects();
+                    assert_eq!(*first.get_or_insert_with(|| live.clone()), live, "{what} at {at:?}, round {round}");
                 }
             }
         }

@@ -14,7 +14,7 @@ use lampyris_engine::gpu::{
     wgpu,
 };
 use lampyris_engine::kernels::elementwise::{Function, Unary};
-use lampyris_engine::kernels::image::{Area, PRECISION_BITS, ResizeTexture, Turn, table};
+use lampyris_engine::kernels::image::{PRECISION_BITS, ResizeTexture, Turn, corner, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::{Gpu, PlanBuilder};
 use std::cell::RefCell;
@@ -55,13 +55,18 @@ struct Ticks {
 /// Bytes before the result of a tick.
 const TICK_HEADER: u64 = 32;
 
-/// What reads a texture before them: a pipeline with its layout, its parameters and two tables.
+/// What reads a texture before them: a pipeline with its layout, its parameters, two tables, and where the picture begins in the texture, which
+/// comes with each frame.
 struct Picture {
     pipeline: wgpu::ComputePipeline,
     layout: wgpu::BindGroupLayout,
     params: wgpu::Buffer,
-    tables: [wgpu::Buffer; 2],
+    tables: [wgpu::Buffer; 3],
+    corner: wgpu::Buffer,
 }
+
+/// Where the picture begins.
+const CORNER: [u8; 8] = [0; 8];
 
 const SHADER: &str = "
     @group(0) @binding(0) var<uniform> count: vec4<u32>;
@@ -75,11 +80,12 @@ const OF_TEXTURE: &str = "
     @group(0) @binding(1) var x: texture_2d<f32>;
     @group(0) @binding(2) var<storage, read> columns: array<u32>;
     @group(0) @binding(3) var<storage, read> rows: array<u32>;
-    @group(0) @binding(4) var<storage, read_write> y: array<u32>;
+    @group(0) @binding(4) var<storage, read> corner: array<u32>;
+    @group(0) @binding(5) var<storage, read_write> y: array<u32>;
     @compute @workgroup_size(64)
     fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let red = u32(textureLoad(x, vec2<u32>(0u), 0).r);
-        if id.x < count.x { y[id.x] = red + columns[0] + rows[0]; }
+        if id.x < count.x { y[id.x] = red + columns[0] + rows[0] + corner[0]; }
     }";
 
 /// A layout as the engine has them, whose storage buffers may be of any size.
@@ -93,7 +99,7 @@ fn layout_of(device: &wgpu::Device, texture: bool) -> wgpu::BindGroupLayout {
             view_dimension: wgpu::TextureViewDimension::D2,
             multisampled: false,
         });
-        kinds.push(storage(true));
+        kinds.extend([storage(true), storage(true)]);
     }
     kinds.extend([storage(true), storage(false)]);
     let entry = |(binding, ty): (u32, wgpu::BindingType)| wgpu::BindGroupLayoutEntry {
@@ -158,7 +164,8 @@ impl Bare {
             pipeline: pipeline(device, OF_TEXTURE, &layouts[1]),
             layout: layouts[1].clone(),
             params: buffer(16, wgpu::BufferUsages::UNIFORM),
-            tables: [buffer(64, storage), buffer(64, storage)],
+            tables: [buffer(64, storage), buffer(64, storage), buffer(8, storage)],
+            corner: buffer(8, wgpu::BufferUsages::COPY_SRC),
         };
         let clock = || {
             let count = 2;
@@ -176,21 +183,23 @@ impl Bare {
 
     fn record(&self, host: Host<'_>, encoder: &mut wgpu::CommandEncoder, (words, scoped): (&[u32], bool)) {
         let size = WORDS as u64 * 4;
-        self.write(host, &[(0, bytes(words)), (size, &[1, 2, 3, 4])], scoped);
+        self.write(host, &[(&self.upload, 0, bytes(words)), (&self.upload, size, &[1, 2, 3, 4])], scoped);
         encoder.copy_buffer_to_buffer(&self.upload, 0, &self.buffers[0], 0, size);
         self.run(encoder, None);
     }
 
     /// Words for the commands: in a scope, as whoever wants to hear that there is no memory in which they could wait has to, or without.
-    fn write(&self, (device, queue): Host<'_>, all: &[(u64, &[u8])], scoped: bool) {
-        let write = || all.iter().for_each(|(at, bytes)| queue.write_buffer(&self.upload, *at, bytes));
+    fn write(&self, (device, queue): Host<'_>, all: &[Words<'_>], scoped: bool) {
+        let write = || all.iter().for_each(|(to, at, bytes)| queue.write_buffer(to, *at, bytes));
         if scoped { in_scope(device, wgpu::ErrorFilter::OutOfMemory, write) } else { write() }
     }
 
     /// A texture instead of words, bound for this frame alone.
     fn record_texture(&self, host: Host<'_>, encoder: &mut wgpu::CommandEncoder, view: Seen<'_>) {
         let group = self.bind(host.0, view);
-        self.write(host, &[(WORDS as u64 * 4, &[1, 2, 3, 4])], view.1);
+        let stamp: Words<'_> = (&self.upload, WORDS as u64 * 4, &[1, 2, 3, 4]);
+        self.write(host, &[(&self.picture.corner, 0, &CORNER), stamp], view.1);
+        encoder.copy_buffer_to_buffer(&self.picture.corner, 0, &self.picture.tables[2], 0, 8);
         self.run(encoder, Some(&group));
     }
 
@@ -205,7 +214,8 @@ impl Bare {
                     wgpu::BindGroupEntry { binding: 1, resource: wgpu::BindingResource::TextureView(view) },
                     wgpu::BindGroupEntry { binding: 2, resource: self.picture.tables[0].as_entire_binding() },
                     wgpu::BindGroupEntry { binding: 3, resource: self.picture.tables[1].as_entire_binding() },
-                    wgpu::BindGroupEntry { binding: 4, resource: self.buffers[0].as_entire_binding() },
+                    wgpu::BindGroupEntry { binding: 4, resource: self.picture.tables[2].as_entire_binding() },
+                    wgpu::BindGroupEntry { binding: 5, resource: self.buffers[0].as_entire_binding() },
                 ],
             })
         };
@@ -252,11 +262,13 @@ impl Bare {
     ) {
         let Ticks { last, result, clock } = &self.ticks;
         let group = picture.map(|view| self.bind(host.0, (view, scoped)));
-        self.write(host, &[(0, bytes(words))], scoped);
+        let all: [Words<'_>; 2] = [(&self.upload, 0, bytes(words)), (&self.picture.corner, 0, &CORNER)];
+        self.write(host, &all[..if picture.is_some() { 2 } else { 1 }], scoped);
         encoder.copy_buffer_to_buffer(last, 0, result, 0, 4);
         encoder.copy_buffer_to_buffer(&self.upload, 0, last, 0, 4);
         encoder.copy_buffer_to_buffer(&self.upload, 0, result, 4, 4);
         if let Some(group) = &group {
+            encoder.copy_buffer_to_buffer(&self.picture.corner, 0, &self.picture.tables[2], 0, 8);
             let descriptor = wgpu::ComputePassDescriptor { label: Some("bare"), timestamp_writes: None };
             self.encode_picture(&mut encoder.begin_compute_pass(&descriptor), group);
         } else {
@@ -293,6 +305,9 @@ impl Bare {
         number
     }
 }
+
+/// Where words go, from which byte on, and they themselves.
+type Words<'a> = (&'a wgpu::Buffer, u64, &'a [u8]);
 
 /// A texture, and whether the driver's refusal of it is to be heard.
 type Seen<'a> = (&'a wgpu::TextureView, bool);
@@ -340,13 +355,13 @@ fn reading(gpu: &Gpu, target: &GpuPlan) -> GpuPlan {
     let first: Vec<u32> = (0..SIDE as u32).collect();
     let same = table(&first, &[1; SIDE], &[1 << PRECISION_BITS; SIDE], 1);
     let picture = builder.input("picture", Desc::new(Format::Texture, [1, SIDE, SIDE]));
-    let tables = ["columns", "rows"].map(|name| {
+    let begins = builder.input("corner", corner(0, 0).desc);
+    let [columns, rows] = ["columns", "rows"].map(|name| {
         let tensor = same.clone();
         builder.constant(name, same.desc.clone(), Arc::new(move || Ok(tensor.clone())))
     });
-    let area = Area { x: 0, y: 0, width: SIDE as u32, height: SIDE as u32 };
-    let kernel = ResizeTexture { area, turn: Turn::default(), planes: None };
-    let pixels = builder.apply("resize", kernel, &[picture, tables[0], tables[1]]).unwrap();
+    let kernel = ResizeTexture { size: [SIDE as u32; 2], turn: Turn::default(), planes: None };
+    let pixels = builder.apply("resize", kernel, &[picture, columns, rows, begins]).unwrap();
     builder.output("pixels", pixels);
     gpu.block_on(GpuPlan::feeding(gpu, Arc::new(builder.finish()), target, 0)).unwrap()
 }
@@ -382,7 +397,7 @@ fn ticked(gpu: &Gpu, plan: &GpuPlan, before: Option<(&GpuPlan, &wgpu::TextureVie
                 course.take_back(outputs);
             }
             let (mut budget, mut next) = (Budget::gpu(Duration::from_secs(60)), next.borrow_mut());
-            let seen = before.map(|(_, view)| [InputData::Texture(view)]);
+            let seen = before.map(|(_, view)| [InputData::Texture(view), InputData::Bytes(&CORNER)]);
             let before = before.zip(times.as_ref()).zip(seen.as_ref());
             let before = before.map(|(((reading, _), times), seen)| (reading, times, &seen[..]));
             let steps = course.record_after(encoder, &mut budget, before, &mut || next.take()).unwrap();
@@ -436,7 +451,7 @@ fn recording_allocates_what_wgpu_does() {
         let texels = HostTensor::zeros(Desc::new(Format::Texture, [1, SIDE, SIDE]));
         let view = gpu.block_on(gpu.texture(&texels)).unwrap();
         let (made, took) = recorded(&gpu, |encoder| {
-            let before = [InputData::Texture(&view)];
+            let before = [InputData::Texture(&view), InputData::Bytes(&CORNER)];
             plan.record(encoder, &[InputData::Bound], &[(&reading, &before)]).unwrap()
         });
         let bare = Bare::new(&gpu);

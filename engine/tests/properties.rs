@@ -12,7 +12,7 @@ use lampyris_engine::Gpu;
 use lampyris_engine::certify::Prepared;
 use lampyris_engine::kernels::conv::{Conv, Depthwise, Padding, Pointwise, Stem};
 use lampyris_engine::kernels::head::{GlobalPool, Linear, Pooling, SoftmaxTopK};
-use lampyris_engine::kernels::image::{Area, PRECISION_BITS, ResizeColumns, ResizeRows, table};
+use lampyris_engine::kernels::image::{PRECISION_BITS, ResizeColumns, ResizeRows, corner, table};
 use lampyris_engine::kernels::{
     Activation, Call, Case, Desc, Fill, Format, HostTensor, Kernel, Noise, Tier, difference,
 };
@@ -289,12 +289,16 @@ fn resize() {
     let source = (1u32..30, 1u32..30, [0u32..5, 0u32..5, 0u32..5, 0u32..5]);
     try_some(&(source, formats, 1usize..20, 1usize..6), |devices, (source, format, outputs, taps)| {
         let (width, height, [left, top, right, bottom]) = source;
-        let area = Area { x: left, y: top, width, height };
         let picture = Desc::new(format, [1, (top + height + bottom) as usize, (left + width + right) as usize]);
         let columns = any_table(width as usize, outputs, taps);
         let first_row = height / 3;
-        let rows = ResizeRows::new(area, first_row, height - first_row);
-        let inputs = vec![(picture, Fill::Noise), (columns.desc, Fill::Words(columns.words))];
+        let rows = ResizeRows::new([width, height], first_row, height - first_row);
+        let begins = corner(left, top);
+        let inputs = vec![
+            (picture, Fill::Noise),
+            (columns.desc, Fill::Words(columns.words)),
+            (begins.desc, Fill::Words(begins.words)),
+        ];
         agrees(devices, &case(rows, inputs))?;
         let lines = any_table(height as usize, outputs, taps);
         let picture = Desc::new(Format::Rgba8, [1, (height - first_row) as usize, width as usize]);

@@ -17,6 +17,7 @@ use crate::prepare::{self, Given, PictureKind};
 use crate::source::Source;
 use crate::{Error, Result};
 use lampyris_engine::gpu::{ConstantStore, Gpu, GpuPlan, InputData};
+use lampyris_engine::kernels::image::Area;
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::Weights;
 use lampyris_engine::{Executor, Plan};
@@ -395,9 +396,10 @@ impl Classifier {
             }
         };
         let (width, height, turn) = (input.width, input.height, input.turn);
-        let kind = PictureKind { format, width, height, area: input.area(), turn, planes, resized: false };
-        kind.check()?;
-        Ok(Picture { input, kind })
+        let Area { x, y, width: wide, height: high } = input.area();
+        let kind = PictureKind { format, width, height, part: [wide, high], turn, planes, resized: false };
+        kind.check([x, y])?;
+        Ok(Picture { input, kind, corner: [x, y] })
     }
 
     pub(crate) fn answers(&self, outputs: &[HostTensor], pictures: usize) -> Result<Vec<Answer>> {

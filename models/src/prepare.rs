@@ -4,7 +4,7 @@ use crate::image_prep::{Passes, Preprocess, Resize};
 use crate::input::Input;
 use crate::{Classifier, Error, Result};
 use lampyris_engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
-use lampyris_engine::kernels::image::{Area, ResizeColumns, ResizeRows, ResizeTexture, Turn, Yuv, table};
+use lampyris_engine::kernels::image::{ResizeColumns, ResizeRows, ResizeTexture, Turn, Yuv, corner, table};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::TensorId;
 use lampyris_engine::{Plan, PlanBuilder};
@@ -15,13 +15,14 @@ use std::sync::Arc;
 /// some fifty times. Mesa's software rasterizer ends the loops of a shader after 65535 turns of all together, and says nothing.
 const MOST_WEIGHED: u64 = 30_000;
 
-/// Which pictures a preparing plan is for.
+/// Which pictures a preparing plan is for. Where the part that counts begins in a picture is an input of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PictureKind {
     pub(crate) format: Format,
     pub(crate) width: u32,
     pub(crate) height: u32,
-    pub(crate) area: Area,
+    /// Width and height of the part that counts.
+    pub(crate) part: [u32; 2],
     pub(crate) turn: Turn,
     /// How its two planes are read, if it has two.
     pub(crate) planes: Option<Yuv>,
@@ -32,13 +33,20 @@ pub(crate) struct PictureKind {
 impl PictureKind {
     /// All of a picture of one plane, as it is.
     pub(crate) fn whole(format: Format, [width, height]: [u32; 2]) -> PictureKind {
-        let area = Area { x: 0, y: 0, width, height };
-        PictureKind { format, width, height, area, turn: Turn::default(), planes: None, resized: false }
+        PictureKind {
+            format,
+            width,
+            height,
+            part: [width, height],
+            turn: Turn::default(),
+            planes: None,
+            resized: false,
+        }
     }
 
-    /// Refuses an area that does not lie within the picture.
-    pub(crate) fn check(&self) -> Result<()> {
-        let Area { x, y, width, height } = self.area;
+    /// Refuses a part that does not lie within the picture where it begins at this column and row.
+    pub(crate) fn check(&self, [x, y]: [u32; 2]) -> Result<()> {
+        let [width, height] = self.part;
         let within = |start: u32, length: u32, whole: u32| {
             length > 0 && u64::from(start) + u64::from(length) <= u64::from(whole)
         };
@@ -50,8 +58,8 @@ impl PictureKind {
 
     /// The plan that turns such a picture into the pixels of the network's input.
     pub(crate) fn plan(&self, preprocess: &Preprocess) -> Result<Plan> {
-        self.check()?;
-        let [width, height] = self.turn.size(self.area.width, self.area.height);
+        self.check([0, 0])?;
+        let [width, height] = self.turn.size(self.part[0], self.part[1]);
         let resize = if self.resized { Resize::Keep } else { preprocess.resize };
         let passes = Passes::new(&Preprocess { resize, ..*preprocess }, width, height)?;
         let mut builder = PlanBuilder::new();
@@ -61,21 +69,23 @@ impl PictureKind {
             let halves = shape.map(|extent| extent.div_ceil(2));
             given.push(builder.input("chroma", Desc::new(Format::TextureChroma, halves)));
         }
+        let begins = builder.input("corner", corner(0, 0).desc);
         let [of_columns, of_rows] = [&passes.horizontal, &passes.vertical]
             .map(|from| table(&from.first, &from.count, &from.coefficients, from.taps));
-        let PictureKind { area, turn, planes, .. } = *self;
+        let PictureKind { part: size, turn, planes, .. } = *self;
         if self.format.is_texture() && ResizeTexture::most_weighed(&of_columns, &of_rows) <= MOST_WEIGHED {
             given.extend(
                 [("resize.columns", of_columns), ("resize.rows", of_rows)].map(|it| constant(&mut builder, it)),
             );
-            let output = builder.apply("resize", ResizeTexture { area, turn, planes }, &given)?;
+            given.push(begins);
+            let output = builder.apply("resize", ResizeTexture { size, turn, planes }, &given)?;
             builder.output("pixels", output);
             return Ok(builder.finish());
         }
         let columns = constant(&mut builder, ("resize.columns", of_columns));
         let rows = constant(&mut builder, ("resize.rows", of_rows));
-        let first = ResizeRows { area, turn, first_row: passes.first_row, rows: passes.rows, planes };
-        given.push(columns);
+        let first = ResizeRows { size, turn, first_row: passes.first_row, rows: passes.rows, planes };
+        given.extend([columns, begins]);
         let middle = builder.apply("resize.horizontal", first, &given)?;
         let second = ResizeColumns { first_row: passes.first_row };
         let output = builder.apply("resize.vertical", second, &[middle, rows])?;
@@ -109,10 +119,10 @@ impl Classifier {
     }
 }
 
-/// The inputs of a preparing plan: a picture, or its two planes.
+/// The inputs of a preparing plan: a picture, or its two planes, and where what counts of it begins.
 pub(crate) enum Given<'a> {
-    One([InputData<'a>; 1]),
-    Two([InputData<'a>; 2]),
+    Picture([InputData<'a>; 2]),
+    Planes([InputData<'a>; 3]),
 }
 
 impl<'a> Deref for Given<'a> {
@@ -120,8 +130,8 @@ impl<'a> Deref for Given<'a> {
 
     fn deref(&self) -> &[InputData<'a>] {
         match self {
-            Given::One(picture) => picture,
-            Given::Two(planes) => planes,
+            Given::Picture(given) => given,
+            Given::Planes(given) => given,
         }
     }
 }

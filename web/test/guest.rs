@@ -6,7 +6,7 @@ mod frames;
 use js_sys::Error;
 use lampyris::engine::weights::Weights;
 use lampyris::wgpu::{self, Features, TextureFormat, TextureView};
-use lampyris::{Classifier, Gpu, Input, Source, Yuv, YuvMatrix, YuvRange};
+use lampyris::{Area, Classifier, Gpu, Input, Source, Yuv, YuvMatrix, YuvRange};
 use std::fmt::Display;
 use wasm_bindgen::prelude::*;
 
@@ -53,6 +53,27 @@ impl Host {
         self.frame(|| Input::nv12(&luma, &chroma, yuv)).await
     }
 
+    /// The logits of a part of a picture of RGBA bytes.
+    pub async fn part_of_bytes(&self, pixels: Vec<u8>, size: Vec<u32>, part: Vec<u32>) -> Result<Vec<f32>, Error> {
+        let input = Input::rgba8(pixels, size[0], size[1]).crop(area(&part));
+        let answer = self.classifier.classify(input).await;
+        answer.map(|answer| answer.logits).map_err(told)
+    }
+
+    /// The logits of a part of a texture that moves: each frame looks at the next place, and only the first was asked to be made ready for.
+    pub async fn parts(&self, pixels: Vec<u8>, size: Vec<u32>, parts: Vec<u32>) -> Result<Vec<f32>, Error> {
+        let view = self.filled(TextureFormat::Rgba8Unorm, &pixels, [size[0], size[1]]);
+        let mut logits = Vec::new();
+        for (at, part) in parts.chunks_exact(4).enumerate() {
+            let input = || Input::texture(&view).crop(area(part));
+            if at == 0 {
+                self.classifier.ready(input()).await.map_err(told)?;
+            }
+            logits.extend(self.look(input()).await?);
+        }
+        Ok(logits)
+    }
+
     /// The logits of an empty square texture of RGBA bytes.
     pub async fn blank(&self, side: u32) -> Result<Vec<f32>, Error> {
         let view = self.made(TextureFormat::Rgba8Unorm, [side; 2]).create_view(&wgpu::TextureViewDescriptor::default());
@@ -64,8 +85,13 @@ impl Host {
     /// A frame that has nothing in it but the guest.
     async fn frame<'a>(&self, input: impl Fn() -> Input<'a>) -> Result<Vec<f32>, Error> {
         self.classifier.ready(input()).await.map_err(told)?;
+        self.look(input()).await
+    }
+
+    /// The same of what the classifier is ready for.
+    async fn look(&self, input: Input<'_>) -> Result<Vec<f32>, Error> {
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        let seen = self.classifier.record(&mut encoder, input()).map_err(told)?;
+        let seen = self.classifier.record(&mut encoder, input).map_err(told)?;
         self.queue.submit([encoder.finish()]);
         seen.wait().await.map(|answer| answer.logits).map_err(told)
     }
@@ -91,6 +117,11 @@ impl Host {
         self.queue.write_texture(texture.as_image_copy(), texels, layout, size);
         texture.create_view(&wgpu::TextureViewDescriptor::default())
     }
+}
+
+/// Left, top, width and height.
+fn area(numbers: &[u32]) -> Area {
+    Area { x: numbers[0], y: numbers[1], width: numbers[2], height: numbers[3] }
 }
 
 /// A device of the program's own, with WebGPU's default limits. Each is of an adapter of its own, as browsers ask for.

@@ -43,6 +43,16 @@ before(async () => {
 });
 after(() => browser?.close());
 
+test("a part that moves is looked at in each frame, with what the first one has made ready", async () => {
+  const places = [[0, 0], [13, 5], [60, 17]].map(([x, y]) => [x, y, 90, 80]);
+  const { found, alone } = await page.evaluate(async ([size, places]) => ({
+    found: [...(await window.host.parts(window.colours, size, places.flat()))],
+    alone: (await Promise.all(places.map((part) => window.host.part_of_bytes(window.colours, size, part)))).map((it) => [...it]),
+  }), [[WIDTH, HEIGHT], places]);
+  assert.notDeepEqual(alone[0], alone[1]);
+  assert.deepEqual(found, alone.flat());
+});
+
 test("a texture takes one dispatch less than its bytes, and gives what they give", async () => {
   const { colours, plain, curved, gray, planes } = await page.evaluate(async ([width, height]) => ({
     colours: await window.seen("bytes", window.colours, width, height),

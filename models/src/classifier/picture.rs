@@ -5,25 +5,31 @@ use crate::input::{self, Input};
 use crate::prepare::{Given, PictureKind};
 use crate::{Error, Result};
 use lampyris_engine::gpu::{Gpu, InputData};
-use lampyris_engine::kernels::image::{Area, Turn};
+use lampyris_engine::kernels::image::Turn;
 
 /// A checked input.
 pub(crate) struct Picture<'a> {
     pub(super) input: &'a Input<'a>,
     pub(super) kind: PictureKind,
+    /// The column and the row at which what counts begins.
+    pub(super) corner: [u32; 2],
 }
 
 impl Picture<'_> {
     /// What the preparing plan reads: the texture, or `Classifier::fitted`'s bytes.
     pub(crate) fn data<'a>(&'a self, bytes: Option<&'a [u8]>) -> Given<'a> {
-        match (&self.input.pixels, bytes) {
-            (_, Some(bytes)) => Given::One([InputData::Bytes(bytes)]),
-            (input::Pixels::Texture(view, _), None) => Given::One([InputData::Texture(view)]),
-            (input::Pixels::Planes(planes, _), None) => Given::Two(planes.map(InputData::Texture)),
-            (input::Pixels::Rgba8(bytes), None) => Given::One([InputData::Bytes(bytes)]),
+        let corner = InputData::Words(&self.corner);
+        let picture = match (&self.input.pixels, bytes) {
+            (_, Some(bytes)) => InputData::Bytes(bytes),
+            (input::Pixels::Texture(view, _), None) => InputData::Texture(view),
+            (input::Pixels::Planes([luma, chroma], _), None) => {
+                return Given::Planes([InputData::Texture(luma), InputData::Texture(chroma), corner]);
+            }
+            (input::Pixels::Rgba8(bytes), None) => InputData::Bytes(bytes),
             #[cfg(not(target_arch = "wasm32"))]
-            (input::Pixels::Buffer(buffer, at), None) => Given::One([InputData::Buffer(buffer, *at)]),
-        }
+            (input::Pixels::Buffer(buffer, at), None) => InputData::Buffer(buffer, *at),
+        };
+        Given::Picture([picture, corner])
     }
 
     /// The network's pixels, computed on the CPU.
@@ -32,7 +38,7 @@ impl Picture<'_> {
             let adapter = gpu.summary().name.clone();
             return Err(Error::Engine(lampyris_engine::Error::NoTexture { adapter }));
         };
-        let (Area { x, y, width, height }, turn) = (self.kind.area, self.kind.turn);
+        let ([width, height], [x, y], turn) = (self.kind.part, self.corner, self.kind.turn);
         if (width, height) == (self.kind.width, self.kind.height) && turn == Turn::default() {
             return resize_crop_u8(bytes, width, height, preprocess);
         }

@@ -2,7 +2,8 @@
 //!
 //! A resize is two passes, first [`ResizeRows`] along the rows, then [`ResizeColumns`] along the columns, and between
 //! them the picture is bytes again. [`ResizeTexture`] does both at once, to the same bytes, where the picture is a texture. Which pixels count how much comes as a [`table`] from the host, so that the
-//! filter and its rounding are decided in one place; here are only whole numbers.
+//! filter and its rounding are decided in one place; here are only whole numbers. Where in its source the picture lies is an input as well, its
+//! [`corner`], so that one that moves from run to run needs nothing new.
 
 mod camera;
 
@@ -31,6 +32,11 @@ pub fn table(first: &[u32], count: &[u32], coefficients: &[i32], taps: usize) ->
     HostTensor::from_words(Desc::new(Format::Word, [first.len(), 2 + taps]), words)
 }
 
+/// Where the picture begins in its source as the kernels read it, `[2]` words: its leftmost column and its topmost row there.
+pub fn corner(x: u32, y: u32) -> HostTensor {
+    HostTensor::from_words(Desc::new(Format::Word, [2]), vec![x, y])
+}
+
 /// `sum_t coefficient[t] * pixel(first + t)` of one output position, channel by channel, rounded and clamped to bytes.
 fn weighted(entry: &[u32], pixel: impl Fn(usize) -> u32) -> u32 {
     let count = (entry[1] as usize).min(entry.len() - 2);
@@ -48,32 +54,35 @@ fn weighted(entry: &[u32], pixel: impl Fn(usize) -> u32) -> u32 {
 #[derive(Debug, Clone, Copy)]
 struct View {
     kernel: &'static str,
-    area: Area,
+    size: [u32; 2],
     turn: Turn,
     planes: Option<Yuv>,
 }
 
 impl View {
-    /// The source's planes and the `tables` behind them, if there are as many as there should be.
-    fn split<T>(self, inputs: &[T], tables: usize) -> Option<(&[T], &[T])> {
+    /// The source's planes, the `tables` behind them and the corner, if there are as many as there should be.
+    fn split<T>(self, inputs: &[T], tables: usize) -> Option<(&[T], &[T], &T)> {
         let count = if self.planes.is_some() { 2 } else { 1 };
-        (inputs.len() == count + tables).then(|| inputs.split_at(count))
+        let (corner, before) = inputs.split_last()?;
+        let (planes, rest) = before.split_at_checked(count)?;
+        (rest.len() == tables).then_some((planes, rest, corner))
     }
 
     fn summary(self) -> String {
-        let Area { x, y, width, height } = self.area;
+        let [width, height] = self.size;
         let turned =
             if self.turn == Turn::default() { String::new() } else { format!(" turned {}", self.turn.label()) };
-        format!("{width}x{height}+{x}+{y}{turned}")
+        format!("{width}x{height}{turned}")
     }
 
     /// Width and height of what is read, as it is turned.
-    fn size(self) -> [u32; 2] {
-        self.turn.size(self.area.width, self.area.height)
+    fn turned_size(self) -> [u32; 2] {
+        self.turn.size(self.size[0], self.size[1])
     }
 
-    /// Refuses a source of none of the formats `known`, one whose planes do not belong together, and one that lacks the area.
-    fn check(self, planes: &[Desc], known: &[Format]) -> Result<(), ShapeError> {
+    /// Refuses a source of none of the formats `known`, one whose planes do not belong together, one that is smaller than the picture, and a corner
+    /// that is none.
+    fn check(self, planes: &[Desc], known: &[Format], (position, corner): (usize, &Desc)) -> Result<(), ShapeError> {
         let kernel = self.kernel;
         let refuse = |position: usize, expected: &str| {
             Err(ShapeError::Input { kernel, position, expected: expected.to_owned(), found: planes[position].clone() })
@@ -92,26 +101,36 @@ impl View {
         if planes.get(1).is_some_and(|chroma| *chroma != halves) {
             return refuse(1, "chroma of half the luma's rows and columns, rounded up");
         }
-        let within = |start: u32, length: u32, whole: usize| length > 0 && start as usize + length as usize <= whole;
-        if !within(self.area.x, self.area.width, width) || !within(self.area.y, self.area.height, height) {
-            let reason =
-                format!("the area {:?} is empty or not within the source's {width}x{height} pixels", self.area);
+        let within = |length: u32, whole: usize| length > 0 && length as usize <= whole;
+        if !within(self.size[0], width) || !within(self.size[1], height) {
+            let [wide, high] = self.size;
+            let reason = format!("{wide}x{high} pixels are none or more than the source's {width}x{height}");
             return Err(ShapeError::Parameter { kernel, reason });
+        }
+        if (corner.format, &corner.shape[..]) != (Format::Word, &[2]) {
+            let expected = "a corner [2] of words".to_owned();
+            return Err(ShapeError::Input { kernel, position, expected, found: corner.clone() });
         }
         Ok(())
     }
 
-    /// What a shader is told of it first: where pixel 0 of row `first_row` lies in the source.
-    fn origin(self, first_row: u32) -> [u32; 2] {
-        let (origin, _, down) = self.turn.steps(self.area.width, self.area.height);
-        let at = [self.area.x, self.area.y];
-        [0, 1].map(|axis| (at[axis] as i32 + origin[axis] + first_row as i32 * down[axis]) as u32)
+    /// What a shader is told of it first: where pixel 0 of row `first_row` lies from the corner, and the farthest corner of a source.
+    fn origin(self, first_row: u32, source: &Desc) -> [u32; 4] {
+        let (origin, _, down) = self.turn.steps(self.size[0], self.size[1]);
+        let [x, y] = [0, 1].map(|axis| (origin[axis] + first_row as i32 * down[axis]) as u32);
+        let [right, bottom] = self.farthest(source);
+        [x, y, right, bottom]
+    }
+
+    /// The last column and row at which the picture can begin.
+    fn farthest(self, source: &Desc) -> [u32; 2] {
+        [source.shape[2] as u32 - self.size[0], source.shape[1] as u32 - self.size[1]]
     }
 
     /// What a shader is told of it last: whether texels decode the sRGB curve, the steps from a pixel to the next and to the one below, and
     /// how two planes are read.
     fn params(self, format: Format) -> Vec<u32> {
-        let (_, across, down) = self.turn.steps(self.area.width, self.area.height);
+        let (_, across, down) = self.turn.steps(self.size[0], self.size[1]);
         let mut params = vec![u32::from(format == Format::TextureSrgb)];
         params.extend([across, down].concat().into_iter().map(|step| step as u32));
         params.extend(self.planes.map_or([0; 6], Yuv::factors).map(|factor| factor as u32));
@@ -119,11 +138,11 @@ impl View {
     }
 
     /// The pixel at a column and a row of what is read; the last column stands for those beyond it.
-    fn pixel(self, planes: &[&HostTensor], [column, row]: [usize; 2]) -> u32 {
-        let Area { x, y, width, height } = self.area;
-        let last = self.size()[0] as usize - 1;
-        let from = self.turn.source([column.min(last) as u32, row as u32], [width, height]);
-        let (x, y) = ((x + from[0]) as usize, (y + from[1]) as usize);
+    fn pixel(self, planes: &[&HostTensor], corner: &HostTensor, [column, row]: [usize; 2]) -> u32 {
+        let last = self.turned_size()[0] as usize - 1;
+        let from = self.turn.source([column.min(last) as u32, row as u32], self.size);
+        let farthest = self.farthest(&planes[0].desc);
+        let [x, y] = [0, 1].map(|axis| (corner.words[axis].min(farthest[axis]) + from[axis]) as usize);
         let word = planes[0].words[y * planes[0].desc.shape[2] + x];
         match (self.planes, planes.get(1)) {
             (Some(yuv), Some(chroma)) => {
@@ -175,6 +194,12 @@ fn noise(format: Format, planes: Option<Yuv>, [height, width]: [usize; 2]) -> Ve
     let halves = [1, height.div_ceil(2), width.div_ceil(2)];
     let first = [(Desc::new(format, [1, height, width]), Fill::Noise)];
     first.into_iter().chain(planes.map(|_| (Desc::new(Format::TextureChroma, halves), Fill::Noise))).collect()
+}
+
+/// The input that says where the picture begins, for cases.
+fn beginning([x, y]: [u32; 2]) -> (Desc, Fill) {
+    let corner = corner(x, y);
+    (corner.desc, Fill::Words(corner.words))
 }
 
 /// 256 pixels that have every byte once in each channel, for cases.

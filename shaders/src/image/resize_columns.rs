@@ -1,7 +1,9 @@
 //! Second pass of the antialiased resize: every column of what the first pass made.
 
 use super::{is_table, triangle, weighted};
-use crate::{Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work};
+use crate::{
+    Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
+};
 use crate::{fitting, traffic};
 use std::any::Any;
 use std::sync::Arc;
@@ -59,7 +61,8 @@ impl Kernel for ResizeColumns {
 
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
         let [source, table] = [&call.inputs[0], &call.inputs[1]];
-        let [source_rows, columns, rows] = [source.shape[1], source.shape[2], table.shape[0]].map(|extent| extent as u32);
+        let [source_rows, columns, rows] =
+            [source.shape[1], source.shape[2], table.shape[0]].map(|extent| extent as u32);
         let params = vec![source_rows, self.first_row, columns, rows, table.shape[1] as u32];
         Launch::new(call, params, [columns.div_ceil(32), rows.div_ceil(8), 1])
     }

@@ -1,6 +1,6 @@
 //! First pass of the antialiased resize: every row of a picture, from bytes or straight from a texture.
 
-use super::{Area, Quarter, Turn, View, Yuv, every_byte, is_table, noise, textures, triangle, weighted};
+use super::{Area, Quarter, Turn, View, Yuv, beginning, every_byte, is_table, noise, textures, triangle, weighted};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
 };
@@ -12,18 +12,19 @@ use std::sync::Arc;
 pub(crate) const SOURCES: &[Source] = crate::linked::RESIZE_ROWS;
 
 /// `y[r, i] = clamp((sum_t table[i, t] * x[first_row + r, first(i) + t] + 2^21) >> 22, 0, 255)`, channel by channel, where
-/// `x` is the part of the source that `area` cuts out, turned.
+/// `x` is the part of the source of `size` from a corner on, turned.
 ///
-/// Inputs: `source [1, h, w]`, either [`Format::Rgba8`] or a texture, and the [`table`](super::table) of the columns. With `planes` two
+/// Inputs: `source [1, h, w]`, either [`Format::Rgba8`] or a texture, the [`table`](super::table) of the columns, and the
+/// [`corner`](super::corner), which counts as the farthest that there is room for where it is beyond. With `planes` two
 /// textures instead of one: luma `[1, h, w]` ([`Format::TextureLuma`]) and chroma `[1, (h + 1) / 2, (w + 1) / 2]`
 /// ([`Format::TextureChroma`]), whose texels stand for four pixels each; [`Yuv::rgba`] says which colours they are.
 /// Output: `[1, rows, columns]` as [`Format::Rgba8`]. A texture is rounded to bytes as it is read; one that decodes sRGB
 /// ([`Format::TextureSrgb`]) is encoded again first, so that it gives what its bytes give. Whatever the table says, no
-/// pixel outside `area` is read: the last one stands for those beyond it.
+/// pixel outside that part is read: the last one stands for those beyond it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeRows {
-    /// The part of the source that is the picture.
-    pub area: Area,
+    /// Width and height of the part of the source that is the picture.
+    pub size: [u32; 2],
     /// How that part is turned; rows and columns below are those of the turned picture.
     pub turn: Turn,
     /// The first row of the picture that the second pass needs.
@@ -36,12 +37,12 @@ pub struct ResizeRows {
 
 impl ResizeRows {
     /// Rows of a picture of red, green and blue as it lies.
-    pub fn new(area: Area, first_row: u32, rows: u32) -> ResizeRows {
-        ResizeRows { area, turn: Turn::default(), first_row, rows, planes: None }
+    pub fn new(size: [u32; 2], first_row: u32, rows: u32) -> ResizeRows {
+        ResizeRows { size, turn: Turn::default(), first_row, rows, planes: None }
     }
 
     fn view(self) -> View {
-        View { kernel: "resize_rows", area: self.area, turn: self.turn, planes: self.planes }
+        View { kernel: "resize_rows", size: self.size, turn: self.turn, planes: self.planes }
     }
 }
 
@@ -57,16 +58,21 @@ impl Kernel for ResizeRows {
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let Some((planes, [table])) = self.view().split(inputs, 1) else {
-            let expected = if self.planes.is_some() { "luma, chroma and a table" } else { "a source and a table" };
+        let Some((planes, [table], corner)) = self.view().split(inputs, 1) else {
+            let expected = if self.planes.is_some() {
+                "luma, chroma, a table and a corner"
+            } else {
+                "a source, a table and a corner"
+            };
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
-        self.view().check(planes, &[Format::Rgba8, Format::Texture, Format::TextureSrgb])?;
+        let known = [Format::Rgba8, Format::Texture, Format::TextureSrgb];
+        self.view().check(planes, &known, (planes.len() + 1, corner))?;
         if !is_table(table) {
             let (position, expected) = (planes.len(), "a table [columns, 2 + taps] of words".to_owned());
             return Err(ShapeError::Input { kernel, position, expected, found: table.clone() });
         }
-        let [_, height] = self.view().size();
+        let [_, height] = self.view().turned_size();
         if self.rows == 0 || u64::from(self.first_row) + u64::from(self.rows) > u64::from(height) {
             let reason = format!("{} rows from {} on are none or not within {height}", self.rows, self.first_row);
             return Err(ShapeError::Parameter { kernel, reason });
@@ -88,22 +94,22 @@ impl Kernel for ResizeRows {
     }
 
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
-        let (source, table) = (&call.inputs[0], &call.inputs[call.inputs.len() - 1]);
+        let (source, table) = (&call.inputs[0], &call.inputs[call.inputs.len() - 2]);
         let columns = table.shape[0] as u32;
-        let mut params = self.view().origin(self.first_row).to_vec();
-        let last = self.view().size()[0] - 1;
+        let mut params = self.view().origin(self.first_row, source).to_vec();
+        let last = self.view().turned_size()[0] - 1;
         params.extend([last, source.shape[2] as u32, columns, self.rows, table.shape[1] as u32]);
         params.extend(self.view().params(source.format));
         Launch::new(call, params, [columns.div_ceil(8), self.rows.div_ceil(32), 1])
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
-        let Some((planes, [table])) = self.view().split(inputs, 1) else { return Vec::new() };
+        let Some((planes, [table], corner)) = self.view().split(inputs, 1) else { return Vec::new() };
         let (columns, stride) = (outputs[0].shape[2], table.desc.shape[1]);
         let mut out = Vec::with_capacity(outputs[0].words());
         for row in 0..self.rows as usize {
             for entry in table.words.chunks_exact(stride).take(columns) {
-                let pixel = |column: usize| self.view().pixel(planes, [column, self.first_row as usize + row]);
+                let pixel = |column: usize| self.view().pixel(planes, corner, [column, self.first_row as usize + row]);
                 out.push(weighted(entry, pixel));
             }
         }
@@ -115,7 +121,7 @@ impl Kernel for ResizeRows {
     }
 
     fn work(&self, call: &Call<'_>) -> Work {
-        let taps = call.inputs[call.inputs.len() - 1].shape[1] - 2;
+        let taps = call.inputs[call.inputs.len() - 2].shape[1] - 2;
         Work { flops: 8.0 * (call.outputs[0].len() * taps) as f64, bytes: traffic(call) }
     }
 
@@ -131,7 +137,7 @@ pub(crate) fn cases() -> Vec<Case> {
         |tier: Tier, format: Format, [height, width]: [usize; 2], area: Area, rows: [u32; 2], columns: [usize; 3]| {
             let [output, start, length] = columns;
             let table = triangle(area.width as usize, output, start, length);
-            let kernel = ResizeRows::new(area, rows[0], rows[1]);
+            let kernel = ResizeRows::new([area.width, area.height], rows[0], rows[1]);
             let source = Desc::new(format, [1, height, width]);
             let fill = if height * width == 256 { Fill::Words(every_byte()) } else { Fill::Noise };
             let label = format!(
@@ -144,7 +150,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 rows[0],
                 rows[1]
             );
-            let inputs = vec![(source, fill), (table.desc, Fill::Words(table.words))];
+            let inputs = vec![(source, fill), (table.desc, Fill::Words(table.words)), beginning([area.x, area.y])];
             cases.push(Case { label, kernel: Arc::new(kernel), inputs, tier });
         };
     let whole = |height: usize, width: usize| Area { x: 0, y: 0, width: width as u32, height: height as u32 };
@@ -186,9 +192,10 @@ fn turned() -> Vec<Case> {
             let [columns, rows] = turn.size(area.width, area.height);
             let table = triangle(columns as usize, 11, 1, 9);
             let first_row = 2.min(rows - 1);
-            let kernel = ResizeRows { area, turn, first_row, rows: rows - first_row, planes };
+            let kernel =
+                ResizeRows { size: [area.width, area.height], turn, first_row, rows: rows - first_row, planes };
             let mut inputs = noise(format, planes, [height, width]);
-            inputs.push((table.desc, Fill::Words(table.words)));
+            inputs.extend([(table.desc, Fill::Words(table.words)), beginning([area.x, area.y])]);
             let read = planes.map_or_else(String::new, Yuv::label);
             let label = format!("{height}x{width}.{}{read}.turned{}", format.label(), turn.label());
             Case { label, kernel: Arc::new(kernel), inputs, tier }

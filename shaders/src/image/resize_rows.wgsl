@@ -6,9 +6,12 @@
 # set ROWS = 4
 
 struct Params {
-    // where the first pixel of the first row lies in the source
+    // where the first pixel of the first row lies from the corner
     x0: i32,
     y0: i32,
+    // the last column and row at which the picture can begin
+    farthest_x: u32,
+    farthest_y: u32,
     // the last pixel of a row that may be read
     last: u32,
     // pixels from one row of the source to the next
@@ -43,8 +46,10 @@ struct Params {
 # set table_at = 3 if pixels == "planes" else 2
 // [columns, 2 + taps]: the first pixel, how many, and their coefficients in units of 2^-22
 @group(0) @binding(${ table_at }) var<storage, read> table: array<i32>;
+// [2]: the column and the row of the source at which the picture begins
+@group(0) @binding(${ table_at + 1 }) var<storage, read> corner: array<u32>;
 // [rows, columns], RGBA in one word
-@group(0) @binding(${ table_at + 1 }) var<storage, read_write> y: array<u32>;
+@group(0) @binding(${ table_at + 2 }) var<storage, read_write> y: array<u32>;
 
 # if pixels != "bytes"
 ${ picture.function(pixels) }
@@ -69,13 +74,14 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let entry = column * params.stride;
     let first = u32(table[entry]);
     let count = min(u32(table[entry + 1u]), params.stride - 2u);
+    let begin = min(vec2<u32>(corner[0], corner[1]), vec2<u32>(params.farthest_x, params.farthest_y));
     // Steps to the left and up are sums that wrap around.
 # if pixels == "bytes"
-    let origin = u32(params.y0) * params.pitch + u32(params.x0);
+    let origin = (begin.y + u32(params.y0)) * params.pitch + begin.x + u32(params.x0);
     let across = u32(params.across_y) * params.pitch + u32(params.across_x);
     let down = u32(params.down_y) * params.pitch + u32(params.down_x);
 # else
-    let origin = vec2<i32>(params.x0, params.y0);
+    let origin = vec2<i32>(begin) + vec2<i32>(params.x0, params.y0);
     let across = vec2<i32>(params.across_x, params.across_y);
     let down = vec2<i32>(params.down_x, params.down_y);
 # endif

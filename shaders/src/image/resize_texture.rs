@@ -1,6 +1,6 @@
 //! Both passes of the antialiased resize in one dispatch, straight from a texture: what stands between a camera and a network.
 
-use super::{Area, Quarter, Turn, View, Yuv, every_byte, is_table, noise, textures, triangle, weighted};
+use super::{Quarter, Turn, View, Yuv, beginning, every_byte, is_table, noise, textures, triangle, weighted};
 use crate::{
     Call, Caps, Case, Desc, Fill, Format, HostTensor, Kernel, Launch, ShapeError, Source, Tier, Tolerance, Work,
 };
@@ -16,15 +16,16 @@ const ROWS: usize = 4;
 
 /// What [`ResizeRows`](super::ResizeRows) and [`ResizeColumns`](super::ResizeColumns) give one after the other, to the bit:
 /// `y[i, j] = byte(sum_t rows[i, t] * byte(sum_s columns[j, s] * x[first(i) + t, first(j) + s]))` with
-/// `byte(v) = clamp((v + 2^21) >> 22, 0, 255)`, channel by channel, where `x` is the part of the source that `area` cuts out, turned.
+/// `byte(v) = clamp((v + 2^21) >> 22, 0, 255)`, channel by channel, where `x` is the part of the source of `size` from a corner on, turned.
 ///
-/// Inputs: a texture `[1, h, w]`, or the two planes of one, as `ResizeRows` has them, and the [`table`](super::table)s of the columns and of
-/// the rows. Output: `[1, rows, columns]` as [`Format::Rgba8`]. Whatever the tables say, no pixel outside `area` is read: the last column
+/// Inputs: a texture `[1, h, w]`, or the two planes of one, as `ResizeRows` has them, the [`table`](super::table)s of the columns and of
+/// the rows, and the [`corner`](super::corner), which counts as the farthest that there is room for where it is beyond. Output: `[1, rows,
+/// columns]` as [`Format::Rgba8`]. Whatever the tables say, no pixel outside that part is read: the last column
 /// stands for those beyond it, and rows beyond the last do not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResizeTexture {
-    /// The part of the source that is the picture.
-    pub area: Area,
+    /// Width and height of the part of the source that is the picture.
+    pub size: [u32; 2],
     /// How that part is turned; rows and columns of the tables are those of the turned picture.
     pub turn: Turn,
     /// How two planes are read; `None` for a source of red, green and blue.
@@ -33,7 +34,7 @@ pub struct ResizeTexture {
 
 impl ResizeTexture {
     fn view(self) -> View {
-        View { kernel: "resize_texture", area: self.area, turn: self.turn, planes: self.planes }
+        View { kernel: "resize_texture", size: self.size, turn: self.turn, planes: self.planes }
     }
 
     /// Most pixels of the source that one invocation weighs with these tables of columns and of rows, all of which it does by itself.
@@ -65,12 +66,14 @@ impl Kernel for ResizeTexture {
 
     fn outputs(&self, inputs: &[Desc]) -> Result<Vec<Desc>, ShapeError> {
         let kernel = self.name();
-        let Some((planes, tables @ [columns, rows])) = self.view().split(inputs, 2) else {
-            let expected =
-                if self.planes.is_some() { "luma, chroma and two tables" } else { "a texture and two tables" };
+        let Some((planes, tables @ [columns, rows], corner)) = self.view().split(inputs, 2) else {
+            let expected = match self.planes {
+                Some(_) => "luma, chroma, two tables and a corner",
+                None => "a texture, two tables and a corner",
+            };
             return Err(ShapeError::Count { kernel, expected, found: inputs.len() });
         };
-        self.view().check(planes, &[Format::Texture, Format::TextureSrgb])?;
+        self.view().check(planes, &[Format::Texture, Format::TextureSrgb], (planes.len() + 2, corner))?;
         if let Some(at) = tables.iter().position(|table| !is_table(table)) {
             let (position, found) = (planes.len() + at, tables[at].clone());
             let expected = "a table [columns or rows, 2 + taps] of words".to_owned();
@@ -90,9 +93,9 @@ impl Kernel for ResizeTexture {
 
     fn launch(&self, call: &Call<'_>, _source: &Source) -> Launch {
         let count = call.inputs.len();
-        let [columns, rows] = [&call.inputs[count - 2].shape, &call.inputs[count - 1].shape];
-        let [width, height] = self.view().size();
-        let mut params = self.view().origin(0).to_vec();
+        let [columns, rows] = [&call.inputs[count - 3].shape, &call.inputs[count - 2].shape];
+        let [width, height] = self.view().turned_size();
+        let mut params = self.view().origin(0, &call.inputs[0]).to_vec();
         params.extend([width - 1, height - 1]);
         params.extend([columns[0], rows[0], columns[1], rows[1]].map(|extent| extent as u32));
         params.extend(self.view().params(call.inputs[0].format));
@@ -101,8 +104,8 @@ impl Kernel for ResizeTexture {
     }
 
     fn reference(&self, inputs: &[&HostTensor], outputs: &[Desc]) -> Vec<HostTensor> {
-        let Some((planes, [columns, rows])) = self.view().split(inputs, 2) else { return Vec::new() };
-        let last = self.view().size()[1] as usize - 1;
+        let Some((planes, [columns, rows], corner)) = self.view().split(inputs, 2) else { return Vec::new() };
+        let last = self.view().turned_size()[1] as usize - 1;
         let entries =
             |table: &HostTensor| table.words.chunks_exact(table.desc.shape[1]).map(<[u32]>::to_vec).collect::<Vec<_>>();
         let (columns, rows) = (entries(columns), entries(rows));
@@ -110,7 +113,9 @@ impl Kernel for ResizeTexture {
         for of_row in &rows {
             for of_column in &columns {
                 let between = |row: usize| match row {
-                    row if row <= last => weighted(of_column, |column| self.view().pixel(planes, [column, row])),
+                    row if row <= last => {
+                        weighted(of_column, |column| self.view().pixel(planes, corner, [column, row]))
+                    }
                     _ => 0,
                 };
                 out.push(weighted(of_row, between));
@@ -126,9 +131,9 @@ impl Kernel for ResizeTexture {
     /// Of each row that is needed, once: what an invocation weighs again for another's rows is not counted.
     fn work(&self, call: &Call<'_>) -> Work {
         let count = call.inputs.len();
-        let [columns, rows] = [&call.inputs[count - 2].shape, &call.inputs[count - 1].shape];
+        let [columns, rows] = [&call.inputs[count - 3].shape, &call.inputs[count - 2].shape];
         let [along, down] = [columns[1] - 2, rows[1] - 2];
-        let height = (self.view().size()[1] as usize).min(rows[0] * down);
+        let height = (self.view().turned_size()[1] as usize).min(rows[0] * down);
         let weighed = columns[0] * (height * along + rows[0] * down);
         Work { flops: 8.0 * weighed as f64, bytes: traffic(call) }
     }
@@ -144,9 +149,9 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut add = |tier: Tier,
                    (format, planes): (Format, Option<Yuv>),
                    size: [usize; 2],
-                   kernel: ResizeTexture,
+                   (kernel, at): (ResizeTexture, [u32; 2]),
                    to: [[usize; 3]; 2]| {
-        let [width, height] = kernel.turn.size(kernel.area.width, kernel.area.height);
+        let [width, height] = kernel.view().turned_size();
         let [columns, rows] = [(width, to[0]), (height, to[1])]
             .map(|(from, [output, start, length])| triangle(from as usize, output, start, length));
         let mut inputs = noise(format, planes, size);
@@ -154,43 +159,48 @@ pub(crate) fn cases() -> Vec<Case> {
             inputs[0].1 = Fill::Words(every_byte());
         }
         inputs.extend([columns, rows].map(|table| (table.desc, Fill::Words(table.words))));
+        inputs.push(beginning(at));
         let read = planes.map_or_else(String::new, Yuv::label);
         let to = to.map(|[output, start, length]| format!("{output}+{start}+{length}")).join(".");
-        let label = format!("{}x{}.{}{read}.{}.to{to}", size[0], size[1], format.label(), kernel.view().summary());
+        let what = kernel.view().summary();
+        let label = format!("{}x{}.{}{read}.{what}+{}+{}.to{to}", size[0], size[1], format.label(), at[0], at[1]);
         cases.push(Case { label: label.replace(' ', "."), kernel: Arc::new(kernel), inputs, tier });
     };
-    let whole = |[height, width]: [usize; 2]| Area { x: 0, y: 0, width: width as u32, height: height as u32 };
+    let kernel = |[height, width]: [usize; 2], planes: Option<Yuv>| {
+        let turn = Turn::default();
+        ResizeTexture { size: [width as u32, height as u32], turn, planes }
+    };
     for (at, source) in textures().into_iter().enumerate() {
-        let of = |area: Area| ResizeTexture { area, turn: Turn::default(), planes: source.1 };
+        let whole = |size: [usize; 2]| (kernel(size, source.1), [0, 0]);
         if source.1.is_none() {
-            add(Tier::Short, source, [16, 16], of(whole([16, 16])), [[16, 0, 16]; 2]);
+            add(Tier::Short, source, [16, 16], whole([16, 16]), [[16, 0, 16]; 2]);
         }
         // Every turn, of a part of odd sides of a picture of odd sides.
         for (way, turn) in Turn::all().into_iter().enumerate() {
             let tier = if way == at || way == 7 - at { Tier::Short } else { Tier::Full };
-            let part = Area { x: 6, y: 3, width: 27, height: 14 };
-            add(tier, source, [21, 35], ResizeTexture { turn, ..of(part) }, [[11, 1, 9], [13, 2, 10]]);
+            let part = ResizeTexture { turn, ..kernel([14, 27], source.1) };
+            add(tier, source, [21, 35], (part, [6, 3]), [[11, 1, 9], [13, 2, 10]]);
         }
-        add(Tier::Full, source, [1, 1], of(whole([1, 1])), [[5, 0, 5], [4, 0, 4]]);
-        add(Tier::Full, source, [5, 1], of(whole([5, 1])), [[9, 2, 7], [2, 0, 2]]);
-        add(Tier::Full, source, [1, 7], of(whole([1, 7])), [[3, 0, 3], [9, 1, 8]]);
+        add(Tier::Full, source, [1, 1], whole([1, 1]), [[5, 0, 5], [4, 0, 4]]);
+        add(Tier::Full, source, [5, 1], whole([5, 1]), [[9, 2, 7], [2, 0, 2]]);
+        add(Tier::Full, source, [1, 7], whole([1, 7]), [[3, 0, 3], [9, 1, 8]]);
         // A hundred rows and more count in each that is made, and a hundred columns.
-        add(Tier::Full, source, [700, 6], of(whole([700, 6])), [[9, 1, 7], [13, 0, 13]]);
-        add(Tier::Full, source, [6, 500], of(whole([6, 500])), [[9, 1, 7], [4, 0, 3]]);
+        add(Tier::Full, source, [700, 6], whole([700, 6]), [[9, 1, 7], [13, 0, 13]]);
+        add(Tier::Full, source, [6, 500], whole([6, 500]), [[9, 1, 7], [4, 0, 3]]);
     }
     let plain = textures()[0];
     for length in [1, 3, 4, 5, 7, 8, 9, 31, 32, 33] {
-        let kernel = ResizeTexture { area: whole([40, 24]), turn: Turn::default(), planes: None };
-        add(Tier::Full, plain, [40, 24], kernel, [[length, 0, length], [33, 0, length]]);
+        add(Tier::Full, plain, [40, 24], (kernel([40, 24], None), [0, 0]), [[length, 0, length], [33, 0, length]]);
     }
+    // A corner beyond the source's counts as the farthest that there is room for.
+    add(Tier::Short, plain, [21, 35], (kernel([14, 27], None), [u32::MAX, 8]), [[11, 1, 9], [13, 2, 10]]);
     // A photo, a camera's frame of which the square in the middle is taken, and a phone's camera, held upright.
-    let [photo, frame] = [whole([375, 500]), Area { x: 420, y: 0, width: 1080, height: 1080 }];
-    let straight = |area: Area| ResizeTexture { area, turn: Turn::default(), planes: None };
-    add(Tier::Model, plain, [375, 500], straight(photo), [[341, 58, 224], [256, 16, 224]]);
-    add(Tier::Model, plain, [1080, 1920], straight(frame), [[256, 16, 224]; 2]);
+    let [photo, frame] = [kernel([375, 500], None), kernel([1080, 1080], None)];
+    add(Tier::Model, plain, [375, 500], (photo, [0, 0]), [[341, 58, 224], [256, 16, 224]]);
+    add(Tier::Model, plain, [1080, 1920], (frame, [420, 0]), [[256, 16, 224]; 2]);
     let (phone, turn) = (textures()[2], Turn::default().rotated(Quarter::Clockwise));
-    let upright = ResizeTexture { area: whole([720, 1280]), turn, planes: phone.1 };
-    add(Tier::Model, phone, [720, 1280], upright, [[256, 16, 224], [455, 115, 224]]);
+    let upright = ResizeTexture { turn, ..kernel([720, 1280], phone.1) };
+    add(Tier::Model, phone, [720, 1280], (upright, [0, 0]), [[256, 16, 224], [455, 115, 224]]);
     cases
 }
 
@@ -201,16 +211,16 @@ mod tests {
 
     /// What the two passes make of the inputs of a case.
     fn by_two_passes(kernel: ResizeTexture, inputs: &[HostTensor]) -> HostTensor {
-        let (tables, planes) = (&inputs[inputs.len() - 2..], &inputs[..inputs.len() - 2]);
-        let ResizeTexture { area, turn, planes: yuv } = kernel;
-        let rows = turn.size(area.width, area.height)[1];
-        let first = ResizeRows { area, turn, first_row: 0, rows, planes: yuv };
-        let given: Vec<&HostTensor> = planes.iter().chain([&tables[0]]).collect();
+        let (planes, others) = inputs.split_at(inputs.len() - 3);
+        let ResizeTexture { size, turn, planes: yuv } = kernel;
+        let rows = turn.size(size[0], size[1])[1];
+        let first = ResizeRows { size, turn, first_row: 0, rows, planes: yuv };
+        let given: Vec<&HostTensor> = planes.iter().chain([&others[0], &others[2]]).collect();
         let descs: Vec<Desc> = given.iter().map(|tensor| tensor.desc.clone()).collect();
         let between = first.reference(&given, &first.outputs(&descs).unwrap()).remove(0);
         let second = ResizeColumns { first_row: 0 };
-        let outputs = second.outputs(&[between.desc.clone(), tables[1].desc.clone()]).unwrap();
-        second.reference(&[&between, &tables[1]], &outputs).remove(0)
+        let outputs = second.outputs(&[between.desc.clone(), others[1].desc.clone()]).unwrap();
+        second.reference(&[&between, &others[1]], &outputs).remove(0)
     }
 
     #[test]
@@ -231,11 +241,11 @@ mod tests {
         let unit = 1 << super::super::PRECISION_BITS;
         let (columns, rows) =
             (table(&[0], &[1], &[unit], 1), table(&[1, 0, 9], &[2, 0, 1], &[unit, unit, unit, 0, unit, 0], 2));
-        let area = Area { x: 0, y: 0, width: 1, height: 2 };
-        let kernel = ResizeTexture { area, turn: Turn::default(), planes: None };
-        let descs = [&picture, &columns, &rows].map(|tensor| tensor.desc.clone());
-        let outputs = kernel.outputs(&descs).unwrap();
-        assert_eq!(kernel.reference(&[&picture, &columns, &rows], &outputs)[0].words, [0xff00_0020, 0, 0]);
+        let kernel = ResizeTexture { size: [1, 2], turn: Turn::default(), planes: None };
+        let corner = super::super::corner(0, 0);
+        let inputs = [&picture, &columns, &rows, &corner];
+        let outputs = kernel.outputs(&inputs.map(|tensor| tensor.desc.clone())).unwrap();
+        assert_eq!(kernel.reference(&inputs, &outputs)[0].words, [0xff00_0020, 0, 0]);
     }
 
     #[test]

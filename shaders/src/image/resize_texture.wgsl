@@ -7,9 +7,12 @@
 # set PIXELS = 4
 
 struct Params {
-    // where the first pixel of the first row lies in the source
+    // where the first pixel of the first row lies from the corner
     x0: i32,
     y0: i32,
+    // the last column and row at which the picture can begin
+    farthest_x: u32,
+    farthest_y: u32,
     // the last pixel of a row that may be read, and the last row
     last: u32,
     last_row: u32,
@@ -43,8 +46,10 @@ struct Params {
 @group(0) @binding(${ table_at }) var<storage, read> table: array<i32>;
 // [rows, 2 + taps]: the first row, how many, and their coefficients in units of 2^-22
 @group(0) @binding(${ table_at + 1 }) var<storage, read> table_of_rows: array<i32>;
+// [2]: the column and the row of the source at which the picture begins
+@group(0) @binding(${ table_at + 2 }) var<storage, read> corner: array<u32>;
 // [rows, columns], RGBA in one word
-@group(0) @binding(${ table_at + 2 }) var<storage, read_write> y: array<u32>;
+@group(0) @binding(${ table_at + 3 }) var<storage, read_write> y: array<u32>;
 
 ${ picture.function(pixels) }
 
@@ -66,7 +71,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let entry = column * params.stride;
     let first = u32(table[entry]);
     let count = min(u32(table[entry + 1u]), params.stride - 2u);
-    let origin = vec2<i32>(params.x0, params.y0);
+    let begin = min(vec2<u32>(corner[0], corner[1]), vec2<u32>(params.farthest_x, params.farthest_y));
+    let origin = vec2<i32>(begin) + vec2<i32>(params.x0, params.y0);
     let across = vec2<i32>(params.across_x, params.across_y);
     let down = vec2<i32>(params.down_x, params.down_y);
     let row_taps = params.row_stride - 2u;

@@ -1,6 +1,6 @@
 //! The twins of the resize against Pillow's own bytes, and the sRGB curve against itself.
 
-use super::{Area, FAMILY, PRECISION_BITS, ResizeColumns, ResizeRows, table, triangle};
+use super::{FAMILY, PRECISION_BITS, ResizeColumns, ResizeRows, corner, is_table, table, triangle};
 use crate::{Desc, Format, HostTensor, Kernel, ShapeError, Tier};
 
 /// A picture without symmetry, made by the same formula where the expected bytes were recorded.
@@ -13,14 +13,18 @@ fn picture(height: u32, width: u32) -> HostTensor {
     HostTensor::from_words(Desc::new(Format::Rgba8, [1, height as usize, width as usize]), words.collect())
 }
 
+/// The rows of a picture that begins at a corner.
+fn first_pass(kernel: ResizeRows, source: &HostTensor, columns: &HostTensor, [x, y]: [u32; 2]) -> HostTensor {
+    let inputs = [source, columns, &corner(x, y)];
+    let outputs = kernel.outputs(&inputs.map(|tensor| tensor.desc.clone())).unwrap();
+    kernel.reference(&inputs, &outputs).remove(0)
+}
+
 /// Both passes over a whole picture.
 fn resized(source: &HostTensor, height: usize, width: usize) -> Vec<u32> {
     let [h, w] = [source.desc.shape[1], source.desc.shape[2]];
     let (columns, rows) = (triangle(w, width, 0, width), triangle(h, height, 0, height));
-    let area = Area { x: 0, y: 0, width: w as u32, height: h as u32 };
-    let first = ResizeRows::new(area, 0, h as u32);
-    let outputs = first.outputs(&[source.desc.clone(), columns.desc.clone()]).unwrap();
-    let between = first.reference(&[source, &columns], &outputs).remove(0);
+    let between = first_pass(ResizeRows::new([w as u32, h as u32], 0, h as u32), source, &columns, [0, 0]);
     let second = ResizeColumns { first_row: 0 };
     let outputs = second.outputs(&[between.desc.clone(), rows.desc.clone()]).unwrap();
     second.reference(&[&between, &rows], &outputs).remove(0).words
@@ -51,10 +55,7 @@ fn a_part_of_a_picture_is_that_part_of_the_whole_result() {
     let first_row = used.clone().map(|entry| entry[0]).min().unwrap();
     let last = used.map(|entry| entry[0] + entry[1]).max().unwrap();
     let columns = triangle(17, 9, 2, 6);
-    let area = Area { x: 0, y: 0, width: 17, height: 31 };
-    let first = ResizeRows::new(area, first_row, last - first_row);
-    let outputs = first.outputs(&[source.desc.clone(), columns.desc.clone()]).unwrap();
-    let between = first.reference(&[&source, &columns], &outputs).remove(0);
+    let between = first_pass(ResizeRows::new([17, 31], first_row, last - first_row), &source, &columns, [0, 0]);
     let second = ResizeColumns { first_row };
     let outputs = second.outputs(&[between.desc.clone(), rows.desc.clone()]).unwrap();
     let part = second.reference(&[&between, &rows], &outputs).remove(0);
@@ -65,17 +66,22 @@ fn a_part_of_a_picture_is_that_part_of_the_whole_result() {
 }
 
 #[test]
-fn an_area_is_a_picture_of_its_own() {
+fn a_part_is_a_picture_of_its_own() {
     let source = picture(20, 20);
-    let area = Area { x: 3, y: 5, width: 8, height: 9 };
     let table = triangle(8, 5, 0, 5);
-    let kernel = ResizeRows::new(area, 2, 6);
-    let outputs = kernel.outputs(&[source.desc.clone(), table.desc.clone()]).unwrap();
-    let found = kernel.reference(&[&source, &table], &outputs).remove(0);
+    let found = first_pass(ResizeRows::new([8, 9], 2, 6), &source, &table, [3, 5]);
     let cut: Vec<u32> = (7..13).flat_map(|y| source.words[y * 20 + 3..y * 20 + 11].to_vec()).collect();
     let cut = HostTensor::from_words(Desc::new(Format::Rgba8, [1, 6, 8]), cut);
-    let kernel = ResizeRows::new(Area { x: 0, y: 0, width: 8, height: 6 }, 0, 6);
-    assert_eq!(found, kernel.reference(&[&cut, &table], &outputs).remove(0));
+    assert_eq!(found, first_pass(ResizeRows::new([8, 6], 0, 6), &cut, &table, [0, 0]));
+}
+
+#[test]
+fn a_corner_beyond_the_source_is_the_farthest_that_there_is_room_for() {
+    let source = picture(20, 20);
+    let table = triangle(8, 5, 0, 5);
+    let at = |corner: [u32; 2]| first_pass(ResizeRows::new([8, 9], 2, 6), &source, &table, corner);
+    assert_eq!(at([u32::MAX, 12]), at([12, 11]));
+    assert_ne!(at([12, 11]), at([11, 11]));
 }
 
 #[test]
@@ -83,9 +89,8 @@ fn coefficients_may_overshoot_and_positions_may_be_empty() {
     let source = HostTensor::from_words(Desc::new(Format::Rgba8, [1, 1, 2]), vec![0xff00_80ff, 0x00ff_80ff]);
     let unit = 1 << PRECISION_BITS;
     let table = table(&[0, 0, 0], &[2, 2, 0], &[unit * 3 / 2, -unit / 2, -unit / 2, unit * 3 / 2, 7, 7], 2);
-    let kernel = ResizeRows::new(Area { x: 0, y: 0, width: 2, height: 1 }, 0, 1);
-    let outputs = kernel.outputs(&[source.desc.clone(), table.desc.clone()]).unwrap();
-    assert_eq!(kernel.reference(&[&source, &table], &outputs)[0].words, [0xff00_80ff, 0x00ff_80ff, 0]);
+    let found = first_pass(ResizeRows::new([2, 1], 0, 1), &source, &table, [0, 0]);
+    assert_eq!(found.words, [0xff00_80ff, 0x00ff_80ff, 0]);
 }
 
 #[test]
@@ -107,26 +112,26 @@ fn every_byte_survives_the_srgb_curve_in_single_precision() {
 fn what_does_not_fit_is_refused() {
     let source = Desc::new(Format::Rgba8, [1, 10, 20]);
     let columns = Desc::new(Format::Word, [4, 5]);
-    let area = Area { x: 0, y: 0, width: 20, height: 10 };
-    let whole = ResizeRows::new(area, 0, 10);
+    let beginning = corner(0, 0).desc;
+    let whole = ResizeRows::new([20, 10], 0, 10);
     let refused = |kernel: ResizeRows, inputs: &[Desc]| kernel.outputs(inputs).unwrap_err();
-    let inputs = [source.clone(), columns.clone()];
+    let inputs = [source.clone(), columns.clone(), beginning.clone()];
     assert!(whole.outputs(&inputs).is_ok());
-    let beyond = ResizeRows { area: Area { x: u32::MAX, ..area }, ..whole };
-    assert!(matches!(refused(beyond, &inputs), ShapeError::Parameter { .. }));
-    assert!(matches!(
-        refused(ResizeRows { area: Area { width: 0, ..area }, ..whole }, &inputs),
-        ShapeError::Parameter { .. }
-    ));
+    for size in [[u32::MAX, 10], [21, 10], [20, 11], [0, 10]] {
+        assert!(matches!(refused(ResizeRows { size, ..whole }, &inputs), ShapeError::Parameter { .. }), "{size:?}");
+    }
     assert!(matches!(refused(ResizeRows { first_row: 1, ..whole }, &inputs), ShapeError::Parameter { .. }));
     assert!(matches!(refused(ResizeRows { rows: 0, ..whole }, &inputs), ShapeError::Parameter { .. }));
-    assert!(matches!(refused(whole, &inputs[..1]), ShapeError::Count { found: 1, .. }));
+    assert!(matches!(refused(whole, &inputs[..2]), ShapeError::Count { found: 2, .. }));
+    assert!(matches!(refused(whole, &[]), ShapeError::Count { found: 0, .. }));
     let batch = Desc::new(Format::Rgba8, [2, 10, 20]);
-    assert!(matches!(refused(whole, &[batch.clone(), columns.clone()]), ShapeError::Input { position: 0, .. }));
+    let of = |source: &Desc, table: &Desc, corner: &Desc| refused(whole, &[source, table, corner].map(Desc::clone));
+    assert!(matches!(of(&batch, &columns, &beginning), ShapeError::Input { position: 0, .. }));
     let empty = Desc::new(Format::Word, [4, 2]);
-    assert!(matches!(refused(whole, &[source.clone(), empty.clone()]), ShapeError::Input { position: 1, .. }));
+    assert!(matches!(of(&source, &empty, &beginning), ShapeError::Input { position: 1, .. }));
+    assert!(matches!(of(&source, &columns, &Desc::new(Format::Word, [3])), ShapeError::Input { position: 2, .. }));
     let second = ResizeColumns { first_row: 0 };
-    assert!(second.outputs(&inputs).is_ok());
+    assert!(second.outputs(&inputs[..2]).is_ok());
     for inputs in [[batch, columns.clone()], [source, empty], [Desc::new(Format::Texture, [1, 10, 20]), columns]] {
         assert!(matches!(second.outputs(&inputs), Err(ShapeError::Input { .. })));
     }
@@ -142,7 +147,7 @@ fn the_cases_cover_what_they_promise() {
         assert_eq!(expected[0].words.len(), expected[0].desc.words(), "{}", case.label);
         let plain = inputs[0].desc.len() == 1 || expected[0].words.len() == 1;
         assert!(plain || expected[0].words.iter().any(|word| *word != expected[0].words[0]));
-        let table = inputs.iter().rfind(|input| input.desc.format == Format::Word).unwrap();
+        let table = inputs.iter().rfind(|input| is_table(&input.desc)).unwrap();
         far_down |= table.words.chunks(table.desc.shape[1]).all(|entry| entry[1] > 64);
         if inputs[0].desc.len() == 256 && inputs[0].desc.format != Format::Rgba8 {
             assert_eq!(expected[0].words, inputs[0].words, "{}", case.label);
