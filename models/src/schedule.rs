@@ -55,8 +55,7 @@ struct Member {
 /// Shares the GPU time of each frame among several that are ticked. It holds none of them: it says whose turn it is, and for how long.
 ///
 /// Members are numbered in the order in which they were added, and stay. One that has nothing to do need not be ticked in its turn, and the
-/// others have its time. A step that is longer than what is left of a budget is begun as often as one's own share pays for it, however: where one
-/// is done for good, give whoever stays its priority by [`Scheduler::set_priority`].
+/// others have its time.
 #[derive(Debug, Clone, Default)]
 pub struct Scheduler {
     members: Vec<Member>,
@@ -124,11 +123,13 @@ impl Scheduler {
         if whole <= 0.0 {
             return self.frame_of_nothing(budget, turn);
         }
+        let wanted: f64 = self.members.iter().filter(|it| it.waiting).map(|it| it.share).sum();
         for member in &mut self.members {
-            // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
-            // not.
-            let most = member.share * if member.waiting { 2.0 * whole } else { there };
-            member.credit = (member.credit + member.share * there).min(most);
+            // Those who want something share what the others are sure of. What nobody wanted is not saved up, and no more than a frame's of what
+            // somebody did; a debt stays, whether a turn could be used or not.
+            let (share, most) =
+                if member.waiting { (member.share / wanted, 2.0 * whole) } else { (member.share, there) };
+            member.credit = (member.credit + share * there).min(share * most);
         }
         let (mut begun, mut result) = (0.0, Ok(()));
         for place in 0..self.order.len() {
@@ -352,6 +353,27 @@ mod tests {
         }
         let share = had / (1000.0 * FRAME.as_secs_f64());
         assert!(share > 0.85, "the detector had {share}");
+    }
+
+    /// A detector among twenty characters that have nothing to say, whose steps take longer than what the host leaves.
+    #[test]
+    fn what_nobody_wants_is_for_whoever_works() {
+        for idle in [0, 1, 10, 20, 90] {
+            let mut scheduler = of(&[&[Priority::FIRST][..], &vec![Priority::AFTER; idle]].concat());
+            let mut work = vec![Work::of(&[1500.0], usize::MAX)];
+            work.extend((0..idle).map(|_| Work::of(&[100.0], 0)));
+            let there = drawn(&mut scheduler, &mut work, 3000, || 0.5);
+            let share = work[0].had / there;
+            assert!(share > 0.95 && share < 1.02, "{share} of what was left beside {idle}");
+            // Who has something to say again is heard at once, whatever was lent of what it is sure of.
+            work[0].had = 0.0;
+            work[1..].fill_with(|| Work::of(&[100.0], usize::MAX));
+            let there = drawn(&mut scheduler, &mut work, 8000, || 0.5);
+            for (who, member) in work.iter().enumerate().skip(1) {
+                let sure = 0.05_f64.min(0.99 / (0.05 * idle as f64 + 0.01) * 0.05);
+                assert!(member.had > 0.85 * sure * there, "{who} of {idle}: {} of {there}", member.had);
+            }
+        }
     }
 
     /// Who was first makes way for who was last, with steps that are longer than what the host leaves.
