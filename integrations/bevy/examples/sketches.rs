@@ -12,9 +12,9 @@ use bevy::render::renderer::RenderDevice;
 use bevy::render::settings::RenderCreation;
 use bevy::render::{Render, RenderApp, RenderSystems};
 use bevy::window::ExitCondition;
-use lampyris::text::{Conversation, Message};
-use lampyris::wgpu::PollType;
-use lampyris::{AnswerOptions, Classifier, TextModel};
+use lampyris_bevy::lampyris::text::{Conversation, Message};
+use lampyris_bevy::lampyris::wgpu::PollType;
+use lampyris_bevy::lampyris::{AnswerOptions, Classifier, TextModel};
 use lampyris_bevy::{Ask, Eye, Failed, LampyrisPlugin, Named, Said};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -160,12 +160,13 @@ fn hear(
     mut failed: MessageReader<Failed>,
 ) {
     if let Some(failure) = failed.read().last() {
-        heard.failed = Some(failure.reason.clone());
+        heard.failed = Some(format!("{:?}: {}", failure.source, failure.reason));
     }
     for part in said.read() {
         match part {
             Said::Piece(text) => heard.story += text,
             Said::Done => heard.told = true,
+            _ => {}
         }
     }
     for Named { answer, .. } in named.read() {

@@ -1,6 +1,6 @@
 //! The render world's side: the engine on the renderer's device, and what it does in each frame.
 
-use crate::{Ask, Failed, LampyrisPlugin, Named, Said};
+use crate::{Ask, Failed, LampyrisPlugin, Named, Said, Source};
 use bevy::asset::AssetId;
 use bevy::ecs::entity::Entity;
 use bevy::ecs::prelude::{Local, Res, Resource};
@@ -10,7 +10,7 @@ use bevy::render::renderer::{RenderAdapter, RenderDevice, RenderQueue};
 use bevy::render::texture::GpuImage;
 use lampyris::engine::Error as EngineError;
 use lampyris::text_model::{DrivenText, TextSession};
-use lampyris::{Budget, Classifier, Error, Gpu, Input, Priority, Sampling, Scheduler, Tick, Watching, wgpu};
+use lampyris::{Budget, Classifier, Driven, Error, Gpu, Input, Priority, Sampling, Scheduler, Tick, Watching, wgpu};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +34,12 @@ const CROWDED: u32 = 600;
 
 /// What the talk is sure of, as long as it has something to say.
 const TALK: f64 = 0.5;
+
+/// How long a dispatch of the talk may take unless that is said otherwise.
+const USUAL: Duration = Duration::from_micros(200);
+
+/// Cut finer, a dispatch would take little longer than it takes to begin one.
+const LEAST: Duration = Duration::from_micros(10);
 
 /// The eyes' turn in a frame, then the talk's. Only the render world has it, so that it outlasts a turn that panics.
 pub(crate) struct Turns(Scheduler);
@@ -62,6 +68,10 @@ pub(crate) struct State {
     /// Those with a look first, in the order in which the looks began.
     places: Vec<Place>,
     chat: Option<DrivenText>,
+    /// Why there is no chat, once none is to be loaded.
+    no_chat: String,
+    /// Why there is no device, where it is not only still to come.
+    no_device: Option<String>,
     /// For how many looks there was room when there was none for another, and frames until that is tried again.
     crowded: Option<(usize, u32)>,
     /// The eye that the next look is of, where it is there: the first that had none the last time.
@@ -85,6 +95,8 @@ impl Shared {
             loading: None,
             places: Vec::new(),
             chat: None,
+            no_chat: "the plugin was given no chat; give it one with LampyrisPlugin::chat".to_owned(),
+            no_device: None,
             crowded: None,
             next: None,
             wrong: Vec::new(),
@@ -102,14 +114,53 @@ impl Shared {
 }
 
 impl State {
-    fn fail(&mut self, error: &impl ToString) {
-        self.failed.push(Failed { reason: error.to_string() });
+    fn fail(&mut self, source: Source, error: &impl ToString) {
+        self.failed.push(Failed { source, reason: error.to_string() });
     }
 
-    /// Puts a question in the place of the last one, and forgets what has been said to that and was not given out.
+    /// Puts a question in the place of the last one, and forgets what has been said to that, or went wrong with it, and was not given out.
     pub(crate) fn ask(&mut self, ask: Ask) {
         self.question = Some(ask);
         self.said.clear();
+        self.failed.retain(|failed| failed.source != Source::Talk);
+    }
+
+    /// Fails a question that nobody can answer: without a device, or with a chat that is neither there nor to come.
+    pub(crate) fn refuse(&mut self) {
+        let comes = self.chat.is_some() || self.missing.chat.is_some();
+        let Some(why) = self.no_device.as_ref().or((!comes).then_some(&self.no_chat)) else { return };
+        let reason = format!("nobody can answer: {why}");
+        if self.question.take().is_some() {
+            self.fail(Source::Talk, &reason);
+        }
+    }
+
+    /// Does without a device until one can be taken, and gives up the answer that is under way.
+    pub(crate) fn strand(&mut self, reason: String) {
+        self.fail(Source::Device, &reason);
+        if let Some(chat) = self.chat.as_mut().filter(|chat| chat.has_work()) {
+            chat.cancel();
+            self.fail(Source::Talk, &format!("the answer has been given up: {reason}"));
+        }
+        self.no_device = Some(reason);
+    }
+
+    /// Takes the renderer's device, or the one that the renderer has opened after a loss.
+    fn adopt(&mut self, adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) {
+        let taken = if let Some(gpu) = &mut self.gpu {
+            let replaced = gpu.replace_device(adapter, device, queue);
+            for place in &mut self.places {
+                place.watching.cancel();
+                place.eye = None;
+            }
+            replaced
+        } else {
+            Gpu::from_device(adapter, device, queue).map(|gpu| self.gpu = Some(gpu))
+        };
+        match taken {
+            Ok(()) => self.no_device = None,
+            Err(error) => self.strand(format!("the renderer's device cannot be taken: {error}")),
+        }
     }
 
     /// Tells of an eye's mistake, unless it is the one that was told of it the last time.
@@ -120,7 +171,7 @@ impl State {
         }
         self.wrong.retain(|(at, _)| *at != eye);
         self.wrong.push((eye, reason));
-        self.fail(error);
+        self.fail(Source::Eye(eye), error);
     }
 
     /// Loads what is missing on a thread of its own, where there is a device and nothing is being loaded.
@@ -130,10 +181,10 @@ impl State {
             return;
         }
         let Some(gpu) = self.gpu.clone().filter(|gpu| gpu.check_alive().is_ok()) else { return };
-        let (classifier, chat) = (classifier.clone(), chat.clone());
+        let (classifier, chat, budget) = (classifier.clone(), chat.clone(), self.budget);
         self.loading = Some(std::thread::spawn(move || {
-            let classifier = classifier.map(|load| load(&gpu).and_then(|it| watching(&it))).transpose();
-            (classifier, chat.map(|load| load(&gpu).and_then(measured)).transpose())
+            let classifier = classifier.map(|load| load(&gpu).and_then(|it| watching(&it, budget))).transpose();
+            (classifier, chat.map(|load| load(&gpu).and_then(|it| measured(it, budget))).transpose())
         }));
     }
 
@@ -145,30 +196,42 @@ impl State {
         }
         match self.loading.take().map(JoinHandle::join) {
             Some(Ok((classifier, chat))) => {
-                if self.brought(classifier, |state, watching| {
+                if let Err(error) = &chat {
+                    self.no_chat = unloaded("the chat", error);
+                }
+                if self.brought("the classifier", classifier, |state, watching| {
                     state.places = watching.into_iter().map(|watching| Place { watching, eye: None }).collect();
                 }) {
                     self.missing.classifier = None;
                 }
-                if self.brought(chat, |state, chat| state.chat = Some(chat)) {
+                if self.brought("the chat", chat, |state, chat| state.chat = Some(chat)) {
                     self.missing.chat = None;
                 }
             }
             Some(Err(_)) => {
-                (self.missing.classifier, self.missing.chat) = (None, None);
-                self.fail(&"the thread that loads the models has stopped");
+                let reason = "the thread that loads the models has panicked";
+                self.missing.classifier = None;
+                if self.missing.chat.take().is_some() {
+                    self.no_chat = reason.to_owned();
+                }
+                self.fail(Source::Loading, &reason);
             }
             None => {}
         }
     }
 
     /// Keeps what was loaded, and says whether it need not be loaded again: because it is there, was not wanted, or cannot be had.
-    fn brought<T>(&mut self, loaded: lampyris::Result<Option<T>>, keep: impl FnOnce(&mut State, T)) -> bool {
+    fn brought<T>(
+        &mut self,
+        what: &str,
+        loaded: lampyris::Result<Option<T>>,
+        keep: impl FnOnce(&mut State, T),
+    ) -> bool {
         match loaded {
             Ok(Some(model)) => keep(self, model),
             Ok(None) => {}
             Err(error) if error.is_device_lost() => return false,
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(Source::Loading, &unloaded(what, &error)),
         }
         true
     }
@@ -245,7 +308,7 @@ impl State {
     }
 
     fn talk(&mut self, encoder: &mut wgpu::CommandEncoder, budget: &mut Budget) {
-        let Some(chat) = &mut self.chat else { return };
+        let (Some(chat), None) = (&mut self.chat, &self.no_device) else { return };
         if let Some(ask) = self.question.take() {
             chat.chat(&ask.conversation, ask.options);
         }
@@ -253,7 +316,7 @@ impl State {
             Ok(Tick::Pieces(text)) => self.said.push(Said::Piece(text)),
             Ok(Tick::Done(_)) => self.said.push(Said::Done),
             Ok(Tick::Working(_) | Tick::Idle | Tick::Lost) => {}
-            Err(error) => self.fail(&error),
+            Err(error) => self.fail(Source::Talk, &error),
         }
     }
 
@@ -282,12 +345,13 @@ fn picture<'a>(view: &'a wgpu::TextureView, described: Option<&wgpu::TextureView
     Input::texture_as(view, size.width, size.height, false).linear()
 }
 
-/// Places for looks, as many as there is memory for, whose steps are measured so that the first look knows what it can afford.
-fn watching(classifier: &Classifier) -> lampyris::Result<Vec<Watching>> {
+/// Places for looks, as many as there is memory for, whose steps are measured so that the first look knows what it can afford, and cut as finely as the
+/// budget of a frame needs.
+fn watching(classifier: &Classifier, budget: Duration) -> lampyris::Result<Vec<Watching>> {
     let mut places = Vec::new();
     while places.len() < LOOKS {
         let place = pollster::block_on(async {
-            let mut watching = classifier.driven().await?;
+            let mut watching = classifier.driven().await?.finest(finest(budget)).await?;
             watching.measure().await?;
             Ok(watching)
         });
@@ -300,10 +364,21 @@ fn watching(classifier: &Classifier) -> lampyris::Result<Vec<Watching>> {
     Ok(places)
 }
 
-/// Measures how long the steps of a session take, so that its first tick knows what it can afford.
-fn measured(session: TextSession) -> lampyris::Result<DrivenText> {
+/// Measures how long the steps of a session take, so that its first tick knows what it can afford; they are cut as finely as the budget of a frame
+/// needs.
+fn measured(session: TextSession, budget: Duration) -> lampyris::Result<DrivenText> {
     let sampling = session.model().sampling().unwrap_or_else(Sampling::usual);
-    pollster::block_on(session.driven().measured(&sampling))
+    pollster::block_on(session.driven().finest(finest(budget)).measured(&sampling))
+}
+
+/// How long a dispatch may take within such budgets: a sixth of one, since half a dispatch is what is left over on average.
+fn finest(budget: Duration) -> Duration {
+    (budget / 6).clamp(LEAST, USUAL)
+}
+
+/// That a model is not there, and why.
+fn unloaded(what: &str, error: &Error) -> String {
+    format!("{what} could not be loaded: {error}")
 }
 
 /// Takes the renderer's device, or the one that the renderer has opened after a loss.
@@ -313,23 +388,7 @@ pub(crate) fn adopt(
     device: Res<RenderDevice>,
     queue: Res<RenderQueue>,
 ) {
-    let mut state = shared.lock();
-    if let Some(mut gpu) = state.gpu.take() {
-        let replaced = gpu.replace_device(&adapter, device.wgpu_device(), &queue);
-        for place in &mut state.places {
-            place.watching.cancel();
-            place.eye = None;
-        }
-        state.gpu = Some(gpu);
-        if let Err(error) = replaced {
-            state.fail(&error);
-        }
-        return;
-    }
-    match Gpu::from_device(&adapter, device.wgpu_device(), &queue) {
-        Ok(gpu) => state.gpu = Some(gpu),
-        Err(error) => state.fail(&error),
-    }
+    shared.lock().adopt(&adapter, device.wgpu_device(), &queue);
 }
 
 /// Looks and talks, after the frame's cameras have been submitted; in an encoder of the plugin's own, which it submits.
@@ -354,227 +413,4 @@ pub(crate) fn think(
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
-
-    use super::*;
-    use bevy::asset::uuid::Uuid;
-    use bevy::ecs::world::World;
-    use lampyris::engine::gpu::GpuOptions;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
-
-    /// More than any frame takes.
-    const AMPLE: Duration = Duration::from_secs(10);
-
-    /// A host's device.
-    fn host() -> (wgpu::Adapter, wgpu::Device, wgpu::Queue) {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
-        let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
-        let wanted = Gpu::requirements(&adapter);
-        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-            required_features: wanted.features,
-            required_limits: wanted.limits,
-            ..Default::default()
-        }))
-        .unwrap();
-        (adapter, device, queue)
-    }
-
-    /// A state with a classifier on a device.
-    fn watching(gpu: &Gpu, budget: Duration) -> Shared {
-        let shared = Shared::new(LampyrisPlugin::new(budget));
-        let places = super::watching(&pollster::block_on(Classifier::bundled(gpu)).unwrap()).unwrap();
-        shared.lock().places = places.into_iter().map(|watching| Place { watching, eye: None }).collect();
-        shared
-    }
-
-    /// Pictures of this format, each as an image's handle and its view.
-    fn pictures(device: &wgpu::Device, formats: &[wgpu::TextureFormat]) -> Vec<(AssetId<Image>, wgpu::TextureView)> {
-        let picture = |(at, format): (usize, &wgpu::TextureFormat)| {
-            let texture = device.create_texture(&wgpu::TextureDescriptor {
-                label: Some("what an eye sees"),
-                size: wgpu::Extent3d { width: 64, height: 64, depth_or_array_layers: 1 },
-                mip_level_count: 1,
-                sample_count: 1,
-                dimension: wgpu::TextureDimension::D2,
-                format: *format,
-                usage: wgpu::TextureUsages::TEXTURE_BINDING,
-                view_formats: &[],
-            });
-            let image = AssetId::Uuid { uuid: Uuid::from_u128(at as u128) };
-            (image, texture.create_view(&wgpu::TextureViewDescriptor::default()))
-        };
-        formats.iter().enumerate().map(picture).collect()
-    }
-
-    #[test]
-    fn every_eye_has_its_turn_and_a_mistake_is_told_once() {
-        let (adapter, device, queue) = host();
-        let shared = watching(&Gpu::from_device(&adapter, &device, &queue).unwrap(), Duration::from_millis(2));
-        let mut formats = [wgpu::TextureFormat::Rgba8Unorm; 7];
-        formats[2] = wgpu::TextureFormat::Rgba8Uint;
-        let pictures = pictures(&device, &formats);
-        let mut world = World::new();
-        let eyes: Vec<_> = pictures.iter().map(|(image, _)| (world.spawn_empty().id(), *image)).collect();
-        let mut state = shared.lock();
-        let again = |state: &mut State, budget: Duration| {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            let shown = |image| pictures.iter().find(|(at, _)| *at == image).map(|(_, view)| picture(view, None));
-            state.look(&mut encoder, &mut Budget::gpu(budget), shown);
-            queue.submit([encoder.finish()]);
-        };
-        let frame = |state: &mut State, eyes: &[(Entity, AssetId<Image>)], budget: Duration| {
-            state.eyes = eyes.to_vec();
-            again(state, budget);
-        };
-        for round in 0..10 {
-            // Answers come a frame late, so that every other frame finds no place at all. Some that find one have no news of the eyes.
-            if round % 3 == 0 {
-                frame(&mut state, &eyes, AMPLE);
-            } else {
-                again(&mut state, AMPLE);
-            }
-            frame(&mut state, &eyes, AMPLE);
-            assert!(state.places.iter().all(|place| place.eye.is_some()), "round {round}");
-            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        }
-        frame(&mut state, &eyes[2..3], AMPLE);
-        let named = eyes.iter().map(|(eye, _)| state.named.iter().filter(|named| named.eye == *eye).count());
-        let named: Vec<usize> = named.collect();
-        // Ten times four places, for six eyes that can see.
-        assert_eq!((named.iter().sum::<usize>(), named[2]), (40, 0), "{named:?}");
-        assert!(named.iter().enumerate().all(|(at, count)| at == 2 || (6..=7).contains(count)), "{named:?}");
-        assert_eq!(state.failed.len(), 1, "{:?}", state.failed);
-        assert!(state.failed[0].reason.contains("Rgba8Uint"), "{:?}", state.failed);
-        // Another eye's mistake is another one, and so is one that comes again after it was mended.
-        let mended = (eyes[2].0, eyes[0].1);
-        for eyes in [[eyes[2], (eyes[0].0, eyes[2].1)], [mended, eyes[0]], [eyes[2], eyes[0]]] {
-            frame(&mut state, &eyes, AMPLE);
-            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        }
-        assert_eq!(state.failed.len(), 3, "{:?}", state.failed);
-        // A budget that does not pay for a look a frame is spent on one before it is on another, of each eye in turn.
-        frame(&mut state, &[], AMPLE);
-        assert!(state.places.iter().all(|place| place.eye.is_none()));
-        state.named.clear();
-        for _ in 0..10_000 {
-            frame(&mut state, &eyes[..2], Duration::from_micros(20));
-            assert!(state.places.iter().filter(|place| place.eye.is_some()).count() <= 2);
-            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-            if state.named.len() == 4 {
-                break;
-            }
-        }
-        let named: Vec<Entity> = state.named.iter().map(|named| named.eye).collect();
-        assert_eq!(named, [eyes[0].0, eyes[1].0, eyes[0].0, eyes[1].0]);
-    }
-
-    /// The same linear light as Bevy writes it through views of all kinds, of a texture's first mip level and of its second.
-    #[test]
-    fn an_eye_sees_what_bevy_has_drawn_whatever_the_formats_are() {
-        use wgpu::TextureFormat::{Rgba8Unorm, Rgba8UnormSrgb, Rgba16Float};
-        const SIDE: u32 = 64;
-        let light: Vec<u8> =
-            (0..SIDE * SIDE).flat_map(|at| [[0, 51, 255][(at / 9 % 3) as usize], 128, 9, 255]).collect();
-        let encoded: Vec<u8> = light
-            .iter()
-            .map(|byte| {
-                let linear = f32::from(*byte) / 255.0;
-                (255.0 * if linear <= 0.003_130_8 { 12.92 * linear } else { 1.055 * linear.powf(1.0 / 2.4) - 0.055 })
-                    .round() as u8
-            })
-            .collect();
-        let half = |byte: &u8| match f32::from(*byte) / 255.0 {
-            0.0 => 0,
-            linear => ((linear.to_bits() - (112 << 23)) >> 13) as u16,
-        };
-        let halves: Vec<u8> = light.iter().flat_map(|byte| half(byte).to_le_bytes()).collect();
-        let (adapter, device, queue) = host();
-        let gpu = Gpu::from_device(&adapter, &device, &queue).unwrap();
-        let classifier = pollster::block_on(Classifier::bundled(&gpu)).unwrap();
-        let expected = pollster::block_on(classifier.prepared_pixels(Input::rgba8(&encoded[..], SIDE, SIDE))).unwrap();
-        for (format, view_format, texels) in [
-            (Rgba8Unorm, None, &light),
-            (Rgba8Unorm, Some(Rgba8UnormSrgb), &encoded),
-            (Rgba8UnormSrgb, Some(Rgba8Unorm), &light),
-            (Rgba8UnormSrgb, None, &encoded),
-            (Rgba16Float, None, &halves),
-        ] {
-            for level in [0, 1] {
-                let size = wgpu::Extent3d { width: SIDE, height: SIDE, depth_or_array_layers: 1 };
-                let texture = device.create_texture(&wgpu::TextureDescriptor {
-                    label: Some("what an eye sees"),
-                    size: wgpu::Extent3d { width: SIDE << level, height: SIDE << level, ..size },
-                    mip_level_count: 1 + level,
-                    sample_count: 1,
-                    dimension: wgpu::TextureDimension::D2,
-                    format,
-                    usage: wgpu::TextureUsages::TEXTURE_BINDING | wgpu::TextureUsages::COPY_DST,
-                    view_formats: view_format.as_slice(),
-                });
-                let target = wgpu::TexelCopyTextureInfo { mip_level: level, ..texture.as_image_copy() };
-                let row = Some(texels.len() as u32 / SIDE);
-                let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: row, rows_per_image: None };
-                queue.write_texture(target, texels, layout, size);
-                let described = (level > 0 || view_format.is_some()).then(|| wgpu::TextureViewDescriptor {
-                    format: view_format,
-                    base_mip_level: level,
-                    ..Default::default()
-                });
-                let view = texture.create_view(&described.clone().unwrap_or_default());
-                let seen = picture(&view, described.as_ref());
-                let seen = pollster::block_on(classifier.prepared_pixels(seen)).unwrap();
-                let apart = seen.iter().zip(&expected).map(|(a, b)| a.abs_diff(*b)).max();
-                assert!(
-                    seen.len() == expected.len() && apart <= Some(1),
-                    "{format:?} as {view_format:?}: {apart:?} levels"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn places_without_room_are_given_up_and_a_turn_that_panics_costs_none() {
-        let (adapter, device, queue) = host();
-        let pictures = pictures(&device, &[wgpu::TextureFormat::Rgba8Unorm; LOOKS]);
-        let mut world = World::new();
-        let eyes: Vec<_> = pictures.iter().map(|(image, _)| (world.spawn_empty().id(), *image)).collect();
-        let frame = |state: &mut State, turns: &mut Turns, goes_on: bool| {
-            let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            state.frame(turns, &mut encoder, |image| {
-                assert!(goes_on, "this turn panics, as it should");
-                pictures.iter().find(|(at, _)| *at == image).map(|(_, view)| picture(view, None))
-            });
-            queue.submit([encoder.finish()]);
-            device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-        };
-        // What the places take, and what each takes more to prepare such a picture. Steps are cut as they were measured, so that they are measured once.
-        let cache = std::env::temp_dir().join(format!("lampyris-bevy-{}", std::process::id()));
-        let options = || GpuOptions::default().cache(&cache);
-        let roomy = Gpu::from_device_with(&adapter, &device, &queue, options()).unwrap();
-        let shared = watching(&roomy, AMPLE);
-        let places = roomy.held_bytes();
-        shared.lock().eyes = eyes[..1].to_vec();
-        frame(&mut shared.lock(), &mut Turns::default(), true);
-        let more = roomy.held_bytes() - places;
-        assert!(more > 1, "{more} bytes");
-        drop((shared, roomy));
-        let tight = options().budget(places + more + more / 2);
-        let shared = watching(&Gpu::from_device_with(&adapter, &device, &queue, tight).unwrap(), AMPLE);
-        std::fs::remove_dir_all(cache).unwrap();
-        let (mut state, mut turns) = (shared.lock(), Turns::default());
-        assert_eq!(state.places.len(), LOOKS);
-        state.eyes = eyes.clone();
-        catch_unwind(AssertUnwindSafe(|| frame(&mut state, &mut turns, false))).unwrap_err();
-        assert_eq!((state.places.len(), state.eyes.len()), (LOOKS, LOOKS));
-        frame(&mut state, &mut turns, true);
-        let looks = |state: &State| state.places.iter().map(|place| place.eye).collect::<Vec<_>>();
-        assert_eq!((looks(&state)[..2].to_vec(), state.crowded), (vec![Some(eyes[0].0), None], Some((1, CROWDED))));
-        for _ in 0..2 * LOOKS {
-            frame(&mut state, &mut turns, true);
-        }
-        assert_eq!(state.crowded, Some((1, CROWDED - 2 * LOOKS as u32)));
-        let named = eyes.iter().map(|(eye, _)| state.named.iter().filter(|named| named.eye == *eye).count());
-        assert_eq!((named.collect::<Vec<_>>(), state.failed.len()), (vec![2; LOOKS], 0), "{:?}", state.failed);
-    }
-}
+mod tests;
