@@ -2,7 +2,7 @@
 //! in the program's own commands and within two milliseconds. Runs without a window: `cargo run --release --example guest`
 
 use lampyris::text::{Conversation, Message};
-use lampyris::{Budget, Classifier, Gpu, Input, Sampling, TextModel, Tick, wgpu};
+use lampyris::{Budget, Classifier, DrivenText, Gpu, Input, Sampling, Seen, TextModel, Tick, wgpu};
 use std::time::Duration;
 
 /// Opens the program's device.
@@ -16,42 +16,68 @@ async fn open(adapter: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue), wg
     adapter.request_device(&descriptor).await
 }
 
+/// What the program keeps from frame to frame.
+struct Guests {
+    gpu: Gpu,
+    eyes: Classifier,
+    look: Option<Seen>, // a picture whose answer has not arrived
+    npc: DrivenText,
+}
+
+impl Guests {
+    /// Before the first frame, or on a thread while frames go on.
+    async fn load(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> lampyris::Result<Guests> {
+        let gpu = Gpu::from_device(adapter, device, queue)?; // installs no handler, starts no thread, never waits
+        let guest = gpu.loss_notifier(); // wgpu has one place for this callback and it is yours: pass the news on
+        device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
+        let eyes = Classifier::bundled(&gpu).await?; // or `load` of a MobileNet of yours
+        let session = TextModel::bundled(&gpu)?.session(400).await?;
+        let npc = session.driven().measured(&Sampling::usual()).await?; // runs when ticked; knows how long steps take
+        Ok(Guests { gpu, eyes, look: None, npc })
+    }
+
+    /// A frame: what the camera sees by name, where that has arrived, and what the character has to say.
+    fn frame(
+        &mut self,
+        (device, queue): (&wgpu::Device, &wgpu::Queue),
+        camera: &wgpu::TextureView,
+    ) -> lampyris::Result<(Option<String>, Tick)> {
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        // ... your own passes, some of which draw what the camera sees ...
+        if self.look.is_none() {
+            self.look = Some(self.eyes.record(&mut encoder, Input::texture(camera))?); // the answer comes some frames later
+        }
+        let mut budget = Budget::gpu(Duration::from_millis(2)); // of GPU time in this frame
+        let tick = self.npc.tick(&mut encoder, &mut budget)?;
+        queue.submit([encoder.finish()]);
+        self.gpu.pump(); // delivers what has arrived
+        let answer = self.look.as_mut().map_or(Ok(None), Seen::try_take)?;
+        if answer.is_some() {
+            self.look = None; // and the next frame looks again
+        }
+        Ok((answer.map(|answer| answer.top(1)[0].label.clone()), tick))
+    }
+}
+
 /// Frames of the program, until what the camera sees is named and the character has said at most `most` tokens.
 async fn play(
     (adapter, device, queue): (&wgpu::Adapter, &wgpu::Device, &wgpu::Queue),
     camera: &wgpu::TextureView,
     most: usize,
 ) -> lampyris::Result<(String, String)> {
-    let gpu = Gpu::from_device(adapter, device, queue)?; // installs no handler, starts no thread, never waits
-    let guest = gpu.loss_notifier(); // wgpu has one place for this callback and it is yours: pass the news on
-    device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
-    let eyes = Classifier::bundled(&gpu).await?; // or `load` of a MobileNet of yours
-    let session = TextModel::bundled(&gpu)?.session(400).await?;
-    let mut npc = session.driven().measured(&Sampling::usual()).await?; // runs when ticked; knows how long steps take
-    npc.chat(&Conversation::new([Message::user("Tell me a story about a fox.")]), most);
-
-    let (mut looks, mut named, mut said, mut over) = (Vec::new(), String::new(), String::new(), false);
-    while named.is_empty() || !over {
-        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        // ... your own passes, some of which draw what the camera sees ...
-        if looks.is_empty() {
-            looks.push(eyes.record(&mut encoder, Input::texture(camera))?); // the answer comes some frames later
-        }
-        let mut budget = Budget::gpu(Duration::from_millis(2)); // of GPU time in this frame
-        let tick = npc.tick(&mut encoder, &mut budget)?;
-        queue.submit([encoder.finish()]);
-        gpu.pump(); // delivers what has arrived
-        if let Some(answer) = looks[0].try_take()? {
-            named = answer.top(1)[0].label.clone();
-            looks.clear();
-        }
+    let mut guests = Guests::load(adapter, device, queue).await?;
+    guests.npc.chat(&Conversation::new([Message::user("Tell me a story about a fox.")]), most);
+    let (mut named, mut said, mut over) = (None, String::new(), false);
+    while named.is_none() || !over {
+        let (name, tick) = guests.frame((device, queue), camera)?;
+        named = name.or(named);
         match tick {
             Tick::Pieces(text) => said += &text, // your speech bubble
             Tick::Done(_) => over = true,
             _ => {}
         }
     }
-    Ok((named, said))
+    Ok((named.unwrap_or_default(), said))
 }
 
 /// A program without a window.

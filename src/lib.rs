@@ -26,13 +26,15 @@ pub use lampyris_models as models;
 #[cfg(feature = "bundled")]
 pub use lampyris_models::bundled;
 pub use lampyris_models::input::{Area, Quarter, Yuv, YuvMatrix, YuvRange};
+pub use lampyris_models::record::Seen;
 pub use lampyris_models::{
     Answer, Classifier, ClassifierNeeds, ClassifierOptions, Driven, Error, Input, Loading, Prediction, Priority,
     Progress, Result, Scheduler, Source, Summary, Tick, Watching,
 };
 #[cfg(feature = "tokens")]
 pub use lampyris_models::{
-    Encoder, FilesFrom, TextModel, decoder::Sampling, text, text_model, text_model::AnswerOptions,
+    Encoder, FilesFrom, TextModel, decoder::Sampling, encoder::Embedding, text, text_model, text_model::AnswerOptions,
+    text_model::DrivenText,
 };
 
 /// The README's example, compiled with the tests of the documentation.

@@ -10,13 +10,13 @@ mod ticks;
 use lampyris::engine::gpu::StepTimes;
 use lampyris::engine::kernels::Noise;
 use lampyris::models::decoder::{CacheFormat, Decoder, Sampling, SessionOptions};
-use lampyris::{Classifier, Gpu, GpuOptions, VariantSet, wgpu};
+use lampyris::{Budget, Classifier, Gpu, GpuOptions, VariantSet, wgpu};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use support::decoders::noise;
 use support::fixture;
 use support::host::hosts;
-use ticks::{answer, cache_of, settled, text, uncut};
+use ticks::{answer, cache_of, encoder, settled, text, uncut};
 
 const CONFIG: &str = r#"{"model_type": "qwen3", "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 161, "max_position_embeddings": 20000,
@@ -120,5 +120,45 @@ fn a_second_start_measures_nothing_again() {
         eprintln!("{}: measured in {took:?}, known in {then:?}", host.name);
         // Another cache knows nothing of it.
         assert_eq!(start(folders[1].path()).0, first, "{}", host.name);
+    }
+}
+
+/// What ticks have learnt is in the cache once the host has it written: a second start does not guess in its first tick.
+#[test]
+fn what_ticks_have_learnt_is_known_to_a_second_start() {
+    for host in hosts() {
+        let folder = tempfile::tempdir().unwrap();
+        let start = || {
+            let options = GpuOptions::default().cache(folder.path());
+            let gpu = Gpu::from_device_with(&host.adapter, &host.device, &host.queue, options).unwrap();
+            let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+            let mut driven = gpu.block_on(model.session(200)).unwrap().driven();
+            driven.generate(&text(20), 12, &Sampling::greedy());
+            // The first ticks load: none has told anything of a run yet when the times are there.
+            let times = loop {
+                let mut frame = encoder(&host);
+                driven.tick(&mut frame, &mut Budget::gpu(Duration::from_millis(2))).unwrap();
+                host.queue.submit([frame.finish()]);
+                match driven.times() {
+                    Some(times) => break times.map(StepTimes::is_measured),
+                    None => gpu.pump(),
+                }
+            };
+            (gpu, driven, times)
+        };
+        let (gpu, mut driven, guessed) = start();
+        assert_eq!(guessed, [false; 2], "{}: nothing was measured before", host.name);
+        if !gpu.caps().timestamps {
+            eprintln!("SKIPPED: ticks learn nothing on {}, which has no timestamps", host.name);
+            continue;
+        }
+        let mut submit = |frame: wgpu::CommandEncoder| {
+            host.queue.submit([frame.finish()]);
+        };
+        answer((&host, &mut driven), &mut || Duration::from_millis(2), &mut submit);
+        drop(settled(&host, &gpu, driven));
+        assert_eq!(start().2, [false; 2], "{}: nobody has had it written", host.name);
+        gpu.save_measurements();
+        assert_eq!(start().2, [true; 2], "{}: it was written", host.name);
     }
 }

@@ -232,10 +232,24 @@ fn a_picture_in_pieces_is_the_picture_at_once() {
             let found = watched(&host, &gpu, &mut eyes, time).unwrap();
             assert!(same(&found, &expected), "another answer on {} in pieces of {time:?}", host.name);
         }
-        // An encoder that is dropped in the middle is an error of this picture, and of no other.
         let pixels = picture(3, SIDE);
         let input = || Input::rgba8(pixels.as_slice(), SIDE, SIDE);
         let expected = gpu.block_on(classifier.classify(input())).unwrap();
+        // In finer pieces it is that, too.
+        let dispatched = |eyes: &mut Watching| {
+            let before = gpu.counts().dispatches;
+            let mut frame = encoder(&host);
+            eyes.look(&mut frame, &mut Budget::gpu(Duration::from_micros(1)), input()).unwrap();
+            host.queue.submit([frame.finish()]);
+            let found = watched(&host, &gpu, eyes, Duration::from_millis(1)).unwrap();
+            assert!(same(&found, &expected), "another answer on {}", host.name);
+            gpu.counts().dispatches - before
+        };
+        let coarse = dispatched(&mut eyes);
+        let mut eyes = gpu.block_on(eyes.finest(Duration::from_micros(2))).unwrap();
+        let fine = dispatched(&mut eyes);
+        assert!(fine > coarse, "{fine} pieces of 2 us and {coarse} of 200 on {}", host.name);
+        // An encoder that is dropped in the middle is an error of this picture, and of no other.
         let mut frame = encoder(&host);
         eyes.look(&mut frame, &mut Budget::gpu(Duration::from_micros(1)), input()).unwrap();
         drop(frame);

@@ -56,8 +56,8 @@ impl Classifier {
     /// host's own passes, and the answer arrives some frames later. Everything is checked before the first command, and nothing waits.
     ///
     /// # Errors
-    /// As [`Classifier::classify`]; [`Error::Engine`] with `Busy` when four recorded pictures are under way, `NoCommands` on the CPU
-    /// executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen.
+    /// As [`Classifier::classify`]; [`Error::Engine`] with `Busy` when four recorded pictures are under way, whose answers were neither taken nor
+    /// dropped, `NoCommands` on the CPU executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen.
     pub fn record<'a>(&self, encoder: &mut CommandEncoder, input: impl Into<Input<'a>>) -> Result<Seen> {
         // Whose encoder it is nobody can ask; one of a lost device is not answered with commands for another.
         self.gpu().current().check_alive()?;
@@ -74,7 +74,7 @@ impl Classifier {
 
     /// Where the probabilities of the picture recorded or classified last lie on the device, one f32 a class and zeros up to a
     /// multiple of four: the buffer, the offset and the length in bytes, for a host's own shader to read. They need not come back to be shown. It stays
-    /// the same buffer until the device is lost.
+    /// the same buffer until the device is lost. What a [`Watching`](crate::Watching) saw is not there: it has temporaries of its own.
     ///
     /// # Errors
     /// [`Error::Engine`] with `NoCommands` on the CPU executor.

@@ -26,7 +26,8 @@ pub enum Tick<P = String, D = Summary> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Dispatches that this tick has recorded; none where its budget was used up, or too much is under way.
+    /// Steps that this tick has recorded, and pieces of those that are cut, of which neighbours are one dispatch; none where the next one is longer
+    /// than what is left of a budget, or too much is under way.
     pub steps: usize,
     /// Units of work that are known to be done: tokens of a prompt, bytes of weights.
     pub done: u64,

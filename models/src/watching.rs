@@ -12,6 +12,7 @@ use lampyris_engine::kernels::Format;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Runs that steps are measured in.
 const MEASURED: usize = 3;
@@ -47,6 +48,8 @@ pub struct Watching {
     making: Option<(PictureKind, Loading<Preparing, Error>)>,
     going: bool,
     run: u64,
+    /// How long a dispatch may take that can be cut.
+    finest: Duration,
     /// The same on the device that has taken the place of a lost one, while it is being made.
     moving: Option<Box<Loading<Watching, Error>>>,
 }
@@ -58,11 +61,15 @@ impl Classifier {
     /// # Errors
     /// [`Error::Engine`] with `NoCommands` on the CPU executor, and when the device has no room.
     pub async fn driven(&self) -> Result<Watching> {
+        self.driven_in(FINEST).await
+    }
+
+    async fn driven_in(&self, finest: Duration) -> Result<Watching> {
         let numbered = self.numbered(1, Pixels::Rgba8).await?;
         let plan = Arc::new(self.device_plan(&numbered.executor)?.plan().clone());
         let gpu = self.gpu().alive().await?;
         let plan = GpuPlan::new(&gpu, plan, self.store(), VariantChoice::Best).await?;
-        let mut course = Course::new(&gpu, std::slice::from_ref(&plan), FINEST, 0).await?;
+        let mut course = Course::new(&gpu, std::slice::from_ref(&plan), finest, 0).await?;
         if gpu.owns_device() {
             course.measure_part(0, &[InputData::Bound], MEASURED).await?;
         }
@@ -72,12 +79,12 @@ impl Classifier {
         gpu.warm_plans(&[usual(Format::Rgba8)?, usual(Format::Texture)?]).await?;
         let preparing = VecDeque::with_capacity(KINDS);
         let classifier = self.clone();
-        Ok(Watching { classifier, plan, course, preparing, making: None, going: false, run: 0, moving: None })
+        Ok(Watching { classifier, plan, course, preparing, making: None, going: false, run: 0, finest, moving: None })
     }
 
     /// As [`Classifier::driven`], and ready for the kinds of pictures that were seen on a device that is gone.
-    async fn driven_for(&self, known: VecDeque<Preparing>) -> Result<Watching> {
-        let mut fresh = self.driven().await?;
+    async fn driven_for(&self, known: VecDeque<Preparing>, finest: Duration) -> Result<Watching> {
+        let mut fresh = self.driven_in(finest).await?;
         for Preparing { kind, plan, .. } in known {
             match Preparing::make(&fresh.plan, kind, Arc::new(plan.plan().clone())).await {
                 Ok(made) => fresh.preparing.push_back(made),
@@ -91,6 +98,15 @@ impl Classifier {
 }
 
 impl Watching {
+    /// The same with dispatches that take so long, where their kernels can be cut; a fifth of a millisecond otherwise. Half of it is what a budget has
+    /// left on average, so a sixth of the smallest budget is a good choice. A picture that is under way is given up.
+    ///
+    /// # Errors
+    /// As [`Classifier::driven`].
+    pub async fn finest(self, finest: Duration) -> Result<Watching> {
+        self.classifier.driven_for(self.preparing, finest).await
+    }
+
     /// Measures its steps alone, unless that is known, so that its ticks know from the first what they can afford. Submits runs of its
     /// own: for the time of loading, on a host's device; on an own one it is done already.
     ///
@@ -123,7 +139,7 @@ impl Watching {
         if self.plan.gpu().check_alive().is_err() {
             self.course.remember();
             let known = self.preparing.clone();
-            *self = Watching { run: self.run, ..classifier.driven_for(known).await? };
+            *self = Watching { run: self.run, ..classifier.driven_for(known, self.finest).await? };
         }
         self.making = None;
         if !self.knows(kind) {
@@ -232,8 +248,8 @@ impl Watching {
         let wanted = std::mem::take(&mut self.going) || wanted;
         if wanted && self.is_replaced() {
             self.course.remember();
-            let (classifier, known) = (self.classifier.clone(), self.preparing.clone());
-            self.moving = Some(Box::new(Loading::new(async move { classifier.driven_for(known).await })));
+            let (classifier, known, finest) = (self.classifier.clone(), self.preparing.clone(), self.finest);
+            self.moving = Some(Box::new(Loading::new(async move { classifier.driven_for(known, finest).await })));
         }
         Ok(false)
     }

@@ -169,7 +169,8 @@ impl Course {
     }
 
     /// Records pieces of runs, those of the one that is under way first and then of those that `next` gives, as long as `budget` pays
-    /// for them; of a budget that is untouched at least one piece. Gives how many. Everything is checked before the first command.
+    /// for them; of a budget that is untouched at least one piece. Gives how many pieces: steps, and parts of those that are cut, of which
+    /// neighbours are one dispatch. Everything is checked before the first command.
     ///
     /// # Errors
     /// [`Error::DeviceLost`] when the device is gone; [`Error::Input`] when a run is of a plan that the course does not have, or writes to what

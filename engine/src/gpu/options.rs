@@ -57,7 +57,8 @@ pub struct GpuOptions {
     /// weights, inputs, activations, states and parameters, until the last plan, store or session that has them is dropped; not
     /// counted are the buffers that results are read from, textures, pipelines, and what the driver keeps for itself.
     pub budget: Option<u64>,
-    /// Folder for the pipeline and tuning caches; nothing is kept when absent. They hold nothing of any input.
+    /// Folder for the pipeline and tuning caches; nothing is kept when absent. They hold nothing of any input. What ticks have learnt
+    /// gets there by [`Gpu::save_measurements`](super::Gpu::save_measurements).
     pub cache: Option<PathBuf>,
 }
 

@@ -124,7 +124,8 @@ impl GpuPlan {
     /// Runs of one plan may be recorded several times a frame, and into several encoders; each has its own inputs and results.
     ///
     /// # Errors
-    /// [`Error::Busy`] when four recorded runs of the plan are under way; [`Error::Input`] when the inputs are not the plan's, or one is a
+    /// [`Error::Busy`] when four recorded runs of the plan are under way, which each is until its result was taken or dropped and its commands
+    /// have run or are dropped; [`Error::Input`] when the inputs are not the plan's, or one is a
     /// buffer that cannot be copied from;
     /// [`Error::Texture`] when one is a texture that cannot be read on this device; [`Error::Budget`], [`Error::OutOfMemory`] when
     /// there is no room for a result or for the words of the inputs; [`Error::DeviceLost`] when the device is gone.

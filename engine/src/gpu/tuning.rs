@@ -85,8 +85,9 @@ impl Tuning {
 
 impl super::Gpu {
     /// Writes what was measured on this device to the folder of [`GpuOptions::cache`], so that the next start knows it: variants and
-    /// the times of steps. Loading does so by itself; what ticks have learnt since is written here, at a time of the host's choosing.
-    /// Does nothing without such a folder.
+    /// the times of steps. Measuring does so by itself. What ticks have learnt of steps that were not measured is written here, or with what is
+    /// measured next: of what is driven once it is dropped or has become a session again, so call it at the end, when that is gone.
+    /// Writes a file on the calling thread, and does nothing without such a folder.
     pub fn save_measurements(&self) {
         if let Some(tuning) = self.tuning() {
             tuning.save();

@@ -8,17 +8,21 @@ pub const USAGE: &str = "\
 usage: lampyris-game [OPTIONS]
 
   --headless         no window: draw frames at the pace of --hz, write pictures and a table
-  --frames N         how many frames then (300)
-  --pictures N       how many of them to write as PNG files (4)
-  --out FOLDER       where to (frames)
-  --json             print the table as JSON
-  --destroy-at N     destroy the device before frame N, and go on with another
   --hz N             frames a second (60)
   --budget-ms X      milliseconds of GPU time a frame for the models (2)
   --size WxH         pixels (1280x720)
   --model FOLDER     a MobileNet for the robot's eye, in place of the bundled classifier of drawings
   --adapter NAME     the adapter whose name contains this
+only with --headless:
+  --frames N         how many frames (300)
+  --pictures N       how many of them to write as PNG files (4)
+  --out FOLDER       where to (frames)
+  --json             print the table as JSON
+  --destroy-at N     destroy the device before frame N, and go on with another
 in the window: space asks the robot something, D destroys the device, Escape ends";
+
+/// What a window has no use for.
+const HEADLESS: [&str; 5] = ["--frames", "--pictures", "--out", "--json", "--destroy-at"];
 
 /// How the game is run.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +56,9 @@ impl Args {
             model: None,
             adapter: None,
         };
+        let mut headless_only = None;
         while let Some(word) = words.next() {
+            headless_only = headless_only.or(HEADLESS.into_iter().find(|only| *only == word));
             let mut value = || words.next().ok_or_else(|| format!("{word} wants a value; see --help"));
             match word.as_str() {
                 "--headless" => args.headless = true,
@@ -73,6 +79,9 @@ impl Args {
                 "--help" | "-h" => return Ok(None),
                 other => return Err(format!("there is no option '{other}'; see --help").into()),
             }
+        }
+        if let (Some(only), false) = (headless_only, args.headless) {
+            return Err(format!("{only} is for --headless: a window plays until it is closed; see --help").into());
         }
         let sensible = (1.0..=1000.0).contains(&args.hz) && (0.0..=1000.0).contains(&args.budget_ms);
         if !sensible || args.size.iter().any(|side| !(320..=4096).contains(side)) {
@@ -99,8 +108,16 @@ mod tests {
         let args = parse("--headless --frames 12 --size 640x360 --budget-ms 0.5").unwrap().unwrap();
         assert!(args.headless && args.frames == 12 && args.size == [640, 360] && args.budget_ms == 0.5);
         assert_eq!(parse("--json --help").unwrap(), None);
-        for wrong in ["--frames", "--frames x", "--size 640", "--hz 0", "--window"] {
+        for wrong in ["--frames", "--headless --frames x", "--size 640", "--hz 0", "--window"] {
             assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for only in ["--frames 12", "--pictures 1", "--out here", "--json", "--destroy-at 40"] {
+            let refused = parse(&format!("--hz 30 {only}")).unwrap_err().to_string();
+            assert!(
+                refused.starts_with(only.split(' ').next().unwrap()) && refused.contains("--headless"),
+                "{refused}"
+            );
+            assert!(parse(&format!("{only} --headless")).unwrap().unwrap().headless, "{only}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is known of the frames so far: how long each took, which were missed, and how much the models had of them.
 
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// Frames shown in the curve of the HUD.
 pub const SHOWN: usize = 120;
@@ -14,17 +15,32 @@ pub struct Frames {
     pub missed: usize,
     /// Of the GPU for the eye and for the talk, as the timestamps have it.
     pub models: Vec<[f32; 2]>,
+    /// When the frame before began that the next one is measured from.
+    last: Option<Instant>,
 }
 
 impl Frames {
     pub fn new(hz: f32) -> Frames {
-        Frames { period: 1000.0 / hz, times: Vec::new(), missed: 0, models: Vec::new() }
+        Frames { period: 1000.0 / hz, times: Vec::new(), missed: 0, models: Vec::new(), last: None }
     }
 
     /// Counts a frame.
     pub fn push(&mut self, time: f32, missed: bool) {
         self.times.push(time);
         self.missed += usize::from(missed);
+    }
+
+    /// Counts a frame of a window from the beginning of the one before to its own: one was missed when half a period or more went by without any.
+    pub fn push_since_last(&mut self, begun: Instant) {
+        if let Some(last) = self.last.replace(begun) {
+            let between = 1000.0 * begun.duration_since(last).as_secs_f32();
+            self.push(between, between > 1.5 * self.period);
+        }
+    }
+
+    /// Nothing is drawn for a while, since nobody could see it: the next frame is measured from none before.
+    pub fn rest(&mut self) {
+        self.last = None;
     }
 
     /// The mean of the last second's worth of frames.
@@ -80,6 +96,7 @@ fn spread(values: &[f32]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_report_has_the_middle_and_the_ends() {
@@ -90,5 +107,17 @@ mod tests {
         assert_eq!(report["period_ms"], 10.0);
         assert_eq!(report["frame_ms"], json!({ "mean": 51.0, "median": 51.0, "p99": 100.0, "longest": 101.0 }));
         assert_eq!(report["eye_gpu_ms"], Value::Null);
+    }
+
+    #[test]
+    fn frames_that_nobody_could_see_are_not_missed() {
+        let (mut frames, begun) = (Frames::new(100.0), Instant::now());
+        let draw = |frames: &mut Frames, at: u64| {
+            frames.push_since_last(begun + Duration::from_millis(at));
+            (frames.times.len(), frames.missed)
+        };
+        assert_eq!([0, 10, 40].map(|at| draw(&mut frames, at)), [(0, 0), (1, 0), (2, 1)]);
+        frames.rest();
+        assert_eq!([9000, 9010].map(|at| draw(&mut frames, at)), [(2, 1), (3, 1)]);
     }
 }

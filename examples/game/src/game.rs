@@ -61,11 +61,12 @@ pub struct Game {
 impl Game {
     /// Begins to load the models on a thread of the game's; frames can be drawn meanwhile.
     pub fn new(host: Host, args: &Args, size: [u32; 2]) -> Result<Game> {
+        let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
+        host.tell_losses_to(&gpu);
         let scene = Scene::new();
         let stage = Stage::new(&host, &scene, size);
         let overlay = Overlay::new(&host, stage.eye());
         let timer = Timer::new(&host);
-        let gpu = Gpu::from_device(&host.adapter, &host.device, &host.queue)?;
         let adapter = host.adapter.get_info().name;
         let (args, frames) = (args.clone(), Frames::new(args.hz));
         let mut game = Game {
@@ -199,12 +200,13 @@ impl Game {
     /// Opens another device in the place of the lost one, and says whether that was needed. What the game has on it is made again;
     /// the models' weights and the talk go there by themselves, and what was still being loaded is loaded there.
     pub fn recover(&mut self) -> Result<bool> {
-        if !self.host.is_lost() && self.gpu.check_alive().is_ok() {
+        if self.gpu.check_alive().is_ok() {
             return Ok(false);
         }
         self.host = self.host.again()?;
         let host = &self.host;
         self.gpu.replace_device(&host.adapter, &host.device, &host.queue)?;
+        host.tell_losses_to(&self.gpu);
         self.stage = Stage::new(host, &self.scene, self.size);
         self.overlay = Overlay::new(host, self.stage.eye());
         self.timer = Timer::new(host);

@@ -2,8 +2,6 @@
 
 use crate::Result;
 use lampyris::{Gpu, wgpu};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// An opened device.
 #[derive(Debug, Clone)]
@@ -13,8 +11,6 @@ pub struct Host {
     pub queue: wgpu::Queue,
     /// What the game draws into, and the eye's pictures too.
     pub format: wgpu::TextureFormat,
-    /// Set by wgpu's one callback for it, which is the game's.
-    lost: Arc<AtomicBool>,
 }
 
 impl Host {
@@ -57,15 +53,13 @@ impl Host {
             ..Default::default()
         };
         let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
-        let lost = Arc::new(AtomicBool::new(false));
-        let told = lost.clone();
-        device.set_device_lost_callback(move |_, _| told.store(true, Ordering::Release));
-        Ok(Host { adapter, device, queue, format, lost })
+        Ok(Host { adapter, device, queue, format })
     }
 
-    /// Whether the device is gone.
-    pub fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Acquire)
+    /// Passes the news on to the guest when this device is lost: wgpu has one callback for it, which is the game's.
+    pub fn tell_losses_to(&self, gpu: &Gpu) {
+        let guest = gpu.loss_notifier();
+        self.device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
     }
 
     /// A texture that is drawn into, and read by `also`.

@@ -28,8 +28,7 @@ struct Playing {
     surface: wgpu::Surface<'static>,
     game: Game,
     begun: Instant,
-    /// When the frame before began, and when the next one is due.
-    last: Instant,
+    /// When the next frame is due.
     due: Instant,
 }
 
@@ -54,7 +53,7 @@ impl App {
         let mut game = Game::new(host, &self.args, size)?;
         game.note = "space: ask   D: destroy the device   Escape: end";
         let now = Instant::now();
-        let playing = Playing { window, surface, game, begun: now, last: now, due: now };
+        let playing = Playing { window, surface, game, begun: now, due: now };
         playing.configure(size)?;
         Ok(playing)
     }
@@ -101,7 +100,11 @@ impl Playing {
         let surface = match self.surface.get_current_texture() {
             Success(surface) | Suboptimal(surface) => surface,
             Outdated | Lost => return self.resize(),
-            Timeout | Occluded => return Ok(()),
+            Timeout => return Ok(()),
+            Occluded => {
+                self.game.frames.rest();
+                return Ok(());
+            }
             Validation => return Err("the window's next picture was refused".into()),
         };
         let onto = surface
@@ -110,11 +113,7 @@ impl Playing {
         self.game.frame(self.begun.elapsed().as_secs_f32(), &onto)?;
         self.window.pre_present_notify();
         self.game.host.queue.present(surface);
-        // From one beginning to the next: a frame was missed when half a period or more went by without one.
-        let between = 1000.0 * begun.duration_since(self.last).as_secs_f32();
-        let missed = between > 1.5 * self.game.frames.period;
-        self.game.frames.push(between, missed);
-        self.last = begun;
+        self.game.frames.push_since_last(begun);
         Ok(())
     }
 }
@@ -139,6 +138,11 @@ impl ApplicationHandler for App {
             }
             WindowEvent::Resized(_) => playing.resize(),
             WindowEvent::RedrawRequested => playing.draw(),
+            // Some systems ask for no pictures of a window that is covered.
+            WindowEvent::Occluded(_) => {
+                playing.game.frames.rest();
+                Ok(())
+            }
             WindowEvent::KeyboardInput { event, .. } if event.state == ElementState::Pressed && !event.repeat => {
                 match event.logical_key.as_ref() {
                     Key::Named(NamedKey::Escape) => events.exit(),

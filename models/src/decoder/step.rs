@@ -38,7 +38,8 @@ impl StepBuffers {
 }
 
 impl Session {
-    /// Makes what [`Session::record_step`] needs where tokens are drawn, so that the first frame does not have to.
+    /// Makes what [`Session::record_step`] needs, so that no frame has to: what draws tokens, what is missing of a prompt that was given up, and, where
+    /// the device is lost and replaced, the session on the next one, as [`Session::recover`] does.
     ///
     /// # Errors
     /// [`Error::Engine`] from the device.
@@ -57,10 +58,10 @@ impl Session {
     /// of the host that follow.
     ///
     /// # Errors
-    /// [`Error::Engine`] with `Busy` when the token before was not taken, `NoCommands` on the CPU executor, `DeviceLost` when the device
-    /// is gone ([`Session::recover`] goes to the next one); [`Error::NotReady`] while a prompt is not computed whole, and in browsers when
-    /// [`Session::ready_to_step`] was not awaited; [`Error::Context`] when there is no token to continue or no room for one;
-    /// [`Error::Sampling`] for a setting without meaning.
+    /// [`Error::Engine`] with `Busy` when the token before has not arrived (one that has and was not taken is forgotten), `NoCommands` on the
+    /// CPU executor, `DeviceLost` when the device is gone, also where another has taken its place ([`Session::recover`] goes there);
+    /// [`Error::NotReady`] while a prompt is not computed whole, and in browsers when [`Session::ready_to_step`] was not awaited;
+    /// [`Error::Context`] when there is no token to continue or no room for one; [`Error::Sampling`] for a setting without meaning.
     pub fn record_step(&mut self, encoder: &mut CommandEncoder, sampling: &Sampling) -> Result<StepBuffers> {
         sampling.check()?;
         self.states().gpu().check_alive()?;
