@@ -100,6 +100,26 @@ fn a_gguf_file_names_or_spells_what_ends_an_answer() {
     assert_eq!(stops(GgufVocabulary { eos: Some(26), ..plain }), [26, 27]);
 }
 
+/// A model that was trained to see the end behind a text takes it for the end of the prompt, and what would follow is another text.
+#[test]
+fn a_prompt_that_goes_on_has_no_end() {
+    let beside = |add: bool| json!({"eos_token": "<|endoftext|>", "add_eos_token": add});
+    let [plain, ending] = [false, true].map(|add| open(&folder(&[("tokenizer_config.json", beside(add))])));
+    let prompt = "a lamp";
+    assert_eq!(ending.tokenizer().encode_document(prompt).unwrap().last(), Some(&END_OF_TEXT));
+    let gpu = Gpu::cpu_executor();
+    let answers = |model: &TextModel| {
+        let mut session = gpu.block_on(model.session(40)).unwrap();
+        gpu.block_on(async {
+            let ids = session.generate(prompt, 0).await.unwrap().ids().to_vec();
+            assert_eq!(session.tokens().tokens(), model.tokenizer().encode(prompt, false).unwrap());
+            let choices = session.choose(prompt, &[" on", " off"]).await.unwrap();
+            (ids, choices, model.generate_batch([prompt], 40, 4).await.unwrap())
+        })
+    };
+    assert_eq!(answers(&ending), answers(&plain));
+}
+
 #[test]
 fn an_answer_ends_with_the_token_that_ends_a_turn() {
     let gpu = Gpu::cpu_executor();

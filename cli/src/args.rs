@@ -225,9 +225,9 @@ pub(crate) struct TextArguments {
     /// A folder with config.json, tokenizer.json and .safetensors files, or a .gguf file [default: the bundled storyteller]
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
-    /// Most tokens of an answer
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    pub(crate) max_tokens: usize,
+    /// Most tokens of an answer [default: 256 of a text that goes on; in a conversation as many as there is room for]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_tokens: Option<usize>,
     /// Tokens that prompt and answers have room for [default: what the model was made for, at most 4096]
     #[arg(long, value_name = "N", value_parser = context)]
     pub(crate) context: Option<usize>,
@@ -326,12 +326,13 @@ pub(crate) fn any_seed() -> u64 {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("beginning").required(true))]
 pub(crate) struct Generate {
     /// The text to continue
-    #[arg(long, value_name = "TEXT", required_unless_present = "prompt_file")]
+    #[arg(long, value_name = "TEXT", group = "beginning")]
     pub(crate) prompt: Option<String>,
     /// A file with the text to continue, or `-` for the input, of at most 64 MiB; a line break at its very end is left out
-    #[arg(long, value_name = "FILE", conflicts_with = "prompt")]
+    #[arg(long, value_name = "FILE", group = "beginning")]
     pub(crate) prompt_file: Option<PathBuf>,
     /// One line of JSON at the end instead of the text as it comes
     #[arg(long)]

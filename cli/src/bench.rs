@@ -4,7 +4,7 @@ mod encoder;
 mod report;
 mod text;
 
-use crate::args::{Bench, DeviceArguments, loading};
+use crate::args::{Bench, DeviceArguments, Kv, loading};
 use crate::failure::Failure;
 use crate::texts::{self, Kind};
 use crate::{device, output};
@@ -35,10 +35,8 @@ pub(crate) fn run(job: &Bench, arguments: &DeviceArguments) -> Result<(), Failur
         Some(Kind::Encoder) => return encoder::run(job, arguments, options),
         Some(Kind::Pictures) | None => {}
     }
-    if (job.profile || job.trace.is_some() || job.roofline)
-        && pollster::block_on(Gpu::with(options.clone()))?.is_cpu_executor()
-    {
-        return Err(Failure::NeedsDevice { what: "--profile, --trace and --roofline" });
+    if job.profile || job.trace.is_some() || job.roofline {
+        on_device("--profile, --trace and --roofline", &options)?;
     }
     if let Some(model) = &job.model {
         let model = model.display().to_string();
@@ -76,9 +74,17 @@ fn images(job: &Bench) -> usize {
     usize::from(job.batch.unwrap_or(1))
 }
 
+/// Refuses the CPU executor, for `what` is nothing on it.
+fn on_device(what: &'static str, options: &GpuOptions) -> Result<(), Failure> {
+    match pollster::block_on(Gpu::with(options.clone()))?.is_cpu_executor() {
+        true => Err(Failure::NeedsDevice { what }),
+        false => Ok(()),
+    }
+}
+
 /// An option that only language models have, where one is given.
 fn of_language(job: &Bench) -> Option<&'static str> {
-    job.products.given().or(job.chunk.map(|_| "--chunk"))
+    job.products.given().or(job.chunk.map(|_| "--chunk")).or((job.kv != Kv::F32).then_some("--kv"))
 }
 
 /// The options that only language models have, refused for `model`.
@@ -87,14 +93,15 @@ fn no_language(job: &Bench, model: &str) -> Result<(), Failure> {
     of_language(job).map_or(Ok(()), |option| Err(Failure::OtherKind { option, kind, model: model.to_owned() }))
 }
 
-/// The options that only networks for pictures have, refused for `model`.
-fn no_pictures(job: &Bench, model: &str) -> Result<(), Failure> {
+/// The options that only networks for pictures have, refused for `model`, which is none, and what is nothing on the CPU executor.
+fn no_pictures(job: &Bench, model: &str, options: &GpuOptions) -> Result<(), Failure> {
     let given = [("--profile", job.profile), ("--trace", job.trace.is_some()), ("--side", job.side.is_some())];
     match given.into_iter().find(|(_, given)| *given) {
         Some((option, _)) => {
             let kind = "networks for pictures";
             Err(Failure::OtherKind { option, kind, model: model.to_owned() })
         }
+        None if job.compare || job.roofline => on_device("--compare and --roofline", options),
         None => Ok(()),
     }
 }

@@ -42,6 +42,7 @@ struct Last {
 
 /// Talks until the input ends.
 pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure> {
+    job.text.choice.over(Sampling::greedy()).check()?;
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let template = job.template.as_deref().map(Template::read).transpose()?;
     let gpu = device::open(arguments)?;
@@ -55,7 +56,6 @@ pub(crate) fn run(job: &Chat, arguments: &DeviceArguments) -> Result<(), Failure
     };
     let Loaded { model: session, note, .. } = generate::open(chosen, &job.text, &gpu, with)?;
     let own = session.model().chat_template()?;
-    job.text.choice.over(Sampling::greedy()).check()?;
     if job.no_think && !own.can_switch_thinking() {
         output::note("the model's template has no switch for thoughts, so --no-think changes nothing");
     }
@@ -159,11 +159,16 @@ impl Talk<'_> {
         Ok(model.chat_template()?.encode(&self.conversation(from), model.tokenizer())?.len())
     }
 
+    /// Most tokens of an answer: as many as were asked for, or whatever the context leaves.
+    fn most(&self) -> usize {
+        self.job.text.max_tokens.unwrap_or(self.session.tokens().context())
+    }
+
     /// Drops the oldest turns, whole, until an answer has room: as many tokens as it may have, or a quarter of the context. Where the last
     /// turn does not fit alone, nothing is dropped for it.
     fn make_room(&mut self) -> Result<(), Error> {
         let context = self.session.tokens().context();
-        let room = self.job.text.max_tokens.clamp(1, (context / 4).max(1));
+        let room = self.most().clamp(1, (context / 4).max(1));
         let last = self.turns.len().saturating_sub(1);
         // Drops of a turn and its answer, up to the last turn.
         let drops = last.div_ceil(2);
@@ -219,7 +224,8 @@ impl Talk<'_> {
         self.make_room()?;
         let (gpu, sampling, start) = (self.gpu, self.sampling(), Instant::now());
         let (conversation, presses) = (self.conversation(0), self.presses.clone());
-        let options = generate::options(&self.job.text, sampling);
+        let most = self.most();
+        let options = generate::options(&self.job.text, most, sampling);
         let before = self.session.tokens().dropped();
         let Some(answer) = unless_stopped(gpu, &presses, self.session.chat(&conversation, options)) else {
             return Ok(None);
@@ -244,7 +250,6 @@ impl Talk<'_> {
         }
         self.last = Some(Last { tokens, seconds: start.elapsed().as_secs_f64(), sampling });
         let (text, thought) = page.end()?;
-        let most = self.job.text.max_tokens;
         let ended = Ended { model: self.session.model(), ids: &ids, text: &text, most };
         let session = self.session.tokens();
         if session.dropped() > before {

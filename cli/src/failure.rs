@@ -138,6 +138,9 @@ pub(crate) enum Failure {
     NoJinja { path: String },
     /// A prompt is no text.
     #[error("{path} is no UTF-8 text; name a text file, or give the prompt with --prompt")]
+    NoPrompt { path: String },
+    /// A file that something is measured on is no text.
+    #[error("{path} is no UTF-8 text; name a text file")]
     NoText { path: String },
     /// The input is no text.
     #[error("the input is no UTF-8 text of at most {most} bytes; give texts one on a line")]

@@ -2,7 +2,7 @@
 
 mod encoder;
 
-use crate::args::{DeviceArguments, Fits};
+use crate::args::{DeviceArguments, Fits, Kv};
 use crate::failure::Failure;
 #[cfg(feature = "pull")]
 use crate::hub::{self, Hub, HubError, HubName};
@@ -77,6 +77,10 @@ pub(crate) fn run(job: &Fits, arguments: &DeviceArguments) -> Result<(), Failure
     if let Ok(path) = &found
         && texts::kind(path) == Kind::Encoder
     {
+        if job.kv != Kv::F32 {
+            let (option, kind) = ("--kv", "language models");
+            return Err(Failure::OtherKind { option, kind, model: job.model.display().to_string() });
+        }
         return encoder::run(path, job, arguments);
     }
     // Headers of a model that is not on disk lie in a temporary folder until it is described.

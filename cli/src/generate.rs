@@ -14,6 +14,8 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Instant;
 
+/// Most tokens that a text goes on for unless asked otherwise.
+const MOST: usize = 256;
 /// The largest prompt that is read from a file or the input, in bytes.
 const MOST_PROMPT: u64 = 64 << 20;
 
@@ -50,8 +52,8 @@ pub(crate) fn open(
 }
 
 /// What is asked of an answer.
-pub(crate) fn options(text: &TextArguments, sampling: Sampling) -> AnswerOptions {
-    let options = AnswerOptions::new(text.max_tokens).sampling(sampling);
+pub(crate) fn options(text: &TextArguments, most: usize, sampling: Sampling) -> AnswerOptions {
+    let options = AnswerOptions::new(most).sampling(sampling);
     text.stop.iter().fold(options, |options, stop| options.stop(stop))
 }
 
@@ -62,6 +64,8 @@ pub(crate) fn rate(amount: usize, seconds: f64) -> f64 {
 
 /// Continues the prompt that `job` names and prints what comes.
 pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Failure> {
+    let choice = &job.text.choice;
+    choice.over(Sampling::greedy()).check()?;
     let prompt = match (&job.prompt, &job.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(path)) => read(path)?,
@@ -70,11 +74,10 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
     let chosen = Chosen::text(job.text.model.as_deref())?;
     let gpu = device::open(arguments)?;
     let Loaded { model: mut session, name, note } = open(chosen, &job.text, &gpu, |model, _| Ok(model))?;
-    let choice = &job.text.choice;
     let recommended = session.model().sampling().filter(|_| choice.draws());
     let sampling = choice.over(recommended.unwrap_or_default().seed(args::any_seed()));
-    let options = options(&job.text, sampling);
-    let most = options.most;
+    let most = job.text.max_tokens.unwrap_or(MOST);
+    let options = options(&job.text, most, sampling);
     let only = |tokens: usize| {
         let mut options = options.clone();
         options.most = tokens.min(most);
@@ -153,7 +156,7 @@ fn read(path: &Path) -> Result<String, Failure> {
         true => (input()?, "the input".to_owned()),
         false => (read_small(path, MOST_PROMPT)?, path.display().to_string()),
     };
-    let mut text = String::from_utf8(bytes).map_err(|_| Failure::NoText { path: shown })?;
+    let mut text = String::from_utf8(bytes).map_err(|_| Failure::NoPrompt { path: shown })?;
     if text.ends_with('\n') {
         text.pop();
         text.truncate(text.strip_suffix('\r').unwrap_or(&text).len());

@@ -6,7 +6,7 @@ mod listing;
 mod model;
 mod text;
 
-use crate::args::Inspect;
+use crate::args::{Inspect, Precision};
 use crate::failure::Failure;
 use crate::output;
 use crate::texts::{self, Kind};
@@ -33,7 +33,9 @@ enum Model {
 
 impl Model {
     fn open(path: &Path, job: &Inspect) -> Result<Model, Failure> {
-        Ok(match texts::kind(path) {
+        let kind = texts::kind(path);
+        refuse_others(kind, job, path)?;
+        Ok(match kind {
             Kind::Language => Model::Texts(text::open(path, job)?),
             Kind::Encoder => Model::Sentences(encoder::open(path, job)?),
             Kind::Pictures => Model::Pictures(model::open(path, job)?),
@@ -46,6 +48,22 @@ impl Model {
             Model::Texts(model) => model.text(),
             Model::Sentences(model) => model.text(),
         }
+    }
+}
+
+/// The options that are for other kinds of models, refused for the one at `path`.
+fn refuse_others(own: Kind, job: &Inspect, path: &Path) -> Result<(), Failure> {
+    let [pictures, texts] = [own == Kind::Pictures, own != Kind::Pictures];
+    let given = [
+        ("--side", "networks for pictures", texts && job.side.is_some()),
+        ("--fused", "networks for pictures", texts && job.fused),
+        ("--batch", "networks for pictures", texts && job.batch != 1),
+        ("--precision", "networks for pictures and encoders", own == Kind::Language && job.precision != Precision::F32),
+        ("--context", "language models and encoders", pictures && job.context.is_some()),
+    ];
+    match given.into_iter().find(|(.., given)| *given) {
+        Some((option, kind, _)) => Err(Failure::OtherKind { option, kind, model: path.display().to_string() }),
+        None => Ok(()),
     }
 }
 

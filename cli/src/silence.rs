@@ -1,5 +1,6 @@
-//! Why an answer shows nothing, in a sentence for the person who waits for it: an empty line alone says nothing of it.
+//! Why an answer shows nothing or is cut, in a sentence for the person who waits for it: what is to be seen says nothing of it.
 
+use lampyris::text::ChatTemplate;
 use lampyris::text_model::TextModel;
 
 /// An answer that has ended.
@@ -56,18 +57,25 @@ impl Ended<'_> {
 
     /// Of an answer in a conversation, which may have had thoughts.
     pub(crate) fn of_turn(&self, thoughts: bool) -> Option<String> {
-        let cause = self.cause()?;
+        let Some(cause) = self.cause() else { return self.cut() };
         match thoughts {
             true if self.by_the_model() => Some("the model ended its answer after its thoughts".to_owned()),
             true if self.ids.len() < self.most => {
                 Some("a text that ends the answer came among its thoughts".to_owned())
             }
-            true => Some(
-                "the answer had room for thoughts alone; --max-tokens gives it more, --no-think leaves them out"
-                    .to_owned(),
-            ),
+            true => {
+                let switch = self.model.template().is_some_and(ChatTemplate::can_switch_thinking);
+                let less = if switch { ", --no-think leaves them out" } else { "" };
+                Some(format!("the answer had room for thoughts alone; --max-tokens gives it more{less}"))
+            }
             false => Some(format!("the answer is empty: {cause}")),
         }
+    }
+
+    /// That it has all tokens that it might have, and the model would have gone on.
+    fn cut(&self) -> Option<String> {
+        let cut = self.ids.len() == self.most && self.most > 0 && !self.by_the_model();
+        cut.then(|| format!("the answer was cut after {}; --max-tokens gives it more", tokens(self.most)))
     }
 
     fn template(&self) -> bool {

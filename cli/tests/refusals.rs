@@ -56,6 +56,64 @@ fn bad_usage() {
     refused(&["classify", "--model", &model, "--adapter", "99", &picture()], &["99", "cpu"]);
 }
 
+/// Before a model is looked for, which takes as long as it is large.
+#[test]
+fn how_tokens_are_chosen_is_judged_first() {
+    for (wrong, named) in [(["--temperature", "-1"], "temperature is -1"), (["--top-p", "0"], "top_p is 0")] {
+        refused(&[&["generate", "--model", "missing", "--prompt", "a"], &wrong[..]].concat(), &[named]);
+        refused(&[&["chat", "--model", "missing"], &wrong[..]].concat(), &[named]);
+    }
+    for (least, option) in [("0.000001", "--temperature"), ("0.01", "--repetition-penalty")] {
+        refused(&["generate", "--model", "missing", "--prompt", "a", option, least], &["missing does not exist"]);
+    }
+    refused(&["generate"], &["--prompt <TEXT>", "--prompt-file <FILE>"]);
+    refused(&["generate", "--prompt", "a", "--prompt-file", "-"], &["--prompt", "--prompt-file"]);
+}
+
+#[test]
+fn options_that_do_nothing_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (language, pictures) = (model(&folder, &[]), fixture("mobilenet_v2_w025"));
+    let encoder = root().join("tests/fixtures/texts/bert").display().to_string();
+    for model in [&language, &encoder] {
+        for option in ["--roofline", "--compare"] {
+            refused(
+                &["bench", "--model", model, "--adapter", "cpu", option],
+                &["--compare and --roofline", "CPU executor"],
+            );
+        }
+        refused(&["inspect", model, "--batch", "4"], &["--batch is for networks for pictures"]);
+        refused(&["inspect", model, "--plan", "--side", "64"], &["--side is for networks for pictures"]);
+        refused(&["inspect", model, "--plan", "--fused"], &["--fused is for networks for pictures"]);
+    }
+    let both = ["--precision is for networks for pictures and encoders"];
+    refused(&["bench", "--model", &language, "--adapter", "cpu", "--precision", "f16"], &both);
+    refused(&["inspect", &language, "--precision", "f16"], &both);
+    refused(&["inspect", &pictures, "--plan", "--context", "9"], &["--context is for language models and encoders"]);
+    let kv = ["--kv is for language models"];
+    refused(&["fits", &encoder, "--adapter", "cpu", "--kv", "q8"], &kv);
+    refused(&["bench", "--model", &encoder, "--adapter", "cpu", "--kv", "f16"], &kv);
+    refused(&["bench", "--model", &pictures, "--adapter", "cpu", "--kv", "f16"], &kv);
+}
+
+#[test]
+fn a_text_that_is_none_and_a_folder_that_is_missing_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[]);
+    let text = file(&folder, "text.txt", b"\xff\xfe");
+    let out = folder.path().join("missing/out.gguf").display().to_string();
+    let quantize = ["quantize", model.as_str(), &out, "--format", "Q8_0"];
+    for job in [[&quantize[..], &["--text", &text]].concat(), vec!["eval", "--model", &model, "--text", &text]] {
+        let said = lampyris(&[&job[..], &["--adapter", "cpu"]].concat());
+        assert!(said.code == 2 && said.stderr.contains("text.txt is no UTF-8 text"), "{job:?}: {}", said.stderr);
+        assert!(!said.stderr.contains("--prompt"), "{job:?}: {}", said.stderr);
+    }
+    let prompt = ["generate", "--model", &model, "--adapter", "cpu", "--prompt-file", &text];
+    refused(&prompt, &["text.txt is no UTF-8 text", "--prompt"]);
+    let reason = std::fs::read("/nowhere/at/all").unwrap_err().to_string();
+    refused(&quantize, &["missing/out.gguf", &reason, "check the folder"]);
+}
+
 /// Models often lie in folders of a folder, one a format or a size.
 #[test]
 fn a_folder_of_folders_names_those_with_models() {

@@ -96,6 +96,19 @@ fn an_answer_without_a_visible_character_is_explained() {
     assert!(said.json()[0]["text"] == "" && said.stderr.contains("nothing was generated"), "{}", said.stderr);
 }
 
+/// An answer that a limit ended looks like one that the model ended.
+#[test]
+fn an_answer_in_a_conversation_has_all_room_and_a_limit_that_ends_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model(&folder, &[("max_position_embeddings", json!(700))]);
+    let [_, stderr] = chat(&model, &["--max-tokens", "3", "--temperature", "0"], "Hello\n");
+    assert_eq!(stderr.matches("the answer was cut after 3 tokens; --max-tokens gives it more").count(), 1, "{stderr}");
+    let [stdout, stderr] = chat(&model, &["--temperature", "0", "--seed", "1"], "Hello\n/stats\n");
+    assert!(!stderr.contains("was cut"), "{stderr}");
+    let used: usize = stdout.rsplit_once("\n(").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+    assert!(used == 700 && stderr.contains("the context is full"), "{used} tokens: {stderr}");
+}
+
 /// A finished sentence is a whole text to the storyteller, which knows stories by their beginnings and requests from conversations.
 #[cfg(feature = "bundled")]
 #[test]
@@ -328,6 +341,12 @@ fn thoughts_are_labelled_and_can_be_switched_off() {
         !stdout.contains("(thinking)") && !stdout.trim().is_empty() && !stderr.contains("switch"),
         "{stdout} {stderr}"
     );
+    let [_, stderr] = chat(&model, &few, "Hello\n");
+    assert!(stderr.contains("room for thoughts alone") && stderr.contains("--no-think leaves them out"), "{stderr}");
+    let always = "{% for m in messages %}{{ m['content'] }}{% endfor %}<think>\n";
+    file(&folder, "tokenizer_config.json", json!({ "chat_template": always }).to_string().as_bytes());
+    let [_, stderr] = chat(&model, &few, "Hello\n");
+    assert!(stderr.contains("room for thoughts alone") && !stderr.contains("--no-think"), "{stderr}");
     file(&folder, "tokenizer_config.json", b"{}");
     let [_, stderr] = chat(&model, &[&few[..], &["--no-think"]].concat(), "Hello\n");
     assert!(stderr.contains("no switch for thoughts"), "{stderr}");

@@ -63,7 +63,7 @@ pub enum Error {
     },
     /// A tensor is larger than the adapter can bind.
     #[error(
-        "tensor {tensor} ({desc}) takes {bytes} bytes, and {adapter} binds at most {limit}; use a smaller input or batch"
+        "tensor {tensor} ({desc}) takes {bytes} bytes, and {adapter} binds at most {limit}; use a smaller input or batch, or for a session's cache a shorter context or a smaller format of it"
     )]
     TooLarge {
         /// The tensor.

@@ -214,7 +214,7 @@ pub enum Error {
     },
 
     /// The tensors are not those that the configuration describes.
-    #[error("{file} does not hold the {model} that its configuration describes: {problems}")]
+    #[error("{file} does not hold the {model} that its configuration describes: {problems}{}", of_several(.file))]
     Incomplete {
         /// The file, as the caller named it.
         file: String,
@@ -458,6 +458,13 @@ impl fmt::Display for Wanted<'_> {
         }
         f.write_str("]")
     }
+}
+
+/// What else a file may be that lacks tensors and is named like one of several.
+fn of_several(file: &str) -> &'static str {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let part = name.ends_with(".safetensors") && name.contains("-of-");
+    if part { "; this file is one of several, open the folder that has all" } else { "" }
 }
 
 /// Why so many tokens do not go into so much room.

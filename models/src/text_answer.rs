@@ -177,7 +177,8 @@ impl<'a> TextGeneration<'a> {
 }
 
 impl TextGeneration<'_> {
-    /// The next piece of text, made of whole characters; `None` at the end.
+    /// The next piece of text, made of whole characters; `None` at the end. A future that is dropped before its end loses nothing: the
+    /// next call goes on where it was.
     ///
     /// # Errors
     /// As [`Generation::next`]; [`Error::Text`] from the tokenizer.

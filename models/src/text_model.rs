@@ -298,7 +298,7 @@ impl TextSession {
     /// # Errors
     /// [`Error::Sampling`] for an option without meaning; [`Error::Text`] from the tokenizer; as [`Session::feed`].
     pub async fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) -> Result<TextGeneration<'_>> {
-        let ids = self.model.tokenizer.encode_document(prompt)?;
+        let ids = self.model.tokenizer.encode_prompt(prompt)?;
         self.continue_from(&ids, options.into(), Sampling::greedy(), false).await
     }
 

@@ -61,8 +61,8 @@ struct Rates {
 pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions) -> Result<(), Failure> {
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
-    super::no_pictures(job, &shown)?;
     super::no_language(job, &shown)?;
+    super::no_pictures(job, &shown, &options)?;
     let files = EncoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
     let cache = tempfile::tempdir().map_err(Failure::Temporary)?;
@@ -96,8 +96,8 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
         submits: rates.submits,
         gpu_bytes: if is_cpu { 0 } else { gpu.held_bytes() },
         weight_bytes: encoder.weight_bytes(),
-        cpu: if job.compare && !is_cpu { Some(on_cpu(job, arguments, &files)?) } else { None },
-        roofline: match job.roofline && !is_cpu {
+        cpu: if job.compare { Some(on_cpu(job, arguments, &files)?) } else { None },
+        roofline: match job.roofline {
             true => Some(gpu.block_on(roofline(&gpu))?),
             false => None,
         },

@@ -1,7 +1,7 @@
 //! `lampyris bench` of a language model: how fast it reads and writes, and how near that is to what the adapter can read.
 
 use super::report::FirstResult;
-use crate::args::{Bench, DeviceArguments};
+use crate::args::{Bench, DeviceArguments, Precision};
 use crate::failure::Failure;
 use crate::{device, output};
 use lampyris::engine::kernels::Noise;
@@ -67,10 +67,11 @@ struct Rates {
 pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions) -> Result<(), Failure> {
     let Some(model) = &job.model else { return Ok(()) };
     let shown = model.display().to_string();
-    super::no_pictures(job, &shown)?;
-    if job.batch.is_some() {
-        return Err(Failure::OtherKind { option: "--batch", kind: "networks for pictures and encoders", model: shown });
+    let given = [("--batch", job.batch.is_some()), ("--precision", job.precision != Precision::F32)];
+    if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+        return Err(Failure::OtherKind { option, kind: "networks for pictures and encoders", model: shown });
     }
+    super::no_pictures(job, &shown, &options)?;
     let files = DecoderFiles::open(model)?;
     // The caches are measured, so the user's are left alone.
     let cache = tempfile::tempdir().map_err(Failure::Temporary)?;
@@ -120,7 +121,7 @@ pub(super) fn run(job: &Bench, arguments: &DeviceArguments, options: GpuOptions)
         gpu_bytes: if is_cpu { 0 } else { gpu.held_bytes() },
         weight_bytes: needs.weights,
         read_share: best.as_ref().map(read),
-        cpu: if job.compare && !is_cpu { Some(on_cpu(job, arguments, &files)?) } else { None },
+        cpu: if job.compare { Some(on_cpu(job, arguments, &files)?) } else { None },
         roofline: best.filter(|_| job.roofline),
     };
     device::say_kind(&gpu);

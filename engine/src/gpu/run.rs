@@ -324,10 +324,8 @@ impl Pending {
     /// # Errors
     /// [`Error::Texture`] when the driver refused a texture; [`Error::DeviceLost`] when the device is gone; [`Error::Taken`]
     /// after [`Pending::try_take`] has given the result.
-    pub async fn wait(self) -> Result<Vec<HostTensor>> {
-        let mut outputs = Vec::with_capacity(self.plan.plan().outputs.len());
-        self.wait_into(&mut outputs).await?;
-        Ok(outputs)
+    pub async fn wait(mut self) -> Result<Vec<HostTensor>> {
+        self.take().await
     }
 
     /// As [`Pending::wait`], into the tensors of an earlier run, whose memory is used again where the shapes are the same.
@@ -336,6 +334,21 @@ impl Pending {
     /// # Errors
     /// As [`Pending::wait`].
     pub async fn wait_into(mut self, outputs: &mut Vec<HostTensor>) -> Result<()> {
+        self.take_into(outputs).await
+    }
+
+    /// As [`Pending::wait`], of a run that is kept: a future that is dropped before its end has taken nothing, and the next one gives the
+    /// same outputs.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`].
+    pub async fn take(&mut self) -> Result<Vec<HostTensor>> {
+        let mut outputs = Vec::with_capacity(self.plan.plan().outputs.len());
+        self.take_into(&mut outputs).await?;
+        Ok(outputs)
+    }
+
+    async fn take_into(&mut self, outputs: &mut Vec<HostTensor>) -> Result<()> {
         if self.staging.is_none() {
             return Err(Error::Taken);
         }

@@ -40,7 +40,7 @@ pub enum WeightsError {
         found: usize,
     },
     /// The operating system refused.
-    #[error("{file}: could not {action}; check permissions and free space")]
+    #[error("{file}: could not {action}: {source}; check the folder, its permissions and free space")]
     Io {
         /// The path being worked on.
         file: String,

@@ -228,8 +228,8 @@ mod by_path {
     use super::{TensorFile, is_gguf};
 
     impl TensorFile {
-        /// Maps the file at `path`: a safetensors file, the index of shards, a GGUF file, or any part of a split one. A folder
-        /// opens as [`Weights::open`] opens it or, if it has no safetensors, the one model in GGUF files that is in it.
+        /// Maps the file at `path`: a safetensors file, the index of shards, a GGUF file, or any part of a split one. What is called
+        /// `.gguf` and is neither nor any known kind of file is refused as a GGUF file. A folder opens as [`Weights::open`] opens it or, if it has no safetensors, the one model in GGUF files that is in it.
         ///
         /// # Errors
         /// As [`Weights::open`] and [`Gguf::open`].
@@ -240,11 +240,22 @@ mod by_path {
                     opened => opened.map(Self::Safetensors),
                 };
             }
+            let gguf = path.extension().is_some_and(|ending| ending == "gguf");
             match is_gguf(&first_bytes(path)?) {
                 true => Gguf::open(path).map(Self::Gguf),
-                false => Weights::open(path).map(Self::Safetensors),
+                false => match Weights::open(path) {
+                    Err(error) if gguf && is_damaged(&error) => Gguf::open(path).map(Self::Gguf),
+                    opened => opened.map(Self::Safetensors),
+                },
             }
         }
+    }
+
+    /// Whether a file was refused for a header that no safetensors file has.
+    fn is_damaged(error: &WeightsError) -> bool {
+        use WeightsError::{HeaderNotJson, HeaderNotUtf8, HeaderPastEnd, HeaderTooLarge, TooShort};
+        let length = matches!(error, TooShort { .. } | HeaderTooLarge { .. } | HeaderPastEnd { .. });
+        length || matches!(error, HeaderNotUtf8 { .. } | HeaderNotJson { .. })
     }
 
     /// The GGUF file of a folder that has one, or the first part of its split one.

@@ -124,7 +124,7 @@ impl Decoder {
 
 impl Together<'_> {
     /// The next token of each session that goes on, with the session's number; none at the end. After the loss of a device they go on as
-    /// in [`Generation::next`](super::Generation::next).
+    /// in [`Generation::next`](super::Generation::next), and so they do after a future that was dropped.
     ///
     /// # Errors
     /// [`Error::NotFinite`] when no logit of a session is a number; [`Error::Engine`] from the device.
@@ -155,8 +155,10 @@ impl Together<'_> {
                 while self.under_way.len() < AHEAD.min(room) {
                     self.under_way.push_back(plan.submit(&[] as &[InputData<'_>], &[])?);
                 }
-                let Some(next) = self.under_way.pop_front() else { return Ok(Vec::new()) };
-                next.wait().await?
+                let Some(next) = self.under_way.front_mut() else { return Ok(Vec::new()) };
+                let outputs = next.take().await;
+                self.under_way.pop_front();
+                outputs?
             }
             other => other.run(&[]).await?,
         };

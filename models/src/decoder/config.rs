@@ -89,6 +89,14 @@ pub struct DecoderConfig {
 /// The most any size may be: far above every model, far below what overflows.
 const MOST: u64 = 1 << 24;
 
+/// The most layers there may be, for each of which something is kept: far more than any model has.
+pub(super) const MOST_LAYERS: usize = 4096;
+pub(super) const LAYERS: &str = "a whole number from 1 to 4096";
+
+/// The most columns that a layer's heads of queries may have in all, which can be counted in 32 bits.
+pub(super) const MOST_HEADS: usize = 1 << 24;
+pub(super) const HEADS: &str = "so many heads that they have at most 16777216 columns in all";
+
 fn sane(value: u64) -> bool {
     (1..=MOST).contains(&value)
 }
@@ -158,6 +166,9 @@ impl DecoderConfig {
         if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
             return Err(top.wrong("head_dim", &head.into(), "a multiple of 4 up to 256"));
         }
+        if query_heads > MOST_HEADS / head {
+            return Err(top.wrong("num_attention_heads", &query_heads.into(), HEADS));
+        }
         // Gemma's first files say `hidden_act` too, and another function than they mean.
         let (key, usual_act) = if gemma { ("hidden_activation", "gelu_pytorch_tanh") } else { ("hidden_act", "silu") };
         let unit = match top.text(key)?.unwrap_or(usual_act) {
@@ -179,6 +190,9 @@ impl DecoderConfig {
         let third = model_type == "gemma3_text";
         let context = or("max_position_embeddings", if third { 131_072 } else { 2048 })?;
         let layers = needed("num_hidden_layers")?;
+        if layers > MOST_LAYERS {
+            return Err(top.wrong("num_hidden_layers", &layers.into(), LAYERS));
+        }
         let turned = turned(top, &model_type, head)?;
         let (rope, local_rope) = ropes(top, &model_type, (context, turned))?;
         let scalar =
@@ -448,6 +462,15 @@ mod tests {
         ] {
             let error = read(more).unwrap_err().to_string();
             assert!(error.contains(named) && error.contains("config.json"), "{error}");
+        }
+        for (from, to, named) in [
+            ("_layers\": 5", "_layers\": 4097", "`num_hidden_layers` is 4097"),
+            ("_layers\": 5", "_layers\": 16777216", "`num_hidden_layers`"),
+            ("_layers\": 5", "_layers\": 99999999999", "`num_hidden_layers`"),
+            ("_heads\": 8", "_heads\": 16777216, \"head_dim\": 256", "`num_attention_heads` is 16777216"),
+        ] {
+            let error = DecoderConfig::read("config.json", (SMALL.replace(from, to) + "}").as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(named), "{named} is not in: {error}");
         }
         let other = SMALL.replace("llama", "mamba") + "}";
         assert!(DecoderConfig::read("config.json", other.as_bytes()).unwrap_err().to_string().contains("mamba"));

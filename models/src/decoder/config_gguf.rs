@@ -1,5 +1,6 @@
 //! What the metadata of a GGUF file says of a decoder.
 
+use super::config::{HEADS, LAYERS, MOST_HEADS, MOST_LAYERS};
 use super::{DecoderConfig, Mixture, Rope};
 use crate::error::shown;
 use crate::{Error, Result};
@@ -53,6 +54,12 @@ impl Metadata<'_> {
         self.value(key).map(|value| read(value).ok_or_else(|| self.wrong(key, "a number above 0"))).transpose()
     }
 
+    /// As [`Metadata::number`], of a key for which llama.cpp reads 0 as if it were not there.
+    fn unless_zero(&self, key: &str) -> Result<Option<f64>> {
+        let zero = self.value(key).and_then(|value| value.number()) == Some(0.0);
+        if zero { Ok(None) } else { self.number(key) }
+    }
+
     /// The experts of a layer; a layer with gates of its own has none.
     fn mixture(&self, layers: usize) -> Result<Mixture> {
         let experts = self.needed("expert_count")?;
@@ -63,7 +70,7 @@ impl Metadata<'_> {
         if chosen > Route::MAX_CHOSEN.min(experts) {
             return Err(self.wrong("expert_used_count", "a whole number from 1 to expert_count, at most 64"));
         }
-        if let Some(factor) = self.number("expert_weights_scale")?.filter(|factor| *factor != 1.0) {
+        if let Some(factor) = self.unless_zero("expert_weights_scale")?.filter(|factor| *factor != 1.0) {
             let (key, found) = (format!("{}.expert_weights_scale", self.architecture), factor.to_string());
             return Err(self.unsupported(&key, &found, "shares of experts are known as they are"));
         }
@@ -123,14 +130,16 @@ impl Metadata<'_> {
             if fits {
                 Ok(Some(factors))
             } else {
-                Err(self.unsupported(tensor, &format!("{} numbers", factors.len()), instead))
+                let found = format!(
+                    "{} numbers, the least {}",
+                    factors.len(),
+                    factors.iter().copied().fold(f64::NAN, f64::min)
+                );
+                Err(self.unsupported(tensor, &found, instead))
             }
         };
         // Files of the first days have another name for the factor, and none for its kind, which is linear then.
-        // Zero is no scaling, as llama.cpp has it.
-        let zero = |key: &str| self.value(key).and_then(|value| value.number()) == Some(0.0);
-        let said = |key: &str| if zero(key) { Ok(None) } else { self.number(key) };
-        let factor = said("rope.scaling.factor")?.or(said("rope.scale_linear")?);
+        let factor = self.unless_zero("rope.scaling.factor")?.or(self.unless_zero("rope.scale_linear")?);
         let kind = match self.value("rope.scaling.type") {
             Some(Value::String(kind)) => kind,
             _ if factor.is_some() => "linear",
@@ -200,6 +209,9 @@ impl DecoderConfig {
         if head == 0 || head % 4 != 0 || head > Attention::MAX_HEAD {
             return Err(of.wrong("attention.key_length", "a multiple of 4 up to 256"));
         }
+        if query_heads > MOST_HEADS / head {
+            return Err(of.wrong("attention.head_count", HEADS));
+        }
         let turned = of.size("rope.dimension_count")?.unwrap_or(head);
         let part = architecture == "phi3" && turned < head && turned.is_multiple_of(2);
         if turned != head && !part {
@@ -209,6 +221,9 @@ impl DecoderConfig {
             return Err(of.unsupported("token_embd.weight", "missing or no matrix", "it is the table of embeddings"));
         };
         let (context, layers) = (of.size("context_length")?.unwrap_or(2048), of.needed("block_count")?);
+        if layers > MOST_LAYERS {
+            return Err(of.wrong("block_count", LAYERS));
+        }
         let (gemma, rope) = (architecture.starts_with("gemma"), of.rope(turned, context)?);
         let pattern = of.pattern(layers)?;
         let sees_window = |layer: usize| match (architecture, &pattern) {
@@ -221,7 +236,8 @@ impl DecoderConfig {
         let window = of.window()?.filter(|_| (0..layers).any(sees_window));
         // The caps of Gemma 2, where a file of the first days does not say them.
         let cap = |key: &str, usual: f64| -> Result<Option<f32>> {
-            Ok(of.number(key)?.or((architecture == "gemma2").then_some(usual)).map(|cap| cap as f32))
+            let usual = (architecture == "gemma2" && of.value(key).is_none()).then_some(usual);
+            Ok(of.unless_zero(key)?.or(usual).map(|cap| cap as f32))
         };
         // The largest of each divides by this instead of the size of a head, and its files do not say so.
         let scored = match (architecture, layers) {
@@ -248,7 +264,8 @@ impl DecoderConfig {
             qkv_bias: gguf.get("blk.0.attn_q.bias").is_some(),
             output_bias: gguf.get("blk.0.attn_output.bias").is_some(),
             mlp_bias: gguf.get("blk.0.ffn_down.bias").is_some(),
-            head_norm: gguf.get("blk.0.attn_q_norm.weight").is_some(),
+            head_norm: ["qwen3", "qwen3moe", "gemma3"].contains(&architecture)
+                || gguf.get("blk.0.attn_q_norm.weight").is_some(),
             post_norm: gemma,
             // The file's gains have the one that Gemma adds in them already.
             gain_offset: 0.0,
@@ -284,6 +301,7 @@ mod tests {
             number("attention.head_count", 32),
             number("attention.key_length", 128),
         ];
+        all.retain(|(key, _)| more.iter().all(|(other, _)| other != key));
         all.extend(more);
         let table = NewBlocks { name: "token_embd.weight", format: BlockFormat::F32, shape: &[8, 0], bytes: &[] };
         DecoderConfig::of_gguf(&Gguf::from_bytes("made", gguf_bytes("made", &all, &[table]).unwrap()).unwrap())
@@ -373,6 +391,38 @@ mod tests {
             let error = part(architecture, turned).unwrap_err().to_string();
             assert!(error.contains("rope.dimension_count"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_zero_stands_for_nothing_where_llama_cpp_takes_it_so() {
+        use MetadataValue::{F32, U32};
+        let with = |architecture: &str, more: &[(&str, MetadataValue)]| {
+            let more = more.iter().map(|(key, value)| (format!("{architecture}.{key}"), value.clone()));
+            read(architecture, 4, 64, more.collect())
+        };
+        let caps = ["attn_logit_softcapping", "final_logit_softcapping"].map(|key| (key, F32(0.0)));
+        for architecture in ["gemma2", "gemma3"] {
+            let config = with(architecture, &caps).unwrap();
+            assert_eq!((config.score_cap, config.logit_cap), (None, None), "{architecture}");
+        }
+        let sizes = ["expert_count", "expert_used_count", "expert_feed_forward_length"].map(|key| (key, U32(4)));
+        let scaled = |factor: f32| with("qwen3moe", &[&sizes[..], &[("expert_weights_scale", F32(factor))]].concat());
+        assert_eq!(scaled(0.0).unwrap().mixture.unwrap().chosen, 4);
+        assert!(scaled(2.5).unwrap_err().to_string().contains("expert_weights_scale"));
+    }
+
+    /// Before anything is made for each of them.
+    #[test]
+    fn sizes_that_no_model_has_are_refused_by_name() {
+        for layers in [4097, 1 << 24] {
+            let error = read("llama", layers, 64, Vec::new()).unwrap_err().to_string();
+            assert!(error.contains(&format!("`llama.block_count` is U32({layers})")), "{error}");
+        }
+        let key = "llama.attention.head_count";
+        let heads = |count: u32| read("llama", 1, 64, vec![(key.to_owned(), MetadataValue::U32(count))]);
+        assert_eq!(heads(1 << 17).unwrap().query_heads, 1 << 17);
+        let error = heads(1 << 24).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("columns in all"), "{error}");
     }
 
     #[test]

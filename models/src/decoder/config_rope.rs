@@ -4,13 +4,19 @@ use super::Rope;
 use crate::Result;
 use crate::json::Object;
 
+/// What the file says of angles in an object of its own: `rope_scaling` where that says anything, else `rope_parameters`, as in
+/// transformers.
+fn parameters(top: Object<'_>) -> Result<Option<Object<'_>>> {
+    match top.object("rope_scaling")? {
+        Some(scaling) if scaling.entries().next().is_some() => Ok(Some(scaling)),
+        _ => top.object("rope_parameters"),
+    }
+}
+
 /// Columns of a head that positions turn: `partial_rotary_factor` of them, which of the models known here only Phi 3 and 4 have.
 pub(super) fn turned(top: Object<'_>, model_type: &str, head: usize) -> Result<usize> {
     let key = "partial_rotary_factor";
-    let parameters = match top.object("rope_parameters")? {
-        Some(parameters) => Some(parameters),
-        None => top.object("rope_scaling")?,
-    };
+    let parameters = parameters(top)?;
     let kind = |kind: &'static str| parameters.map(|all| all.object(kind)).transpose().map(Option::flatten);
     let (whole, local) = (kind("full_attention")?, kind("sliding_attention")?);
     let mut turned = head;
@@ -39,10 +45,7 @@ pub(super) fn ropes(top: Object<'_>, model_type: &str, (context, head): (usize, 
     let third = model_type == "gemma3_text";
     let base = positive("rope_theta")?.unwrap_or(if third { 1e6 } else { 1e4 });
     let local_base = positive("rope_local_base_freq")?.or(third.then_some(1e4));
-    let scaling = match top.object("rope_parameters")? {
-        Some(parameters) => Some(parameters),
-        None => top.object("rope_scaling")?,
-    };
+    let scaling = parameters(top)?;
     let read = |scaling: Object<'_>, base: f64| rope(top, scaling, model_type, (context, head, base));
     let of =
         |key: &'static str| -> Result<Option<Object<'_>>> { Ok(scaling.map(|s| s.object(key)).transpose()?.flatten()) };
@@ -202,6 +205,20 @@ mod tests {
         assert_eq!(attention(json!({})), of(8.0));
         assert_eq!(attention(json!({"factor": 4.0})), of(4.0));
         assert_eq!(attention(json!({"factor": 4.0, "attention_factor": 1.4})), 1.4);
+    }
+
+    #[test]
+    fn the_older_word_comes_before_the_newer_where_it_says_anything() {
+        let newer = json!({"rope_type": "linear", "factor": 2.0, "rope_theta": 3e4, "partial_rotary_factor": 0.5});
+        let both = |older: Value| json!({"rope_scaling": older, "rope_parameters": newer, "rope_theta": 5e5});
+        // The newer one's part of a head is not known of this model, and is not looked at.
+        let linear = json!({"rope_type": "linear", "factor": 4.0});
+        assert_eq!(read("llama", both(linear)), Rope::Linear { theta: 5e5, factor: 4.0 });
+        for nothing in [Value::Null, json!({})] {
+            let mut all = both(nothing);
+            all["rope_parameters"].as_object_mut().unwrap().remove("partial_rotary_factor");
+            assert_eq!(read("llama", all), Rope::Linear { theta: 3e4, factor: 2.0 });
+        }
     }
 
     #[test]

@@ -10,14 +10,12 @@ use safetensors::tensor::{Dtype, TensorView};
 use std::collections::HashMap;
 
 /// The version of what [`Session::save`] writes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
-/// The metadata that says what the file is, how its cache is stored, how many tokens are in it, and how many the session had room for, which
-/// older files do not say.
-const KEYS: [&str; 4] = ["lampyris.session", "lampyris.cache", "lampyris.cached", "lampyris.context"];
-
-/// The gain of the network's last norm, which tells models of one shape apart.
-const GAIN: &str = "last_norm";
+/// The metadata that says what the file is, how its cache is stored, how many tokens are in it, how many the session had room for, and which
+/// weights computed it.
+const KEYS: [&str; 5] =
+    ["lampyris.session", "lampyris.cache", "lampyris.cached", "lampyris.context", "lampyris.weights"];
 
 fn refused(reason: impl Into<String>) -> Error {
     Error::Saved { reason: reason.into() }
@@ -31,10 +29,12 @@ impl Session {
     /// # Errors
     /// [`Error::Engine`] when the device cannot hold it.
     pub async fn fork(&self) -> Result<Session> {
-        match self.copied().await {
+        let mut copy = match self.copied().await {
             Err(error) if self.is_elsewhere(&error) => self.remade().await,
             copy => copy,
-        }
+        }?;
+        copy.dropped = self.dropped;
+        Ok(copy)
     }
 
     async fn copied(&self) -> Result<Session> {
@@ -58,12 +58,8 @@ impl Session {
 
     async fn saved(&self) -> Result<Vec<u8>> {
         let little = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        let gain = self.model().last_gain()?;
-        let gain: Vec<u32> = gain.iter().map(|value| value.to_bits()).collect();
-        let mut tensors = vec![
-            (network::TOKENS.to_owned(), vec![self.tokens().len()], little(self.tokens())),
-            (GAIN.to_owned(), vec![gain.len()], little(&gain)),
-        ];
+        let weights = self.model().fingerprint()?;
+        let mut tensors = vec![(network::TOKENS.to_owned(), vec![self.tokens().len()], little(self.tokens()))];
         for (name, row) in self.model().caches(self.context(), self.cache())? {
             let words = self.states().read(&name).await?.words;
             tensors.push((name, vec![self.cached(), row], little(&words[..self.cached() * row])));
@@ -74,7 +70,7 @@ impl Session {
             .collect::<Result<_, safetensors::SafeTensorError>>()
             .map_err(|error| refused(error.to_string()))?;
         let [cached, context] = [self.cached(), self.context()].map(|count| count.to_string());
-        let said = [VERSION.to_owned(), self.cache().label().to_owned(), cached, context];
+        let said = [VERSION.to_owned(), self.cache().label().to_owned(), cached, context, weights];
         let metadata: HashMap<String, String> = KEYS.iter().map(|key| (*key).to_owned()).zip(said).collect();
         safetensors::serialize(views, Some(metadata)).map_err(|error| refused(error.to_string()))
     }
@@ -92,13 +88,16 @@ impl Decoder {
         let file =
             Weights::from_bytes("a saved session", saved.to_vec()).map_err(|error| refused(error.to_string()))?;
         let said = KEYS.map(|key| file.metadata().get(key).map(String::as_str));
-        let [Some(VERSION), Some(cache), Some(cached), made] = said else {
-            return Err(refused("it is no session, or of another version"));
+        let [Some(VERSION), Some(cache), Some(cached), Some(made), Some(weights)] = said else {
+            return Err(refused(match said[0] {
+                Some("1") => "an earlier version of Lampyris saved it, which did not say with which weights",
+                _ => "it is no session, or of another version",
+            }));
         };
         let cache =
             CacheFormat::of_label(cache).ok_or_else(|| refused("its cache is stored in no way that is known"))?;
         let mut cached: usize = cached.parse().map_err(|_| refused("its count of tokens is no number"))?;
-        let made = made.map(str::parse).transpose().map_err(|_| refused("the room it had is no number"))?;
+        let made = made.parse().map_err(|_| refused("the room it had is no number"))?;
         let words = |name: &str, shape: &[usize]| -> Result<Vec<u32>> {
             let found = file.get(name).ok_or_else(|| refused(format!("`{name}` is missing")))?;
             if found.shape != shape || found.dtype.name() != "U32" {
@@ -120,10 +119,8 @@ impl Decoder {
         if cached > count {
             return Err(refused(format!("it has keys of {cached} tokens and only {count} tokens")));
         }
-        let gain = self.last_gain()?;
-        let same = words(GAIN, &[gain.len()])?.iter().zip(&gain).all(|(saved, own)| *saved == own.to_bits());
-        if !same {
-            return Err(refused("it is of another model"));
+        if weights != self.fingerprint()? {
+            return Err(refused("it is of another model, or of this one with other weights"));
         }
         let options = SessionOptions { cache, ..options.into() };
         let context = self.room(&options)?;
@@ -149,11 +146,40 @@ impl Decoder {
         Ok(session)
     }
 
-    /// Whether positions turn in a session with room for `context` as they do in one with room for `made`, or in every one where that is unknown.
-    fn turns_alike(&self, made: Option<usize>, context: usize) -> bool {
+    /// Whether positions turn in a session with room for `context` as they do in one with room for `made`.
+    fn turns_alike(&self, made: usize, context: usize) -> bool {
         let config = self.config();
         let speeds = |room: usize| [&config.rope, &config.local_rope].map(|rope| rope.speeds(config.turned, room));
-        let rooms = made.map_or([1, config.context], |made| [made; 2]);
-        rooms.into_iter().all(|room| speeds(room) == speeds(context))
+        speeds(made) == speeds(context)
+    }
+
+    /// What tells the model from others of its shape: a hash of the gain before its head, of a row of each of its matrices, of experts of
+    /// the first few, and of how they are stored.
+    fn fingerprint(&self) -> Result<String> {
+        let (tensors, mut hash) = (self.tensors(), 0xcbf2_9ce4_8422_2325_u64);
+        let mut add = |bytes: &[u8]| {
+            bytes.iter().for_each(|byte| hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        };
+        tensors.last_gain_values()?.iter().for_each(|value| add(&value.to_le_bytes()));
+        let mut matrices = vec![tensors.embedding(), tensors.head()];
+        for layer in 0..self.config().layers {
+            matrices.extend([tensors.qkv(layer), tensors.output(layer)]);
+            match tensors.mixture(layer) {
+                None => matrices.extend([tensors.gate_up(layer), tensors.down(layer)]),
+                Some(mixture) => {
+                    matrices.push(tensors.router(layer, mixture));
+                    let stacks = tensors.stacks(layer, mixture, u64::MAX).into_iter().take(1);
+                    matrices.extend(stacks.flat_map(|stack| [stack.gate_up, stack.down]));
+                }
+            }
+        }
+        for piece in matrices.iter().flat_map(|matrix| matrix.pieces.iter().take(3)) {
+            let row = piece.first + piece.rows / 2;
+            add(&tensors.file().rows(&piece.tensor, row..row + 1)?);
+            if let Some(stored) = tensors.file().get(&piece.tensor) {
+                add(stored.storage.to_string().as_bytes());
+            }
+        }
+        Ok(format!("{hash:016x}"))
     }
 }

@@ -258,9 +258,9 @@ impl Decoder {
         Ok(caches.map(|state| (state.name.clone(), state.desc.words() / context)).collect())
     }
 
-    /// The gain of the norm before the head, as the file has it.
-    pub(super) fn last_gain(&self) -> Result<Vec<f32>> {
-        self.inner.tensors.last_gain_values()
+    /// The weights.
+    pub(super) fn tensors(&self) -> &Tensors {
+        &self.inner.tensors
     }
 
     /// A session on states that are there.

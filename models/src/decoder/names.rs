@@ -92,6 +92,14 @@ impl Naming {
         }
     }
 
+    /// What the names of all layers' tensors begin with.
+    pub(super) fn layers(self) -> String {
+        match self {
+            Naming::HuggingFace { prefix, .. } => format!("{prefix}layers."),
+            Naming::Gguf => "blk.".to_owned(),
+        }
+    }
+
     /// The tensor with the gates, units or projection of an expert, and how many experts' rows precede its own there: Hugging Face
     /// has a tensor for each expert, GGUF one `[experts, rows, columns]` for all of a layer.
     pub(super) fn of_expert(self, layer: usize, part: Part, expert: usize) -> (String, usize) {

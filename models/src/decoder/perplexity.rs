@@ -14,7 +14,8 @@ impl Decoder {
     /// those of a prompt with `products`. Tells `progress` the tokens that were read.
     ///
     /// # Errors
-    /// [`Error::Short`] for fewer than two tokens; [`Error::NotFinite`] when a logit is no number; as [`Session::feed`].
+    /// [`Error::Short`] for fewer than two tokens; [`Error::NotFinite`] when a logit is no number, or logits lie so far apart that
+    /// the perplexity is none; as [`Session::feed`].
     pub async fn perplexity(&self, ids: &[u32], products: Products, mut progress: impl FnMut(u64)) -> Result<f64> {
         if ids.len() < 2 {
             return Err(Error::Short { tokens: ids.len() });
@@ -35,7 +36,7 @@ impl Decoder {
             }
             count += text.len() - 1;
         }
-        Ok((loss / count as f64).exp())
+        finite(&session, (loss / count as f64).exp())
     }
 }
 
@@ -50,8 +51,61 @@ async fn losses(session: &mut Session, (part, at): (&[u32], usize), next: &[u32]
         top + total.ln() - f64::from(row.get(*next as usize).copied().unwrap_or(f32::NAN))
     };
     let loss: f64 = logits.chunks(vocabulary).zip(next.get(at..).unwrap_or_default()).map(loss).sum();
-    match loss.is_finite() {
-        true => Ok(loss),
+    finite(session, loss)
+}
+
+/// Refuses what is no number.
+fn finite(session: &Session, found: f64) -> Result<f64> {
+    match found.is_finite() {
+        true => Ok(found),
         false => Err(Error::NotFinite { network: session.model().config().model_type.clone() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::super::DecoderFiles;
+    use super::*;
+    use lampyris_engine::Gpu;
+    use lampyris_engine::weights::Weights;
+
+    /// A model that gives the token 0 a logit of eight times `large` and all others 0, whatever comes before.
+    fn sure(large: f32) -> Decoder {
+        const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 8, "intermediate_size": 4, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "vocab_size": 32, "rms_norm_eps": 1e-9}"#;
+        let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+        let mut put = |name: &str, shape: &[usize], first: usize, value: f32| {
+            let (begin, count) = (data.len(), shape.iter().product::<usize>());
+            data.extend((0..count).flat_map(|at| if at < first { value } else { 0.0 }.to_le_bytes()));
+            let offsets = [begin, data.len()];
+            let entry = serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets });
+            header.insert(format!("{name}.weight"), entry);
+        };
+        put("model.embed_tokens", &[32, 8], 256, 1.0);
+        put("model.norm", &[8], 8, 1.0);
+        put("lm_head", &[32, 8], 8, large);
+        let layer = |name: &str| format!("model.layers.0.{name}");
+        ["q", "k", "v", "o"].iter().for_each(|it| put(&layer(&format!("self_attn.{it}_proj")), &[8, 8], 0, 0.0));
+        [("gate", [4, 8]), ("up", [4, 8]), ("down", [8, 4])]
+            .iter()
+            .for_each(|(it, shape)| put(&layer(&format!("mlp.{it}_proj")), shape, 0, 0.0));
+        ["input", "post_attention"].iter().for_each(|it| put(&layer(&format!("{it}_layernorm")), &[8], 8, 1.0));
+        let header = serde_json::to_vec(&header).unwrap();
+        let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+        let weights = Weights::from_bytes("sure", file).unwrap().into();
+        Decoder::new(&Gpu::cpu_executor(), DecoderFiles { weights, config: Some(CONFIG.into()) }).unwrap()
+    }
+
+    #[test]
+    fn a_perplexity_that_is_no_number_is_refused() {
+        let measure = |large: f32| {
+            let (model, gpu) = (sure(large), Gpu::cpu_executor());
+            gpu.block_on(model.perplexity(&[1, 2, 3], Products::Exact, |_| ()))
+        };
+        let found = measure(1.0).unwrap();
+        assert!((found - (8_f64.exp() + 31.0)).abs() < 1.0, "{found}");
+        assert!(matches!(measure(100.0), Err(Error::NotFinite { .. })));
     }
 }

@@ -175,7 +175,8 @@ impl Sampling {
     }
 
     /// What a `generation_config.json` recommends, as transformers understands it: without `do_sample` the likeliest token, with it a
-    /// temperature of 1 and the 50 likeliest tokens unless said otherwise. `None` where it does not speak of the choice at all.
+    /// temperature of 1 and the 50 likeliest tokens unless said otherwise. A negative number of likeliest tokens is all of them, and 0 of
+    /// their probability the likeliest. `None` where it does not speak of the choice at all.
     ///
     /// # Errors
     /// [`Error::Json`] and [`Error::Config`] with the key.
@@ -197,9 +198,9 @@ impl Sampling {
             return Ok(Some(sampling));
         }
         sampling.temperature = number("temperature", temperature, TEMPERATURE)?.unwrap_or(1.0);
-        let most = |k: u64| k <= u64::from(u32::MAX);
-        sampling.top_k = file.count("top_k", most, "a whole number below 2^32")?.map_or(50, |k| k as u32);
-        sampling.top_p = number("top_p", share, SHARE)?.unwrap_or(1.0);
+        let whole = |k: f64| k.fract() == 0.0 && k <= f64::from(u32::MAX);
+        sampling.top_k = number_of_tokens(file.number("top_k", whole, "a whole number below 2^32")?.unwrap_or(50.0));
+        sampling.top_p = at_least_one(number("top_p", |p| p == 0.0 || share(p), SHARE)?.unwrap_or(1.0));
         sampling.min_p = number("min_p", |p| (0.0..=1.0).contains(&p), "a number from 0 to 1")?.unwrap_or(0.0);
         Ok(Some(sampling))
     }
@@ -218,13 +219,13 @@ impl Sampling {
         let real = |key: &str, other: f32| number(key).map_or(other, |found| found as f32);
         sampling.repetition_penalty = real("penalty_repeat", 1.0);
         sampling.temperature = real("temp", 1.0);
-        // A negative number is llama.cpp's word for all.
-        sampling.top_k = number("top_k").map_or(0, |k| k.max(0.0) as u32);
-        sampling.top_p = real("top_p", 1.0);
+        sampling.top_k = number("top_k").map_or(0, number_of_tokens);
+        sampling.top_p = at_least_one(real("top_p", 1.0));
         sampling.min_p = real("min_p", 0.0);
         sampling.check().map_err(|error| match error {
             Error::Sampling { setting, found, expected } => {
-                Error::Config { file: "general.sampling.*".to_owned(), key: setting.to_owned(), found, expected }
+                let file = format!("{}: general.sampling.*", file.file());
+                Error::Config { file, key: setting.to_owned(), found, expected }
             }
             other => other,
         })?;
@@ -250,8 +251,19 @@ const TEMPERATURE: &str = "0, or a number from 0.000001 to 1000";
 const SHARE: &str = "a number above 0, at most 1";
 const FACTOR: &str = "a number from 0.01 to 100";
 
+/// So many of the likeliest tokens; a negative number is many a file's word for all.
+fn number_of_tokens(number: f64) -> u32 {
+    number.max(0.0) as u32
+}
+
+/// A share of the probability that the likeliest token reaches alone, for 0: no vocabulary has a million tokens.
+fn at_least_one(share: f32) -> f32 {
+    if share == 0.0 { 1e-6 } else { share }
+}
+
 fn temperature(number: f64) -> bool {
-    number == 0.0 || (1e-6..=1000.0).contains(&number)
+    // As the 32 bits that it becomes, in which the least is a little less than it is written.
+    number == 0.0 || (1e-6..=1000.0).contains(&(number as f32))
 }
 
 fn share(number: f64) -> bool {
@@ -259,7 +271,7 @@ fn share(number: f64) -> bool {
 }
 
 fn factor(number: f64) -> bool {
-    (0.01..=100.0).contains(&number)
+    (0.01..=100.0).contains(&(number as f32))
 }
 
 #[cfg(test)]
@@ -272,6 +284,12 @@ mod tests {
         assert!(fine.check().is_ok());
         for wrong in [f32::NAN, -0.1, f32::INFINITY, 1e-9] {
             assert!(matches!(fine.temperature(wrong).check(), Err(Error::Sampling { setting: "temperature", .. })));
+        }
+        for bound in [0.000001, 1000.0] {
+            assert!(fine.temperature(bound).check().is_ok(), "{bound}");
+        }
+        for bound in [0.01, 100.0] {
+            assert!(fine.repetition_penalty(bound).check().is_ok(), "{bound}");
         }
         for wrong in [f32::NAN, 0.0, -0.1, 1.1] {
             assert!(matches!(fine.top_p(wrong).check(), Err(Error::Sampling { setting: "top_p", .. })), "{wrong}");
@@ -296,9 +314,18 @@ mod tests {
         let expected = Sampling::at(0.6).top_k(20).top_p(0.95).min_p(0.1).repetition_penalty(1.05);
         assert_eq!(read(said).unwrap(), Some(expected));
         assert_eq!(read(r#"{"do_sample": true, "min_p": null}"#).unwrap(), Some(Sampling::at(1.0).top_k(50)));
+        for all in ["-1", "0", "-1.0"] {
+            let said = format!(r#"{{"do_sample": true, "top_k": {all}}}"#);
+            assert_eq!(read(&said).unwrap(), Some(Sampling::at(1.0)), "{all}");
+        }
+        let likeliest = read(r#"{"do_sample": true, "top_k": 20, "top_p": 0.0}"#).unwrap().unwrap();
+        assert!(likeliest.check().is_ok() && likeliest.top_p < 2e-6 && likeliest.top_k == 20);
         for (wrong, key) in [
             (r#"{"do_sample": 1}"#, "do_sample"),
-            (r#"{"do_sample": true, "top_p": 0}"#, "top_p"),
+            (r#"{"do_sample": true, "top_p": -0.5}"#, "top_p"),
+            (r#"{"do_sample": true, "top_k": 2.5}"#, "top_k"),
+            (r#"{"do_sample": true, "top_k": 4294967296}"#, "top_k"),
+            (r#"{"repetition_penalty": 0}"#, "`repetition_penalty` is 0"),
             (r#"{"do_sample": true, "temperature": -1}"#, "temperature"),
             (r#"{"repetition_penalty": "much"}"#, "repetition_penalty"),
         ] {
@@ -329,6 +356,8 @@ mod tests {
             [("general.sampling.temp", MetadataValue::F32(0.7)), ("general.sampling.top_k", MetadataValue::I32(-1))];
         assert_eq!(read(&keys).unwrap(), Some(Sampling::at(0.7)));
         let said = read(&[("general.sampling.temp", MetadataValue::F32(-1.0))]).unwrap_err().to_string();
-        assert!(said.contains("`temperature` is -1"), "{said}");
+        assert!(said.starts_with("made: ") && said.contains("`temperature` is -1"), "{said}");
+        let likeliest = read(&[("general.sampling.top_p", MetadataValue::F32(0.0))]).unwrap().unwrap();
+        assert!(likeliest.check().is_ok() && likeliest.top_p < 2e-6);
     }
 }

@@ -27,7 +27,7 @@ pub struct Session {
     /// How many of the first tokens are kept when the context is full; `None` where it ends there.
     slide: Option<usize>,
     /// Tokens that made room for others.
-    dropped: usize,
+    pub(super) dropped: usize,
     submit_budget: Duration,
     prefill: Prefill,
     decode: Executor,
@@ -449,7 +449,8 @@ pub struct Generation<'a> {
 impl Generation<'_> {
     /// The next token; `None` when as many as asked for have come or the context is full. When the device is lost, the session goes on
     /// on the one that takes its place, with the tokens that it would have had: in this call where the engine opens it itself, else in
-    /// the first one after the host has handed it over.
+    /// the first one after the host has handed it over. A future that is dropped before its end has taken no token: the next call gives
+    /// the same one.
     ///
     /// # Errors
     /// [`Error::NotFinite`] when no logit is a number; [`Error::Engine`] from the device.
@@ -486,8 +487,11 @@ impl Generation<'_> {
                 while self.under_way.len() < AHEAD.min(self.left).min(room) {
                     self.under_way.push_back(plan.submit(&[] as &[InputData<'_>], &[])?);
                 }
-                let Some(next) = self.under_way.pop_front() else { return Ok(None) };
-                next.wait().await?
+                // It stays the first until it is here, for whoever drops this future and asks again.
+                let Some(next) = self.under_way.front_mut() else { return Ok(None) };
+                let outputs = next.take().await;
+                self.under_way.pop_front();
+                outputs?
             }
             other if self.left > 0 => other.run(&[]).await?,
             _ => return Ok(None),

@@ -8,11 +8,18 @@ use crate::{Error, Result};
 use lampyris_engine::kernels::{Caps, Desc, HostTensor};
 use lampyris_engine::plan::{Maker, PlanBuilder, TensorId};
 use lampyris_engine::weights::{Feed, TensorFile};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
 /// The most tensors that a refusal counts.
 const MOST_PROBLEMS: usize = 1000;
+
+/// In the names of a layer's tensors that no network needs: tables of angles and masks, which follow from the configuration.
+const TABLES: [&str; 4] = [".rotary_emb.", ".attn_rot_embd.", ".attn.bias", ".masked_bias"];
+
+/// Rows that are compared at once.
+const COMPARED_ROWS: usize = 256;
 
 /// Most bytes of a constant where the file is not here but fetched by range.
 const FED_BYTES: u64 = 16 << 20;
@@ -42,6 +49,24 @@ fn whole_tensor(tensor: String, rows: usize) -> Piece {
     Piece { tensor, first: 0, rows, heads: None }
 }
 
+/// Whether the table of embeddings serves as the head too: the file has no head, or one that holds the same. Of a file that is fetched by
+/// range, of which nothing is here yet, a head is taken as it is.
+fn is_tied(file: &TensorFile, naming: Naming, config: &DecoderConfig) -> Result<bool> {
+    let (table, head) = (naming.embedding(), naming.head());
+    let (Some(stored), Some(beside)) = (file.get(&table), file.get(head)) else { return Ok(config.tied) };
+    let known = [config.vocabulary, config.hidden] == *stored.shape && file.feed().is_none();
+    if !config.tied || !known || (stored.shape, stored.storage) != (beside.shape, beside.storage) {
+        return Ok(false);
+    }
+    for first in (0..config.vocabulary).step_by(COMPARED_ROWS) {
+        let rows = first..config.vocabulary.min(first + COMPARED_ROWS);
+        if file.rows(&table, rows.clone())? != file.rows(head, rows)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The tensors of a matrix with their shapes, and those of its bias.
 fn tensors_of(matrix: Matrix, bias: bool) -> Vec<(String, Vec<usize>)> {
     let columns = matrix.columns;
@@ -68,12 +93,14 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// Joins the configuration with the weights it describes.
+    /// Joins the configuration with the weights it describes. A head of its own comes before what the configuration says of one.
     ///
     /// # Errors
-    /// [`Error::Incomplete`] with every tensor that is missing or mis-shaped.
-    pub(super) fn new(file: TensorFile, config: DecoderConfig) -> Result<Tensors> {
+    /// [`Error::Incomplete`] with every tensor that is missing or mis-shaped, or of a layer and without a place; [`Error::Weights`] for
+    /// what cannot be read.
+    pub(super) fn new(file: TensorFile, mut config: DecoderConfig) -> Result<Tensors> {
         let naming = Naming::of_file(&file, config.post_norm);
+        config.tied = is_tied(&file, naming, &config)?;
         let tensors = Tensors { file, naming, config };
         let problems = tensors.problems();
         if !problems.is_empty() {
@@ -109,7 +136,8 @@ impl Tensors {
 
     /// Every tensor of the network with its shape. One after another: a configuration may speak of far more than a file holds.
     fn expected(&self) -> impl Iterator<Item = (String, Vec<usize>)> {
-        let ends = [self.embedding(), self.head()].into_iter().flat_map(|matrix| tensors_of(matrix, false));
+        let head = (!self.config.tied).then(|| self.head());
+        let ends = [self.embedding()].into_iter().chain(head).flat_map(|matrix| tensors_of(matrix, false));
         let last = (self.naming.last_norm(), vec![self.config.hidden]);
         ends.chain((0..self.config.layers).flat_map(|layer| self.expected_in(layer))).chain([last])
     }
@@ -167,9 +195,6 @@ impl Tensors {
                 all.push((names, stack, [&[mixture.experts], &shape[..]].concat()));
             }
         }
-        // A tied head is the table of embeddings.
-        let mut seen = std::collections::BTreeSet::new();
-        all.retain(|(_, gguf, _)| seen.insert(gguf.clone()));
         all
     }
 
@@ -181,17 +206,26 @@ impl Tensors {
         [Part::Gate, Part::Up, Part::Down].into_iter().flat_map(|part| (0..count).map(name(part))).collect()
     }
 
-    /// What is wrong with the tensors, up to [`MOST_PROBLEMS`].
+    /// What is wrong with the tensors, up to [`MOST_PROBLEMS`]. Outside the layers a file may hold what it likes: other parts of a larger
+    /// model, or heads of another use.
     fn problems(&self) -> Vec<Problem> {
+        let mut placed = HashSet::new();
         let problem = |(name, shape): (String, Vec<usize>)| {
             let expected = shape.iter().copied().map(Some).collect();
-            match self.file.get(&name) {
-                Some(tensor) if tensor.shape == shape => None,
-                Some(tensor) => Some(Problem::Shape { expected, found: tensor.shape.to_vec(), name }),
-                None => Some(Problem::Missing { name, expected, or_batch_norm: None }),
-            }
+            let Some(tensor) = self.file.get(&name) else {
+                return Some(Problem::Missing { name, expected, or_batch_norm: None });
+            };
+            placed.insert(tensor.name);
+            (tensor.shape != shape).then(|| Problem::Shape { expected, found: tensor.shape.to_vec(), name })
         };
-        self.expected().filter_map(problem).take(MOST_PROBLEMS).collect()
+        let mut problems: Vec<Problem> = self.expected().filter_map(problem).take(MOST_PROBLEMS).collect();
+        let layers = self.naming.layers();
+        let foreign = |name: &&str| {
+            name.starts_with(&layers) && !placed.contains(name) && !TABLES.iter().any(|table| name.contains(table))
+        };
+        let foreign = self.file.names().filter(foreign).take(MOST_PROBLEMS - problems.len());
+        problems.extend(foreign.map(|name| Problem::Unexpected { name: name.to_owned() }));
+        problems
     }
 
     /// The table of embeddings.
@@ -407,6 +441,11 @@ impl Tensors {
     /// The gain of the norm before the head, as a constant of a plan.
     pub(super) fn last_gain(&self, builder: &mut PlanBuilder) -> TensorId {
         self.gains(builder, vec![self.naming.last_norm()], vec![self.config.hidden])
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> &TensorFile {
+        &self.file
     }
 
     /// The gain of the norm before the head, as the file has it.

@@ -34,7 +34,7 @@ pub enum TextError {
 
     /// The vocabulary of a GGUF file is of a kind that this crate does not build.
     #[error(
-        "the vocabulary is of the kind `{kind}`; `llama`, `gpt2`, `bert` and `t5` are supported, others through the model's tokenizer.json"
+        "the vocabulary is of the kind `{kind}`, and known are llama, gpt2, bert and t5; take the folder of the same model with its tokenizer.json instead of the GGUF file"
     )]
     VocabularyKind {
         /// `tokenizer.ggml.model`.
@@ -42,7 +42,9 @@ pub enum TextError {
     },
 
     /// A byte-level vocabulary was trained with a way of splitting that is not known here.
-    #[error("the pre-tokenizer `{pre}` is not known (known are {known}); use the model's tokenizer.json")]
+    #[error(
+        "the pre-tokenizer `{pre}` is not known (known are {known}); take the folder of the same model with its tokenizer.json instead of the GGUF file"
+    )]
     PreTokenizer {
         /// `tokenizer.ggml.pre`.
         pre: String,

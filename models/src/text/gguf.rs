@@ -298,19 +298,32 @@ pub(super) fn check_length(token: &str) -> Result<(), TextError> {
     }
 }
 
+/// Bytes that the merges of a vocabulary with scores may have for each of its tokens on average, and [`MERGED_ANYWAY`] beside: those of
+/// published vocabularies have some 20.
+const MERGED_EACH: usize = 128;
+const MERGED_ANYWAY: usize = 1 << 20;
+
 /// The merges that scores stand for: all that join two tokens to a third, those to tokens of high scores first. Tokens of more than
-/// [`LONGEST`] bytes are refused, because each of their bytes is looked at as often as they have bytes.
+/// [`LONGEST`] bytes are refused, because each of their bytes is looked at as often as they have bytes, and so are vocabularies in which
+/// most tokens are made of two others in many ways, because each way takes memory.
 pub(super) fn ranked(vocabulary: &GgufVocabulary, kinds: &[TokenKind]) -> Result<Merges, TextError> {
     let ids = ids(&vocabulary.tokens);
     let mut ranked = Vec::new();
+    let most = MERGED_EACH * vocabulary.tokens.len() + MERGED_ANYWAY;
+    let mut merged = 0;
     let tokens = vocabulary.tokens.iter().zip(&vocabulary.scores).zip(kinds);
     for ((token, score), _) in tokens.filter(|(_, kind)| **kind == TokenKind::Normal) {
         check_length(token)?;
         for (at, _) in token.char_indices().skip(1) {
             let (left, right) = token.split_at(at);
-            if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {
-                ranked.push((*score, *first, *second, left, right));
+            let Some((first, second)) = ids.get(left).and_then(|first| Some((first, ids.get(right)?))) else {
+                continue;
+            };
+            merged += token.len();
+            if merged > most {
+                return Err(wrong("tokens", format!("the pairs that join to one have more than {most} bytes in all")));
             }
+            ranked.push((*score, *first, *second, left, right));
         }
     }
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));

@@ -47,7 +47,7 @@ impl Spelling {
         let (mut byte_fallback, mut leading, mut marked) = (false, Leading::Kept, false);
         for step in steps {
             match step["type"].as_str() {
-                Some("Replace") if step["pattern"]["String"] == "\u{2581}" && step["content"] == " " => marked = true,
+                Some("Replace") if is_mark(&step["pattern"]) && step["content"] == " " => marked = true,
                 Some("Metaspace") if step["replacement"] == "\u{2581}" => {
                     marked = true;
                     if step["prepend_scheme"] != "never" {
@@ -90,6 +90,11 @@ impl Spelling {
             Self::Whole => bytes.extend(token.as_bytes()),
         }
     }
+}
+
+/// Whether a pattern is the mark alone, as text or as an expression.
+fn is_mark(pattern: &Value) -> bool {
+    ["String", "Regex"].iter().any(|kind| pattern[kind] == "\u{2581}")
 }
 
 /// The byte that a byte-level vocabulary writes as this character: bytes that print stand for themselves, the other 68 are

@@ -43,9 +43,13 @@ impl TextStream {
         Ok(self.complete())
     }
 
-    /// Ends the text: bytes of a character that never became complete are one replacement character.
+    /// Ends the text: bytes of a character that never became complete are one replacement character, or as many as the decoder makes of
+    /// them where it decodes whole texts only.
     pub fn finish(mut self) -> String {
         let mut text = self.complete();
+        if !self.ids.is_empty() {
+            text += self.added(&self.tokenizer.decode(&self.ids, false).unwrap_or_default());
+        }
         if !self.pending.is_empty() {
             text.push(char::REPLACEMENT_CHARACTER);
         }
@@ -79,13 +83,21 @@ impl TextStream {
         text
     }
 
-    /// Decodes everything again and gives what has been added.
+    /// Decodes everything again and gives what has been added, without what may be bytes of a character that is not complete.
     fn push_whole(&mut self, id: u32) -> Result<String, TextError> {
         self.ids.push(id);
         let text = self.tokenizer.decode(&self.ids, false)?;
-        let Some(added) = text.strip_prefix(self.given.as_str()) else { return Ok(String::new()) };
-        let added = added.to_owned();
-        self.given = text;
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+        let added = self.added(whole).to_owned();
+        if !added.is_empty() {
+            self.given = whole.to_owned();
+        }
         Ok(added)
+    }
+
+    /// What of `text` is behind what both it and the text that has been given out begin with.
+    fn added<'a>(&self, text: &'a str) -> &'a str {
+        let both = text.chars().zip(self.given.chars()).take_while(|(a, b)| a == b);
+        text.get(both.map(|(a, _)| a.len_utf8()).sum()..).unwrap_or_default()
     }
 }

@@ -101,9 +101,19 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn encode_document(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let mut ids = self.encode_prompt(text)?;
+        ids.extend(&self.0.affixes.after);
+        Ok(ids)
+    }
+
+    /// The ids of a plain text that goes on: as [`encode_document`](Self::encode_document), without what the model was trained to see
+    /// after a text, such as EOS.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TextError> {
         let mut ids = self.0.affixes.before.clone();
         ids.extend(self.encode(text, false)?);
-        ids.extend(&self.0.affixes.after);
         Ok(ids)
     }
 

@@ -43,7 +43,7 @@ impl TextModel {
     ) -> Result<Vec<BatchAnswer>> {
         let (room, options) = (room.into(), options.into());
         options.check()?;
-        let encode = |prompt: T| self.tokenizer.encode_document(prompt.as_ref());
+        let encode = |prompt: T| self.tokenizer.encode_prompt(prompt.as_ref());
         let prompts: Vec<Vec<u32>> = prompts.into_iter().map(encode).collect::<Result<_, _>>()?;
         let context = self.decoder.room(&room)?;
         if let Some(prompt) = prompts.iter().find(|prompt| prompt.is_empty() || prompt.len() > context) {

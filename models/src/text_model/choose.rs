@@ -28,11 +28,11 @@ impl TextSession {
     pub async fn choose(&mut self, prompt: &str, options: &[impl AsRef<str>]) -> Result<Vec<Choice>> {
         let tokenizer = self.model.tokenizer.clone();
         // Together with the prompt, because a token may span where the two meet.
-        let encode = |option: &str| tokenizer.encode_document(&format!("{prompt}{option}"));
+        let encode = |option: &str| tokenizer.encode_prompt(&format!("{prompt}{option}"));
         let texts: Vec<Vec<u32>> = options.iter().map(|option| encode(option.as_ref())).collect::<Result<_, _>>()?;
         let Some(first) = texts.first() else { return Err(Error::NoChoice { option: None }) };
         let agree = |text: &Vec<u32>| text.iter().zip(first).take_while(|(a, b)| a == b).count();
-        let prompt = tokenizer.encode_document(prompt)?;
+        let prompt = tokenizer.encode_prompt(prompt)?;
         let meant = texts.iter().map(|text| text.iter().zip(&prompt).take_while(|(a, b)| a == b).count());
         let shared = texts.iter().map(agree).chain(meant).min().unwrap_or_default();
         if let Some(at) = texts.iter().position(|text| text.len() == shared) {

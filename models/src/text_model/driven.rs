@@ -65,7 +65,7 @@ impl DrivenText {
 
     /// Begins anew with `prompt` and continues it in the ticks that follow; whatever was under way is given up.
     pub fn generate(&mut self, prompt: &str, options: impl Into<AnswerOptions>) {
-        let ids = self.model.tokenizer.encode_document(prompt).map_err(Error::from);
+        let ids = self.model.tokenizer.encode_prompt(prompt).map_err(Error::from);
         self.ask(ids, options.into(), Sampling::greedy(), false);
     }
 

@@ -82,15 +82,39 @@ impl TextFiles {
     }
 }
 
-/// `eos_token_id` of a configuration: one number, or a list.
+/// `eos_token_id` of a configuration: one number, or a list; -1 is many a file's word for none.
 fn ends(file: &str, bytes: &[u8]) -> Result<Vec<u32>> {
     let map = json::parse(file, bytes)?;
     let top = Object::top(file, &map);
     let Some(value) = top.get("eos_token_id") else { return Ok(Vec::new()) };
-    let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-    match value.as_array() {
-        None => id(value).map(|id| vec![id]),
-        Some(list) => list.iter().map(id).collect(),
+    let wrong = || top.wrong("eos_token_id", value, "a token, or a list of tokens");
+    let id = |value: &serde_json::Value| match value.as_i64().ok_or_else(wrong)? {
+        -1 => Ok(None),
+        id => u32::try_from(id).map(Some).map_err(|_| wrong()),
+    };
+    value
+        .as_array()
+        .map_or(std::slice::from_ref(value), Vec::as_slice)
+        .iter()
+        .filter_map(|it| id(it).transpose())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
+
+    use super::ends;
+
+    #[test]
+    fn a_text_ends_with_a_token_or_some_or_none() {
+        let read = |said: &str| ends("config.json", format!(r#"{{"eos_token_id": {said}}}"#).as_bytes());
+        for (said, found) in [("7", &[7][..]), ("[7, -1, 0]", &[7, 0]), ("-1", &[]), ("[]", &[]), ("null", &[])] {
+            assert_eq!(read(said).unwrap(), found, "{said}");
+        }
+        for wrong in ["-2", "[[7]]", "7.5", "4294967296", "\"</s>\""] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains("config.json: `eos_token_id`"), "{error}");
+        }
     }
-    .ok_or_else(|| top.wrong("eos_token_id", value, "a token, or a list of tokens"))
 }

@@ -168,7 +168,7 @@ pub enum GgufProblem {
         first: String,
     },
     /// One file of a set, handed over alone.
-    #[error("this is part {} of {count}; open the first of them from a folder that has all", u64::from(*.number) + 1)]
+    #[error("this is part {} of {count}; put all into one folder as NAME-00001-of-{count:05}.gguf and so on, and open the first", u64::from(*.number) + 1)]
     Part {
         /// Which of them, from 0.
         number: u32,

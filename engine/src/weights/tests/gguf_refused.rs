@@ -284,6 +284,10 @@ fn set(parts: Vec<Vec<u8>>) -> Result<Gguf, WeightsError> {
 fn sets_that_are_none() {
     set(parts()).unwrap();
     let alone = refusal(parts().remove(1));
+    assert!(
+        alone.to_string().contains("this is part 2 of 3; put all into one folder as NAME-00001-of-00003.gguf"),
+        "{alone}"
+    );
     assert_eq!((alone.at, alone.problem), (key("split.no"), GgufProblem::Part { number: 1, count: 3 }));
     let problem = |parts| match set(parts).unwrap_err() {
         WeightsError::Gguf(error) => (error.file, error.at, error.problem),

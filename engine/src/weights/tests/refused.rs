@@ -1,6 +1,6 @@
 //! One hostile or damaged file for every reason to refuse one, each with the facts its error must carry.
 
-use super::super::{Dtype, Weights, WeightsError};
+use super::super::{Dtype, TensorFile, Weights, WeightsError};
 use super::{entry, file};
 
 /// The error that `bytes` are refused with, after checking that its sentence names the file and ends with a way out.
@@ -254,6 +254,22 @@ fn names_cannot_reach_the_terminal_raw_or_at_length() {
     assert!(text.contains(r"\u{1b}[31m\u{202e}long"), "{text}");
     let many = refusal_of(&entry("a", "U8", &[1; 1000], 0, 2), 2);
     assert!(many.to_string().contains("[1, 1, 1, 1, 1, 1, 1, 1, ... 1000 dimensions]"), "{many}");
+}
+
+#[test]
+fn a_damaged_file_is_told_by_its_ending_and_another_kind_as_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        TensorFile::open(&path).unwrap_err().to_string()
+    };
+    for start in [&b"GGUX\x03\0\0\0and more"[..], &[0; 64], &[7; 64], b"GG"] {
+        let (named, other) = (open("model.gguf", start), open("model.safetensors", start));
+        assert!(!named.contains("safetensors") && !other.contains("GGUF"), "{named}\n{other}");
+    }
+    let page = open("page.gguf", b"<!DOCTYPE html><html></html>");
+    assert!(!page.contains("instead of `GGUF`"), "{page}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) fn of_folder(files: &DecoderFiles, recipe: Recipe) -> Result<(Metadat
         }
     };
     let tensors = Tensors::new(files.weights.clone(), config.clone())?;
+    let config = tensors.config();
     let mut made: Vec<Converted> = Vec::new();
     for (names, gguf, shape) in tensors.names_for_gguf() {
         let turned = ["attn_q.weight", "attn_k.weight", "attn_q.bias", "attn_k.bias"];
@@ -39,12 +40,12 @@ pub(super) fn of_folder(files: &DecoderFiles, recipe: Recipe) -> Result<(Metadat
         let origin = Origin::Stored { names, head: turned.then_some(config.head), offset };
         made.push(converted(gguf, shape, before, format, origin));
     }
-    let (metadata, factors) = described(&config, architecture);
+    let (metadata, factors) = described(config, architecture);
     for (name, values) in factors {
         let (shape, before) = (vec![values.len()], (Storage::of(BlockFormat::F32), 0));
         made.push(converted(name, shape, before, recipe.base(), Origin::Made(values)));
     }
-    check(&file, &config, &metadata, &made)?;
+    check(&file, config, &metadata, &made)?;
     Ok((metadata, made))
 }
 

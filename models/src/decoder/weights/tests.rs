@@ -1,4 +1,5 @@
-//! How large constants become that join tensors of a file, at the shapes of published models.
+//! Which files hold the network of a configuration, and how large constants become that join tensors of a file, at the shapes of published
+//! models.
 
 #![allow(clippy::unwrap_used, reason = "a failed test should stop at once")]
 
@@ -75,5 +76,99 @@ fn joined_tensors_take_little_more_than_the_largest_tensor() {
             let (limit, limited) = (tensors.limit(&caps), most(tensors.limit(&caps)));
             assert!(limited <= limit && limit < largest + (128 << 20), "{limited} bytes of {limit}");
         }
+    }
+}
+
+const SMALL: &str = r#"{"model_type": "llama", "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "vocab_size": 600}"#;
+
+/// A file of `tensors` with so many bytes of 32-bit noughts, but for the tensors of `ones`, whose last byte is one.
+fn small(tensors: &[(String, Vec<usize>)], ones: &[&str]) -> TensorFile {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, shape) in tensors {
+        let begin = data.len();
+        data.resize(begin + 4 * shape.iter().product::<usize>(), 0);
+        *data.last_mut().unwrap() = u8::from(ones.contains(&name.as_str()));
+        let offsets = [begin, data.len()];
+        header.insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets }));
+    }
+    let header = serde_json::to_vec(&header).unwrap();
+    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    Weights::from_bytes("small", file).unwrap().into()
+}
+
+/// The tensors of [`SMALL`], tied or not.
+fn of_small(tied: bool) -> (Vec<(String, Vec<usize>)>, DecoderConfig) {
+    let config = DecoderConfig::read("config.json", SMALL.as_bytes()).unwrap();
+    let config = DecoderConfig { tied, ..config };
+    let file = of_source(&serde_json::Map::new(), 0);
+    let naming = Naming::of_file(&file, config.post_norm);
+    let tensors = Tensors { file, naming, config: config.clone() };
+    (tensors.expected().collect(), config)
+}
+
+#[test]
+fn a_layers_tensor_without_a_place_is_refused_by_name() {
+    let (tensors, config) = of_small(false);
+    let with = |more: &[&str], config: &DecoderConfig| {
+        let more = more.iter().map(|name| ((*name).to_owned(), vec![16]));
+        Tensors::new(small(&tensors.iter().cloned().chain(more).collect::<Vec<_>>(), &[]), config.clone())
+    };
+    let harmless = [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.layers.1.self_attn.masked_bias",
+        "vision_tower.layers.0.weight",
+        "mtp.layers.0.weight",
+        "score.weight",
+    ];
+    with(&harmless, &config).unwrap();
+    let bias = "model.layers.1.self_attn.q_proj.bias";
+    let Err(Error::Incomplete { problems, .. }) = with(&[bias], &config) else { panic!("a bias has no place") };
+    assert_eq!(problems.0, [Problem::Unexpected { name: bias.to_owned() }]);
+    // A layer more than the configuration speaks of.
+    let one = DecoderConfig { layers: 1, ..config };
+    let Err(Error::Incomplete { problems, .. }) = with(&[], &one) else { panic!("a layer has no place") };
+    assert_eq!(problems.0.len(), 9);
+    assert!(problems.0.iter().all(|it| matches!(it, Problem::Unexpected { name } if name.contains("layers.1."))));
+}
+
+#[test]
+fn a_head_that_differs_from_the_table_is_not_tied_to_it() {
+    let (tensors, config) = of_small(true);
+    assert!(Tensors::new(small(&tensors, &[]), config.clone()).unwrap().config().tied);
+    let both = |shape: [usize; 2], ones: &[&str]| {
+        let head = ("lm_head.weight".to_owned(), shape.to_vec());
+        let all: Vec<_> = tensors.iter().cloned().chain([head]).collect();
+        Tensors::new(small(&all, ones), config.clone())
+    };
+    let names = ["lm_head.weight", "model.embed_tokens.weight"];
+    for (ones, tied) in [(&names[..0], true), (&names[..], true), (&names[..1], false), (&names[1..], false)] {
+        let tensors = both([600, 16], ones).unwrap();
+        assert_eq!(tensors.config().tied, tied, "{ones:?}");
+        assert_eq!(tensors.head().pieces[0].tensor, if tied { names[1] } else { names[0] });
+    }
+    let Err(Error::Incomplete { problems, .. }) = both([599, 16], &[]) else { panic!("the head lacks a row") };
+    assert!(matches!(&problems.0[..], [Problem::Shape { name, .. }] if name == "lm_head.weight"), "{problems}");
+}
+
+#[test]
+fn what_serves_as_two_is_missing_once() {
+    let (mut tensors, config) = of_small(true);
+    tensors.retain(|(name, _)| name != "model.embed_tokens.weight");
+    let Err(Error::Incomplete { problems, .. }) = Tensors::new(small(&tensors, &[]), config) else {
+        panic!("no table")
+    };
+    assert_eq!(problems.0.len(), 1, "{problems}");
+}
+
+#[test]
+fn a_file_that_is_one_of_several_is_told_so() {
+    let incomplete = |file: &str| {
+        let (file, model, problems) = (file.to_owned(), "llama".to_owned(), Problems(Vec::new()));
+        Error::Incomplete { file, model, problems }.to_string()
+    };
+    assert!(incomplete("a/model-00001-of-00002.safetensors").ends_with("open the folder that has all"));
+    for whole in ["best-of-5/model.safetensors", "a/model-00001-of-00002.gguf"] {
+        assert!(incomplete(whole).ends_with("describes: "), "{whole}");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::spelling::Spelling;
 use super::super::{ChatTemplate, Conversation, GgufVocabulary, Message, TextError, Tokenizer};
 use super::{bytes, json, load, material, numbers, streamed, tokenizer_json};
 
@@ -161,6 +162,37 @@ fn a_stream_gives_whole_characters_only() {
     // A byte that can no longer become a character is one at once.
     let mut stream = tokenizer.stream();
     assert_eq!(stream.push(ids[ids.len() - 2]).unwrap() + &stream.push(ids[0]).unwrap(), "\u{FFFD}n");
+}
+
+/// A vocabulary of bytes and a few words whose decoder has these steps.
+fn of_bytes(decoders: &Value) -> Tokenizer {
+    let tokens = ["<0xE2>", "<0x82>", "<0xAC>", "\u{2581}", "a"];
+    let vocabulary: serde_json::Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
+    let file = json!({"version": "1.0", "added_tokens": [], "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": [], "byte_fallback": true}});
+    Tokenizer::from_json(file.to_string().as_bytes(), None).unwrap()
+}
+
+#[test]
+fn a_decoder_of_whole_texts_gives_whole_characters_too() {
+    let text = [4, 3, 0, 1, 2, 4];
+    for (pattern, decodes_whole) in [("\u{2581}", false), ("[\u{2581}]", true)] {
+        let steps = json!([{"type": "Replace", "pattern": {"Regex": pattern}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]);
+        let tokenizer = of_bytes(&steps);
+        assert_eq!(tokenizer.spelling() == Spelling::Whole, decodes_whole, "{pattern}");
+        let mut stream = tokenizer.stream();
+        let pieces: Vec<String> = text.iter().map(|id| stream.push(*id).unwrap()).collect();
+        assert_eq!(pieces, ["a", " ", "", "", "\u{20AC}", "a"], "{pattern}");
+        assert_eq!(stream.finish(), "", "{pattern}");
+        // What never becomes a character is said at the end, and where text comes behind it.
+        assert_eq!(streamed(&tokenizer, &text[..3]), "a \u{FFFD}", "{pattern}");
+        assert_eq!(streamed(&tokenizer, &[4, 0, 4]), "a\u{FFFD}a", "{pattern}");
+    }
+    // What is decoded otherwise with what follows is not taken back, and nothing behind it is swallowed.
+    let tokenizer =
+        of_bytes(&json!([{"type": "Fuse"}, {"type": "Replace", "pattern": {"String": "aa"}, "content": "b"}]));
+    assert_eq!(streamed(&tokenizer, &[4, 4, 3, 4]), "ab\u{2581}a");
 }
 
 #[test]

@@ -173,6 +173,7 @@ fn token_kinds_and_defaults_are_understood() {
     assert_eq!(tokenizer.affixes(), (&[][..], &[][..]));
     let ending = Tokenizer::from_gguf(GgufVocabulary { add_eos: Some(true), ..tiny() }).unwrap();
     assert_eq!(ending.encode_document("ab").unwrap(), [2, 3]);
+    assert_eq!(ending.encode_prompt("ab").unwrap(), [2]);
 }
 
 #[test]
@@ -202,10 +203,10 @@ fn inconsistent_vocabularies_are_refused_with_the_list_that_is_wrong() {
     says(GgufVocabulary { merges: vec!["b a".to_owned()], ..tiny() }, "`b a`");
     says(GgufVocabulary { merges: vec![String::new()], ..tiny() }, "`merges`");
     says(GgufVocabulary { model: "llama".to_owned(), ..tiny() }, "`scores`");
-    assert!(matches!(
-        Tokenizer::from_gguf(GgufVocabulary { model: "rwkv".to_owned(), ..tiny() }),
-        Err(TextError::VocabularyKind { .. })
-    ));
+    let unknown = GgufVocabulary { model: "rwkv".to_owned(), ..tiny() };
+    assert!(matches!(Tokenizer::from_gguf(unknown.clone()), Err(TextError::VocabularyKind { .. })));
+    says(unknown, "instead of the GGUF file");
+    says(GgufVocabulary { pre: Some("runes".to_owned()), ..tiny() }, "instead of the GGUF file");
 }
 
 #[test]
@@ -215,6 +216,19 @@ fn a_token_of_a_megabyte_is_refused_at_once() {
     let vocabulary = GgufVocabulary { model, tokens, token_types, scores, ..GgufVocabulary::default() };
     let said = Tokenizer::from_gguf(vocabulary).unwrap_err().to_string();
     assert!(said.contains("1048576 bytes") && said.contains("256") && said.len() < 400, "{said}");
+}
+
+#[test]
+fn tokens_that_are_made_of_others_in_every_way_are_refused() {
+    let run = |at: usize| "a".repeat(at % 250 + 1) + &if at < 250 { String::new() } else { (at / 250).to_string() };
+    let of = |tokens: Vec<String>| {
+        let (model, scores) = ("llama".to_owned(), vec![0.0; tokens.len()]);
+        Tokenizer::from_gguf(GgufVocabulary { model, tokens, scores, ..GgufVocabulary::default() })
+    };
+    let said = of((0..5000).map(run).collect()).unwrap_err().to_string();
+    assert!(said.contains("`tokens`") && said.contains("1688576 bytes"), "{said}");
+    // A few of them are no harm.
+    of((0..100).map(run).collect()).unwrap();
 }
 
 #[test]
