@@ -1,6 +1,6 @@
 //! Frames beside a model: how many a render loop misses beside a long prompt and its answer, with a budget and without.
 //!
-//! The loop is a host's own: a pass that takes some milliseconds, at a rate set to what it reaches alone with 30 % to spare. What it
+//! The loop and the device are a host's own, and the engine is a guest: a pass that takes some milliseconds, at a rate set to what it reaches alone with 30 % to spare. What it
 //! reaches is told in two ways, by nine frames of ten and by 99 of a hundred: a loop that is uneven of itself reaches the first, and misses
 //! frames at it with nothing beside. Beside it run a prompt of 2000 tokens and an answer, ticked with a budget of a half, a quarter or an eighth of
 //! what is to spare, or left to run as they like. Blocks of frames alone and with either budget take turns, so that what else the machine
@@ -27,7 +27,7 @@ use plain::Plain;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
-use support::{Result, adapter, end};
+use support::{Result, end, guest};
 
 /// A decoder of noise, of the size of a small storyteller.
 const CONFIG: &str = r#"{"model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 6,
@@ -59,7 +59,7 @@ fn main() {
 }
 
 fn bench() -> Result<()> {
-    let gpu = adapter()?;
+    let gpu = guest()?;
     println!("{}", gpu.summary());
     let asked = std::env::var("LAMPYRIS_FRAME_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(8.0);
     let scene = Scene::new(&gpu, asked)?;

@@ -159,6 +159,38 @@ fn a_part_that_moves_is_looked_at_with_what_there_is() {
     }
 }
 
+/// Runs that are under way at once have each their own part, whoever is submitted first.
+#[test]
+fn parts_of_runs_that_are_under_way_at_once_are_their_own() {
+    let bytes = picture();
+    let corners = [[0, 0], [13, 5], [60, 17], [29, 11]];
+    for host in hosts() {
+        let (gpu, classifier) = load(&host);
+        let view = host.texture(TextureFormat::Rgba8Unorm, &bytes, [WIDTH, HEIGHT]);
+        for input in [Input::texture(&view), Input::rgba8(bytes.as_slice(), WIDTH, HEIGHT)] {
+            let part = |[x, y]: [u32; 2]| input.clone().crop(Area { x, y, ..PART });
+            let alone = |at: [u32; 2]| gpu.block_on(classifier.classify(part(at))).unwrap().logits;
+            let expected = corners.map(alone);
+            let (recorded, between) = frame(&host, |encoder| {
+                let recorded = [0, 1, 2].map(|at: usize| classifier.record(encoder, part(corners[at])).unwrap());
+                (recorded, alone(corners[3]))
+            });
+            assert_eq!(between, expected[3], "{}: submitted before those that were recorded", host.name);
+            for (seen, expected) in recorded.into_iter().zip(&expected) {
+                assert_eq!(&gpu.block_on(seen.wait()).unwrap().logits, expected, "{}: recorded", host.name);
+            }
+            let batch = gpu.block_on(classifier.classify_batch(&corners.map(part))).unwrap();
+            let farthest = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            for (at, answer) in batch.iter().enumerate() {
+                let apart = |other: usize| farthest(&answer.logits, &expected[other]);
+                let nearest = (0..corners.len()).min_by(|a, b| apart(*a).total_cmp(&apart(*b)));
+                assert_eq!(nearest, Some(at), "{}: another part of the batch", host.name);
+                assert!(apart(at) < 1e-3, "{}: {} apart in a batch", host.name, apart(at));
+            }
+        }
+    }
+}
+
 /// How many dispatches of the device `work` takes.
 fn dispatches<T>(gpu: &Gpu, work: impl FnOnce() -> T) -> u64 {
     let before = gpu.counts().dispatches;

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, dead_code, reason = "each bench is a crate of its own and uses its part")]
 
+use lampyris::engine::gpu::wgpu;
 use lampyris::{AdapterChoice, Gpu, GpuOptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,27 @@ pub fn adapter() -> Result<Gpu> {
         return Err("there is no adapter to measure; the CPU executor is the judge, not a device".into());
     }
     Ok(gpu)
+}
+
+/// A guest on a device that a host has opened on the same adapter, with what the engine can use.
+pub fn guest() -> Result<Gpu> {
+    let own = adapter()?;
+    let is_it = |adapter: &wgpu::Adapter| {
+        let info = adapter.get_info();
+        (info.name, info.backend.to_string()) == (own.summary().name.clone(), own.summary().backend.clone())
+    };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
+    let adapter = adapters.into_iter().find(is_it).ok_or("a host does not find the adapter")?;
+    let wanted = Gpu::requirements(&adapter);
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("the host's"),
+        required_features: wanted.features,
+        required_limits: wanted.limits,
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
+    Ok(Gpu::from_device(&adapter, &device, &queue)?)
 }
 
 /// Ends the bench with what went wrong.

@@ -20,6 +20,9 @@ use std::task::Poll;
 use std::time::Instant;
 use template::Template;
 
+/// Tokens that most answers have at most.
+const USUAL: usize = 256;
+
 /// A conversation and how its last answer came.
 struct Talk<'a> {
     gpu: &'a Gpu,
@@ -165,10 +168,10 @@ impl Talk<'_> {
     }
 
     /// Drops the oldest turns, whole, until an answer has room: as many tokens as it may have, or a quarter of the context. Where the last
-    /// turn does not fit alone, nothing is dropped for it.
+    /// turn does not fit alone, nothing is dropped for it. Of an answer that may have all that the context leaves it is what most take.
     fn make_room(&mut self) -> Result<(), Error> {
         let context = self.session.tokens().context();
-        let room = self.most().clamp(1, (context / 4).max(1));
+        let room = self.job.text.max_tokens.unwrap_or(USUAL).clamp(1, (context / 4).max(1));
         let last = self.turns.len().saturating_sub(1);
         // Drops of a turn and its answer, up to the last turn.
         let drops = last.div_ceil(2);

@@ -326,8 +326,8 @@ impl Classifier {
         for (item, kind) in kinds.iter().enumerate() {
             plans.push(self.preparing(kind, (plan, number), (pictures.len(), item)).await?);
         }
-        let data: Vec<Given<'_>> =
-            pictures.iter().zip(&given).map(|(picture, bytes)| picture.data(bytes.as_deref())).collect();
+        let given = pictures.iter().zip(kinds.iter().zip(&given));
+        let data: Vec<Given<'_>> = given.map(|(picture, (kind, bytes))| picture.data(kind, bytes.as_deref())).collect();
         let before: Vec<(&GpuPlan, &[InputData<'_>])> =
             plans.iter().zip(&data).map(|(plan, data)| (plan, &**data)).collect();
         Ok(plan.submit(&[InputData::Bound], &before)?.wait().await?)

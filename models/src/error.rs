@@ -214,7 +214,7 @@ pub enum Error {
     },
 
     /// The tensors are not those that the configuration describes.
-    #[error("{file} does not hold the {model} that its configuration describes: {problems}{}", of_several(.file))]
+    #[error("{file} does not hold the {model} that its configuration describes: {problems}{}", of_several(.file, .problems))]
     Incomplete {
         /// The file, as the caller named it.
         file: String,
@@ -460,11 +460,14 @@ impl fmt::Display for Wanted<'_> {
     }
 }
 
-/// What else a file may be that lacks tensors and is named like one of several.
-fn of_several(file: &str) -> &'static str {
-    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
-    let part = name.ends_with(".safetensors") && name.contains("-of-");
-    if part { "; this file is one of several, open the folder that has all" } else { "" }
+/// What else a file may be that lacks tensors and is named like one of several, `model-00001-of-00002.safetensors`.
+fn of_several(file: &str, problems: &Problems) -> &'static str {
+    let count = file.strip_suffix(".safetensors").and_then(|name| name.rsplit_once("-of-"));
+    let several = count.is_some_and(|(before, count)| {
+        before.ends_with(|last: char| last.is_ascii_digit()) && count.parse::<u32>().is_ok_and(|count| count > 1)
+    });
+    let lacks = problems.0.iter().any(|problem| matches!(problem, Problem::Missing { .. }));
+    if several && lacks { "; this file is one of several, open the folder that has all" } else { "" }
 }
 
 /// Why so many tokens do not go into so much room.

@@ -114,7 +114,7 @@ impl Classifier {
         let (kind, bytes) = self.fitted(&picture)?;
         let plan = Arc::new(kind.plan(self.preprocess())?);
         let plan = GpuPlan::new(&self.gpu().alive().await?, plan, &ConstantStore::new(), VariantChoice::Best).await?;
-        let outputs = plan.run(&picture.data(bytes.as_deref())).await?;
+        let outputs = plan.run(&picture.data(&kind, bytes.as_deref())).await?;
         Ok(outputs.iter().flat_map(|tensor| &tensor.words).flat_map(|word| word.to_le_bytes()).collect())
     }
 }

@@ -67,7 +67,7 @@ impl Classifier {
         let numbered = at_once(self.numbered(1, Pixels::Rgba8))?;
         let plan = self.device_plan(&numbered.executor)?;
         let preparing = at_once(self.preparing(&kind, (plan, numbered.number), (1, 0)))?;
-        let data = picture.data(bytes.as_deref());
+        let data = picture.data(&kind, bytes.as_deref());
         let recorded = plan.record(encoder, &[InputData::Bound], &[(&preparing, &*data)])?;
         Ok(Seen { classifier: self.clone(), recorded })
     }

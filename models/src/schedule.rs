@@ -123,12 +123,16 @@ impl Scheduler {
         if whole <= 0.0 {
             return self.frame_of_nothing(budget, turn);
         }
-        let wanted: f64 = self.members.iter().filter(|it| it.waiting).map(|it| it.share).sum();
+        // What those are sure of who want nothing is for the first of those who want something, in equal parts.
+        let waiting = || self.members.iter().filter(|it| it.waiting);
+        let first = waiting().map(|it| it.priority.rank).min();
+        let equals = waiting().filter(|it| Some(it.priority.rank) == first).count().max(1);
+        let lent = (1.0 - waiting().map(|it| it.share).sum::<f64>()).max(0.0) / equals as f64;
         for member in &mut self.members {
-            // Those who want something share what the others are sure of. What nobody wanted is not saved up, and no more than a frame's of what
-            // somebody did; a debt stays, whether a turn could be used or not.
-            let (share, most) =
-                if member.waiting { (member.share / wanted, 2.0 * whole) } else { (member.share, there) };
+            let more = if member.waiting && Some(member.priority.rank) == first { lent } else { 0.0 };
+            // What nobody wanted is not saved up, and no more than a frame's of what somebody did; a debt stays, whether a turn could be used or
+            // not.
+            let (share, most) = (member.share + more, if member.waiting { 2.0 * whole } else { there });
             member.credit = (member.credit + share * there).min(share * most);
         }
         let (mut begun, mut result) = (0.0, Ok(()));
@@ -152,8 +156,8 @@ impl Scheduler {
             budget.take(part.used());
             budget.took_loading(part.loading());
             begun += used;
-            // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may have wanted it.
-            member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0;
+            // Somebody who does not say so and has left most of it did not want more; who could have begun nothing may want what they wanted.
+            member.waiting = part.fell_short() || used > 0.0 && 2.0 * used >= given || credit <= 0.0 && member.waiting;
             member.credit = if used > given {
                 (member.credit - used).max(-MOST_DEBT * whole)
             } else {
@@ -365,7 +369,7 @@ mod tests {
             let there = drawn(&mut scheduler, &mut work, 3000, || 0.5);
             let share = work[0].had / there;
             assert!(share > 0.95 && share < 1.02, "{share} of what was left beside {idle}");
-            // Who has something to say again is heard at once, whatever was lent of what it is sure of.
+            // Who has something to say again has what it is sure of, whatever was lent of it.
             work[0].had = 0.0;
             work[1..].fill_with(|| Work::of(&[100.0], usize::MAX));
             let there = drawn(&mut scheduler, &mut work, 8000, || 0.5);
@@ -373,6 +377,28 @@ mod tests {
                 let sure = 0.05_f64.min(0.99 / (0.05 * idle as f64 + 0.01) * 0.05);
                 assert!(member.had > 0.85 * sure * there, "{who} of {idle}: {} of {there}", member.had);
             }
+        }
+    }
+
+    /// Who is first stays it among many who are idle, whoever else works, and whether or not the host leaves nothing of every other budget.
+    #[test]
+    fn what_is_lent_goes_to_the_first() {
+        for (idle, step, taken) in
+            [(0, 1600.0, 0.0), (19, 1600.0, 0.0), (19, 200.0, 0.0), (19, 1600.0, 1.0), (90, 50.0, 1.0)]
+        {
+            let mut scheduler = of(&[&[Priority::FIRST, Priority::AFTER][..], &vec![Priority::AFTER; idle]].concat());
+            let mut work = vec![Work::of(&[50.0], usize::MAX), Work::of(&[step], usize::MAX)];
+            work.extend((0..idle).map(|_| Work::of(&[100.0], 0)));
+            let mut frame = 0;
+            let there = drawn(&mut scheduler, &mut work, 8000, || {
+                frame += 1;
+                if frame % 2 == 0 { taken } else { 0.0 }
+            });
+            let [look, talk] = [work[0].had / there, work[1].had / there];
+            let what =
+                format!("{look} and {talk} beside {idle} with steps of {step} us, every other budget used to {taken}");
+            let sure = if idle > 50 { 0.009 } else { 0.04 };
+            assert!(look > 0.9 && talk > sure && look + talk > 0.95 && look + talk < 1.03, "{what}");
         }
     }
 

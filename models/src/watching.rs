@@ -20,6 +20,9 @@ const MEASURED: usize = 3;
 /// Kinds of pictures whose preparation is kept.
 const KINDS: usize = 4;
 
+/// A kind of pictures and the plan that prepares them, wherever that runs.
+type Known = (PictureKind, Arc<Plan>);
+
 /// What prepares pictures of a kind.
 #[derive(Debug, Clone)]
 struct Preparing {
@@ -83,10 +86,10 @@ impl Classifier {
     }
 
     /// As [`Classifier::driven`], and ready for the kinds of pictures that were seen on a device that is gone.
-    async fn driven_for(&self, known: VecDeque<Preparing>, finest: Duration) -> Result<Watching> {
+    async fn driven_for(&self, known: Vec<Known>, finest: Duration) -> Result<Watching> {
         let mut fresh = self.driven_in(finest).await?;
-        for Preparing { kind, plan, .. } in known {
-            match Preparing::make(&fresh.plan, kind, Arc::new(plan.plan().clone())).await {
+        for (kind, plan) in known {
+            match Preparing::make(&fresh.plan, kind, plan).await {
                 Ok(made) => fresh.preparing.push_back(made),
                 Err(error) if error.is_device_lost() => return Err(error),
                 // This device may have no room for what another had; who looks at such a picture again is told.
@@ -102,9 +105,18 @@ impl Watching {
     /// left on average, so a sixth of the smallest budget is a good choice. A picture that is under way is given up.
     ///
     /// # Errors
-    /// As [`Classifier::driven`].
+    /// As [`Classifier::driven`]; it is gone then.
     pub async fn finest(self, finest: Duration) -> Result<Watching> {
-        self.classifier.driven_for(self.preparing, finest).await
+        self.course.remember();
+        let (classifier, known) = (self.classifier.clone(), self.known());
+        // Its temporaries make room for the next.
+        drop(self);
+        classifier.driven_for(known, finest).await
+    }
+
+    /// The kinds of pictures that it can prepare, and how.
+    fn known(&self) -> Vec<Known> {
+        self.preparing.iter().map(|made| (made.kind, Arc::new(made.plan.plan().clone()))).collect()
     }
 
     /// Measures its steps alone, unless that is known, so that its ticks know from the first what they can afford. Submits runs of its
@@ -138,7 +150,7 @@ impl Watching {
         let (kind, _) = classifier.fitted(&picture)?;
         if self.plan.gpu().check_alive().is_err() {
             self.course.remember();
-            let known = self.preparing.clone();
+            let known = self.known();
             *self = Watching { run: self.run, ..classifier.driven_for(known, self.finest).await? };
         }
         self.making = None;
@@ -216,7 +228,7 @@ impl Watching {
         let picture = classifier.picture(&input)?;
         let (kind, bytes) = classifier.fitted(&picture)?;
         let preparing = self.prepared(kind, budget)?;
-        let data = picture.data(bytes.as_deref());
+        let data = picture.data(&kind, bytes.as_deref());
         self.run += 1;
         let mut job =
             Some(Job { part: 0, tag: self.run, begin: Few::None, again: Few::None, outputs: true, positions: 0 });
@@ -248,7 +260,7 @@ impl Watching {
         let wanted = std::mem::take(&mut self.going) || wanted;
         if wanted && self.is_replaced() {
             self.course.remember();
-            let (classifier, known, finest) = (self.classifier.clone(), self.preparing.clone(), self.finest);
+            let (classifier, known, finest) = (self.classifier.clone(), self.known(), self.finest);
             self.moving = Some(Box::new(Loading::new(async move { classifier.driven_for(known, finest).await })));
         }
         Ok(false)

@@ -53,9 +53,9 @@ impl Text {
         .to_string()
     }
 
-    /// The ids of a text as a document: what the model wants at its beginning is put there.
+    /// The ids of a text that goes on, as [`Text::generate`] feeds it: what the model wants at its beginning is put there.
     pub fn encode(&self, text: &str) -> Outcome<Vec<u32>> {
-        self.model.tokenizer().encode_document(text).map_err(|error| failure::model(&error.into()))
+        self.model.tokenizer().encode_prompt(text).map_err(|error| failure::model(&error.into()))
     }
 
     /// Continues `prompt` as the JSON of `options` says and hands each piece of text to `emit`, which answers (or promises) whether

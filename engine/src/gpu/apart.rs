@@ -56,8 +56,7 @@ impl GpuPlan {
     }
 
     fn make_apart(&self, device: &wgpu::Device) -> Result<Apart> {
-        let (gpu, plan) = (&self.inner.gpu, &self.inner.plan);
-        let size = plan.inputs.iter().map(|id| plan.tensor(*id).desc.bytes()).sum::<u64>().max(4);
+        let (gpu, size) = (&self.inner.gpu, self.staged_bytes().max(4));
         let bytes = PlanBytes { weights: 0, activations: size, states: 0, params: 0 };
         let held = gpu.account().take(bytes)?;
         let usage = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;

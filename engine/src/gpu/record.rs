@@ -221,7 +221,7 @@ impl GpuPlan {
     }
 
     /// Bytes of the inputs that come as words.
-    fn staged_bytes(&self) -> u64 {
+    pub(super) fn staged_bytes(&self) -> u64 {
         self.inner.plan.staged_bytes()
     }
 

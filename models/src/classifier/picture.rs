@@ -16,9 +16,10 @@ pub(crate) struct Picture<'a> {
 }
 
 impl Picture<'_> {
-    /// What the preparing plan reads: the texture, or `Classifier::fitted`'s bytes.
-    pub(crate) fn data<'a>(&'a self, bytes: Option<&'a [u8]>) -> Given<'a> {
-        let corner = InputData::Words(&self.corner);
+    /// What the preparing plan of a kind reads: the texture, or `Classifier::fitted`'s bytes.
+    pub(crate) fn data<'a>(&'a self, kind: &PictureKind, bytes: Option<&'a [u8]>) -> Given<'a> {
+        // What the CPU has resized it has cut out as well.
+        let corner = InputData::Words(if kind.resized { &[0, 0] } else { &self.corner });
         let picture = match (&self.input.pixels, bytes) {
             (_, Some(bytes)) => InputData::Bytes(bytes),
             (input::Pixels::Texture(view, _), None) => InputData::Texture(view),

@@ -58,7 +58,7 @@ impl Session {
 
     async fn saved(&self) -> Result<Vec<u8>> {
         let little = |words: &[u32]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>();
-        let weights = self.model().fingerprint()?;
+        let weights = self.model().fingerprint().await?.to_owned();
         let mut tensors = vec![(network::TOKENS.to_owned(), vec![self.tokens().len()], little(self.tokens()))];
         for (name, row) in self.model().caches(self.context(), self.cache())? {
             let words = self.states().read(&name).await?.words;
@@ -119,7 +119,7 @@ impl Decoder {
         if cached > count {
             return Err(refused(format!("it has keys of {cached} tokens and only {count} tokens")));
         }
-        if weights != self.fingerprint()? {
+        if weights != self.fingerprint().await? {
             return Err(refused("it is of another model, or of this one with other weights"));
         }
         let options = SessionOptions { cache, ..options.into() };
@@ -153,33 +153,16 @@ impl Decoder {
         speeds(made) == speeds(context)
     }
 
-    /// What tells the model from others of its shape: a hash of the gain before its head, of a row of each of its matrices, of experts of
-    /// the first few, and of how they are stored.
-    fn fingerprint(&self) -> Result<String> {
-        let (tensors, mut hash) = (self.tensors(), 0xcbf2_9ce4_8422_2325_u64);
-        let mut add = |bytes: &[u8]| {
-            bytes.iter().for_each(|byte| hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    /// What tells the model's weights from others; they are read for it once.
+    async fn fingerprint(&self) -> Result<&str> {
+        let (tensors, known) = (self.tensors(), self.known_fingerprint());
+        if let Some(known) = known.get() {
+            return Ok(known);
+        }
+        let made = match tensors.feed() {
+            Some(feed) => feed.until_there(|| tensors.fingerprint()).await?,
+            None => tensors.fingerprint()?,
         };
-        tensors.last_gain_values()?.iter().for_each(|value| add(&value.to_le_bytes()));
-        let mut matrices = vec![tensors.embedding(), tensors.head()];
-        for layer in 0..self.config().layers {
-            matrices.extend([tensors.qkv(layer), tensors.output(layer)]);
-            match tensors.mixture(layer) {
-                None => matrices.extend([tensors.gate_up(layer), tensors.down(layer)]),
-                Some(mixture) => {
-                    matrices.push(tensors.router(layer, mixture));
-                    let stacks = tensors.stacks(layer, mixture, u64::MAX).into_iter().take(1);
-                    matrices.extend(stacks.flat_map(|stack| [stack.gate_up, stack.down]));
-                }
-            }
-        }
-        for piece in matrices.iter().flat_map(|matrix| matrix.pieces.iter().take(3)) {
-            let row = piece.first + piece.rows / 2;
-            add(&tensors.file().rows(&piece.tensor, row..row + 1)?);
-            if let Some(stored) = tensors.file().get(&piece.tensor) {
-                add(stored.storage.to_string().as_bytes());
-            }
-        }
-        Ok(format!("{hash:016x}"))
+        Ok(known.get_or_init(|| made))
     }
 }

@@ -11,7 +11,7 @@ use lampyris_engine::plan::Constant;
 use lampyris_engine::weights::TensorFile;
 use lampyris_engine::{Executor, Gpu, Plan};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// A decoder's files.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ struct Inner {
     tensors: Tensors,
     store: ConstantStore,
     plans: Mutex<Plans>,
+    /// What tells the weights from others, once somebody has asked.
+    fingerprint: OnceLock<String>,
 }
 
 /// The plans made so far, for devices that can do this.
@@ -79,7 +81,7 @@ impl Decoder {
         };
         let tensors = Tensors::new(files.weights, config)?;
         let store = ConstantStore::fed_by(tensors.feed());
-        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default(), fingerprint: OnceLock::new() };
         Ok(Decoder { inner: Arc::new(inner) })
     }
 
@@ -88,7 +90,7 @@ impl Decoder {
     pub fn on(&self, gpu: &Gpu) -> Decoder {
         let tensors = self.inner.tensors.clone();
         let store = ConstantStore::fed_by(tensors.feed());
-        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default() };
+        let inner = Inner { gpu: gpu.clone(), tensors, store, plans: Mutex::default(), fingerprint: OnceLock::new() };
         Decoder { inner: Arc::new(inner) }
     }
 
@@ -259,6 +261,10 @@ impl Decoder {
     }
 
     /// The weights.
+    pub(super) fn known_fingerprint(&self) -> &OnceLock<String> {
+        &self.inner.fingerprint
+    }
+
     pub(super) fn tensors(&self) -> &Tensors {
         &self.inner.tensors
     }

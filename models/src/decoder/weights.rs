@@ -18,8 +18,11 @@ const MOST_PROBLEMS: usize = 1000;
 /// In the names of a layer's tensors that no network needs: tables of angles and masks, which follow from the configuration.
 const TABLES: [&str; 4] = [".rotary_emb.", ".attn_rot_embd.", ".attn.bias", ".masked_bias"];
 
-/// Rows that are compared at once.
+/// About how many rows of two tables are compared to tell whether they are one.
 const COMPARED_ROWS: usize = 256;
+
+/// Of how many experts of a layer a row tells weights apart.
+const HASHED_EXPERTS: usize = 3;
 
 /// Most bytes of a constant where the file is not here but fetched by range.
 const FED_BYTES: u64 = 16 << 20;
@@ -49,18 +52,19 @@ fn whole_tensor(tensor: String, rows: usize) -> Piece {
     Piece { tensor, first: 0, rows, heads: None }
 }
 
-/// Whether the table of embeddings serves as the head too: the file has no head, or one that holds the same. Of a file that is fetched by
-/// range, of which nothing is here yet, a head is taken as it is.
+/// Whether the table of embeddings serves as the head too: the file has no head, or one that holds the same, by rows all over it, for heads that
+/// were trained apart differ in all. Of a file that is fetched by range, of which nothing is here yet, the configuration is believed.
 fn is_tied(file: &TensorFile, naming: Naming, config: &DecoderConfig) -> Result<bool> {
     let (table, head) = (naming.embedding(), naming.head());
     let (Some(stored), Some(beside)) = (file.get(&table), file.get(head)) else { return Ok(config.tied) };
-    let known = [config.vocabulary, config.hidden] == *stored.shape && file.feed().is_none();
+    let known = [config.vocabulary, config.hidden] == *stored.shape;
     if !config.tied || !known || (stored.shape, stored.storage) != (beside.shape, beside.storage) {
         return Ok(false);
     }
-    for first in (0..config.vocabulary).step_by(COMPARED_ROWS) {
-        let rows = first..config.vocabulary.min(first + COMPARED_ROWS);
-        if file.rows(&table, rows.clone())? != file.rows(head, rows)? {
+    let apart = config.vocabulary.div_ceil(COMPARED_ROWS);
+    let rows = (0..config.vocabulary).step_by(apart.max(1)).chain(config.vocabulary.checked_sub(1));
+    for row in rows.filter(|_| file.feed().is_none()) {
+        if file.rows(&table, row..row + 1)? != file.rows(head, row..row + 1)? {
             return Ok(false);
         }
     }
@@ -443,14 +447,31 @@ impl Tensors {
         self.gains(builder, vec![self.naming.last_norm()], vec![self.config.hidden])
     }
 
-    /// The file.
-    pub(super) fn file(&self) -> &TensorFile {
-        &self.file
-    }
-
-    /// The gain of the norm before the head, as the file has it.
-    pub(super) fn last_gain_values(&self) -> Result<Vec<f32>> {
-        Ok(self.file.f32(&self.naming.last_norm())?)
+    /// What tells these weights from others of their shapes: a hash of the network's tensors, how they are stored, and the middle row of each; of
+    /// experts that of the first few. Of a file that is fetched by range only the gain before the head is read.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for what cannot be read.
+    pub(super) fn fingerprint(&self) -> Result<String> {
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        let mut add = |bytes: &[u8]| {
+            bytes.iter().for_each(|byte| hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        };
+        let last = self.naming.last_norm();
+        for (name, shape) in self.expected() {
+            let Some(tensor) = self.file.get(&name) else { continue };
+            add(name.as_bytes());
+            add(tensor.storage.to_string().as_bytes());
+            let [.., columns] = shape[..] else { continue };
+            let expert =
+                name.split_once(".experts.").and_then(|(_, rest)| rest.split('.').next()?.parse::<usize>().ok());
+            if expert.is_some_and(|expert| expert >= HASHED_EXPERTS) || self.file.feed().is_some() && name != last {
+                continue;
+            }
+            let middle = shape.iter().product::<usize>() / columns.max(1) / 2;
+            add(&self.file.rows(&name, middle..middle + 1)?);
+        }
+        Ok(format!("{hash:016x}"))
     }
 
     /// The gains of the heads of queries, and of keys, as a constant of a plan.

@@ -157,6 +157,8 @@ pub(crate) fn cases() -> Vec<Case> {
     for format in [Format::Rgba8, Format::Texture, Format::TextureSrgb] {
         add(Tier::Short, format, [16, 16], whole(16, 16), [0, 16], [16, 0, 16]);
         add(Tier::Short, format, [37, 61], Area { x: 7, y: 5, width: 41, height: 29 }, [3, 17], [23, 4, 13]);
+        // A corner beyond the source's counts as the farthest that there is room for.
+        add(Tier::Short, format, [37, 61], Area { x: u32::MAX, y: 9, width: 41, height: 29 }, [3, 17], [23, 4, 13]);
         add(Tier::Full, format, [1, 1], whole(1, 1), [0, 1], [5, 0, 5]);
         add(Tier::Full, format, [5, 1], whole(5, 1), [1, 3], [9, 2, 7]);
         add(Tier::Full, format, [1, 7], whole(1, 7), [0, 1], [1, 0, 1]);

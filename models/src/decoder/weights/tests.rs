@@ -163,12 +163,15 @@ fn what_serves_as_two_is_missing_once() {
 
 #[test]
 fn a_file_that_is_one_of_several_is_told_so() {
-    let incomplete = |file: &str| {
-        let (file, model, problems) = (file.to_owned(), "llama".to_owned(), Problems(Vec::new()));
-        Error::Incomplete { file, model, problems }.to_string()
+    let missing = || Problem::Missing { name: "a".to_owned(), expected: Vec::new(), or_batch_norm: None };
+    let incomplete = |file: &str, problem: Problem| {
+        let (file, model, problems) = (file.to_owned(), "llama".to_owned(), Problems(vec![problem]));
+        Error::Incomplete { file, model, problems }.to_string().ends_with("open the folder that has all")
     };
-    assert!(incomplete("a/model-00001-of-00002.safetensors").ends_with("open the folder that has all"));
-    for whole in ["best-of-5/model.safetensors", "a/model-00001-of-00002.gguf"] {
-        assert!(incomplete(whole).ends_with("describes: "), "{whole}");
+    let part = "a/model-00001-of-00002.safetensors";
+    assert!(incomplete(part, missing()) && !incomplete(part, Problem::Unexpected { name: "a".to_owned() }));
+    let whole = ["best-of-5/model.safetensors", "a/model-00001-of-00002.gguf", "model-00001-of-00001.safetensors"];
+    for file in whole.into_iter().chain(["best-of-n.safetensors", "best-of-5.safetensors"]) {
+        assert!(!incomplete(file, missing()), "{file}");
     }
 }
