@@ -175,7 +175,7 @@ impl Sampling {
     }
 
     /// What a `generation_config.json` recommends, as transformers understands it: without `do_sample` the likeliest token, with it a
-    /// temperature of 1 and the 50 likeliest tokens unless said otherwise. A negative number of likeliest tokens is all of them, and 0 of
+    /// temperature of 1 and the 50 likeliest tokens unless said otherwise. A negative number of likeliest tokens is all of them, as in GGUF files, and 0 of
     /// their probability the likeliest. `None` where it does not speak of the choice at all.
     ///
     /// # Errors
