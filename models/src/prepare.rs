@@ -73,17 +73,15 @@ impl PictureKind {
         let [of_columns, of_rows] = [&passes.horizontal, &passes.vertical]
             .map(|from| table(&from.first, &from.count, &from.coefficients, from.taps));
         let PictureKind { part: size, turn, planes, .. } = *self;
-        if self.format.is_texture() && ResizeTexture::most_weighed(&of_columns, &of_rows) <= MOST_WEIGHED {
-            given.extend(
-                [("resize.columns", of_columns), ("resize.rows", of_rows)].map(|it| constant(&mut builder, it)),
-            );
-            given.push(begins);
+        let at_once = self.format.is_texture() && ResizeTexture::most_weighed(&of_columns, &of_rows) <= MOST_WEIGHED;
+        let [columns, rows] =
+            [("resize.columns", of_columns), ("resize.rows", of_rows)].map(|named| constant(&mut builder, named));
+        if at_once {
+            given.extend([columns, rows, begins]);
             let output = builder.apply("resize", ResizeTexture { size, turn, planes }, &given)?;
             builder.output("pixels", output);
             return Ok(builder.finish());
         }
-        let columns = constant(&mut builder, ("resize.columns", of_columns));
-        let rows = constant(&mut builder, ("resize.rows", of_rows));
         let first = ResizeRows { size, turn, first_row: passes.first_row, rows: passes.rows, planes };
         given.extend([columns, begins]);
         let middle = builder.apply("resize.horizontal", first, &given)?;
