@@ -9,7 +9,7 @@ use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::MetadataValue;
 use lampyris::models::decoder::{Conversion, SessionOptions};
 use lampyris::text::{ChatFormat, Conversation, GgufVocabulary, Message};
-use lampyris::text_model::{TextFiles, TextModel};
+use lampyris::text_model::{AnswerOptions, Ending, TextFiles, TextModel};
 use lampyris::{Error, Gpu, Sampling};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -126,17 +126,19 @@ fn an_answer_ends_with_the_token_that_ends_a_turn() {
     let template = Some("{% for m in messages %}{{ m.content }}{% endfor %}".to_owned());
     let answer = |vocabulary: GgufVocabulary| {
         let mut session = gpu.block_on(load(vocabulary).session(40)).unwrap();
-        let greedy = lampyris::text_model::AnswerOptions::new(20).sampling(Sampling::greedy());
+        let greedy = AnswerOptions::new(20).sampling(Sampling::greedy());
         let mut answer = gpu.block_on(session.chat(&asked("lampyris"), greedy)).unwrap();
+        assert_eq!(answer.ending(), None);
         while gpu.block_on(answer.next()).unwrap().is_some() {}
-        answer.ids().to_vec()
+        (answer.ids().to_vec(), answer.ending())
     };
     let vocabulary = GgufVocabulary { chat_template: template, ..letters(&["<eos>"]) };
-    let whole = answer(vocabulary.clone());
-    assert_eq!(whole.len(), 20);
+    let (whole, ending) = answer(vocabulary.clone());
+    assert_eq!((whole.len(), ending), (20, Some(Ending::Limit)));
     let turn = whole[3];
     let first = whole.iter().position(|id| *id == turn).unwrap();
-    assert_eq!(answer(GgufVocabulary { eot: Some(turn), ..vocabulary }), whole[..=first]);
+    let (ids, ending) = answer(GgufVocabulary { eot: Some(turn), ..vocabulary });
+    assert_eq!((&ids[..], ending), (&whole[..=first], Some(Ending::Token)));
 }
 
 /// In Alpaca's format no token ends a turn, but the next one has a heading.
@@ -151,24 +153,28 @@ fn an_answer_ends_before_the_next_turn_where_a_format_has_no_token_for_its_end()
         .collect();
     let (model, pre, token_types) = ("gpt2".to_owned(), Some("gpt-2".to_owned()), vec![1; tokens.len()]);
     let mut vocabulary = GgufVocabulary { model, pre, tokens, token_types, ..GgufVocabulary::default() };
-    let answer = |vocabulary: &GgufVocabulary| {
+    let answer = |vocabulary: &GgufVocabulary, most: usize| {
         let model = load(vocabulary.clone()).with_format(ChatFormat::Alpaca).unwrap();
         let mut session = gpu.block_on(model.session(64)).unwrap();
-        let greedy = lampyris::text_model::AnswerOptions::new(16).sampling(Sampling::greedy());
+        let greedy = AnswerOptions::new(most).sampling(Sampling::greedy());
         let mut answer = gpu.block_on(session.chat(&asked("hello"), greedy)).unwrap();
         let mut text = String::new();
         while let Some(piece) = gpu.block_on(answer.next()).unwrap() {
             text += &piece;
         }
-        (answer.ids().to_vec(), text)
+        (answer.ids().to_vec(), text, answer.ending())
     };
-    let (whole, _) = answer(&vocabulary);
-    assert_eq!(whole.len(), 16);
+    let (whole, _, ending) = answer(&vocabulary, 16);
+    assert_eq!((whole.len(), ending), (16, Some(Ending::Limit)));
     // A token that no prompt has becomes the heading.
     let at = whole.iter().position(|id| *id as usize >= fillers).unwrap();
     vocabulary.tokens[whole[at] as usize] = "###\u{120}Instruction:".to_owned();
-    let (ids, text) = answer(&vocabulary);
-    assert!(ids == whole[..=at] && !text.contains('#'), "{ids:?} of {whole:?}: {text}");
+    // Also where it is the last token that the answer might have.
+    for most in [16, at + 1] {
+        let (ids, text, ending) = answer(&vocabulary, most);
+        assert!(ids == whole[..=at] && !text.contains('#'), "{ids:?} of {whole:?}: {text}");
+        assert_eq!(ending, Some(Ending::Stop));
+    }
 }
 
 /// Whoever shows an answer in pieces has to know, before the first of them, whether it is a thought.

@@ -246,14 +246,14 @@ impl Talk<'_> {
         if let Some(part) = thoughts.finish() {
             page.write(&part)?;
         }
-        let ids = answer.ids().to_vec();
+        let (ids, why) = (answer.ids().to_vec(), answer.ending());
         let tokens = ids.len();
         if tokens == 0 && presses.stopped() {
             return Ok(None);
         }
         self.last = Some(Last { tokens, seconds: start.elapsed().as_secs_f64(), sampling });
         let (text, thought) = page.end()?;
-        let ended = Ended { model: self.session.model(), ids: &ids, text: &text, most };
+        let ended = Ended { model: self.session.model(), ids: &ids, text: &text, most, why };
         let session = self.session.tokens();
         if session.dropped() > before {
             let dropped = session.dropped() - before;

@@ -158,7 +158,7 @@ pub(crate) fn report(
         let conversion = Conversion::new(files, format, Vec::new()).ok()?;
         let (before, after) = conversion.bytes();
         let about = |bytes: u64| (bytes as f64 * REPACKED) as u64;
-        let weight_bytes = about(after);
+        let weight_bytes = about(after) + needs.angles;
         let total_bytes = weight_bytes + needs.cache + needs.work;
         let fits = after < before && budget.is_none_or(|budget| total_bytes <= budget);
         fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })

@@ -120,12 +120,12 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         }
         text += &piece;
     }
-    let ids = answer.ids().to_vec();
+    let (ids, why) = (answer.ids().to_vec(), answer.ending());
     let written = begun.elapsed().as_secs_f64();
     if !job.json {
         output::print("\n")?;
     }
-    let ended = Ended { model: session.model(), ids: &ids, text: &text, most };
+    let ended = Ended { model: session.model(), ids: &ids, text: &text, most, why };
     if session.tokens().slides().is_none() && fits + ids.len() == context && ids.len() < most && !ended.by_the_model() {
         output::note(&format!(
             "the context of {context} tokens is full, so the text ends here; --context makes more room"

@@ -1,7 +1,7 @@
 //! Why an answer shows nothing or is cut, in a sentence for the person who waits for it: what is to be seen says nothing of it.
 
 use lampyris::text::ChatTemplate;
-use lampyris::text_model::TextModel;
+use lampyris::text_model::{Ending, TextModel};
 
 /// An answer that has ended.
 pub(crate) struct Ended<'a> {
@@ -12,12 +12,14 @@ pub(crate) struct Ended<'a> {
     pub(crate) text: &'a str,
     /// Most tokens that it might have.
     pub(crate) most: usize,
+    /// Why it is over; `None` where it was stopped from outside.
+    pub(crate) why: Option<Ending>,
 }
 
 impl Ended<'_> {
     /// Whether the model ended it, rather than a limit or a stop string.
     pub(crate) fn by_the_model(&self) -> bool {
-        self.ids.last().is_some_and(|id| self.model.stops().contains(id))
+        self.why == Some(Ending::Token)
     }
 
     /// Why nothing is to be seen; `None` where something is, or where there was no room for a single token.
@@ -35,7 +37,7 @@ impl Ended<'_> {
             ids if self.by_the_model() => {
                 Some(format!("the model ended the text after {} without a visible character", tokens(ids.len() - 1)))
             }
-            ids if ids.len() == self.most => {
+            ids if ids.len() == self.most && self.why != Some(Ending::Stop) => {
                 Some(format!("{} have no visible character; --max-tokens asks for more", tokens(ids.len())))
             }
             _ => Some("a text that ends it came first, one of --stop or of the format".to_owned()),
@@ -60,7 +62,7 @@ impl Ended<'_> {
         let Some(cause) = self.cause() else { return self.cut() };
         match thoughts {
             true if self.by_the_model() => Some("the model ended its answer after its thoughts".to_owned()),
-            true if self.ids.len() < self.most => {
+            true if self.why == Some(Ending::Stop) => {
                 Some("a text that ends the answer came among its thoughts".to_owned())
             }
             true => {
@@ -74,7 +76,7 @@ impl Ended<'_> {
 
     /// That it has all tokens that it might have, and the model would have gone on.
     fn cut(&self) -> Option<String> {
-        let cut = self.ids.len() == self.most && self.most > 0 && !self.by_the_model();
+        let cut = self.ids.len() == self.most && self.most > 0 && self.why == Some(Ending::Limit);
         cut.then(|| format!("the answer was cut after {}; --max-tokens gives it more", tokens(self.most)))
     }
 

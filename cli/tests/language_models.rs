@@ -235,10 +235,11 @@ fn what_a_model_takes_is_what_a_session_takes() {
     assert!(total > 9 && fits(&["--budget", "9"])["fits"] == true);
     assert!(found["tokens_per_s_expected"].is_null() && found["read_gbytes"].is_null(), "{found}");
     for adapter in adapters().into_iter().filter(|adapter| *adapter != "cpu") {
-        let fits = |more: &[&str]| {
-            let arguments = ["fits", &model, "--adapter", adapter, "--context", "32", "--json"];
+        let within = |context: &str, more: &[&str]| {
+            let arguments = ["fits", &model, "--adapter", adapter, "--context", context, "--json"];
             lampyris(&[&arguments[..], more].concat()).json().remove(0)
         };
+        let fits = |more: &[&str]| within("32", more);
         let whole = fits(&[]);
         // A step takes no less than its weights take to be read, nor than a dispatch, of which there are nine.
         let speed = |key: &str| whole[key].as_f64().unwrap();
@@ -250,6 +251,11 @@ fn what_a_model_takes_is_what_a_session_takes() {
         assert!(found["reasons"][0].as_str().unwrap().contains(&total.to_string()), "{found}");
         assert!(found["instead"]["total_bytes"].as_u64().unwrap() < total, "{found}");
         assert_eq!(found["instead"]["format"], "Q8_0");
+        // Angles of positions take what they take in every format.
+        let less = within("16", &[])["total_bytes"].as_u64().unwrap() - 1;
+        let shorter = within("16", &["--budget", &less.to_string()]);
+        let [short, long] = [&shorter, &found].map(|found| found["instead"]["weight_bytes"].as_u64().unwrap());
+        assert!(short < long, "{shorter} {found}");
         assert_eq!(fits(&["--budget", &total.to_string()])["fits"], true);
         // The cache alone is more, which no format of the weights helps.
         let found = fits(&["--budget", &fits(&[])["cache_bytes"].to_string()]);

@@ -57,10 +57,23 @@ impl AnswerOptions {
     }
 }
 
+/// Why an answer is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ending {
+    /// The model said a token that ends it.
+    Token,
+    /// A text that ends it has come, one that was asked for or one of the format.
+    Stop,
+    /// It has all tokens that it might have, or there is no more room for any.
+    Limit,
+}
+
 /// Turns the tokens of an answer into its text, up to its end.
 #[derive(Debug)]
 pub(crate) struct Writing {
     stream: Option<TextStream>,
+    ending: Option<Ending>,
     /// Tokens that end it.
     ends: Arc<Vec<u32>>,
     stops: Stops,
@@ -68,26 +81,32 @@ pub(crate) struct Writing {
 
 impl Writing {
     pub(crate) fn new(stream: TextStream, ends: Arc<Vec<u32>>, stops: Vec<String>) -> Writing {
-        Writing { stream: Some(stream), ends, stops: Stops::new(stops) }
+        Writing { stream: Some(stream), ending: None, ends, stops: Stops::new(stops) }
     }
 
     /// Whether it has not ended.
     pub(crate) fn goes_on(&self) -> bool {
-        self.stream.is_some()
+        self.ending.is_none()
     }
 
     /// The text that is complete with the next token, or without one, at the end.
     pub(crate) fn push(&mut self, token: Option<u32>) -> Result<String> {
-        let piece = match token.filter(|token| !self.ends.contains(token)) {
-            Some(token) => self.stream.as_mut().map(|stream| stream.push(token)).transpose()?,
-            None => self.stream.take().map(TextStream::finish),
+        let (piece, ending) = match (token, self.stream.take()) {
+            (_, None) => return Ok(String::new()),
+            (Some(token), Some(mut stream)) if !self.ends.contains(&token) => {
+                let piece = stream.push(token);
+                self.stream = Some(stream);
+                (piece?, None)
+            }
+            (token, Some(stream)) => (stream.finish(), Some(token.map_or(Ending::Limit, |_| Ending::Token))),
         };
-        let (mut shown, stopped) = self.stops.push(&piece.unwrap_or_default());
+        let (mut shown, stopped) = self.stops.push(&piece);
         if stopped {
             self.stream = None;
-        } else if self.stream.is_none() {
+        } else if ending.is_some() {
             shown += &self.stops.finish();
         }
+        self.ending = if stopped { Some(Ending::Stop) } else { ending };
         Ok(shown)
     }
 }
@@ -197,6 +216,11 @@ impl TextGeneration<'_> {
     /// The tokens so far, with one that ended the answer and those of a stop string.
     pub fn ids(&self) -> &[u32] {
         &self.ids
+    }
+
+    /// Why it is over; `None` before that.
+    pub fn ending(&self) -> Option<Ending> {
+        self.writing.ending
     }
 
     /// The natural logarithm of the last token's probability; see [`Generation::log_probability`].

@@ -22,7 +22,7 @@ use lampyris_engine::Gpu;
 use lampyris_engine::weights::TensorFile;
 use std::sync::Arc;
 
-pub use crate::text_answer::{AnswerOptions, TextGeneration, TextPieces};
+pub use crate::text_answer::{AnswerOptions, Ending, TextGeneration, TextPieces};
 
 /// A model's files.
 #[derive(Debug, Clone)]

@@ -70,7 +70,15 @@ fn k_formats_encode_as_closely_as_the_recorded_blocks() {
     const HAIR: f64 = 1.03;
     let Some(folder) = folder() else { return };
     let source = open(&folder, "source").f32("source").unwrap();
-    for format in [BlockFormat::Q4K, BlockFormat::Q5K, BlockFormat::Q6K, BlockFormat::IQ4NL, BlockFormat::IQ4XS] {
+    for format in [
+        BlockFormat::Q2K,
+        BlockFormat::Q3K,
+        BlockFormat::Q4K,
+        BlockFormat::Q5K,
+        BlockFormat::Q6K,
+        BlockFormat::IQ4NL,
+        BlockFormat::IQ4XS,
+    ] {
         let theirs = open(&folder, format.name()).f32("values").unwrap();
         for (row, (values, theirs)) in source.chunks(SHAPE[1]).zip(theirs.chunks(SHAPE[1])).enumerate() {
             let ours = format.quantize(values).unwrap().relative_error;

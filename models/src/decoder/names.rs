@@ -46,16 +46,18 @@ pub(super) enum Naming {
     HuggingFace {
         /// Whether blocks are followed by norms.
         post_norm: bool,
-        /// Before every name but the head's: `model.`, or the way to the decoder where it is a part of a larger model.
+        /// Before every name but the head's, which has its own: `model.`, or the way to the decoder where it is a part of a larger model.
         prefix: &'static str,
     },
     /// llama.cpp's.
     Gguf,
 }
 
-/// The ways to a decoder's tensors, the usual one first: alone, beside an encoder of pictures as transformers saves it, and as it did before
-/// its version 4.52.
-const PREFIXES: [&str; 3] = ["model.", "model.language_model.", "language_model.model."];
+/// The way to a decoder's tensors beside an encoder of pictures as transformers saved it before its version 4.52, its head included.
+const BEFORE: &str = "language_model.model.";
+
+/// The ways to a decoder's tensors, the usual one first: alone, and beside an encoder of pictures as transformers saves it, and saved it.
+const PREFIXES: [&str; 3] = ["model.", "model.language_model.", BEFORE];
 
 impl Naming {
     /// The naming that a file has, by the table that every file has; the plain one where that is absent.
@@ -79,6 +81,7 @@ impl Naming {
     /// The matrix of the logits, where it is not the table.
     pub(super) fn head(self) -> &'static str {
         match self {
+            Naming::HuggingFace { prefix: BEFORE, .. } => "language_model.lm_head.weight",
             Naming::HuggingFace { .. } => "lm_head.weight",
             Naming::Gguf => "output.weight",
         }

@@ -1,6 +1,7 @@
 //! What a session will take, known from the plans before anything is allocated.
 
 use super::driven::CURSORS;
+use super::network::TURNS;
 use super::{Decoder, Mixture, SessionOptions};
 use crate::Result;
 use lampyris_engine::Plan;
@@ -17,6 +18,8 @@ pub struct Needs {
     pub context: usize,
     /// Weights, shared by all sessions with the model.
     pub weights: u64,
+    /// Of these the tables of angles, which grow with the context and are the same in whatever format the file has its weights.
+    pub angles: u64,
     /// Its cache, and its tokens.
     pub cache: u64,
     /// What runs compute, and their parameters. Steps of a prompt that [`SessionOptions::submit_budget`] cuts take 256 bytes a piece more,
@@ -93,8 +96,10 @@ impl Decoder {
             ..PlanBytes::default()
         };
         let decode = plans.decode;
+        let angles = weights.iter().filter(|(name, _)| name.starts_with(TURNS)).map(|(_, bytes)| *bytes).sum();
         Ok(Needs {
             context,
+            angles,
             weights: weights.into_values().sum(),
             cache: states.into_values().sum(),
             work,

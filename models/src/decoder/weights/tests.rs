@@ -6,8 +6,10 @@
 use super::super::network::{Head, PlanRequest, plan};
 use super::super::{CacheFormat, Products};
 use super::*;
-use lampyris_engine::weights::{ByteSource, Weights};
+use lampyris_engine::weights::{ByteSource, Feed, Weights};
 use std::borrow::Cow;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 /// The shapes of Qwen3-30B-A3B, whose joined experts take 805 MB in 16 bits, and of Llama-2-70B, whose gates and units take 940; two
 /// layers of each.
@@ -84,6 +86,10 @@ const SMALL: &str = r#"{"model_type": "llama", "hidden_size": 16, "intermediate_
 
 /// A file of `tensors` with so many bytes of 32-bit noughts, but for the tensors of `ones`, whose last byte is one.
 fn small(tensors: &[(String, Vec<usize>)], ones: &[&str]) -> TensorFile {
+    Weights::from_bytes("small", small_bytes(tensors, ones)).unwrap().into()
+}
+
+fn small_bytes(tensors: &[(String, Vec<usize>)], ones: &[&str]) -> Vec<u8> {
     let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
     for (name, shape) in tensors {
         let begin = data.len();
@@ -93,8 +99,7 @@ fn small(tensors: &[(String, Vec<usize>)], ones: &[&str]) -> TensorFile {
         header.insert(name.clone(), serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": offsets }));
     }
     let header = serde_json::to_vec(&header).unwrap();
-    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
-    Weights::from_bytes("small", file).unwrap().into()
+    [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat()
 }
 
 /// The tensors of [`SMALL`], tied or not.
@@ -147,8 +152,42 @@ fn a_head_that_differs_from_the_table_is_not_tied_to_it() {
         assert_eq!(tensors.config().tied, tied, "{ones:?}");
         assert_eq!(tensors.head().pieces[0].tensor, if tied { names[1] } else { names[0] });
     }
+    // Beside an encoder of pictures the head lies where the decoder does, as old files have it, or apart.
+    for (prefix, head) in
+        [("model.language_model.", "lm_head.weight"), ("language_model.model.", "language_model.lm_head.weight")]
+    {
+        let named = tensors.iter().map(|(name, shape)| (name.replacen("model.", prefix, 1), shape.clone()));
+        let all: Vec<_> = named.chain([(head.to_owned(), vec![600, 16])]).collect();
+        let found = Tensors::new(small(&all, &[head]), config.clone()).unwrap();
+        assert!(!found.config().tied && found.head().pieces[0].tensor == head, "{prefix}");
+    }
     let Err(Error::Incomplete { problems, .. }) = both([599, 16], &[]) else { panic!("the head lacks a row") };
     assert!(matches!(&problems.0[..], [Problem::Shape { name, .. }] if name == "lm_head.weight"), "{problems}");
+}
+
+/// Of a file that arrives by range nothing is here to compare, and two tables would be fetched for it.
+#[test]
+fn a_head_that_is_still_to_come_is_what_the_configuration_says() {
+    let (tensors, config) = of_small(true);
+    let head = ("lm_head.weight".to_owned(), vec![600, 16]);
+    let bytes = small_bytes(&tensors.into_iter().chain([head]).collect::<Vec<_>>(), &["lm_head.weight"]);
+    let feed = Feed::new();
+    let source = feed.file(bytes.len() as u64);
+    let file = loop {
+        let mut opening = pin!(feed.until_there(|| TensorFile::from_source("fed", source.clone())));
+        match opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(file) => break file.unwrap(),
+            Poll::Pending => {
+                let wanted = feed.take_wanted().unwrap();
+                let range = wanted.range.start as usize..wanted.range.end as usize;
+                feed.supply(&wanted, bytes[range].to_vec());
+            }
+        }
+    };
+    for tied in [true, false] {
+        let found = Tensors::new(file.clone(), DecoderConfig { tied, ..config.clone() }).unwrap();
+        assert_eq!(found.config().tied, tied);
+    }
 }
 
 #[test]
