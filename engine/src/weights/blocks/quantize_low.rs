@@ -10,6 +10,8 @@ use super::{half_at, put_half};
 const N: usize = 256;
 /// The largest scale or minimum of Q2_K in four bits.
 const MOST_SCALE: f32 = 15.0;
+/// Levels of Q3_K below zero.
+const HALF: f32 = 4.0;
 /// The scales that are tried for IQ4_NL and IQ4_XS, in levels from the one that maps the extreme value to the lowest level.
 const FAN: std::ops::RangeInclusive<i32> = -7..=7;
 
@@ -28,7 +30,7 @@ pub(super) fn q2(values: &[f32; N], block: &mut [u8; 84]) {
     };
     let common = (half_at(block, 80), half_at(block, 82));
     for (i, (fit, values)) in fits.iter().zip(values.chunks_exact(16)).enumerate() {
-        let (s, m) = (small(fit.0, scale), small(fit.1, minimum));
+        let (s, m) = nearest_pair(values, (small(fit.0, scale), small(fit.1, minimum)), common);
         block[i] = s | m << 4;
         let (step, base) = (common.0 * f32::from(s), common.1 * f32::from(m));
         let (first, shift) = two_bits_at(i);
@@ -36,13 +38,38 @@ pub(super) fn q2(values: &[f32; N], block: &mut [u8; 84]) {
             continue;
         }
         for (byte, &value) in block[16 + first..].iter_mut().zip(values) {
-            *byte |= (((value + base) / step).round_ties_even().clamp(0.0, 3.0) as u8) << shift;
+            *byte |= (two_bits(value, step, base) as u8) << shift;
         }
     }
 }
 
+/// The level of a value in steps of `step` above `-base`.
+fn two_bits(value: f32, step: f32, base: f32) -> f32 {
+    ((value + base) / step).round_ties_even().clamp(0.0, 3.0)
+}
+
+/// Of a scale and a minimum in four bits, and those beside them, the pair in which `values` lose least: rounding both is coarse, and what one
+/// loses by it the other may gain.
+fn nearest_pair(values: &[f32], (scale, minimum): (u8, u8), common: (f32, f32)) -> (u8, u8) {
+    let loss = |(s, m): (u8, u8)| {
+        let (step, base) = (common.0 * f32::from(s), common.1 * f32::from(m));
+        let level = |value: f32| if step == 0.0 { 0.0 } else { step * two_bits(value, step, base) };
+        values.iter().map(|&value| (level(value) - base - value).powi(2)).sum::<f32>()
+    };
+    let beside = |it: u8| it.saturating_sub(1)..=(it + 1).min(MOST_SCALE as u8);
+    let pairs = beside(scale).flat_map(|s| beside(minimum).map(move |m| (s, m)));
+    // The rounded pair first, because the first of equals is kept.
+    let mut best = ((scale, minimum), loss((scale, minimum)));
+    for pair in pairs {
+        let lost = loss(pair);
+        if lost < best.1 {
+            best = (pair, lost);
+        }
+    }
+    best.0
+}
+
 pub(super) fn q3(values: &[f32; N], block: &mut [u8; 110]) {
-    const HALF: f32 = 4.0;
     let mut scales = [0.0_f32; 16];
     for (scale, values) in scales.iter_mut().zip(values.chunks_exact(16)) {
         *scale = fit_centred(values, HALF);
@@ -56,21 +83,39 @@ pub(super) fn q3(values: &[f32; N], block: &mut [u8; 110]) {
     put_half(block, 108, 1.0 / inverse);
     let common = half_at(block, 108);
     for (i, (scale, values)) in scales.iter().zip(values.chunks_exact(16)).enumerate() {
-        let small = (inverse * scale).round_ties_even().clamp(-32.0, 31.0);
+        let small = nearest_scale(values, (inverse * scale).round_ties_even().clamp(-32.0, 31.0), common);
         let packed = (small + 32.0) as u8;
         block[96 + i % 8] |= (packed & 15) << (i / 8 * 4);
         block[104 + i % 4] |= (packed >> 4) << (i / 4 * 2);
         let step = common * small;
         let (first, shift) = two_bits_at(i);
         for (j, &value) in values.iter().enumerate() {
-            let level = match step == 0.0 {
-                true => HALF as u8,
-                false => ((value / step).round_ties_even().clamp(-HALF, HALF - 1.0) + HALF) as u8,
-            };
+            let level = (three_bits(value, step) + HALF) as u8;
             block[32 + first + j] |= (level & 3) << shift;
             block[i % 2 * 16 + j] |= (level >> 2) << (i / 2);
         }
     }
+}
+
+/// The level of a value in steps of `step`, from `-HALF`.
+fn three_bits(value: f32, step: f32) -> f32 {
+    if step == 0.0 { 0.0 } else { (value / step).round_ties_even().clamp(-HALF, HALF - 1.0) }
+}
+
+/// Of a scale in six bits and the two on either side of it the one in which `values` lose least.
+fn nearest_scale(values: &[f32], scale: f32, common: f32) -> f32 {
+    let loss = |small: f32| {
+        let step = common * small;
+        values.iter().map(|&value| (step * three_bits(value, step) - value).powi(2)).sum::<f32>()
+    };
+    let mut best = (scale, loss(scale));
+    for beside in [scale - 1.0, scale + 1.0, scale - 2.0, scale + 2.0] {
+        let lost = loss(beside);
+        if (-32.0..=31.0).contains(&beside) && lost < best.1 {
+            best = (beside, lost);
+        }
+    }
+    best.0
 }
 
 /// The number of the level that is nearest to a value.
