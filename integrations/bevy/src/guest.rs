@@ -68,6 +68,8 @@ pub(crate) struct State {
     /// Those with a look first, in the order in which the looks began.
     places: Vec<Place>,
     chat: Option<DrivenText>,
+    /// Why there is no classifier, once none is to be loaded.
+    no_classifier: String,
     /// Why there is no chat, once none is to be loaded.
     no_chat: String,
     /// Why there is no device, where it is not only still to come.
@@ -95,7 +97,8 @@ impl Shared {
             loading: None,
             places: Vec::new(),
             chat: None,
-            no_chat: "the plugin was given no chat; give it one with LampyrisPlugin::chat".to_owned(),
+            no_classifier: not_given("classifier"),
+            no_chat: not_given("chat"),
             no_device: None,
             crowded: None,
             next: None,
@@ -125,8 +128,15 @@ impl State {
         self.failed.retain(|failed| failed.source != Source::Talk);
     }
 
-    /// Fails a question that nobody can answer: without a device, or with a chat that is neither there nor to come.
+    /// Fails what can never be done: eyes that no classifier is there for nor to come, and a question that nobody can answer, without a device or
+    /// with a chat that is neither there nor to come.
     pub(crate) fn refuse(&mut self) {
+        if self.places.is_empty() && self.missing.classifier.is_none() {
+            let reason = format!("nobody can name what it sees: {}", self.no_classifier);
+            for at in 0..self.eyes.len() {
+                self.fail_at(self.eyes[at].0, &reason);
+            }
+        }
         let comes = self.chat.is_some() || self.missing.chat.is_some();
         let Some(why) = self.no_device.as_ref().or((!comes).then_some(&self.no_chat)) else { return };
         let reason = format!("nobody can answer: {why}");
@@ -196,6 +206,9 @@ impl State {
         }
         match self.loading.take().map(JoinHandle::join) {
             Some(Ok((classifier, chat))) => {
+                if let Err(error) = &classifier {
+                    self.no_classifier = unloaded("the classifier", error);
+                }
                 if let Err(error) = &chat {
                     self.no_chat = unloaded("the chat", error);
                 }
@@ -210,7 +223,9 @@ impl State {
             }
             Some(Err(_)) => {
                 let reason = "the thread that loads the models has panicked";
-                self.missing.classifier = None;
+                if self.missing.classifier.take().is_some() {
+                    self.no_classifier = reason.to_owned();
+                }
                 if self.missing.chat.take().is_some() {
                     self.no_chat = reason.to_owned();
                 }
@@ -374,6 +389,11 @@ fn measured(session: TextSession, budget: Duration) -> lampyris::Result<DrivenTe
 /// How long a dispatch may take within such budgets: a sixth of one, since half a dispatch is what is left over on average.
 fn finest(budget: Duration) -> Duration {
     (budget / 6).clamp(LEAST, USUAL)
+}
+
+/// That a plugin has no model of this kind, and the way out.
+fn not_given(what: &str) -> String {
+    format!("the plugin was given no {what}; give it one with LampyrisPlugin::{what}")
 }
 
 /// That a model is not there, and why.

@@ -66,7 +66,8 @@ impl LampyrisPlugin {
 
 /// Has what an image shows named in every frame, or as often as the budget and four looks that are under way at a time let all eyes have their turn:
 /// one that a camera renders to, in a format that reads as floats. As Bevy does itself, it takes what its view reads for linear light, from 0 to 1:
-/// bytes that are encoded already belong into a view of an `-srgb` format. Of a view of several mip levels it is the first.
+/// bytes that are encoded already belong into a view of an `-srgb` format. Of a view of several mip levels it is the first. Where there is no classifier nor one to come,
+/// a [`Failed`] of [`Source::Eye`] says why.
 #[derive(Component, Debug, Clone)]
 pub struct Eye {
     /// The image.
@@ -262,6 +263,21 @@ mod tests {
         let mut app = App::new();
         app.add_plugins(plugin.chat(|_| Err(lampyris::Error::NotReady)));
         assert_eq!(failures(&mut app), []);
+    }
+
+    #[test]
+    fn an_eye_of_a_plugin_without_a_classifier_fails_once_and_waits_for_one_that_is_to_come() {
+        let plugin = LampyrisPlugin::new(Duration::from_millis(2)).chat(|_| Err(lampyris::Error::NotReady));
+        let failures = |plugin: LampyrisPlugin| {
+            let mut app = App::new();
+            app.add_plugins(plugin);
+            let eye = app.world_mut().spawn(Eye { image: Handle::default() }).id();
+            (eye, failures(&mut app))
+        };
+        let (eye, failed) = failures(plugin.clone());
+        assert!(failed.len() == 1 && failed[0].source == Source::Eye(eye), "{failed:?}");
+        assert!(failed[0].reason.contains("LampyrisPlugin::classifier"), "{failed:?}");
+        assert_eq!(failures(plugin.classifier(|_| Err(lampyris::Error::NotReady))).1, []);
     }
 
     #[test]
