@@ -2,9 +2,12 @@
 //!
 //! Each says whether the bytes were read rather than refused.
 
-use lampyris_engine::weights::Weights;
+use lampyris_engine::Gpu;
 use lampyris_engine::weights::gguf::{Gguf, Value};
+use lampyris_engine::weights::{TensorFile, Weights};
+use lampyris_models::decoder::SessionOptions;
 use lampyris_models::text::{ChatTemplate, Conversation, Message};
+use lampyris_models::text_model::{TextFiles, TextModel};
 
 /// Walks through a value to its end.
 fn walk(value: Value<'_>) -> usize {
@@ -42,6 +45,25 @@ pub(crate) fn safetensors(bytes: &[u8]) -> bool {
         assert_eq!(stored.len(), tensor.range.len());
         let _ = file.f32(&tensor.name);
         let _ = file.i8(&tensor.name);
+    }
+    true
+}
+
+/// Any bytes are a GGUF file with a language model in it or refused: its configuration, its tensors' shapes, its vocabulary and its template, as
+/// far as what a session would take. Nothing is computed.
+pub(crate) fn model(bytes: &[u8]) -> bool {
+    let Ok(file) = TensorFile::from_bytes("fuzzed", bytes.to_vec()) else { return false };
+    let Ok(model) = TextModel::new(&Gpu::cpu_executor(), TextFiles::new(file, None)) else { return false };
+    if let Ok(needs) = model.decoder().needs(SessionOptions::from(4)) {
+        assert!(needs.total() >= needs.weights && needs.weights >= needs.angles);
+    }
+    for text in ["", "a lamp <s> \u{e9}\n"] {
+        if let Ok(ids) = model.tokenizer().encode(text, true) {
+            let _ = model.tokenizer().decode(&ids, true);
+        }
+    }
+    if let Some(template) = model.template() {
+        let _ = template.render(&Conversation::new([Message::user("a lamp")]));
     }
     true
 }

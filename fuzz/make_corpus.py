@@ -1,6 +1,7 @@
 """Writes the small files that fuzzing starts from: `python3 make_corpus.py`, standard library only."""
 
 import json
+import math
 import pathlib
 import struct
 
@@ -51,6 +52,47 @@ def gguf(entries, tensors, version=3, alignment=32):
     return out + b"\0" * (-len(out) % alignment) + data
 
 
+def model(vocabulary, entries):
+    """A decoder of one layer with two heads of four columns over noughts, and `vocabulary` tokens."""
+    sizes = {"block_count": 1, "context_length": 32, "embedding_length": 8, "feed_forward_length": 8}
+    heads = {"attention.head_count": 2, "attention.head_count_kv": 1}
+    said = [("general.architecture", STRING, "llama"), ("llama.attention.layer_norm_rms_epsilon", 6, 1e-5)]
+    said += [(f"llama.{key}", 4, size) for key, size in (sizes | heads).items()]
+    shapes = {"token_embd": [8, vocabulary], "output_norm": [8]}
+    layer = {"attn_norm": [8], "attn_q": [8, 8], "attn_k": [8, 4], "attn_v": [8, 4], "attn_output": [8, 8], "ffn_norm": [8]}
+    layer |= {"ffn_gate": [8, 8], "ffn_up": [8, 8], "ffn_down": [8, 8]}
+    shapes |= {f"blk.0.{name}": shape for name, shape in layer.items()}
+    tensors = [(f"{name}.weight", shape, 0, bytes(4 * math.prod(shape))) for name, shape in shapes.items()]
+    return gguf(said + [(f"tokenizer.{key}", kind, content) for key, kind, content in entries], tensors)
+
+
+def models():
+    """A vocabulary of SentencePiece's kind and one of bytes with merges, each with a template."""
+    letters = ["<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "a", "l", "m", "p", "\u2581a"]
+    kinds = [2, 3, 3, 6] + [1] * 6
+    template = ("chat_template", STRING, TEMPLATES["chatml"])
+    scored = [
+        ("ggml.model", STRING, "llama"),
+        ("ggml.tokens", ARRAY, (STRING, letters)),
+        ("ggml.scores", ARRAY, (6, [-float(at) for at in range(10)])),
+        ("ggml.token_type", ARRAY, (5, kinds)),
+        ("ggml.bos_token_id", 4, 1),
+        ("ggml.eos_token_id", 4, 2),
+        template,
+    ]
+    joined = ["<|end|>", "a", "l", "m", "p", "\u0120", "am", "\u0120l"]
+    merged = [
+        ("ggml.model", STRING, "gpt2"),
+        ("ggml.pre", STRING, "gpt-2"),
+        ("ggml.tokens", ARRAY, (STRING, joined)),
+        ("ggml.token_type", ARRAY, (5, [3] + [1] * 7)),
+        ("ggml.merges", ARRAY, (STRING, ["a m", "\u0120 l"])),
+        ("ggml.eos_token_id", 4, 0),
+        template,
+    ]
+    return {"model/scored": model(10, scored), "model/merged": model(8, merged)}
+
+
 def safetensors(header, data):
     encoded = json.dumps(header).encode()
     return struct.pack("<Q", len(encoded)) + encoded + data
@@ -77,6 +119,7 @@ def main():
         "safetensors/one": safetensors({"a": entry}, bytes(8)),
         "safetensors/two": safetensors({"__metadata__": {"format": "pt"}, "a": entry, "b": half}, bytes(10)),
     }
+    files |= models()
     for name, template in TEMPLATES.items():
         files[f"template/{name}"] = "\0".join([template, "Hello there", "General <|im_end|>", "\u00e9"]).encode()
     for name, content in files.items():

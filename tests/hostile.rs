@@ -295,8 +295,12 @@ fn a_budget_is_kept_before_anything_is_allocated() {
 #[test]
 fn the_corpus_of_the_fuzz_targets_is_read() {
     type Entry = fn(&[u8]) -> bool;
-    let targets: [(&str, Entry, usize); 3] =
-        [("gguf", fuzzed::gguf, 5), ("safetensors", fuzzed::safetensors, 3), ("template", fuzzed::template, 9)];
+    let targets: [(&str, Entry, usize); 4] = [
+        ("gguf", fuzzed::gguf, 5),
+        ("safetensors", fuzzed::safetensors, 3),
+        ("model", fuzzed::model, 2),
+        ("template", fuzzed::template, 9),
+    ];
     // One of the GGUF files is a part of two, which is refused alone.
     for (target, entry, least) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

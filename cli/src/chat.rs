@@ -10,7 +10,7 @@ use crate::silence::Ended;
 use crate::{clock, device, generate, output};
 use input::Presses;
 use lampyris::text::{Conversation, Message, Part, Thoughts, WallClock};
-use lampyris::text_model::{TextModel, TextSession};
+use lampyris::text_model::{Ending, TextModel, TextSession};
 use lampyris::{Error, Gpu, Sampling};
 use std::future::Future;
 use std::io::IsTerminal;
@@ -261,8 +261,7 @@ impl Talk<'_> {
                 "the context was full, so {dropped} tokens of the conversation were dropped for others"
             ));
         }
-        let full = session.slides().is_none() && session.tokens().len() == session.context();
-        if full && !ended.by_the_model() && tokens < most {
+        if why == Some(Ending::Full) {
             output::note(
                 "the context is full, so the answer ends here; the oldest turns will be dropped for the next one",
             );

@@ -7,7 +7,7 @@ use crate::silence::Ended;
 use crate::{device, output};
 use lampyris::models::decoder::SessionOptions;
 use lampyris::models::source::read_small;
-use lampyris::text_model::{TextModel, TextSession};
+use lampyris::text_model::{Ending, TextModel, TextSession};
 use lampyris::{AnswerOptions, Gpu, Sampling};
 use serde::Serialize;
 use std::io::Read;
@@ -126,7 +126,7 @@ pub(crate) fn run(job: &Generate, arguments: &DeviceArguments) -> Result<(), Fai
         output::print("\n")?;
     }
     let ended = Ended { model: session.model(), ids: &ids, text: &text, most, why };
-    if session.tokens().slides().is_none() && fits + ids.len() == context && ids.len() < most && !ended.by_the_model() {
+    if why == Some(Ending::Full) {
         output::note(&format!(
             "the context of {context} tokens is full, so the text ends here; --context makes more room"
         ));

@@ -85,6 +85,8 @@ fn an_answer_without_a_visible_character_is_explained() {
     let said = lampyris(&["generate", "--adapter", "cpu", "--prompt", "Every kernel", "--model", &model, "--json"]);
     let first: String = said.json()[0]["text"].as_str().unwrap().chars().take(1).collect();
     silent(&["--model", &model, "--stop", &first], &["--stop"]);
+    // The last token that it might have is the text's end, and no limit.
+    silent(&["--model", &model, "--stop", &first, "--max-tokens", "1"], &["a text that ends it came first"]);
     // Whatever the first token is, it is an end.
     let ends = json!({"eos_token_id": (0..604).collect::<Vec<u32>>()}).to_string();
     file(&folder, "generation_config.json", ends.as_bytes());

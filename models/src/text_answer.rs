@@ -65,8 +65,10 @@ pub enum Ending {
     Token,
     /// A text that ends it has come, one that was asked for or one of the format.
     Stop,
-    /// It has all tokens that it might have, or there is no more room for any.
+    /// It has all tokens that it might have.
     Limit,
+    /// The session's context is full.
+    Full,
 }
 
 /// Turns the tokens of an answer into its text, up to its end.
@@ -218,9 +220,12 @@ impl TextGeneration<'_> {
         &self.ids
     }
 
-    /// Why it is over; `None` before that.
+    /// Why it is over; `None` before [`TextGeneration::next`] has given `None`, or with it what a token or a stop text ended.
     pub fn ending(&self) -> Option<Ending> {
-        self.writing.ending
+        match self.writing.ending {
+            Some(Ending::Limit) if self.tokens.is_short() => Some(Ending::Full),
+            ending => ending,
+        }
     }
 
     /// The natural logarithm of the last token's probability; see [`Generation::log_probability`].

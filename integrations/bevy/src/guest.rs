@@ -133,6 +133,7 @@ impl State {
     pub(crate) fn refuse(&mut self) {
         if self.places.is_empty() && self.missing.classifier.is_none() {
             let reason = format!("nobody can name what it sees: {}", self.no_classifier);
+            self.forget_gone();
             for at in 0..self.eyes.len() {
                 self.fail_at(self.eyes[at].0, &reason);
             }
@@ -171,6 +172,11 @@ impl State {
             Ok(()) => self.no_device = None,
             Err(error) => self.strand(format!("the renderer's device cannot be taken: {error}")),
         }
+    }
+
+    /// Forgets what was wrong with eyes that are gone.
+    fn forget_gone(&mut self) {
+        self.wrong.retain(|(at, _)| self.eyes.iter().any(|(eye, _)| eye == at));
     }
 
     /// Tells of an eye's mistake, unless it is the one that was told of it the last time.
@@ -263,7 +269,7 @@ impl State {
             self.go_on(at, encoder, budget);
         }
         self.places.sort_by_key(|place| place.eye.is_none());
-        self.wrong.retain(|(at, _)| self.eyes.iter().any(|(eye, _)| eye == at));
+        self.forget_gone();
         let first = self.eyes.iter().position(|(eye, _)| Some(*eye) == self.next).unwrap_or(0);
         self.eyes.rotate_left(first);
         self.crowded = self.crowded.and_then(|(looks, frames)| Some((looks, frames.checked_sub(1)?)));

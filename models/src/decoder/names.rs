@@ -53,10 +53,10 @@ pub(super) enum Naming {
     Gguf,
 }
 
-/// The way to a decoder's tensors beside an encoder of pictures as transformers saved it before its version 4.52, its head included.
+/// The way to a decoder's tensors beside an encoder of pictures, as transformers saved them before its version 4.52. Its head lies beside it.
 const BEFORE: &str = "language_model.model.";
 
-/// The ways to a decoder's tensors, the usual one first: alone, and beside an encoder of pictures as transformers saves it, and saved it.
+/// The ways to a decoder's tensors, the usual one first: alone, and beside an encoder of pictures as transformers saves it now and as it did before.
 const PREFIXES: [&str; 3] = ["model.", "model.language_model.", BEFORE];
 
 impl Naming {

@@ -501,6 +501,12 @@ impl Generation<'_> {
         self.session.accept(&outputs).map(Some)
     }
 
+    /// Whether not all tokens that were asked for have come.
+    #[cfg(feature = "tokens")]
+    pub(crate) fn is_short(&self) -> bool {
+        self.left > 0
+    }
+
     /// The natural logarithm of the last token's probability by the model alone, before penalties, temperature and filters. `None`
     /// before the first token, and for the likeliest token unless [`Sampling::log_probabilities`] asks for it.
     pub fn log_probability(&self) -> Option<f32> {

@@ -74,7 +74,8 @@ impl BlockFormat {
     /// Encodes `values`, whole blocks of them.
     ///
     /// Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0 give the bytes that ggml's reference gives. Q2_K to Q6_K, IQ4_NL and IQ4_XS search
-    /// scales as it does, by weighted least squares over a fan of candidates, and need not agree with it in every byte.
+    /// scales as it does, by weighted least squares over a fan of candidates, and need not agree with it in every byte; of the small scales of Q2_K
+    /// and Q3_K, whose rounding is coarse, those near the rounded ones are tried by the plain squared loss.
     ///
     /// # Errors
     /// [`BlockError::NotEncoded`] for a format outside of [`ENCODED`](Self::ENCODED), [`BlockError::Length`] if `values` are

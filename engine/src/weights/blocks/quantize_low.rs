@@ -102,7 +102,7 @@ fn three_bits(value: f32, step: f32) -> f32 {
     if step == 0.0 { 0.0 } else { (value / step).round_ties_even().clamp(-HALF, HALF - 1.0) }
 }
 
-/// Of a scale in six bits and the two on either side of it the one in which `values` lose least.
+/// Of a scale in six bits and the four nearest to it the one in which `values` lose least.
 fn nearest_scale(values: &[f32], scale: f32, common: f32) -> f32 {
     let loss = |small: f32| {
         let step = common * small;

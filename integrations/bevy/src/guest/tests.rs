@@ -253,26 +253,36 @@ fn places_without_room_are_given_up_and_a_turn_that_panics_costs_none() {
 }
 
 #[test]
-fn a_question_fails_once_the_chat_could_not_be_loaded() {
+fn a_question_and_an_eye_fail_once_their_models_could_not_be_loaded() {
     let plugin = LampyrisPlugin::new(AMPLE).classifier(|_| Err(Error::NotReady)).chat(|_| Err(Error::NoTemplate));
     let gpu = Gpu::cpu_executor();
     let shared = loaded(&gpu, plugin.clone());
     let mut state = shared.lock();
     let reasons = [("the classifier", Error::NotReady), ("the chat", Error::NoTemplate)];
     let [classifier, talk] = reasons.map(|(what, error)| format!("{what} could not be loaded: {error}"));
-    assert_eq!(failures(&mut state), [(Source::Loading, classifier), (Source::Loading, talk.clone())]);
+    assert_eq!(failures(&mut state), [(Source::Loading, classifier.clone()), (Source::Loading, talk.clone())]);
     state.refuse();
-    assert_eq!(failures(&mut state), [], "nobody has asked");
+    assert_eq!(failures(&mut state), [], "nobody has asked or looks");
     state.ask(ask(AnswerOptions::new(8)));
+    state.eyes.push((Entity::PLACEHOLDER, AssetId::default()));
     (0..2).for_each(|_| state.refuse());
-    assert_eq!(failures(&mut state), [(Source::Talk, format!("nobody can answer: {talk}"))]);
+    let told = [
+        (Source::Eye(Entity::PLACEHOLDER), format!("nobody can name what it sees: {classifier}")),
+        (Source::Talk, format!("nobody can answer: {talk}")),
+    ];
+    assert_eq!(failures(&mut state), told);
+    state.eyes.clear();
+    state.refuse();
+    assert_eq!(state.wrong, []);
     let shared = loaded(&gpu, plugin.chat(|_| panic!("this loading panics, as it should")));
     let mut state = shared.lock();
     state.ask(ask(AnswerOptions::new(8)));
+    state.eyes.push((Entity::PLACEHOLDER, AssetId::default()));
     state.refuse();
     let failed = failures(&mut state);
-    assert_eq!([failed[0].0, failed[1].0], [Source::Loading, Source::Talk], "{failed:?}");
-    assert!(failed.len() == 2 && failed.iter().all(|(_, reason)| reason.contains("panicked")), "{failed:?}");
+    let sources: Vec<Source> = failed.iter().map(|(source, _)| *source).collect();
+    assert_eq!(sources, [Source::Loading, Source::Eye(Entity::PLACEHOLDER), Source::Talk], "{failed:?}");
+    assert!(failed.iter().all(|(_, reason)| reason.contains("panicked")), "{failed:?}");
 }
 
 #[test]

@@ -165,7 +165,7 @@ fn a_head_that_differs_from_the_table_is_not_tied_to_it() {
     assert!(matches!(&problems.0[..], [Problem::Shape { name, .. }] if name == "lm_head.weight"), "{problems}");
 }
 
-/// Of a file that arrives by range nothing is here to compare, and two tables would be fetched for it.
+/// Of a file that arrives by range nothing is compared, because two tables would be fetched for it.
 #[test]
 fn a_head_that_is_still_to_come_is_what_the_configuration_says() {
     let (tensors, config) = of_small(true);
