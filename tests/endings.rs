@@ -135,6 +135,10 @@ fn an_answer_ends_with_the_token_that_ends_a_turn() {
     let vocabulary = GgufVocabulary { chat_template: template, ..letters(&["<eos>"]) };
     let (whole, ending) = answer(vocabulary.clone());
     assert_eq!((whole.len(), ending), (20, Some(Ending::Limit)));
+    let mut full = gpu.block_on(load(vocabulary.clone()).session(12)).unwrap();
+    let mut answer_to_the_end = gpu.block_on(full.chat(&asked("lampyris"), 20)).unwrap();
+    while gpu.block_on(answer_to_the_end.next()).unwrap().is_some() {}
+    assert_eq!(answer_to_the_end.ending(), Some(Ending::Full));
     let turn = whole[3];
     let first = whole.iter().position(|id| *id == turn).unwrap();
     let (ids, ending) = answer(GgufVocabulary { eot: Some(turn), ..vocabulary });

@@ -340,8 +340,9 @@ impl Session {
             return Err(Error::Context { tokens: 0, context: self.context });
         }
         let left = if self.slide.is_some() { most } else { most.min(self.context - self.tokens.len()) };
-        let (sampling, under_way, dropped) = (*sampling, VecDeque::with_capacity(AHEAD), self.dropped);
-        Ok(Generation { session: self, left, under_way, sampling, dropped, begun: false, log_probability: None })
+        let (short, under_way) = (left < most, VecDeque::with_capacity(AHEAD));
+        let (sampling, dropped) = (*sampling, self.dropped);
+        Ok(Generation { session: self, left, short, under_way, sampling, dropped, begun: false, log_probability: None })
     }
 
     /// Tells the device where the next token goes and how it is chosen.
@@ -437,6 +438,8 @@ impl Session {
 pub struct Generation<'a> {
     session: &'a mut Session,
     left: usize,
+    /// Whether the context has room for fewer than were asked for.
+    short: bool,
     under_way: VecDeque<Pending>,
     sampling: Sampling,
     /// Tokens that the session had dropped at the beginning.
@@ -501,10 +504,10 @@ impl Generation<'_> {
         self.session.accept(&outputs).map(Some)
     }
 
-    /// Whether not all tokens that were asked for have come.
+    /// Whether the context has room for fewer tokens than were asked for.
     #[cfg(feature = "tokens")]
     pub(crate) fn is_short(&self) -> bool {
-        self.left > 0
+        self.short
     }
 
     /// The natural logarithm of the last token's probability by the model alone, before penalties, temperature and filters. `None`
