@@ -2,7 +2,9 @@
 //!
 //! A run is cut between its dispatches only, so nothing that comes out changes. What is recorded may never be submitted, or in another
 //! order: then everything that was recorded since is given up, and the caller records it again from what had arrived before. Until the
-//! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after.
+//! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after. A run that is lost for
+//! the second time goes on one tick after another, each once the one before has arrived: then what is dropped is repeated alone, and a
+//! host that loses frames for ever gets to the end of runs that take more frames than it keeps in a row.
 
 use super::arrival::{Arrival, Signal};
 use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
@@ -23,6 +25,9 @@ use std::time::Duration;
 /// Most runs whose outputs one tick gives, and whose memory is kept for the next ones.
 pub(super) const MOST_RESULTS: usize = 32;
 
+/// Losses since the last run that came to its end, from which on ticks go one after another.
+const PATIENCE: u32 = 2;
+
 /// Plans that work on one set of states, in the order in which their runs are given. Nobody else may run one of them, or write
 /// to their states, as long as it is not idle.
 #[derive(Debug)]
@@ -41,6 +46,10 @@ pub struct Course {
     broken: bool,
     /// The run that goes on, and its next piece.
     current: Option<(Job, usize)>,
+    /// How often something was given up since a run came to its end.
+    losses: u32,
+    /// Where the only flight under way began, if it can be repeated alone.
+    repeats: Option<(Job, usize)>,
     events: VecDeque<Event>,
     /// Words of the flight that is being recorded, and where they go.
     words: Vec<u32>,
@@ -79,6 +88,8 @@ impl Course {
             first: true,
             broken: false,
             current: None,
+            losses: 0,
+            repeats: None,
             events: VecDeque::new(),
             words: Vec::new(),
             writes: Vec::new(),
@@ -97,7 +108,7 @@ impl Course {
     pub fn give_up(&mut self) {
         self.settle();
         self.events.clear();
-        self.current = None;
+        (self.current, self.repeats) = (None, None);
         self.broken = true;
     }
 
@@ -203,7 +214,8 @@ impl Course {
             return Err(Error::NoCommands { adapter: self.gpu.summary().name.clone() });
         };
         let untold = self.events.iter().any(|event| matches!(event, Event::Broken));
-        if self.broken || untold || self.free.is_empty() {
+        let waits = before.is_none() && self.is_careful() && !self.flights.is_empty();
+        if self.broken || untold || waits || self.free.is_empty() {
             return if before.is_some() { Err(Error::Busy { runs: SLOTS }) } else { Ok(0) };
         }
         let unspent = budget.clone();
@@ -219,6 +231,8 @@ impl Course {
         };
         let mut segments = self.lists.pop().unwrap_or_default();
         let chosen = self.choose(budget, next, &mut segments);
+        // What was recorded before the run would be dropped with it.
+        self.repeats = self.repeats.take().filter(|_| before.is_none());
         let slot = self.free.last().filter(|_| !segments.is_empty() || before.is_some());
         let handed = chosen.and_then(|()| match slot {
             Some(slot) => {
@@ -288,6 +302,7 @@ impl Course {
         self.writes.clear();
         self.words.push(self.number.wrapping_add(1));
         let mut results = HEADER;
+        let careful = self.is_careful();
         loop {
             let (job, begin) = match self.current.take() {
                 Some(current) => current,
@@ -334,6 +349,7 @@ impl Course {
                 self.writes.push(copied);
             }
             budget.spend(part.times.of(begin..end));
+            self.repeats = careful.then(|| (job.clone(), begin));
             let done = end == part.pieces.len();
             let ends = done.then(|| (job.tag, job.outputs.then_some(results)));
             results += if done { wanted } else { 0 };
@@ -343,21 +359,34 @@ impl Course {
                 self.current = Some((job, end));
                 break;
             }
+            if careful {
+                break;
+            }
         }
         Ok(())
+    }
+
+    /// Whether ticks wait for those before them.
+    fn is_careful(&self) -> bool {
+        self.losses >= PATIENCE
     }
 
     /// Looks at what has arrived.
     fn settle(&mut self) {
         while let Some(arrival) = self.flights.front().and_then(|flight| flight.arrived.take()) {
             let Some(flight) = self.flights.pop_front() else { break };
+            let repeated = self.repeats.take().filter(|_| arrival == Arrival::Dropped && !self.broken);
             let sound = arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
             if arrival == Arrival::Mapped {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
-            if !sound {
+            if let Some(repeated) = repeated {
+                // It never ran, and nothing was recorded behind it.
+                (self.current, self.first) = (Some(repeated), true);
+            } else if !sound {
                 // Also where it was mapped: a device that goes takes what is mapped along.
                 self.gpu.note_if_lost();
+                self.losses = self.losses.saturating_add(u32::from(!self.broken));
                 self.broken = true;
                 self.current = None;
             }
@@ -401,6 +430,7 @@ impl Course {
                 }
             }
             self.events.push_back(Event::Ran { tag, outputs });
+            self.losses = 0;
         }
         true
     }
