@@ -381,8 +381,9 @@ impl Course {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
             if let Some(repeated) = repeated {
-                // It never ran, and nothing was recorded behind it.
-                (self.current, self.first) = (Some(repeated), true);
+                // Nothing was recorded behind it, and the next has its number: were it to run after all, the two would be noticed.
+                self.gpu.note_if_lost();
+                (self.current, self.first, self.number) = (Some(repeated), flight.first, flight.number.wrapping_sub(1));
             } else if !sound {
                 // Also where it was mapped: a device that goes takes what is mapped along.
                 self.gpu.note_if_lost();
