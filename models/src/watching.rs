@@ -294,8 +294,8 @@ impl Watching {
     /// under way when the device is lost is given up: look again once it was replaced.
     ///
     /// # Errors
-    /// [`Error::Engine`] with `Cancelled` when an encoder with a part of it was dropped or came in another order: look again; what else
-    /// the device says. It is idle afterwards.
+    /// [`Error::Engine`] with `Cancelled` when an encoder with a part of it came in another order or was dropped, unless that part can be
+    /// recorded again: look again; what else the device says. It is idle afterwards.
     pub fn tick(&mut self, encoder: &mut CommandEncoder, budget: &mut Budget) -> Result<Tick<Infallible, Answer>> {
         if !self.rejoin(budget, false)? {
             return Ok(match (&self.moving, self.is_replaced()) {

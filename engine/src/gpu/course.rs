@@ -4,7 +4,7 @@
 //! order: then everything that was recorded since is given up, and the caller records it again from what had arrived before. Until the
 //! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after. A run that is lost for
 //! the second time goes on one tick after another, each once the one before has arrived: then what is dropped is repeated alone, and a
-//! host that loses frames for ever gets to the end of runs that take more frames than it keeps in a row.
+//! host that drops frames for ever gets to the end of runs that take more frames than it keeps in a row.
 
 use super::arrival::{Arrival, Signal};
 use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
@@ -381,7 +381,7 @@ impl Course {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
             if let Some(repeated) = repeated {
-                // Nothing was recorded behind it, and the next has its number: were it to run after all, the two would be noticed.
+                // Nothing was recorded behind it. The next has its number, and would not be sound had it run after all.
                 self.gpu.note_if_lost();
                 (self.current, self.first, self.number) = (Some(repeated), flight.first, flight.number.wrapping_sub(1));
             } else if !sound {
