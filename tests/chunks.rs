@@ -341,28 +341,43 @@ fn cut_at_any_budget_an_answer_to_a_long_prompt_is_the_uncut_one() {
 
 /// Encoders that a host drops in the middle of a large chunk.
 #[test]
-fn frames_that_are_dropped_cost_time_and_nothing_else() {
+fn frames_that_are_dropped_or_refused_cost_time_and_nothing_else() {
     for host in hosts() {
         let gpu = host.guest();
         let model = Decoder::new(&gpu, noise(QWEN, &[], &[])).unwrap();
         let (options, prompt, greedy) = (options(CacheFormat::F32, 128), text(PROMPT), Sampling::greedy());
         let expected = uncut(&gpu, &model, options, (&prompt, 6, &greedy));
-        // By the second a frame has one piece, so that no run fits between two frames that are lost.
-        for budget in [Duration::from_millis(2), Duration::from_nanos(1)] {
+        // By the smaller budget a frame has one piece, so that no run fits between two frames that are lost.
+        let nothing = Duration::from_nanos(1);
+        for (budget, refuses) in [(Duration::from_millis(2), false), (nothing, false), (nothing, true)] {
             let mut driven = gpu.block_on(model.session(options)).unwrap().driven_generate(&prompt, 6, &greedy);
             let mut frame = 0;
-            let mut submit = |encoder: CommandEncoder| {
+            let mut submit = |mut encoder: CommandEncoder| {
                 frame += 1;
-                if frame % 9 != 5 {
+                let lost = frame % 9 == 5;
+                if lost && refuses {
+                    spoil(&host, &mut encoder);
+                }
+                if !lost || refuses {
                     host.queue.submit([encoder.finish()]);
                 }
             };
             let (tokens, _) = answer((&host, &mut driven), &mut || budget, &mut submit);
-            assert_eq!(tokens, expected.0, "{}, {budget:?}", host.name);
+            let what = format!("{}, {budget:?}, {}", host.name, if refuses { "refused" } else { "dropped" });
+            assert_eq!(tokens, expected.0, "{what}");
+            assert_eq!(host.told().0 > 0, refuses, "{what}: what the host heard");
             let session = settled(&host, &gpu, driven);
-            assert!(saved(&gpu, &session) == expected.1, "{}, {budget:?}: another cache", host.name);
+            assert!(saved(&gpu, &session) == expected.1, "{what}: another cache");
         }
     }
+}
+
+/// Has a submit of a host refused for a mistake of its own: it writes a buffer that is gone.
+fn spoil(host: &Host, encoder: &mut CommandEncoder) {
+    let (label, usage) = (Some("gone"), wgpu::BufferUsages::COPY_DST);
+    let gone = host.device.create_buffer(&wgpu::BufferDescriptor { label, size: 16, usage, mapped_at_creation: false });
+    encoder.clear_buffer(&gone, 0, None);
+    gone.destroy();
 }
 
 #[test]

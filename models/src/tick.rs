@@ -27,7 +27,7 @@ pub enum Tick<P = String, D = Summary> {
 #[non_exhaustive]
 pub struct Progress {
     /// Steps that this tick has recorded, and pieces of those that are cut, of which neighbours are one dispatch; none where the next one is longer
-    /// than what is left of a budget, or too much is under way.
+    /// than what is left of a budget, or waits for what is under way.
     pub steps: usize,
     /// Units of work that are known to be done: tokens of a prompt, bytes of weights.
     pub done: u64,

@@ -3,8 +3,8 @@
 //! A run is cut between its dispatches only, so nothing that comes out changes. What is recorded may never be submitted, or in another
 //! order: then everything that was recorded since is given up, and the caller records it again from what had arrived before. Until the
 //! last of these commands is known to be gone nothing new is recorded, so that it cannot spoil what comes after. A run that is lost for
-//! the second time goes on one tick after another, each once the one before has arrived: then what is dropped is repeated alone, and a
-//! host that drops frames for ever gets to the end of runs that take more frames than it keeps in a row.
+//! the second time goes on one tick after another, each once the one before has arrived: then what is dropped or refused is repeated alone, and a
+//! host that loses frames for ever gets to the end of runs that take more frames than it keeps in a row.
 
 use super::arrival::{Arrival, Signal};
 use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
@@ -40,8 +40,8 @@ pub struct Course {
     flights: VecDeque<Flight>,
     room: u64,
     number: u32,
-    /// No flight before the next one matters.
-    first: bool,
+    /// The flight that the next one has to find as the last; `None` where none before it matters.
+    after: Option<u32>,
     /// What was recorded is given up, but not gone.
     broken: bool,
     /// The run that goes on, and its next piece.
@@ -85,7 +85,7 @@ impl Course {
             flights: VecDeque::with_capacity(SLOTS),
             room,
             number: 0,
-            first: true,
+            after: None,
             broken: false,
             current: None,
             losses: 0,
@@ -210,6 +210,7 @@ impl Course {
     ) -> Result<usize> {
         self.gpu.check_alive()?;
         self.settle();
+        self.gpu.check_alive()?;
         let (Some(device), Some(queue)) = (self.gpu.device().cloned(), self.gpu.queue().cloned()) else {
             return Err(Error::NoCommands { adapter: self.gpu.summary().name.clone() });
         };
@@ -284,10 +285,10 @@ impl Course {
             signal.tell(mapped.is_ok());
         });
         let pieces = segments.iter().map(|segment| segment.pieces.len()).sum();
-        let first = std::mem::replace(&mut self.first, false);
+        let after = self.after.replace(self.number);
         let refusal = before.as_mut().and_then(|before| before.refusal.take());
         let lease = before.map(|before| before.lease);
-        self.flights.push_back(Flight { number: self.number, first, slot, arrived, segments, _before: lease, refusal });
+        self.flights.push_back(Flight { number: self.number, after, slot, arrived, segments, _before: lease, refusal });
         Ok(pieces)
     }
 
@@ -375,15 +376,15 @@ impl Course {
     fn settle(&mut self) {
         while let Some(arrival) = self.flights.front().and_then(|flight| flight.arrived.take()) {
             let Some(flight) = self.flights.pop_front() else { break };
-            let repeated = self.repeats.take().filter(|_| arrival == Arrival::Dropped && !self.broken);
-            let sound = arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
+            let repeated = self.repeats.take().filter(|_| !self.broken && self.is_undone(&flight, arrival));
+            let sound = repeated.is_none() && arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
             if arrival == Arrival::Mapped {
                 unmap(self.gpu.device(), &flight.slot.result);
             }
             if let Some(repeated) = repeated {
-                // Nothing was recorded behind it. The next has its number, and would not be sound had it run after all.
+                // Nothing was recorded behind it. The next comes after the same flight, and would not be sound had this one run after all.
                 self.gpu.note_if_lost();
-                (self.current, self.first, self.number) = (Some(repeated), flight.first, flight.number.wrapping_sub(1));
+                (self.current, self.after) = (Some(repeated), flight.after);
             } else if !sound {
                 // Also where it was mapped: a device that goes takes what is mapped along.
                 self.gpu.note_if_lost();
@@ -397,8 +398,20 @@ impl Course {
             self.free.push(slot);
         }
         if self.broken && self.flights.is_empty() {
-            (self.broken, self.first) = (false, true);
+            (self.broken, self.after) = (false, None);
             self.events.push_back(Event::Broken);
+        }
+    }
+
+    /// Whether nothing of a flight has run: it was dropped, or its result is that of another.
+    fn is_undone(&self, flight: &Flight, arrival: Arrival) -> bool {
+        match arrival {
+            Arrival::Dropped => true,
+            Arrival::Mapped => {
+                !flight.is_refused()
+                    && flight.slot.result.get_mapped_range(..).is_ok_and(|bytes| !flight.has_run(&bytes))
+            }
+            Arrival::Failed => false,
         }
     }
 

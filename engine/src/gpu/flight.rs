@@ -112,6 +112,10 @@ impl Slot {
     }
 }
 
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
 /// Pieces of one run that a flight has.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Segment {
@@ -128,8 +132,8 @@ pub(super) struct Segment {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) number: u32,
-    /// No flight before it matters to it.
-    pub(super) first: bool,
+    /// The flight that has to have run last before it; `None` where none before it matters to it.
+    pub(super) after: Option<u32>,
     pub(super) slot: Slot,
     pub(super) arrived: Mailbox<Arrival>,
     pub(super) segments: Vec<Segment>,
@@ -146,10 +150,14 @@ impl Flight {
         self.refusal.as_ref().is_some_and(|it| matches!(it.poll(&mut context), Poll::Ready(Some(_))))
     }
 
-    /// The bytes of the result, when they are those of this flight's commands and no others came between.
+    /// Whether the bytes of the result are those of this flight's commands.
+    pub(super) fn has_run(&self, bytes: &[u8]) -> bool {
+        word(bytes, 4) == Some(self.number)
+    }
+
+    /// Whether its commands have run, and no others came between.
     pub(super) fn is_sound(&self, bytes: &[u8]) -> bool {
-        let word = |at: usize| bytes.get(at..at + 4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        word(4) == Some(self.number) && (self.first || word(0) == Some(self.number.wrapping_sub(1)))
+        self.has_run(bytes) && self.after.is_none_or(|after| word(bytes, 0) == Some(after))
     }
 
     /// How many times as long as the `expected` seconds its steps took by the timestamps, whose ticks are `period` seconds; `None` where no
