@@ -14,7 +14,7 @@ use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::decoder::{
     CacheFormat, Conversion, Decoder, DecoderFiles, Head, PlanRequest, Products, Sampling, Session, SessionOptions,
 };
-use lampyris::wgpu::{Backend, CommandEncoder};
+use lampyris::wgpu::{Backend, BufferDescriptor, BufferUsages, CommandEncoder};
 use lampyris::{Error, Gpu, GpuOptions, VariantSet};
 use std::pin::pin;
 use std::task::{Context, Waker};
@@ -374,8 +374,8 @@ fn frames_that_are_dropped_or_refused_cost_time_and_nothing_else() {
 
 /// Has a submit of a host refused for a mistake of its own: it writes a buffer that is gone.
 fn spoil(host: &Host, encoder: &mut CommandEncoder) {
-    let (label, usage) = (Some("gone"), wgpu::BufferUsages::COPY_DST);
-    let gone = host.device.create_buffer(&wgpu::BufferDescriptor { label, size: 16, usage, mapped_at_creation: false });
+    let (label, usage) = (Some("gone"), BufferUsages::COPY_DST);
+    let gone = host.device.create_buffer(&BufferDescriptor { label, size: 16, usage, mapped_at_creation: false });
     encoder.clear_buffer(&gone, 0, None);
     gone.destroy();
 }
