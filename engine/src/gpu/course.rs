@@ -7,7 +7,7 @@
 //! host that loses frames for ever gets to the end of runs that take more frames than it keeps in a row.
 
 use super::arrival::{Arrival, Signal};
-use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot};
+use super::flight::{Flight, HEADER, SLOTS, STAMP, Segment, Slot, next_number};
 use super::job::{Event, Job};
 use super::part::{Copied, Part};
 use super::pieces::Pieces;
@@ -39,7 +39,6 @@ pub struct Course {
     free: Vec<Slot>,
     flights: VecDeque<Flight>,
     room: u64,
-    number: u32,
     /// The flight that the next one has to find as the last; `None` where none before it matters.
     after: Option<u32>,
     /// What was recorded is given up, but not gone.
@@ -84,7 +83,6 @@ impl Course {
             free,
             flights: VecDeque::with_capacity(SLOTS),
             room,
-            number: 0,
             after: None,
             broken: false,
             current: None,
@@ -231,7 +229,8 @@ impl Course {
             None => None,
         };
         let mut segments = self.lists.pop().unwrap_or_default();
-        let chosen = self.choose(budget, next, &mut segments);
+        let number = next_number();
+        let chosen = self.choose(number, budget, next, &mut segments);
         // What was recorded before the run would be dropped with it.
         self.repeats = self.repeats.take().filter(|_| before.is_none());
         let slot = self.free.last().filter(|_| !segments.is_empty() || before.is_some());
@@ -253,8 +252,6 @@ impl Course {
             self.lists.push(segments);
             return Ok(0);
         };
-        self.number = self.number.wrapping_add(1);
-
         slot.encode_stamps(encoder, &self.last);
         if let Some(before) = &before {
             before.encode(encoder)?;
@@ -285,23 +282,24 @@ impl Course {
             signal.tell(mapped.is_ok());
         });
         let pieces = segments.iter().map(|segment| segment.pieces.len()).sum();
-        let after = self.after.replace(self.number);
+        let after = self.after.replace(number);
         let refusal = before.as_mut().and_then(|before| before.refusal.take());
         let lease = before.map(|before| before.lease);
-        self.flights.push_back(Flight { number: self.number, after, slot, arrived, segments, _before: lease, refusal });
+        self.flights.push_back(Flight { number, after, slot, arrived, segments, _before: lease, refusal });
         Ok(pieces)
     }
 
     /// Chooses the pieces that the budget pays for, and what is written before them.
     fn choose(
         &mut self,
+        number: u32,
         budget: &mut Budget,
         next: &mut dyn FnMut() -> Option<Job>,
         segments: &mut Vec<Segment>,
     ) -> Result<()> {
         self.words.clear();
         self.writes.clear();
-        self.words.push(self.number.wrapping_add(1));
+        self.words.push(number);
         let mut results = HEADER;
         let careful = self.is_careful();
         loop {
@@ -378,9 +376,8 @@ impl Course {
             let Some(flight) = self.flights.pop_front() else { break };
             let repeated = self.repeats.take().filter(|_| !self.broken && self.is_undone(&flight, arrival));
             let sound = repeated.is_none() && arrival == Arrival::Mapped && !flight.is_refused() && self.read(&flight);
-            if arrival == Arrival::Mapped {
-                unmap(self.gpu.device(), &flight.slot.result);
-            }
+            // Whatever is told: a callback that is dropped in another one's panic leaves its buffer mapped.
+            unmap(self.gpu.device(), &flight.slot.result);
             if let Some(repeated) = repeated {
                 // Nothing was recorded behind it. The next comes after the same flight, and would not be sound had this one run after all.
                 self.gpu.note_if_lost();

@@ -13,6 +13,7 @@ use super::scope::Refusal;
 use crate::Result;
 use crate::plan::PlanBytes;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 /// Ticks that may be under way together.
@@ -109,6 +110,15 @@ impl Slot {
             encoder.resolve_query_set(queries, 0..2, resolved, 0);
             encoder.copy_buffer_to_buffer(resolved, 0, &self.result, CLOCK, 16);
         }
+    }
+}
+
+/// A number that no other flight of the process has, whose course may have left it where this one's will lie; never 0, which new memory holds.
+pub(super) fn next_number() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    match LAST.fetch_add(1, Ordering::Relaxed).wrapping_add(1) {
+        0 => next_number(),
+        number => number,
     }
 }
 
