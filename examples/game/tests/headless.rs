@@ -6,11 +6,19 @@ use serde_json::Value;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::BufReader;
-use std::process::Command;
+use std::process::{Command, Output};
+use std::sync::{Mutex, PoisonError};
 
 /// The bars of the chart, and the bright letters of the panel, as they come out of the picture.
 const BAR: [u8; 3] = [126, 227, 255];
 const LETTERS: [u8; 3] = [244, 247, 251];
+
+/// What the game gives for `options`, one game at a time: what a frame has room for depends on who else computes.
+fn game(options: &[&str]) -> Output {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).output().unwrap()
+}
 
 /// The pixels of a picture, and its size.
 fn pixels(file: &str) -> (Vec<[u8; 3]>, [u32; 2]) {
@@ -53,13 +61,9 @@ fn check_times(report: &Value) {
 fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
     let folder = std::env::temp_dir().join(format!("lampyris-game-{}", std::process::id()));
     // Half of the frames at one drawing, half at the next; a budget that software adapters can tell a story with.
-    let options = ["--headless", "--json", "--frames", "48", "--hz", "20", "--budget-ms", "40", "--size", "640x360"];
-    let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game"))
-        .args(options)
-        .args(["--pictures", "2", "--destroy-at", "24", "--out"])
-        .arg(&folder)
-        .output()
-        .unwrap();
+    let frames = ["--headless", "--json", "--frames", "48", "--hz", "20", "--budget-ms", "40", "--size", "640x360"];
+    let pictures = ["--pictures", "2", "--destroy-at", "24", "--out", folder.to_str().unwrap()];
+    let output = game(&[&frames[..], &pictures[..]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["frames"], 48);
@@ -90,9 +94,8 @@ fn the_robot_names_its_drawings_and_tells_a_story_across_a_lost_device() {
 /// Once round the lighthouse: eight boards, nine frames before each.
 #[test]
 fn every_drawing_is_named_by_what_it_shows() {
-    let options = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x320"];
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).args(["--pictures", "0"]).output().unwrap();
+    let frames = ["--headless", "--json", "--frames", "128", "--hz", "10", "--budget-ms", "20", "--size", "320x320"];
+    let output = game(&[&frames[..], &["--pictures", "0"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     check_times(&report);
@@ -109,7 +112,7 @@ fn every_drawing_is_named_by_what_it_shows() {
 fn without_json_it_prints_a_table() {
     let options =
         ["--headless", "--frames", "8", "--hz", "20", "--budget-ms", "20", "--size", "320x320", "--pictures", "0"];
-    let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game")).args(options).output().unwrap();
+    let output = game(&options);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let table = String::from_utf8(output.stdout).unwrap();
     let mut lines = table.lines();
@@ -127,7 +130,7 @@ fn without_json_it_prints_a_table() {
 
 #[test]
 fn what_it_does_not_know_it_refuses() {
-    let output = Command::new(env!("CARGO_BIN_EXE_lampyris-game")).arg("--fullscreen").output().unwrap();
+    let output = game(&["--fullscreen"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--fullscreen"));
 }
