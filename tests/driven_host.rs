@@ -178,15 +178,7 @@ fn a_refused_submit_is_made_good() {
             let tick = npc.tick(&mut frame, &mut Budget::gpu(Duration::from_micros(300))).unwrap();
             frames += 1;
             if frames == 5 {
-                // The host spoils its own frame: a buffer that it writes is gone at the submit.
-                let gone = host.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some("gone"),
-                    size: 16,
-                    usage: wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                });
-                frame.clear_buffer(&gone, 0, None);
-                gone.destroy();
+                host.spoil(&mut frame);
             }
             host.queue.submit([frame.finish()]);
             gpu.pump();

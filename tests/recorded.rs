@@ -134,15 +134,7 @@ fn a_submit_that_is_refused_cancels() {
         let pixels = picture(9);
         let mut frame = encoder(&host);
         let mut seen = classifier.record(&mut frame, Input::rgba8(pixels.as_slice(), SIDE, SIDE)).unwrap();
-        // The host spoils its own frame: a buffer that it writes is gone at the submit.
-        let gone = host.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("gone"),
-            size: 16,
-            usage: wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        frame.clear_buffer(&gone, 0, None);
-        gone.destroy();
+        host.spoil(&mut frame);
         host.queue.submit([frame.finish()]);
         assert_eq!(host.told().0, 1, "the host of {} hears of its own mistake", host.name);
         let error = frames(&host, &gpu, &mut seen).map(|_| ()).unwrap_err();

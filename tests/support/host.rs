@@ -82,7 +82,19 @@ impl Host {
         });
     }
 
-    /// How many such errors it has made.
+    /// Has the submit of `encoder` refused for a mistake of the host's own: it writes a buffer that is gone by then.
+    pub fn spoil(&self, encoder: &mut wgpu::CommandEncoder) {
+        let gone = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("gone"),
+            size: 16,
+            usage: wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        encoder.clear_buffer(&gone, 0, None);
+        gone.destroy();
+    }
+
+    /// How many errors by [`Host::blunder`] it has made.
     pub fn blunders(&self) -> usize {
         self.blunders.load(Ordering::SeqCst)
     }

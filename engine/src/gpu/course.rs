@@ -208,6 +208,7 @@ impl Course {
     ) -> Result<usize> {
         self.gpu.check_alive()?;
         self.settle();
+        // What arrived may have told of a loss.
         self.gpu.check_alive()?;
         let (Some(device), Some(queue)) = (self.gpu.device().cloned(), self.gpu.queue().cloned()) else {
             return Err(Error::NoCommands { adapter: self.gpu.summary().name.clone() });
