@@ -183,7 +183,7 @@ test("a page without a bundler takes the package from a folder, under the policy
         assert.equal(answers[at][0].label, label, where);
         for (const [name, probability] of top) {
           const found = answers[at].find((one) => one.label === name)?.probability ?? 0;
-          // As far as single adapters lie apart natively, whose bound tests/bundled.rs has for the logits.
+          // As far as single adapters lie apart natively, whose bound tests/text/bundled.rs has for the logits.
           assert.ok(Math.abs(found - probability) < 1e-3, `${where}: ${name} ${found}, natively ${probability}`);
         }
       }
