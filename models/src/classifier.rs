@@ -101,9 +101,21 @@ impl Classifier {
         gpu: &Gpu,
         source: impl Into<Source>,
         options: ClassifierOptions,
+        progress: impl FnMut(f64),
+    ) -> Result<Classifier> {
+        Classifier::with_network(gpu, open_network(&source.into())?, options, progress).await
+    }
+
+    /// As [`Classifier::load_with`], with what [`open_network`] gave: whoever must not be kept long does other things between.
+    ///
+    /// # Errors
+    /// As [`Classifier::load`].
+    pub async fn with_network(
+        gpu: &Gpu,
+        network: Network,
+        options: ClassifierOptions,
         mut progress: impl FnMut(f64),
     ) -> Result<Classifier> {
-        let network = open_network(&source.into())?;
         let mut preprocess = network.settings().preprocess;
         if let Some(side) = options.side {
             preprocess = resized(preprocess, side)?;

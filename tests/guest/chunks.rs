@@ -5,7 +5,7 @@
 
 use crate::support::decoders::noise;
 use crate::support::host::{Host, hosts};
-use crate::support::{as_gpus, devices, full_tier, relative};
+use crate::support::{as_gpus, devices, full_tier, relative, taking};
 use crate::ticks::{answer, cache_of, settled, text, uncut};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::States;
@@ -89,8 +89,9 @@ fn large_chunks_give_what_small_ones_give() {
         (GEMMA, CacheFormat::F16),
         (MIXTURE, CacheFormat::F32),
     ];
-    for (name, gpu) in devices().into_iter().chain(as_gpus()) {
-        for (config, cache) in cases {
+    let everywhere = || devices().into_iter().chain(as_gpus()).collect();
+    for (case, (config, cache)) in cases.into_iter().enumerate() {
+        for (name, gpu) in taking(case, everywhere()) {
             let (files, kind) = (noise(config, &[], &[]), &config[16..26]);
             let expected = after(&gpu, &files, options(cache, Decoder::CHUNK));
             let runs = if gpu.is_cpu_executor() { [0, 0, 0] } else { [10, 4, 3] };

@@ -1,6 +1,6 @@
 //! A sentence encoder of noise in a folder, as sentence-transformers lays one out, and what it must give by the plainest arithmetic.
 
-#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each program of tests uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use serde_json::{Map, Value, json};

@@ -1,6 +1,6 @@
 //! What the tests share: the adapters of this machine, and the material, or a printed skip.
 
-#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each program of tests uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 pub mod adapters;
@@ -84,6 +84,19 @@ pub(crate) fn devices() -> Vec<(String, Gpu)> {
     }
     devices.push(("CPU executor".to_owned(), Gpu::cpu_executor()));
     devices
+}
+
+/// Those of `devices` that take the case of this number: all in the full tier. In the short one all take the first case, the CPU
+/// executors take every one, and each other case has one adapter more, in turn, so that nothing is left out and not all is crossed.
+pub fn taking(case: usize, devices: Vec<(String, Gpu)>) -> impl Iterator<Item = (String, Gpu)> {
+    let adapters = devices.iter().filter(|(_, gpu)| !gpu.is_cpu_executor()).count();
+    let mut place = 0;
+    devices.into_iter().filter(move |(_, gpu)| {
+        let executor = gpu.is_cpu_executor();
+        let turn = executor || case % adapters == place;
+        place += usize::from(!executor);
+        turn || case == 0 || full_tier()
+    })
 }
 
 /// The forms and plans for real GPUs on every adapter that Vulkan drives; OpenGL's compilers take long for them.

@@ -1,6 +1,6 @@
 //! Answers that are ticked in a host's frames until they are there, and what nobody has cut, to compare them with.
 
-#![allow(dead_code, unreachable_pub, reason = "each test is a crate of its own and uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each program of tests uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use super::support::host::Host;

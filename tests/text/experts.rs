@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::decoders::{files, noise, tensors};
-use crate::support::{as_gpus, cpu_as_gpu, devices, relative};
+use crate::support::{as_gpus, cpu_as_gpu, devices, relative, taking};
 use lampyris::Gpu;
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes};
@@ -83,10 +83,11 @@ fn a_device_gives_the_logits_of_the_twins() {
         config.replace("_tok\": 3", &format!("_tok\": {chosen}"))
     };
     let logits = |gpu: &Gpu, config: &str| logits_of(gpu, noise(config, &[], &[]), text);
-    for config in [of(7, 3), of(1, 1), of(5, 5), of(7, 3).replace("\"norm_topk_prob\": true, ", "")] {
+    let configs = [of(7, 3), of(1, 1), of(5, 5), of(7, 3).replace("\"norm_topk_prob\": true, ", "")];
+    for (case, config) in configs.into_iter().enumerate() {
         let expected = logits(&Gpu::cpu_executor(), &config);
         assert_eq!(expected.len(), text.len() * 61);
-        for (name, gpu) in everywhere() {
+        for (name, gpu) in taking(case, everywhere()) {
             let error = relative(&logits(&gpu, &config), &expected);
             assert!(error < 1e-4, "{name}: {error:e} with {config}");
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::decoders::{files, logits_by, noise, tensors};
-use crate::support::{devices, material, relative};
+use crate::support::{devices, material, relative, taking};
 use lampyris::engine::certify::Prepared;
 use lampyris::engine::gpu::{ConstantStore, GpuPlan, States, VariantChoice, VariantSet};
 use lampyris::engine::kernels::text::Quantize;
@@ -67,9 +67,9 @@ fn packed_products_move_logits_by_no_more_than_is_said() {
         gpu.block_on(session.feed(&text)).unwrap();
         gpu.block_on(session.logits()).unwrap()
     };
-    for file in ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"] {
+    for (case, file) in ["Q4_0", "Q8_0", "Q4_1", "Q5_0", "Q5_1"].into_iter().enumerate() {
         let exact = logits(&Gpu::cpu_executor(), file, Products::Exact);
-        for (name, gpu) in devices() {
+        for (name, gpu) in taking(case, devices()) {
             let moved = relative(&logits(&gpu, file, Products::Packed), &exact);
             let alone = &text[..16];
             let one = logits_by(&model(&gpu, file), alone, &[], Products::Packed);
@@ -93,13 +93,14 @@ fn packed_products_move_logits_by_no_more_than_is_said() {
 #[test]
 fn experts_and_levels_are_multiplied_in_whole_numbers_too() {
     let (folder, text) = (tempfile::tempdir().unwrap(), (0..9).map(|i| i * 7 % 61).collect::<Vec<u32>>());
-    for format in [BlockFormat::Q4K, BlockFormat::IQ4NL, BlockFormat::IQ4XS, BlockFormat::MXFP4] {
+    let formats = [BlockFormat::Q4K, BlockFormat::IQ4NL, BlockFormat::IQ4XS, BlockFormat::MXFP4];
+    for (case, format) in formats.into_iter().enumerate() {
         let path = folder.path().join(format!("{format}.gguf"));
         Conversion::new(&noise(MIXTURE, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
         let files = DecoderFiles::open(&path).unwrap();
         let model = |gpu: &Gpu| Decoder::new(gpu, files.clone()).unwrap();
         let exact = logits_by(&model(&Gpu::cpu_executor()), &text, &[], Products::Exact);
-        for (name, gpu) in devices() {
+        for (name, gpu) in taking(case, devices()) {
             let model = model(&gpu);
             let packed = SessionOptions::default().context(text.len()).products(Products::Packed);
             let mut session = gpu.block_on(model.session(packed)).unwrap();
@@ -151,7 +152,7 @@ fn a_choice_of_experts_turns_only_where_two_are_nearly_equal() {
     const CHOSEN: usize = 4;
     let config = MIXTURE.replace("\"num_experts\": 3", "\"num_experts\": 16").replace("_tok\": 3", "_tok\": 4");
     let (folder, text) = (tempfile::tempdir().unwrap(), (0..64).map(|i| i * i % 61).collect::<Vec<u32>>());
-    for format in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K] {
+    for (case, format) in [BlockFormat::Q8_0, BlockFormat::Q4_0, BlockFormat::Q4K].into_iter().enumerate() {
         let path = folder.path().join(format!("{format}.gguf"));
         Conversion::new(&noise(&config, &[], &[]), format, Vec::new()).unwrap().write(&path, |_| ()).unwrap();
         let model = |gpu: &Gpu| Decoder::new(gpu, DecoderFiles::open(&path).unwrap()).unwrap();
@@ -159,7 +160,7 @@ fn a_choice_of_experts_turns_only_where_two_are_nearly_equal() {
         assert_eq!(model(&cpu).config().tolerance(Products::Packed), None);
         assert_eq!(model(&cpu).config().tolerance(Products::Exact), Some(1e-3));
         let exact = choices(&cpu, &model(&cpu), &text, Products::Exact);
-        for (name, gpu) in devices() {
+        for (name, gpu) in taking(case, devices()) {
             let packed = choices(&gpu, &model(&gpu), &text, Products::Packed);
             let turned = |token: usize| {
                 (0..exact.0.len()).find(|layer| {

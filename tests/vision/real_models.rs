@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-use crate::support::{Tensors, channels_last, devices, material, relative};
+use crate::support::{Tensors, channels_last, devices, material, relative, taking};
 use lampyris::models::mobilenet::Precision;
 use lampyris::{Classifier, ClassifierOptions};
 
@@ -23,7 +23,7 @@ fn logits_of_the_reference_pixels() {
         ("mobilenet_tiny/mobilenet_v3_small_w025", false),
         ("mobilenet_tiny/mobilenet_v3_large_w025", false),
     ];
-    for (model, imagenet) in models {
+    for (case, (model, imagenet)) in models.into_iter().enumerate() {
         let folder = material.join(model);
         let reference = Tensors::open(&folder.join("reference.safetensors")).f32("logits");
         let reference: Vec<f32> = match imagenet {
@@ -31,7 +31,7 @@ fn logits_of_the_reference_pixels() {
             false => reference,
         };
         let pixels = if imagenet { &pixels } else { &few };
-        for (name, gpu) in devices() {
+        for (name, gpu) in taking(case, devices()) {
             for (precision, tolerance) in [(Precision::F32, 1e-3), (Precision::F16, 2e-2)] {
                 let options = ClassifierOptions::default().precision(precision);
                 let loaded = Classifier::load_with(&gpu, &folder, options, |_| ());

@@ -263,7 +263,7 @@ export class Lampyris extends Held<DeviceHandle> {
   /** Loads a classifier: a MobileNet in a safetensors file. */
   loadVision(source: Source, options: LoadOptions = {}): Promise<Vision> {
     const names = ["config.json", "preprocessor_config.json"];
-    return this.#load(source, names, options, async (files) => new Vision(await VisionOfModule.load(this.#device, files, () => {})));
+    return this.#load(source, names, options, async (files) => new Vision(await VisionOfModule.load(this.#device, files, breath)));
   }
 
   /** Loads a language model: a GGUF file, or a folder with `config.json`, `tokenizer.json` and safetensors. */

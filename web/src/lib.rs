@@ -3,6 +3,7 @@
 //!
 //! Nothing here panics on what a page hands over: a panic would end the whole module, because nothing unwinds in a browser.
 
+mod breath;
 pub mod device;
 pub mod doctor;
 pub mod embed;

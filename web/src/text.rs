@@ -1,5 +1,6 @@
 //! Language models for JavaScript: text in, pieces of text out, one promise at a time.
 
+use crate::breath::breathe;
 use crate::device::Device;
 use crate::failure::{self, Outcome};
 use crate::files::Files;
@@ -77,12 +78,6 @@ impl Text {
             }
         }
     }
-}
-
-/// Lets the page have its turn.
-async fn breathe(breath: &Function) -> Outcome<()> {
-    let back: JsValue = breath.call0(&JsValue::NULL)?;
-    JsFuture::from(Promise::resolve(&back)).await.map(|_| ())
 }
 
 /// Why a generation ended early.

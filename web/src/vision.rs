@@ -1,9 +1,11 @@
 //! Classifiers as JavaScript uses them: pictures in, classes and their probabilities out.
 
+use crate::breath::breathe;
 use crate::device::Device;
 use crate::failure::{self, Outcome};
 use crate::files::Files;
 use js_sys::Function;
+use lampyris::models::classifier::open_network;
 use lampyris::{Answer, Classifier, ClassifierOptions, Input};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
@@ -17,14 +19,12 @@ pub struct Vision {
 
 #[wasm_bindgen]
 impl Vision {
-    /// Loads a MobileNet; `progress` is called with the share of the weights that has arrived, from 0 to 1.
-    pub async fn load(device: &Device, files: &Files, progress: Function) -> Outcome<Vision> {
+    /// Loads a MobileNet. `breath` is called between pieces of work and promises to be back when the page has had its turn.
+    pub async fn load(device: &Device, files: &Files, breath: Function) -> Outcome<Vision> {
         let (gpu, source) = (device.alive().await?, files.vision()?);
-        let told = |share: f64| {
-            // What a page's own function throws is the page's business.
-            let _ = progress.call1(&JsValue::NULL, &JsValue::from(share));
-        };
-        let work = Classifier::load_with(&gpu, source, ClassifierOptions::default(), told);
+        let network = open_network(&source).map_err(|error| failure::model(&error))?;
+        breathe(&breath).await?;
+        let work = Classifier::with_network(&gpu, network, ClassifierOptions::default(), |_| ());
         let classifier = files.fed(work).await?;
         files.forget();
         Ok(Vision { files: files.clone(), classifier: classifier.map_err(|error| failure::model(&error))? })
