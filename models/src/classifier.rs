@@ -142,6 +142,9 @@ impl Classifier {
     async fn bring_there(&self, mut progress: impl FnMut(f64)) -> Result<()> {
         let gpu = self.inner.gpu.alive().await?;
         let plans = self.candidates(1, Pixels::Rgba8)?;
+        // A page has its turn while this waits: planning and the first of compiling together would keep its thread for long.
+        #[cfg(target_arch = "wasm32")]
+        gpu.idle().await?;
         let (total, mut arrived) = (plans[0].bytes().weights.max(1), 0);
         let executor = Executor::fastest(&gpu, plans, &self.inner.store, |bytes| {
             arrived += bytes;
