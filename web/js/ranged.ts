@@ -4,7 +4,7 @@ import { breath } from "./breath.js";
 import { LampyrisError } from "./errors.js";
 
 /** Bytes that a page's thread copies or sums up at once. */
-export const PIECE = 512 << 10;
+export const PIECE = 256 << 10;
 
 /** A file, wherever its bytes are. */
 export interface RangedFile {

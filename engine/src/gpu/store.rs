@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most bytes that wait in the driver's staging memory before the queue is drained. In a browser the page's thread copies them there in
 /// one go, and draws again while it waits.
-const STAGING_BYTES: u64 = if cfg!(target_arch = "wasm32") { 2 << 20 } else { 16 << 20 };
+const STAGING_BYTES: u64 = if cfg!(target_arch = "wasm32") { 1 << 20 } else { 16 << 20 };
 
 /// Constants by their names and descriptions.
 type ByName<T> = HashMap<(String, Desc), T>;
