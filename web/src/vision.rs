@@ -22,6 +22,7 @@ impl Vision {
     /// Loads a MobileNet. `breath` is called between pieces of work and promises to be back when the page has had its turn.
     pub async fn load(device: &Device, files: &Files, breath: Function) -> Outcome<Vision> {
         let (gpu, source) = (device.alive().await?, files.vision()?);
+        breathe(&breath).await?;
         let network = open_network(&source).map_err(|error| failure::model(&error))?;
         breathe(&breath).await?;
         let work = Classifier::with_network(&gpu, network, ClassifierOptions::default(), |_| ());
