@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-use crate::support::{Tensors, devices, full_tier, material, relative, taking};
+use crate::support::{Tensors, devices, full_tier, material, relative};
 use lampyris::models::decoder::{Decoder, DecoderFiles, Products, Session};
 use lampyris::{Error, Gpu, TextModel};
 use serde_json::Value;
@@ -44,8 +44,8 @@ fn tokens_logits_and_perplexity_of_the_reference() {
     let reference: Value = serde_json::from_slice(&std::fs::read(folder.join("reference.json")).unwrap()).unwrap();
     let tensors = Tensors::open(&folder.join("reference.safetensors"));
     let text = ids(&reference["ppl_ids"]);
-    for (case, (file, path)) in FILES.into_iter().enumerate() {
-        for (name, gpu) in taking(case, devices()) {
+    for (name, gpu) in devices() {
+        for (file, path) in FILES {
             let expected = &reference["models"][file];
             let model = Decoder::new(&gpu, DecoderFiles::open(folder.join(path)).unwrap()).unwrap();
             let mut session = gpu.block_on(model.session(text.len())).unwrap();
