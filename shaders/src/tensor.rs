@@ -237,10 +237,33 @@ impl HostTensor {
             values.chunks(last).enumerate().for_each(|(row, values)| tensor.set_blocks(row, values));
             return tensor;
         }
+        if matches!(format, Format::F32 | Format::MatrixF32) {
+            let rows = tensor.words.chunks_mut(pad4(last));
+            for (words, values) in rows.zip(values.chunks(last)) {
+                words.iter_mut().zip(values).for_each(|(word, value)| *word = value.to_bits());
+            }
+            return tensor;
+        }
         for (row, values) in values.chunks(last).enumerate() {
             values.iter().enumerate().for_each(|(column, value)| tensor.put((row, column), *value));
         }
         tensor
+    }
+
+    /// Stores some columns, from `first` on, in words that hold zero there: `values` has them one after another, of `rows` values each, as
+    /// [`from_values`](Self::from_values) would. For formats without scales.
+    pub fn put_columns(&mut self, first: usize, rows: usize, values: &[f32]) {
+        let (stride, columns) = (pad4(self.desc.last()), values.len() / rows.max(1));
+        let plain = matches!(self.desc.format, Format::F32 | Format::MatrixF32);
+        for row in 0..rows {
+            let column = values[row..].iter().step_by(rows);
+            if plain {
+                let words = &mut self.words[row * stride + first..][..columns];
+                words.iter_mut().zip(column).for_each(|(word, value)| *word = value.to_bits());
+            } else {
+                column.enumerate().for_each(|(column, value)| self.put((row, first + column), *value));
+            }
+        }
     }
 
     /// Stores one value, at its row and column, in words that hold zero there, as [`from_values`](Self::from_values) would. For formats without scales.

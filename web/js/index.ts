@@ -173,17 +173,20 @@ const GONE = "this was disposed of; load it again";
 export class Vision extends Held<VisionHandle> {
   /** The likeliest classes of a picture, likeliest first. */
   classify(picture: Picture, options: { top?: number } = {}): Promise<Prediction[]> {
-    return this.using(async (inner) => {
-      const { data, width, height } = pixels(picture);
-      return JSON.parse(await inner.classify(data, width, height, options.top ?? 5)) as Prediction[];
-    });
+    return this.#look(picture, async (inner, ...read) => JSON.parse(await inner.classify(...read, options.top ?? 5)) as Prediction[]);
   }
 
   /** The network's outputs before the softmax, one a class. */
   logits(picture: Picture): Promise<Float32Array> {
-    return this.using((inner) => {
+    return this.#look(picture, (inner, ...read) => inner.logits(...read));
+  }
+
+  /** Looks at a picture as it is now. To draw one and to read it is a task of its own. */
+  #look<R>(picture: Picture, look: (inner: VisionHandle, data: Uint8Array, width: number, height: number) => Promise<R>): Promise<R> {
+    return this.using(async (inner) => {
       const { data, width, height } = pixels(picture);
-      return inner.logits(data, width, height);
+      if (!(picture instanceof ImageData)) await breath();
+      return look(inner, data, width, height);
     });
   }
 

@@ -48,6 +48,8 @@ const photographed = async (lose) => {
     context.fillStyle = `rgb(${60 * time} 90 120)`;
     context.fillRect(0, 0, 640, 480);
     const frame = canvas.transferToImageBitmap();
+    // The page's own drawing is not the package's: a task of its own, as a camera's is.
+    await new Promise((resolve) => setTimeout(resolve));
     if (lose && time === 2) window.devices.at(-1).destroy();
     await window.model.classify(frame);
     frame.close();

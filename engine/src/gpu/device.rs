@@ -16,6 +16,9 @@ use lampyris_shaders::{Caps, Source};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Variants that a browser is given to compile before its page has its turn.
+const PAGEFUL: usize = 8;
+
 /// A device with its pipelines, or the CPU executor. Cheap to clone.
 ///
 /// A handle stands for one device. When that is lost, another takes its place: a host's by [`Gpu::replace_device`], the engine's own
@@ -413,8 +416,14 @@ impl Gpu {
                 refused.extend(self.compile_together(std::slice::from_ref(source), done).await?);
             }
         }
-        // Those that a host waits for one by one are there by now.
-        refused.extend(self.compile_together(sources, done).await?);
+        // A browser's page has its turn between the answers for some and the next; on threads of one's own all go together.
+        let at_once = if cfg!(target_arch = "wasm32") { PAGEFUL } else { sources.len().max(1) };
+        for some in sources.chunks(at_once) {
+            // Those that a host waits for one by one are there by now.
+            if self.pipelines().is_some_and(|pipelines| some.iter().any(|source| !pipelines.has(source))) {
+                refused.extend(self.compile_together(some, done).await?);
+            }
+        }
         Ok(refused)
     }
 

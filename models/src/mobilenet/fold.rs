@@ -125,26 +125,49 @@ pub fn fold_batch_norm(
     if each == 0 || each * channels != weight.len() {
         return Err(Error::Length { what: format!("{name}.weight"), shape: vec![channels, each], found: weight.len() });
     }
-    if let Some(bias) = bias {
-        expect_length(&format!("{name}.bias"), &[channels], bias.len())?;
-    }
-    let mut folded = Vec::with_capacity(channels);
-    for (channel, (row, (factor, summand))) in weight.chunks_exact_mut(each).zip(affine).enumerate() {
-        let before = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
-        let after = (f64::from(before) * factor + summand) as f32;
+    scale_channels(name, weight, 0, &affine)?;
+    folded_bias(name, bias, &affine)
+}
+
+/// The part of [`fold_batch_norm`] that scales the weights of some output channels in place. `affine` is theirs, of equally many weights each;
+/// `first` is the first of them in errors.
+///
+/// # Errors
+/// [`Error::Value`] if a result is not finite.
+pub fn scale_channels(name: &str, weight: &mut [f32], first: usize, affine: &[(f64, f64)]) -> Result<()> {
+    let each = weight.len().checked_div(affine.len()).unwrap_or(0).max(1);
+    for (channel, (row, (factor, _))) in weight.chunks_exact_mut(each).zip(affine).enumerate() {
+        let mut sound = true;
         for value in row.iter_mut() {
             *value = (f64::from(*value) * factor) as f32;
+            sound &= value.is_finite();
         }
-        if !after.is_finite() || row.iter().any(|value| !value.is_finite()) {
-            return Err(Error::Value {
-                tensor: format!("{name}.weight"),
-                channel,
-                problem: "not finite after the batch norm is folded in",
-            });
+        if !sound {
+            return Err(not_finite(name, first + channel));
         }
-        folded.push(after);
     }
-    Ok(folded)
+    Ok(())
+}
+
+/// The part of [`fold_batch_norm`] that gives the new bias, one for each channel of `affine`.
+///
+/// # Errors
+/// [`Error::Length`] if `bias` has another length, [`Error::Value`] if a result is not finite.
+pub fn folded_bias(name: &str, bias: Option<&[f32]>, affine: &[(f64, f64)]) -> Result<Vec<f32>> {
+    if let Some(bias) = bias {
+        expect_length(&format!("{name}.bias"), &[affine.len()], bias.len())?;
+    }
+    let fold = |(channel, &(factor, summand)): (usize, &(f64, f64))| {
+        let before = bias.and_then(|bias| bias.get(channel)).copied().unwrap_or(0.0);
+        let after = (f64::from(before) * factor + summand) as f32;
+        if after.is_finite() { Ok(after) } else { Err(not_finite(name, channel)) }
+    };
+    affine.iter().enumerate().map(fold).collect()
+}
+
+fn not_finite(name: &str, channel: usize) -> Error {
+    let problem = "not finite after the batch norm is folded in";
+    Error::Value { tensor: format!("{name}.weight"), channel, problem }
 }
 
 /// A fully connected or pointwise weight from torch's `[n, k]` (or `[n, k, 1, 1]`) to `[k, n]`.

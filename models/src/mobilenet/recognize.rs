@@ -37,14 +37,23 @@ impl TensorIndex for BTreeMap<String, Vec<usize>> {
 pub fn recognize(file: &str, index: &dyn TensorIndex, said: Option<Architecture>) -> Result<NetworkSpec> {
     let mut best: Option<Candidate> = None;
     let mut best_as_said: Option<Candidate> = None;
-    for naming in [Naming::Torchvision, Naming::Timm] {
+    let mut namings = [Naming::Torchvision, Naming::Timm];
+    if index.shape("conv_stem.weight").is_some() {
+        namings.reverse();
+    }
+    'networks: for naming in namings {
         for architecture in Architecture::ALL {
             for table in tables(architecture, naming) {
                 let candidate = Candidate::read(index, architecture, naming, &table);
                 if said == Some(architecture) {
                     keep_better(&mut best_as_said, candidate.clone());
                 }
+                let fits = candidate.problems.is_empty();
                 keep_better(&mut best, candidate);
+                if fits {
+                    // None of the others could be better.
+                    break 'networks;
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::Result;
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::Maker;
 use lampyris_engine::weights::Weights;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest magnitude of a 16-bit float.
@@ -27,11 +28,18 @@ pub(super) struct Layer {
     bias: Option<String>,
     batch_norm: Option<BatchNormNames>,
     kind: ConvKind,
-    /// A matrix of rows, with nothing to fold into it.
-    matrix: bool,
     kernel: usize,
     cin: usize,
     cout: usize,
+}
+
+/// A weight that is made in parts, as far as it is made.
+struct Begun {
+    /// What the batch norm makes of each output channel; none where there is none.
+    affine: Option<Vec<(f64, f64)>>,
+    tensor: HostTensor,
+    /// Output channels that are in the tensor.
+    outputs: usize,
 }
 
 /// A weight in the file's order, its values in f32 or its bytes with the scale of each output channel.
@@ -57,7 +65,6 @@ impl Tensors {
             bias: conv.bias.clone(),
             batch_norm: conv.batch_norm.clone(),
             kind: conv.kind,
-            matrix: false,
             kernel: conv.kernel,
             cin: conv.cin,
             cout: conv.cout,
@@ -65,7 +72,6 @@ impl Tensors {
     }
 
     pub(super) fn linear(&self, layer: &LinearSpec) -> Layer {
-        let shape = self.weights.get(&layer.weight).map(|info| &info.shape[..]);
         Layer {
             tensors: self.clone(),
             weight: layer.weight.clone(),
@@ -73,7 +79,6 @@ impl Tensors {
             bias: Some(layer.bias.clone()),
             batch_norm: None,
             kind: ConvKind::Pointwise,
-            matrix: layer.weight_scale.is_none() && shape == Some(&[layer.cout, layer.cin]),
             kernel: 1,
             cin: layer.cin,
             cout: layer.cout,
@@ -99,11 +104,11 @@ impl Layer {
         };
         let desc = Desc::new(format, [rows, self.cout]);
         let (layer, made) = (self.clone(), desc.clone());
-        if self.matrix {
+        if self.kind == ConvKind::Pointwise && !self.quantized() {
             let begun = Mutex::new(None);
             let make = move || {
                 let begun = &mut *begun.lock().unwrap_or_else(PoisonError::into_inner);
-                layer.made_matrix(&made, begun).map_err(|error| error.to_string())
+                layer.made_in_parts(&made, begun).map_err(|error| error.to_string())
             };
             return (desc, Arc::new(make));
         }
@@ -116,13 +121,24 @@ impl Layer {
         let desc = Desc::f32([if self.quantized() { 2 } else { 1 }, self.cout]);
         let (layer, made) = (self.clone(), desc.clone());
         let make = move || {
-            let (values, mut rows) = layer.folded().map_err(|error| error.to_string())?;
-            if let Values::Bytes(_, scales) = values {
-                rows.extend(scales);
-            }
+            let rows = layer.affine_rows().map_err(|error| error.to_string())?;
             Ok(HostTensor::from_values(made.clone(), &rows))
         };
         (desc, Arc::new(make))
+    }
+
+    /// The bias with the batch norm folded in, and the scales of quantized weights. The weights themselves are not read for it.
+    fn affine_rows(&self) -> Result<Vec<f32>> {
+        let affine = self.norm()?;
+        let mut rows = self.folded_bias(affine.as_deref())?;
+        if let Some(scale) = &self.scale {
+            let mut scales = self.tensors.weights.f32(scale)?;
+            if let Some(affine) = &affine {
+                fold::scale_channels(self.stem(), &mut scales, 0, affine)?;
+            }
+            rows.extend(scales);
+        }
+        Ok(rows)
     }
 
     fn made_weight(&self, desc: Desc) -> Result<HostTensor> {
@@ -134,23 +150,40 @@ impl Layer {
         Ok(HostTensor::from_values(desc, &values))
     }
 
-    /// A weight of which some rows may not have been fetched: those that are there are kept in `begun`, and the next attempt goes on from
-    /// them, so that the largest weight of a network is made in as many tasks as its bytes come in.
-    fn made_matrix(&self, desc: &Desc, begun: &mut Option<(HostTensor, usize)>) -> Result<HostTensor> {
-        /// Rows that are read at once: what a line of a processor's cache takes of f32.
-        const ROWS: usize = 16;
-        let (tensor, row) = begun.get_or_insert_with(|| (HostTensor::zeros(desc.clone()), 0));
-        while *row < self.cout {
-            let until = self.cout.min(*row + ROWS);
-            let values = self.tensors.weights.f32_rows(&self.weight, *row..until)?;
-            self.check(desc, &values, |at| *row + at / self.cin.max(1))?;
-            for input in 0..self.cin {
-                (*row..until)
-                    .for_each(|output| tensor.put((input, output), values[(output - *row) * self.cin + input]));
+    /// A pointwise weight of which some bytes may not have been fetched: the outputs that are there are kept in `begun`, and the next attempt
+    /// goes on from them, so that a large weight is made in as many tasks as its bytes come in.
+    fn made_in_parts(&self, desc: &Desc, begun: &mut Option<Begun>) -> Result<HostTensor> {
+        /// Outputs that are read at once: what a line of a processor's cache takes of f32.
+        const OUTPUTS: usize = 16;
+        let mut part = match begun.take() {
+            Some(part) => part,
+            None => Begun { affine: self.norm()?, tensor: HostTensor::zeros(desc.clone()), outputs: 0 },
+        };
+        while part.outputs < self.cout {
+            let outputs = part.outputs..self.cout.min(part.outputs + OUTPUTS);
+            let mut values = match self.outputs(outputs.clone()) {
+                Ok(values) => values,
+                Err(error) => {
+                    *begun = Some(part);
+                    return Err(error);
+                }
+            };
+            if let Some(affine) = &part.affine {
+                fold::scale_channels(self.stem(), &mut values, outputs.start, &affine[outputs.clone()])?;
             }
-            *row = until;
+            self.check(desc, &values, |at| outputs.start + at / self.cin.max(1))?;
+            part.tensor.put_columns(outputs.start, self.cin, &values);
+            part.outputs = outputs.end;
         }
-        Ok(begun.take().map_or_else(|| HostTensor::zeros(desc.clone()), |(tensor, _)| tensor))
+        Ok(part.tensor)
+    }
+
+    /// What the file has of some outputs of a pointwise weight, `[outputs, cin]`, whatever extents of 1 it writes behind them.
+    fn outputs(&self, outputs: Range<usize>) -> Result<Vec<f32>> {
+        let weights = &self.tensors.weights;
+        let innermost = weights.get(&self.weight).and_then(|info| info.shape.last().copied());
+        let rows = self.cin / innermost.unwrap_or(1).max(1);
+        Ok(weights.f32_rows(&self.weight, outputs.start * rows..outputs.end * rows)?)
     }
 
     /// That all values can be stored; `channel` is the output channel of one.
@@ -175,31 +208,43 @@ impl Layer {
     /// Weight and bias with the batch norm folded in.
     pub(super) fn folded(&self) -> Result<(Values, Vec<f32>)> {
         let weights = &self.tensors.weights;
+        // The small ones first: where something has yet to be fetched, no large one is read for nothing.
+        let affine = self.norm()?;
+        let bias = self.folded_bias(affine.as_deref())?;
         let mut values = match &self.scale {
             Some(scale) => Values::Bytes(weights.i8(&self.weight)?, weights.f32(scale)?),
             None => Values::Float(weights.f32(&self.weight)?),
         };
-        let bias = self.bias.as_ref().map(|bias| weights.f32(bias)).transpose()?;
-        let bias = match &self.batch_norm {
-            None => bias.unwrap_or_else(|| vec![0.0; self.cout]),
-            Some(names) => {
-                let [gamma, beta, mean, variance] = [
-                    weights.f32(&names.weight)?,
-                    weights.f32(&names.bias)?,
-                    weights.f32(&names.running_mean)?,
-                    weights.f32(&names.running_var)?,
-                ];
-                let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
-                // Scaling the scales of a quantized weight is scaling the weight.
-                let scaled = match &mut values {
-                    Values::Float(values) => values,
-                    Values::Bytes(_, scales) => scales,
-                };
-                let name = self.weight.strip_suffix(".weight").unwrap_or(&self.weight);
-                fold::fold_batch_norm(name, scaled, bias.as_deref(), &norm, self.tensors.epsilon)?
-            }
-        };
+        if let Some(affine) = affine {
+            // Scaling the scales of a quantized weight is scaling the weight.
+            let (Values::Float(scaled) | Values::Bytes(_, scaled)) = &mut values;
+            fold::scale_channels(self.stem(), scaled, 0, &affine)?;
+        }
         Ok((values, bias))
+    }
+
+    /// What the batch norm makes of each output channel, if there is one.
+    fn norm(&self) -> Result<Option<Vec<(f64, f64)>>> {
+        let Some(names) = &self.batch_norm else { return Ok(None) };
+        let [gamma, beta, mean, variance] = [&names.weight, &names.bias, &names.running_mean, &names.running_var]
+            .map(|name| self.tensors.weights.f32(name));
+        let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
+        let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
+        norm.affine(self.stem(), self.tensors.epsilon).map(Some)
+    }
+
+    /// The bias with the batch norm's `affine` folded in, of as many values as there are outputs.
+    fn folded_bias(&self, affine: Option<&[(f64, f64)]>) -> Result<Vec<f32>> {
+        let bias = self.bias.as_ref().map(|bias| self.tensors.weights.f32(bias)).transpose()?;
+        match affine {
+            None => Ok(bias.unwrap_or_else(|| vec![0.0; self.cout])),
+            Some(affine) => fold::folded_bias(self.stem(), bias.as_deref(), affine),
+        }
+    }
+
+    /// What the layer is called in errors.
+    fn stem(&self) -> &str {
+        self.weight.strip_suffix(".weight").unwrap_or(&self.weight)
     }
 }
 
@@ -213,16 +258,38 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    #[test]
-    fn a_matrix_that_comes_in_parts_is_the_whole_turned() {
-        let (cout, cin) = (700, 530);
-        let values: Vec<f32> = (0..cout * cin).map(|at| (at % 8191) as f32 / 64.0).collect();
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        let new = NewTensor { name: "w".to_owned(), dtype: Dtype::F32, shape: vec![cout, cin], bytes: bytes.into() };
+    const COUT: usize = 700;
+    const CIN: usize = 530;
+
+    /// A safetensors file with a matrix, a pointwise convolution of the same values and its batch norm.
+    fn file(values: &[f32], norm: &BatchNorm<'_>) -> Vec<u8> {
+        let tensor = |name: &str, shape: &[usize], values: &[f32]| NewTensor {
+            name: name.to_owned(),
+            dtype: Dtype::F32,
+            shape: shape.to_vec(),
+            bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
+        };
+        let tensors = [
+            tensor("w", &[COUT, CIN], values),
+            tensor("c.weight", &[COUT, CIN, 1, 1], values),
+            tensor("n.weight", &[COUT], norm.gamma),
+            tensor("n.bias", &[COUT], norm.beta),
+            tensor("n.running_mean", &[COUT], norm.mean),
+            tensor("n.running_var", &[COUT], norm.variance),
+        ];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        write_safetensors(&path, &[new], &BTreeMap::new()).unwrap();
-        let file = std::fs::read(path).unwrap();
+        write_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        std::fs::read(path).unwrap()
+    }
+
+    #[test]
+    fn a_pointwise_weight_that_comes_in_parts_is_the_whole_folded_and_turned() {
+        let values: Vec<f32> = (0..COUT * CIN).map(|at| (at % 8191) as f32 / 64.0).collect();
+        let column = |factor: f32| (0..COUT).map(|at| (at % 97) as f32 * factor).collect::<Vec<f32>>();
+        let (gamma, beta, mean, variance) = (column(0.01), column(-0.5), column(0.25), column(0.125));
+        let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
+        let (file, epsilon) = (file(&values, &norm), 1e-5);
 
         let feed = Feed::new();
         let fed = feed.file(file.len() as u64);
@@ -240,29 +307,66 @@ mod tests {
             }
         };
         let TensorFile::Safetensors(weights) = opened else { panic!("it is a safetensors file") };
-        let spec = LinearSpec {
+        let activation = crate::mobilenet::Activation::None;
+        let linear = LinearSpec {
             weight: "w".to_owned(),
             weight_scale: None,
-            bias: "b".to_owned(),
-            cin,
-            cout,
-            activation: crate::mobilenet::Activation::None,
+            bias: "n.bias".to_owned(),
+            cin: CIN,
+            cout: COUT,
+            activation,
         };
-        for format in [Format::F32, Format::MatrixF32, Format::MatrixF16] {
-            feed.forget();
-            let (desc, make) = Tensors::new(weights.clone(), 1e-5).linear(&spec).weight(format);
-            let mut making = pin!(feed.until_there(|| make()));
-            let made = loop {
-                match making.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(made) => break made.unwrap(),
-                    Poll::Pending => serve(&feed),
-                }
-            };
-            let turned = fold::linear_rows("w", &values, cout, cin).unwrap();
-            assert_eq!(made, HostTensor::from_values(desc, &turned), "{format:?}");
-            let again = pin!(feed.until_there(|| make())).as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(again, Poll::Ready(Ok(tensor)) if tensor == made), "{format:?}: made a second time");
+        let conv = ConvSpec {
+            weight: "c.weight".to_owned(),
+            weight_scale: None,
+            bias: None,
+            batch_norm: Some(BatchNormNames {
+                weight: "n.weight".to_owned(),
+                bias: "n.bias".to_owned(),
+                running_mean: "n.running_mean".to_owned(),
+                running_var: "n.running_var".to_owned(),
+            }),
+            kind: ConvKind::Pointwise,
+            kernel: 1,
+            stride: 1,
+            cin: CIN,
+            cout: COUT,
+            activation,
+        };
+        let mut folded = values.clone();
+        let bias = fold::fold_batch_norm("c", &mut folded, None, &norm, epsilon).unwrap();
+        let tensors = Tensors::new(weights, epsilon);
+        for (layer, whole, bias) in
+            [(tensors.linear(&linear), &values, &beta), (tensors.convolution(&conv), &folded, &bias)]
+        {
+            let turned = fold::linear_rows("w", whole, COUT, CIN).unwrap();
+            let weights =
+                [Format::F32, Format::MatrixF32, Format::MatrixF16].map(|format| (layer.weight(format), &turned));
+            for ((desc, make), expected) in weights.into_iter().chain([(layer.affine(), bias)]) {
+                feed.forget();
+                let mut making = pin!(feed.until_there(|| make()));
+                let made = loop {
+                    match making.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(made) => break made.unwrap(),
+                        Poll::Pending => serve(&feed),
+                    }
+                };
+                assert_eq!(
+                    made,
+                    HostTensor::from_values(desc.clone(), expected),
+                    "{} as {:?}",
+                    layer.name(),
+                    desc.format
+                );
+                let again = pin!(feed.until_there(|| make())).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                assert!(
+                    matches!(again, Poll::Ready(Ok(tensor)) if tensor == made),
+                    "{}: made a second time",
+                    layer.name()
+                );
+            }
         }
-        assert!(parts > 7, "the file of 1.5 MB came in {parts} parts");
+        // Three formats of two weights of 1.5 MB, which come in no more than 512 KiB at once.
+        assert!(parts > 3 * 2 * 2, "they came in {parts} parts");
     }
 }
