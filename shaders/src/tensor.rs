@@ -250,8 +250,11 @@ impl HostTensor {
         tensor
     }
 
-    /// Stores some columns, from `first` on, in words that hold zero there: `values` has them one after another, of `rows` values each, as
-    /// [`from_values`](Self::from_values) would. For formats without scales.
+    /// Stores some columns of a matrix of `rows` rows, from `first` on, in words that hold zero there, as [`from_values`](Self::from_values)
+    /// would: `values` has one column after another, `[columns, rows]`. For formats without scales.
+    ///
+    /// # Panics
+    /// If the matrix has no such columns or rows.
     pub fn put_columns(&mut self, first: usize, rows: usize, values: &[f32]) {
         let (stride, columns) = (pad4(self.desc.last()), values.len() / rows.max(1));
         let plain = matches!(self.desc.format, Format::F32 | Format::MatrixF32);
@@ -378,6 +381,14 @@ mod tests {
                 let tensor = HostTensor::from_values(desc.clone(), &values);
                 assert_eq!(tensor.words.len(), desc.words());
                 assert_eq!(tensor.values(), values, "{desc}");
+                let [rows, columns] = shape;
+                let mut by_columns = HostTensor::zeros(desc.clone());
+                for (first, until) in [(0, columns / 2), (columns / 2, columns)] {
+                    let column = |column| (0..rows).map(move |row| row * columns + column);
+                    let part: Vec<f32> = (first..until).flat_map(column).map(|at| values[at]).collect();
+                    by_columns.put_columns(first, rows, &part);
+                }
+                assert_eq!(by_columns, tensor, "{desc}");
             }
         }
     }

@@ -181,7 +181,7 @@ export class Vision extends Held<VisionHandle> {
     return this.#look(picture, (inner, ...read) => inner.logits(...read));
   }
 
-  /** Looks at a picture as it is now. To draw one and to read it is a task of its own. */
+  /** Looks at a picture as it is now. One that had to be drawn to be read is looked at in the next task. */
   #look<R>(picture: Picture, look: (inner: VisionHandle, data: Uint8Array, width: number, height: number) => Promise<R>): Promise<R> {
     return this.using(async (inner) => {
       const { data, width, height } = pixels(picture);

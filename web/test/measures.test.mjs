@@ -49,7 +49,7 @@ const photographed = async (lose) => {
     context.fillRect(0, 0, 640, 480);
     const frame = canvas.transferToImageBitmap();
     // The page's own drawing is not the package's: a task of its own, as a camera's is.
-    await new Promise((resolve) => setTimeout(resolve));
+    await new Promise((next) => setTimeout(next));
     if (lose && time === 2) window.devices.at(-1).destroy();
     await window.model.classify(frame);
     frame.close();

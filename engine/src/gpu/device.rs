@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Variants that a browser is given to compile before its page has its turn.
+#[cfg(target_arch = "wasm32")]
 const PAGEFUL: usize = 8;
 
 /// A device with its pipelines, or the CPU executor. Cheap to clone.
@@ -416,14 +417,15 @@ impl Gpu {
                 refused.extend(self.compile_together(std::slice::from_ref(source), done).await?);
             }
         }
-        // A browser's page has its turn between the answers for some and the next; on threads of one's own all go together.
-        let at_once = if cfg!(target_arch = "wasm32") { PAGEFUL } else { sources.len().max(1) };
-        for some in sources.chunks(at_once) {
-            // Those that a host waits for one by one are there by now.
+        // A page has its turn between the answers for some and the next.
+        #[cfg(target_arch = "wasm32")]
+        for some in sources.chunks(PAGEFUL) {
             if self.pipelines().is_some_and(|pipelines| some.iter().any(|source| !pipelines.has(source))) {
                 refused.extend(self.compile_together(some, done).await?);
             }
         }
+        // Those that were waited for are there by now.
+        refused.extend(self.compile_together(sources, done).await?);
         Ok(refused)
     }
 

@@ -25,9 +25,10 @@ impl Weights {
     /// # Errors
     /// As [`Weights::f32`] and [`Weights::rows`].
     pub fn f32_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
-        let start = rows.start;
+        let (start, info) = (rows.start, self.info(name)?);
+        // Before anything is fetched; nor do all that are refused end their rows with a byte.
+        self.floating(info)?;
         let bytes = self.rows(name, rows)?;
-        let info = self.info(name)?;
         let first = start * info.shape.last().copied().unwrap_or(1);
         self.floats(info, first, &bytes)
     }
@@ -39,6 +40,14 @@ impl Weights {
             Dtype::F16 => self.decode(info, first, bytes, f16::from_le_bytes, f16::to_f32),
             Dtype::BF16 => self.decode(info, first, bytes, bf16::from_le_bytes, bf16::to_f32),
             Dtype::F64 => self.decode(info, first, bytes, f64::from_le_bytes, |value| value as f32),
+            _ => self.floating(info).map(|()| Vec::new()),
+        }
+    }
+
+    /// That `info` is stored in floats which can be read.
+    fn floating(&self, info: &TensorInfo) -> Result<(), WeightsError> {
+        match info.dtype {
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 => Ok(()),
             _ => Err(self.wrong_dtype(info, "F32, F16, BF16 or F64")),
         }
     }

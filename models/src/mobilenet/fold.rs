@@ -103,39 +103,20 @@ impl BatchNorm<'_> {
     }
 }
 
-/// Folds a batch norm into the convolution before it: `weight` (output channels outermost, in torch's order) is scaled in place, and the
-/// new bias, one for each output channel, is returned. Computed in f64, rounded once.
+/// Folds a batch norm into the weights of the convolution before it, in place: `weight` has those of some output channels, outermost and in
+/// torch's order, and `affine` is what [`BatchNorm::affine`] gives of the same channels. Computed in f64, rounded once.
 ///
 /// For a weight in 8 bits pass its `weight_scale` as `weight` instead: scaling the scales is scaling the weights.
-/// `name` is the convolution in errors.
+/// `name` is the convolution in errors, and `first` the first of the channels.
 ///
 /// # Errors
-/// Those of [`BatchNorm::affine`]; [`Error::Length`] if `weight` does not divide into the channels or `bias` has another length;
-/// [`Error::Value`] if a result is not finite.
-pub fn fold_batch_norm(
-    name: &str,
-    weight: &mut [f32],
-    bias: Option<&[f32]>,
-    norm: &BatchNorm<'_>,
-    epsilon: f64,
-) -> Result<Vec<f32>> {
-    let affine = norm.affine(name, epsilon)?;
+/// [`Error::Length`] if `weight` does not divide into the channels; [`Error::Value`] if a result is not finite.
+pub fn scale_channels(name: &str, weight: &mut [f32], first: usize, affine: &[(f64, f64)]) -> Result<()> {
     let channels = affine.len();
     let each = weight.len().checked_div(channels).unwrap_or(0);
     if each == 0 || each * channels != weight.len() {
         return Err(Error::Length { what: format!("{name}.weight"), shape: vec![channels, each], found: weight.len() });
     }
-    scale_channels(name, weight, 0, &affine)?;
-    folded_bias(name, bias, &affine)
-}
-
-/// The part of [`fold_batch_norm`] that scales the weights of some output channels in place. `affine` is theirs, of equally many weights each;
-/// `first` is the first of them in errors.
-///
-/// # Errors
-/// [`Error::Value`] if a result is not finite.
-pub fn scale_channels(name: &str, weight: &mut [f32], first: usize, affine: &[(f64, f64)]) -> Result<()> {
-    let each = weight.len().checked_div(affine.len()).unwrap_or(0).max(1);
     for (channel, (row, (factor, _))) in weight.chunks_exact_mut(each).zip(affine).enumerate() {
         let mut sound = true;
         for value in row.iter_mut() {
@@ -149,7 +130,8 @@ pub fn scale_channels(name: &str, weight: &mut [f32], first: usize, affine: &[(f
     Ok(())
 }
 
-/// The part of [`fold_batch_norm`] that gives the new bias, one for each channel of `affine`.
+/// The bias of a convolution `name` into which a batch norm is folded, one value for each channel of `affine`; `bias` is the one before, if
+/// there was one. Computed in f64, rounded once.
 ///
 /// # Errors
 /// [`Error::Length`] if `bias` has another length, [`Error::Value`] if a result is not finite.
@@ -236,6 +218,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Folds a batch norm into all channels of a weight, and gives the bias.
+    fn fold_batch_norm(
+        name: &str,
+        weight: &mut [f32],
+        bias: Option<&[f32]>,
+        norm: &BatchNorm<'_>,
+        epsilon: f64,
+    ) -> Result<Vec<f32>> {
+        let affine = norm.affine(name, epsilon)?;
+        scale_channels(name, weight, 0, &affine)?;
+        folded_bias(name, bias, &affine)
+    }
 
     #[test]
     fn padding_is_the_frameworks() {

@@ -1,12 +1,12 @@
 //! From a layer's tensors in the file to the storage its kernels read: batch norm folded, transposed, quantized or not.
 
 use super::fold::{self, BatchNorm};
+use super::network::stem_of;
 use super::{BatchNormNames, ConvKind, ConvSpec, LinearSpec};
-use crate::Result;
+use crate::{Error, Result};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::plan::Maker;
 use lampyris_engine::weights::Weights;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest magnitude of a 16-bit float.
@@ -134,7 +134,7 @@ impl Layer {
         if let Some(scale) = &self.scale {
             let mut scales = self.tensors.weights.f32(scale)?;
             if let Some(affine) = &affine {
-                fold::scale_channels(self.stem(), &mut scales, 0, affine)?;
+                fold::scale_channels(stem_of(&self.weight), &mut scales, 0, affine)?;
             }
             rows.extend(scales);
         }
@@ -155,21 +155,27 @@ impl Layer {
     fn made_in_parts(&self, desc: &Desc, begun: &mut Option<Begun>) -> Result<HostTensor> {
         /// Outputs that are read at once: what a line of a processor's cache takes of f32.
         const OUTPUTS: usize = 16;
+        let rows = self.rows_of_an_output()?;
         let mut part = match begun.take() {
             Some(part) => part,
-            None => Begun { affine: self.norm()?, tensor: HostTensor::zeros(desc.clone()), outputs: 0 },
+            None => {
+                // A file has the batch norm behind the weight: what is fetched for the first has the second where both are small.
+                self.tensors.weights.expect_rows(&self.weight, 0..rows * self.cout.min(OUTPUTS))?;
+                Begun { affine: self.norm()?, tensor: HostTensor::zeros(desc.clone()), outputs: 0 }
+            }
         };
         while part.outputs < self.cout {
             let outputs = part.outputs..self.cout.min(part.outputs + OUTPUTS);
-            let mut values = match self.outputs(outputs.clone()) {
+            let read = self.tensors.weights.f32_rows(&self.weight, outputs.start * rows..outputs.end * rows);
+            let mut values = match read {
                 Ok(values) => values,
                 Err(error) => {
                     *begun = Some(part);
-                    return Err(error);
+                    return Err(error.into());
                 }
             };
             if let Some(affine) = &part.affine {
-                fold::scale_channels(self.stem(), &mut values, outputs.start, &affine[outputs.clone()])?;
+                fold::scale_channels(stem_of(&self.weight), &mut values, outputs.start, &affine[outputs.clone()])?;
             }
             self.check(desc, &values, |at| outputs.start + at / self.cin.max(1))?;
             part.tensor.put_columns(outputs.start, self.cin, &values);
@@ -178,12 +184,15 @@ impl Layer {
         Ok(part.tensor)
     }
 
-    /// What the file has of some outputs of a pointwise weight, `[outputs, cin]`, whatever extents of 1 it writes behind them.
-    fn outputs(&self, outputs: Range<usize>) -> Result<Vec<f32>> {
-        let weights = &self.tensors.weights;
-        let innermost = weights.get(&self.weight).and_then(|info| info.shape.last().copied());
-        let rows = self.cin / innermost.unwrap_or(1).max(1);
-        Ok(weights.f32_rows(&self.weight, outputs.start * rows..outputs.end * rows)?)
+    /// How many of the file's rows are one output of a pointwise weight: 1, or `cin` where extents of 1 are written behind it.
+    fn rows_of_an_output(&self) -> Result<usize> {
+        let shape = self.tensors.weights.get(&self.weight).map_or(&[][..], |info| &info.shape);
+        let innermost = shape.last().copied().unwrap_or(1).max(1);
+        let found = shape.iter().product();
+        if !shape.is_empty() && (found != self.cout * self.cin || !self.cin.is_multiple_of(innermost)) {
+            return Err(Error::Length { what: self.weight.clone(), shape: vec![self.cout, self.cin], found });
+        }
+        Ok(self.cin / innermost)
     }
 
     /// That all values can be stored; `channel` is the output channel of one.
@@ -192,7 +201,7 @@ impl Layer {
             && let Some(at) = values.iter().position(|value| value.abs() > LARGEST_F16)
         {
             let problem = "too large for 16-bit floats; run the model in f32";
-            return Err(crate::Error::Value { tensor: self.weight.clone(), channel: channel(at), problem });
+            return Err(Error::Value { tensor: self.weight.clone(), channel: channel(at), problem });
         }
         Ok(())
     }
@@ -208,17 +217,16 @@ impl Layer {
     /// Weight and bias with the batch norm folded in.
     pub(super) fn folded(&self) -> Result<(Values, Vec<f32>)> {
         let weights = &self.tensors.weights;
-        // The small ones first: where something has yet to be fetched, no large one is read for nothing.
-        let affine = self.norm()?;
-        let bias = self.folded_bias(affine.as_deref())?;
         let mut values = match &self.scale {
             Some(scale) => Values::Bytes(weights.i8(&self.weight)?, weights.f32(scale)?),
             None => Values::Float(weights.f32(&self.weight)?),
         };
+        let affine = self.norm()?;
+        let bias = self.folded_bias(affine.as_deref())?;
         if let Some(affine) = affine {
             // Scaling the scales of a quantized weight is scaling the weight.
             let (Values::Float(scaled) | Values::Bytes(_, scaled)) = &mut values;
-            fold::scale_channels(self.stem(), scaled, 0, &affine)?;
+            fold::scale_channels(stem_of(&self.weight), scaled, 0, &affine)?;
         }
         Ok((values, bias))
     }
@@ -226,25 +234,28 @@ impl Layer {
     /// What the batch norm makes of each output channel, if there is one.
     fn norm(&self) -> Result<Option<Vec<(f64, f64)>>> {
         let Some(names) = &self.batch_norm else { return Ok(None) };
-        let [gamma, beta, mean, variance] = [&names.weight, &names.bias, &names.running_mean, &names.running_var]
-            .map(|name| self.tensors.weights.f32(name));
-        let (gamma, beta, mean, variance) = (gamma?, beta?, mean?, variance?);
+        let weights = &self.tensors.weights;
+        // In the order in which files have them, so that one fetch brings all.
+        let beta = weights.f32(&names.bias)?;
+        let mean = weights.f32(&names.running_mean)?;
+        let variance = weights.f32(&names.running_var)?;
+        let gamma = weights.f32(&names.weight)?;
         let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
-        norm.affine(self.stem(), self.tensors.epsilon).map(Some)
+        let affine = norm.affine(stem_of(&self.weight), self.tensors.epsilon)?;
+        if affine.len() != self.cout {
+            let what = names.weight.clone();
+            return Err(Error::Length { what, shape: vec![self.cout], found: affine.len() });
+        }
+        Ok(Some(affine))
     }
 
-    /// The bias with the batch norm's `affine` folded in, of as many values as there are outputs.
+    /// The bias with the batch norm's `affine` folded in; zeros where there is neither.
     fn folded_bias(&self, affine: Option<&[(f64, f64)]>) -> Result<Vec<f32>> {
         let bias = self.bias.as_ref().map(|bias| self.tensors.weights.f32(bias)).transpose()?;
         match affine {
             None => Ok(bias.unwrap_or_else(|| vec![0.0; self.cout])),
-            Some(affine) => fold::folded_bias(self.stem(), bias.as_deref(), affine),
+            Some(affine) => fold::folded_bias(stem_of(&self.weight), bias.as_deref(), affine),
         }
-    }
-
-    /// What the layer is called in errors.
-    fn stem(&self) -> &str {
-        self.weight.strip_suffix(".weight").unwrap_or(&self.weight)
     }
 }
 
@@ -272,10 +283,10 @@ mod tests {
         let tensors = [
             tensor("w", &[COUT, CIN], values),
             tensor("c.weight", &[COUT, CIN, 1, 1], values),
-            tensor("n.weight", &[COUT], norm.gamma),
-            tensor("n.bias", &[COUT], norm.beta),
-            tensor("n.running_mean", &[COUT], norm.mean),
-            tensor("n.running_var", &[COUT], norm.variance),
+            tensor("c.norm.weight", &[COUT], norm.gamma),
+            tensor("c.norm.bias", &[COUT], norm.beta),
+            tensor("c.norm.running_mean", &[COUT], norm.mean),
+            tensor("c.norm.running_var", &[COUT], norm.variance),
         ];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
@@ -311,7 +322,7 @@ mod tests {
         let linear = LinearSpec {
             weight: "w".to_owned(),
             weight_scale: None,
-            bias: "n.bias".to_owned(),
+            bias: "c.norm.bias".to_owned(),
             cin: CIN,
             cout: COUT,
             activation,
@@ -321,10 +332,10 @@ mod tests {
             weight_scale: None,
             bias: None,
             batch_norm: Some(BatchNormNames {
-                weight: "n.weight".to_owned(),
-                bias: "n.bias".to_owned(),
-                running_mean: "n.running_mean".to_owned(),
-                running_var: "n.running_var".to_owned(),
+                weight: "c.norm.weight".to_owned(),
+                bias: "c.norm.bias".to_owned(),
+                running_mean: "c.norm.running_mean".to_owned(),
+                running_var: "c.norm.running_var".to_owned(),
             }),
             kind: ConvKind::Pointwise,
             kernel: 1,
@@ -334,7 +345,9 @@ mod tests {
             activation,
         };
         let mut folded = values.clone();
-        let bias = fold::fold_batch_norm("c", &mut folded, None, &norm, epsilon).unwrap();
+        let affine = norm.affine("c", epsilon).unwrap();
+        fold::scale_channels("c", &mut folded, 0, &affine).unwrap();
+        let bias = fold::folded_bias("c", None, &affine).unwrap();
         let tensors = Tensors::new(weights, epsilon);
         for (layer, whole, bias) in
             [(tensors.linear(&linear), &values, &beta), (tensors.convolution(&conv), &folded, &bias)]
