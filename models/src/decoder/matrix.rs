@@ -1,7 +1,7 @@
 //! A matrix of a network as the panels its kernels read: rows of several tensors joined, gates beside their units, blocks unpacked
 //! into codes and scales without a change of any number.
 
-use super::unpack;
+use super::unpack::{self, Unpacking};
 use crate::error::shown;
 use lampyris_engine::kernels::panel;
 use lampyris_engine::kernels::text::{Dense, Scheme};
@@ -230,27 +230,28 @@ impl Matrix {
                 Some(Storage::Blocks(format)) if unpack::scheme_of(format) == Some(scheme) => Some(format),
                 _ => None,
             };
+            let unpacking = format.map(|format| (format, Unpacking::new(format, code, desc.last())));
             let read = piece.first..piece.first + piece.rows;
             file.expect_rows(&piece.tensor, read).map_err(|error| error.to_string())?;
             for row in 0..piece.rows {
                 let (place, row) = (self.place(at, row), piece.first + row);
                 let fail = |error: lampyris_engine::weights::WeightsError| error.to_string();
-                match format {
+                match &unpacking {
                     None => {
                         let values = file.f32_rows(&piece.tensor, row..row + 1).map_err(fail)?;
                         for (column, value) in values.iter().enumerate() {
                             panel::put(code, &mut tensor.words, self.columns, (place, column), *value);
                         }
                     }
-                    Some(format) => {
+                    Some((format, unpacking)) => {
                         let stored = file.rows(&piece.tensor, row..row + 1).map_err(fail)?;
-                        if !unpack::is_finite(format, &stored) {
+                        if !unpack::is_finite(*format, &stored) {
                             let (file, name) = (file.file(), shown(&piece.tensor));
                             return Err(format!(
                                 "{file}: `{name}`, row {row}: a block's scale is not finite, or too large for f32"
                             ));
                         }
-                        unpack::unpack(format, &stored, code, &mut tensor, place);
+                        unpacking.row(&stored, &mut tensor, place);
                     }
                 }
             }

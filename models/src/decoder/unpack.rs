@@ -42,14 +42,35 @@ pub(super) fn is_finite(format: BlockFormat, stored: &[u8]) -> bool {
     stored.chunks_exact(format.block_bytes()).all(finite)
 }
 
-/// Puts a row of blocks into the panel of one of its scheme's codes.
-pub(super) fn unpack(format: BlockFormat, stored: &[u8], code: Code, tensor: &mut HostTensor, row: usize) {
-    let columns = tensor.desc.last();
-    let share = code.columns(format.block_elements());
-    for (at, block) in stored.chunks_exact(format.block_bytes()).enumerate() {
-        for column in 0..share {
-            let (word, shift) = panel::place(code, columns, (row, at * share + column));
-            tensor.words[word] |= bits(format, code, block, column) << shift;
+/// Where the values of a block go in the panel of a code: worked out once a panel, as a division a value would be most of the work.
+pub(super) struct Unpacking {
+    format: BlockFormat,
+    code: Code,
+    columns: usize,
+    /// For each column of the first block's share, the words from its first one's, and how far up from there.
+    places: Vec<(usize, u32)>,
+    /// Words from a block's share to the next one's.
+    stride: usize,
+}
+
+impl Unpacking {
+    /// For rows of `columns` columns of the panel.
+    pub(super) fn new(format: BlockFormat, code: Code, columns: usize) -> Unpacking {
+        let share = code.columns(format.block_elements());
+        let place = |column| panel::place(code, columns, (0, column));
+        let (first, shift) = place(0);
+        let places = (0..share).map(place).map(|(word, up)| (word - first, up - shift)).collect();
+        Unpacking { format, code, columns, places, stride: place(share).0 - first }
+    }
+
+    /// Puts a row of blocks into the panel, in words that hold zero there.
+    pub(super) fn row(&self, stored: &[u8], tensor: &mut HostTensor, row: usize) {
+        let (first, up) = panel::place(self.code, self.columns, (row, 0));
+        for (at, block) in stored.chunks_exact(self.format.block_bytes()).enumerate() {
+            let words = &mut tensor.words[first + at * self.stride..];
+            for (column, (word, shift)) in self.places.iter().enumerate() {
+                words[*word] |= bits(self.format, self.code, block, column) << (up + shift);
+            }
         }
     }
 }
@@ -155,9 +176,10 @@ mod tests {
             let mut noise = Noise::new(11);
             let bytes: Vec<u8> = (0..rows * format.row_bytes(k).unwrap()).map(|_| noise.bits() as u8).collect();
             let mut tensors: Vec<HostTensor> = scheme.descs(rows, k).into_iter().map(HostTensor::zeros).collect();
-            for (row, stored) in bytes.chunks_exact(format.row_bytes(k).unwrap()).enumerate() {
-                for (code, tensor) in scheme.codes().iter().zip(&mut tensors) {
-                    unpack(format, stored, *code, tensor, row);
+            for (code, tensor) in scheme.codes().iter().zip(&mut tensors) {
+                let unpacking = Unpacking::new(format, *code, tensor.desc.last());
+                for (row, stored) in bytes.chunks_exact(format.row_bytes(k).unwrap()).enumerate() {
+                    unpacking.row(stored, tensor, row);
                 }
             }
             let mut expected = vec![0.0f32; rows * k];
