@@ -90,13 +90,23 @@ impl TextFiles {
         TextFiles { decoder, tokenizer: None, tokenizer_config: None, generation: None }
     }
 
+    /// The vocabulary of a GGUF file, of which [`GgufTokenizer`](crate::text::GgufTokenizer) makes the tokenizer in steps; of other files none.
+    ///
+    /// # Errors
+    /// [`Error::Text`] for a vocabulary that cannot be read.
+    pub fn vocabulary(&self) -> Result<Option<GgufVocabulary>> {
+        match &self.decoder.weights {
+            TensorFile::Gguf(gguf) => Ok(Some(GgufVocabulary::read(gguf)?)),
+            _ => Ok(None),
+        }
+    }
+
     /// The tokenizer, and the tokens that end an answer, as far as the files say.
     ///
     /// # Errors
     /// [`Error::Text`] for the tokenizer; as [`TextFiles::ends`].
     pub fn read_tokenizer(&self) -> Result<(Tokenizer, Vec<u32>)> {
-        if let TensorFile::Gguf(gguf) = &self.decoder.weights {
-            let vocabulary = GgufVocabulary::read(gguf)?;
+        if let Some(vocabulary) = self.vocabulary()? {
             let ends = vocabulary.ends();
             return Ok((Tokenizer::from_gguf(vocabulary)?, ends));
         }

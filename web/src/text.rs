@@ -7,7 +7,8 @@ use crate::files::Files;
 use js_sys::{Function, Promise};
 use lampyris::Sampling;
 use lampyris::models::decoder::SessionOptions;
-use lampyris::text_model::{AnswerOptions, TextModel, TextSession};
+use lampyris::models::text::{GgufTokenizer, Tokenizer};
+use lampyris::text_model::{AnswerOptions, TextFiles, TextModel, TextSession};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use wasm_bindgen::prelude::*;
@@ -31,7 +32,7 @@ impl Text {
         let gpu = device.alive().await?;
         let of = files.text()?;
         breathe(&breath).await?;
-        let read = of.read_tokenizer().map_err(|error| failure::model(&error))?;
+        let read = tokenizer(&of, &breath).await?;
         breathe(&breath).await?;
         let model = TextModel::with_tokenizer(&gpu, of, read).map_err(|error| failure::model(&error))?;
         breathe(&breath).await?;
@@ -120,6 +121,19 @@ impl Text {
         }
         Ok(generation.ids().to_vec())
     }
+}
+
+/// The tokenizer, and the tokens that end an answer; that of a GGUF file in steps.
+async fn tokenizer(of: &TextFiles, breath: &Function) -> Outcome<(Tokenizer, Vec<u32>)> {
+    let wrong = |error: lampyris::models::text::TextError| failure::model(&error.into());
+    let Some(vocabulary) = of.vocabulary().map_err(|error| failure::model(&error))? else {
+        return of.read_tokenizer().map_err(|error| failure::model(&error));
+    };
+    breathe(breath).await?;
+    let ends = vocabulary.ends();
+    let begun = GgufTokenizer::new(vocabulary).map_err(wrong)?;
+    breathe(breath).await?;
+    Ok((begun.finish().map_err(wrong)?, ends))
 }
 
 /// The options of a generation: what is absent is as the library has it.

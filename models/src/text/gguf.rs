@@ -1,6 +1,7 @@
 //! Builds a tokenizer from the vocabulary that a GGUF file carries in its metadata.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use tokenizers::decoders::byte_fallback::ByteFallback;
 use tokenizers::decoders::byte_level::ByteLevel;
@@ -159,7 +160,44 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::VocabularyKind`], [`TextError::PreTokenizer`] and [`TextError::Vocabulary`] for vocabularies that are not
     /// supported or not consistent.
-    pub fn from_gguf(mut vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+    pub fn from_gguf(vocabulary: GgufVocabulary) -> Result<Self, TextError> {
+        GgufTokenizer::new(vocabulary)?.finish()
+    }
+
+    /// The tokens that end an answer: those that the files name, the own end of a text, and those of the [`ENDS`] that the chat template
+    /// writes. A configuration often names no more than what ended the texts of the model that was trained further.
+    pub(crate) fn with_ends(&self, mut named: Vec<u32>) -> Vec<u32> {
+        let template = self.template_source(None).unwrap_or_default();
+        let written = ENDS.into_iter().filter(|end| template.contains(end)).filter_map(|end| self.id(end));
+        for id in self.eos().into_iter().chain(written) {
+            if !named.contains(&id) {
+                named.push(id);
+            }
+        }
+        named
+    }
+}
+
+/// [`Tokenizer::from_gguf`] in two steps: whoever must not be kept long does other things between.
+pub struct GgufTokenizer {
+    inner: tokenizers::Tokenizer,
+    splitter: Option<Splitter>,
+    kinds: Vec<TokenKind>,
+    vocabulary: GgufVocabulary,
+}
+
+impl fmt::Debug for GgufTokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GgufTokenizer").field("tokens", &self.vocabulary.tokens.len()).finish_non_exhaustive()
+    }
+}
+
+impl GgufTokenizer {
+    /// Builds the model: which tokens there are and how they merge.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_gguf`].
+    pub fn new(mut vocabulary: GgufVocabulary) -> Result<Self, TextError> {
         let kinds = kinds(&vocabulary)?;
         let spelled = match vocabulary.model.as_str() {
             "bert" => Some(["[CLS]", "[SEP]"]),
@@ -172,13 +210,24 @@ impl Tokenizer {
             vocabulary.bos = begin.or_else(|| named(first));
             vocabulary.eos = separator.or_else(|| named(last));
         }
-        let (mut inner, splitter, add_bos) = match vocabulary.model.as_str() {
+        let (inner, splitter, add_bos) = match vocabulary.model.as_str() {
             "llama" => (sentence_piece(&vocabulary, &kinds)?, None, true),
             "gpt2" => byte_level(&vocabulary)?,
             "bert" => (word_piece(&vocabulary, &kinds)?, None, true),
             "t5" => (unigram(&vocabulary, &kinds)?, None, true),
             other => return Err(TextError::VocabularyKind { kind: shown(other) }),
         };
+        vocabulary.add_bos.get_or_insert(add_bos);
+        vocabulary.add_eos.get_or_insert(spelled.is_some());
+        Ok(GgufTokenizer { inner, splitter, kinds, vocabulary })
+    }
+
+    /// Adds what is special or was added, and all that is found without the model.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::from_gguf`].
+    pub fn finish(self) -> Result<Tokenizer, TextError> {
+        let GgufTokenizer { mut inner, splitter, kinds, vocabulary } = self;
         // Phi 3's has Llama 2's tokens with turns and places for more behind them.
         let phi = vocabulary.model == "llama" && vocabulary.tokens.iter().any(|token| token == "<|placeholder1|>");
         let added = kinds.iter().zip(&vocabulary.tokens).filter_map(|(kind, content)| {
@@ -194,28 +243,15 @@ impl Tokenizer {
             eos: named(vocabulary.eos),
             unknown: named(vocabulary.unknown),
             padding: named(vocabulary.padding),
-            add_bos: Some(vocabulary.add_bos.unwrap_or(add_bos)),
-            add_eos: Some(vocabulary.add_eos.unwrap_or(spelled.is_some())),
+            add_bos: vocabulary.add_bos,
+            add_eos: vocabulary.add_eos,
             templates: vocabulary
                 .chat_template
                 .into_iter()
                 .map(|it| ("default".to_owned(), it))
                 .collect::<BTreeMap<_, _>>(),
         };
-        Self::assemble(inner, splitter, settings).map_err(|reason| wrong("tokens", reason))
-    }
-
-    /// The tokens that end an answer: those that the files name, the own end of a text, and those of the [`ENDS`] that the chat template
-    /// writes. A configuration often names no more than what ended the texts of the model that was trained further.
-    pub(crate) fn with_ends(&self, mut named: Vec<u32>) -> Vec<u32> {
-        let template = self.template_source(None).unwrap_or_default();
-        let written = ENDS.into_iter().filter(|end| template.contains(end)).filter_map(|end| self.id(end));
-        for id in self.eos().into_iter().chain(written) {
-            if !named.contains(&id) {
-                named.push(id);
-            }
-        }
-        named
+        Tokenizer::assemble(inner, splitter, settings).map_err(|reason| wrong("tokens", reason))
     }
 }
 

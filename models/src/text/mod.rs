@@ -57,7 +57,7 @@ pub use conversation::{Conversation, Message};
 pub use error::TextError;
 #[cfg(feature = "text")]
 pub use formats::ChatFormat;
-pub use gguf::{GgufVocabulary, TokenKind};
+pub use gguf::{GgufTokenizer, GgufVocabulary, TokenKind};
 pub(crate) use stop::Stops;
 pub use stream::TextStream;
 #[cfg(feature = "text")]
