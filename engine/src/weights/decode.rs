@@ -27,7 +27,9 @@ impl Weights {
     pub fn f32_rows(&self, name: &str, rows: Range<usize>) -> Result<Vec<f32>, WeightsError> {
         let (start, info) = (rows.start, self.info(name)?);
         // Before anything is fetched; nor do all that are refused end their rows with a byte.
-        self.floating(info)?;
+        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64) {
+            return Err(self.no_float(info));
+        }
         let bytes = self.rows(name, rows)?;
         let first = start * info.shape.last().copied().unwrap_or(1);
         self.floats(info, first, &bytes)
@@ -40,16 +42,12 @@ impl Weights {
             Dtype::F16 => self.decode(info, first, bytes, f16::from_le_bytes, f16::to_f32),
             Dtype::BF16 => self.decode(info, first, bytes, bf16::from_le_bytes, bf16::to_f32),
             Dtype::F64 => self.decode(info, first, bytes, f64::from_le_bytes, |value| value as f32),
-            _ => self.floating(info).map(|()| Vec::new()),
+            _ => Err(self.no_float(info)),
         }
     }
 
-    /// That `info` is stored in floats which can be read.
-    fn floating(&self, info: &TensorInfo) -> Result<(), WeightsError> {
-        match info.dtype {
-            Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F64 => Ok(()),
-            _ => Err(self.wrong_dtype(info, "F32, F16, BF16 or F64")),
-        }
+    fn no_float(&self, info: &TensorInfo) -> WeightsError {
+        self.wrong_dtype(info, "F32, F16, BF16 or F64")
     }
 
     /// The elements of `name`, stored as I8, in row-major order.
