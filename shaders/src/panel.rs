@@ -141,7 +141,7 @@ pub fn words(code: Code, rows: usize, columns: usize) -> usize {
 }
 
 /// The word that holds a value, and how far up in it.
-pub fn place(code: Code, columns: usize, (row, column): (usize, usize)) -> (usize, u32) {
+fn place(code: Code, columns: usize, (row, column): (usize, usize)) -> (usize, u32) {
     if let Some((record, words)) = code.record() {
         let (word, shift) = place_of_scale(code, column % record);
         let start = (row / ROWS * columns.div_ceil(record) + column / record) * words * ROWS;
@@ -184,23 +184,81 @@ fn place_of_scale(code: Code, column: usize) -> (usize, usize) {
     }
 }
 
+/// Where the values of a panel's rows lie, worked out once a panel: a division a value would be most of the work of moving it.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    code: Code,
+    columns: usize,
+    /// For each column of a row's first unit, the words from its first one's, and how far up from there.
+    places: Vec<(usize, u32)>,
+    /// Words from a unit of a row to the next one.
+    stride: usize,
+}
+
+impl Layout {
+    /// Of rows of `columns` columns.
+    pub fn new(code: Code, columns: usize) -> Layout {
+        let of_unit = if code.record().is_some() { SUPER } else { BLOCK };
+        Layout::of_units(code, columns, code.columns(of_unit))
+    }
+
+    /// As [`new`](Self::new), by units of `unit` columns: those of one block, or of several.
+    pub fn of_units(code: Code, columns: usize, unit: usize) -> Layout {
+        let place = |column| place(code, columns, (0, column));
+        let (first, up) = place(0);
+        let places = (0..unit).map(place).map(|(word, shift)| (word - first, shift - up)).collect();
+        Layout { code, columns, places, stride: place(unit).0 - first }
+    }
+
+    /// Calls `each(place in the unit, word, shift)` for the columns of unit `unit` of a row.
+    pub fn unit(&self, row: usize, unit: usize, mut each: impl FnMut(usize, usize, u32)) {
+        let (first, up) = place(self.code, self.columns, (row, 0));
+        let start = first + unit * self.stride;
+        self.places.iter().enumerate().for_each(|(at, (word, shift))| each(at, start + word, up + shift));
+    }
+
+    /// Stores a row's values in words that hold zero there, rounding to nearest even.
+    pub fn put(&self, words: &mut [u32], row: usize, values: &[f32]) {
+        for (unit, values) in values.chunks(self.places.len()).enumerate() {
+            self.unit(row, unit, |at, word, shift| {
+                if let Some(value) = values.get(at) {
+                    words[word] |= stored(self.code, at, *value) << shift;
+                }
+            });
+        }
+    }
+
+    /// A row's values: floats as they are, codes as whole numbers.
+    pub fn row(&self, words: &[u32], row: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.columns);
+        for unit in 0..self.columns.div_ceil(self.places.len()) {
+            self.unit(row, unit, |at, word, shift| values.push(read(self.code, at, words[word] >> shift)));
+        }
+        values.truncate(self.columns);
+        values
+    }
+}
+
 /// Stores one value in words that hold zero there, rounding to nearest even.
 pub fn put(code: Code, words: &mut [u32], columns: usize, at: (usize, usize), value: f32) {
     let (word, shift) = place(code, columns, at);
-    words[word] |= match (code.value(at.1), code) {
-        (Value::Real, Code::F32) => value.to_bits(),
-        (Value::Real, Code::Bf16) => u32::from(bf16::from_f32(value).to_bits()) << shift,
-        (Value::Real, _) => u32::from(f16::from_f32(value).to_bits()) << shift,
-        (Value::Signed, _) => u32::from(value as i8 as u8) << shift,
-        (Value::Whole(bits), _) => (value as u32 & ((1 << bits) - 1)) << shift,
-    };
+    words[word] |= stored(code, at.1, value) << shift;
 }
 
-/// One value: floats as they are, codes as whole numbers.
-pub fn get(code: Code, words: &[u32], columns: usize, at: (usize, usize)) -> f32 {
-    let (word, shift) = place(code, columns, at);
-    let held = words[word] >> shift;
-    match (code.value(at.1), code) {
+/// The bits that stand for a value in a column.
+fn stored(code: Code, column: usize, value: f32) -> u32 {
+    match (code.value(column), code) {
+        (Value::Real, Code::F32) => value.to_bits(),
+        (Value::Real, Code::Bf16) => u32::from(bf16::from_f32(value).to_bits()),
+        (Value::Real, _) => u32::from(f16::from_f32(value).to_bits()),
+        (Value::Signed, _) => u32::from(value as i8 as u8),
+        (Value::Whole(bits), _) => value as u32 & ((1 << bits) - 1),
+    }
+}
+
+/// The value in a column whose bits are the lowest of `held`.
+fn read(code: Code, column: usize, held: u32) -> f32 {
+    match (code.value(column), code) {
         (Value::Real, Code::F32) => f32::from_bits(held),
         (Value::Real, Code::Bf16) => bf16::from_bits(held as u16).to_f32(),
         (Value::Real, _) => f16::from_bits(held as u16).to_f32(),

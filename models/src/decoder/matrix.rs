@@ -3,7 +3,7 @@
 
 use super::unpack::{self, Unpacking};
 use crate::error::shown;
-use lampyris_engine::kernels::panel;
+use lampyris_engine::kernels::panel::{self, Layout};
 use lampyris_engine::kernels::text::{Dense, Scheme};
 use lampyris_engine::kernels::{Desc, Format, HostTensor};
 use lampyris_engine::weights::{Dtype, Storage, TensorFile};
@@ -224,7 +224,7 @@ impl Matrix {
     pub(crate) fn tensor(&self, file: &TensorFile, desc: &Desc) -> Result<HostTensor, String> {
         let Format::Panel(code) = desc.format else { return Err(format!("{desc} is no panel")) };
         let mut tensor = HostTensor::zeros(desc.clone());
-        let scheme = self.scheme(file);
+        let (scheme, layout) = (self.scheme(file), Layout::new(code, self.columns));
         for (at, piece) in self.pieces.iter().enumerate() {
             let format = match file.get(&piece.tensor).map(|tensor| tensor.storage) {
                 Some(Storage::Blocks(format)) if unpack::scheme_of(format) == Some(scheme) => Some(format),
@@ -239,9 +239,7 @@ impl Matrix {
                 match &unpacking {
                     None => {
                         let values = file.f32_rows(&piece.tensor, row..row + 1).map_err(fail)?;
-                        for (column, value) in values.iter().enumerate() {
-                            panel::put(code, &mut tensor.words, self.columns, (place, column), *value);
-                        }
+                        layout.put(&mut tensor.words, place, &values);
                     }
                     Some((format, unpacking)) => {
                         let stored = file.rows(&piece.tensor, row..row + 1).map_err(fail)?;

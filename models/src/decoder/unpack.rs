@@ -1,7 +1,7 @@
 //! Blocks of GGUF tensors as the columns of panels: the same numbers in the order in which kernels read them.
 
 use lampyris_engine::kernels::HostTensor;
-use lampyris_engine::kernels::panel::{self, Code};
+use lampyris_engine::kernels::panel::{Code, Layout};
 use lampyris_engine::kernels::text::Scheme;
 use lampyris_engine::weights::blocks::BlockFormat;
 
@@ -42,35 +42,26 @@ pub(super) fn is_finite(format: BlockFormat, stored: &[u8]) -> bool {
     stored.chunks_exact(format.block_bytes()).all(finite)
 }
 
-/// Where the values of a block go in the panel of a code: worked out once a panel, as a division a value would be most of the work.
+/// What puts blocks into the panel of a code: where their numbers go is worked out once a panel.
 pub(super) struct Unpacking {
     format: BlockFormat,
     code: Code,
-    columns: usize,
-    /// For each column of the first block's share, the words from its first one's, and how far up from there.
-    places: Vec<(usize, u32)>,
-    /// Words from a block's share to the next one's.
-    stride: usize,
+    layout: Layout,
 }
 
 impl Unpacking {
     /// For rows of `columns` columns of the panel.
     pub(super) fn new(format: BlockFormat, code: Code, columns: usize) -> Unpacking {
         let share = code.columns(format.block_elements());
-        let place = |column| panel::place(code, columns, (0, column));
-        let (first, shift) = place(0);
-        let places = (0..share).map(place).map(|(word, up)| (word - first, up - shift)).collect();
-        Unpacking { format, code, columns, places, stride: place(share).0 - first }
+        Unpacking { format, code, layout: Layout::of_units(code, columns, share) }
     }
 
     /// Puts a row of blocks into the panel, in words that hold zero there.
     pub(super) fn row(&self, stored: &[u8], tensor: &mut HostTensor, row: usize) {
-        let (first, up) = panel::place(self.code, self.columns, (row, 0));
         for (at, block) in stored.chunks_exact(self.format.block_bytes()).enumerate() {
-            let words = &mut tensor.words[first + at * self.stride..];
-            for (column, (word, shift)) in self.places.iter().enumerate() {
-                words[*word] |= bits(self.format, self.code, block, column) << (up + shift);
-            }
+            self.layout.unit(row, at, |column, word, shift| {
+                tensor.words[word] |= bits(self.format, self.code, block, column) << shift;
+            });
         }
     }
 }
@@ -184,10 +175,10 @@ mod tests {
             }
             let mut expected = vec![0.0f32; rows * k];
             format.dequantize(&bytes, &mut expected).unwrap();
-            let tensors: Vec<&HostTensor> = tensors.iter().collect();
+            let weights = scheme.rows(&tensors.iter().collect::<Vec<_>>());
             let mut compared = 0;
             for (row, expected) in expected.chunks(k).enumerate() {
-                for (found, expected) in scheme.row(&tensors, row).into_iter().zip(expected) {
+                for (found, expected) in weights.row(row).into_iter().zip(expected) {
                     if expected.is_finite() {
                         // The format's products are exact in f32; a difference of two is rounded once.
                         let bound = f64::from(f32::EPSILON) * f64::from(expected.abs());

@@ -304,8 +304,9 @@ impl Kernel for Dense {
         }
         // Column by column: `sums` is [n, m].
         let mut sums = vec![0.0f32; n * m];
+        let weights = scheme.rows(&inputs[1..=tensors]);
         let exact = |row: usize| -> Vec<f64> {
-            let w = scheme.row(&inputs[1..=tensors], row);
+            let w = weights.row(row);
             let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[row]));
             x.chunks(k).map(|x| x.iter().zip(&w).map(|(x, w)| x * w).sum::<f64>() + bias).collect()
         };

@@ -102,13 +102,13 @@ impl Kernel for Embed {
         let descs: Vec<Desc> = table.iter().map(|t| t.desc.clone()).collect();
         let before = (self.first > 0).then(|| inputs[inputs.len() - 1].values());
         let Some((scheme, rows, k)) = Scheme::of(&descs) else { return Vec::new() };
-        let mut y = vec![0.0; outputs[0].len()];
+        let (weights, mut y) = (scheme.rows(table), vec![0.0; outputs[0].len()]);
         parallel::rows(&mut y, k, |t, row| {
             let token = tokens[(position + t).min(tokens.len() - 1)] as usize;
             if let Some(before) = before.as_ref().filter(|_| token < self.first) {
                 return row.copy_from_slice(&before[t * k..][..k]);
             }
-            let embedding = scheme.row(table, (token - self.first).min(rows - 1));
+            let embedding = weights.row((token - self.first).min(rows - 1));
             row.iter_mut().zip(embedding).for_each(|(out, v)| *out = (v * f64::from(self.factor)) as f32);
         });
         vec![HostTensor::from_values(outputs[0].clone(), &y)]

@@ -235,7 +235,8 @@ impl Kernel for Experts {
         let (places, chosen) = (self.places(rest[0]), rest[0].desc.last());
         let mut x: Vec<f64> = inputs[0].values().into_iter().map(f64::from).collect();
         let factors = rest.get(1).map(|tensor| tensor.values()).unwrap_or_default();
-        let product = |row: usize, x: &[f64]| -> f64 { scheme.row(stack, row).iter().zip(x).map(|(w, x)| w * x).sum() };
+        let weights = scheme.rows(stack);
+        let product = |row: usize, x: &[f64]| -> f64 { weights.row(row).iter().zip(x).map(|(w, x)| w * x).sum() };
         let mut y = vec![0.0; outputs[0].len()];
         match self.inward() {
             Some((unit, gated, norm)) => {

@@ -1,6 +1,6 @@
 //! The schemes of weights: which tensors stand for one matrix, and what number each weight is.
 
-use crate::panel::{self, Code};
+use crate::panel::{self, Code, Layout};
 use crate::{Desc, Format, HostTensor};
 
 /// How a matrix of weights `[n, k]` is stored: as floats, or as codes with a scale for each block of 32 columns, which schemes of
@@ -139,15 +139,27 @@ impl Scheme {
         Some((Scheme::ALL.into_iter().find(fits)?, n, k))
     }
 
-    /// The weights of `rows`, one after another, as real numbers: what the twins compute with.
-    pub fn row(self, tensors: &[&HostTensor], row: usize) -> Vec<f64> {
-        let k = tensors[0].desc.last();
-        let value = |at: usize, column: usize| match tensors[at].desc.format {
-            Format::Panel(code) => {
-                f64::from(panel::get(code, &tensors[at].words, tensors[at].desc.last(), (row, column)))
-            }
-            _ => f64::NAN,
-        };
+    /// The rows of the matrix that `tensors`, which [`codes`](Self::codes) names, stand for.
+    pub fn rows<'a>(self, tensors: &[&'a HostTensor]) -> Rows<'a> {
+        let layout = |(code, tensor): (&Code, &&'a HostTensor)| (Layout::new(*code, tensor.desc.last()), *tensor);
+        Rows { scheme: self, tensors: self.codes().iter().zip(tensors).map(layout).collect() }
+    }
+}
+
+/// A matrix of weights, whose rows are read as real numbers: what the twins compute with.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    scheme: Scheme,
+    tensors: Vec<(Layout, &'a HostTensor)>,
+}
+
+impl Rows<'_> {
+    /// The weights of a row, one after another.
+    pub fn row(&self, row: usize) -> Vec<f64> {
+        let held: Vec<Vec<f32>> =
+            self.tensors.iter().map(|(layout, tensor)| layout.row(&tensor.words, row)).collect();
+        let (scheme, k) = (self.scheme, held[0].len());
+        let value = |at: usize, column: usize| f64::from(held[at][column]);
         // Number `i` of `count` of six bits each, the first at column `first`.
         let six = |at: usize, first: usize, count: usize, i: usize| {
             value(at, first + i) + 16.0 * value(at, first + count + i)
@@ -156,7 +168,7 @@ impl Scheme {
             let q = value(0, c);
             let (b, wide, part, half) =
                 (c / panel::BLOCK, c / panel::SUPER, c % panel::SUPER / 32, c % panel::SUPER / 16);
-            match self {
+            match scheme {
                 Scheme::F32 | Scheme::F16 | Scheme::Bf16 => q,
                 Scheme::Q8_0 => value(1, b) * q,
                 Scheme::Q4_0 => value(1, b) * (q - 8.0),
@@ -172,7 +184,7 @@ impl Scheme {
                     value(2, 34 * wide) * scale * (q + 4.0 * value(1, c) - 4.0)
                 }
                 Scheme::Q4K | Scheme::Q5K => {
-                    let (at, q) = if self == Scheme::Q4K { (1, q) } else { (2, q + 16.0 * value(1, c)) };
+                    let (at, q) = if scheme == Scheme::Q4K { (1, q) } else { (2, q + 16.0 * value(1, c)) };
                     let [scale, minimum] =
                         [0, 1].map(|i| value(at, 34 * wide + i) * six(at, 34 * wide + 2, 16, 2 * part + i));
                     scale * q - minimum
