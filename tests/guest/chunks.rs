@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::decoders::noise;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use crate::support::{as_gpus, devices, full_tier, relative, taking};
 use crate::ticks::{answer, cache_of, settled, text, uncut};
 use lampyris::engine::Error as EngineError;
@@ -209,7 +209,7 @@ fn a_fork_without_memory_for_large_chunks_has_small_ones() {
             assert!(poor.held_bytes() <= one.total() + beside, "{name}");
         }
     }
-    for mut host in hosts() {
+    for mut host in quick_hosts() {
         let mut gpu = host.guest();
         let model = Decoder::new(&gpu, noise(QWEN, &[], &[])).unwrap();
         let mut session = gpu.block_on(model.session(large)).unwrap();

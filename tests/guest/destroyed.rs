@@ -4,7 +4,7 @@
 
 use crate::support::decoders::noise;
 use crate::support::fixture;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use lampyris::engine::Error as EngineError;
 use lampyris::models::decoder::{Decoder, Sampling};
 use lampyris::{Budget, Classifier, Error, Gpu, Input, Loading, Tick, wgpu};
@@ -132,7 +132,7 @@ fn loaded_or_lost(host: &Host, ended: Result<(), Error>, moment: &dyn Debug) {
 
 #[test]
 fn what_is_loading_is_told_of_the_loss_and_nobody_else() {
-    for host in hosts() {
+    for host in quick_hosts() {
         // Between two ticks of a loading, the first time after all of it.
         let ticks = |until: usize| {
             let host = host.another();

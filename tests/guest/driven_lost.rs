@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::decoders::noise;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use crate::support::{fixture, full_tier};
 use lampyris::engine::kernels::image::{Yuv, YuvMatrix, YuvRange};
 use lampyris::models::decoder::{Decoder, DrivenSession, Session};
@@ -56,7 +56,7 @@ fn answer(host: &mut Host, gpu: &mut Gpu, driven: &mut DrivenSession, losses: &[
 
 #[test]
 fn an_answer_goes_on_with_the_same_tokens() {
-    for mut host in hosts() {
+    for mut host in quick_hosts() {
         for sampling in [Sampling::greedy(), Sampling::usual().seed(9)] {
             let mut gpu = host.guest();
             let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
@@ -313,7 +313,7 @@ fn both(host: &mut Host, gpu: &mut Gpu, (mut eyes, session): (Watching, Session)
 /// next one. Where that has taken the place before the next tick, it may go there by itself.
 #[test]
 fn what_is_being_loaded_says_that_its_device_is_lost_or_goes_on() {
-    for first in hosts() {
+    for first in quick_hosts() {
         let (mut host, mut gpu) = (first.another(), first.guest());
         let (mut first, mut going, mut ticks) = (first, loading(&gpu), 1);
         let loaded = loop {

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::decoders::noise;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use crate::support::{fixture, full_tier, required};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::Noise;
@@ -391,9 +391,9 @@ fn the_engines_own_device() {
     }
 }
 
-/// Loses the devices of all hosts.
-fn hosts_devices(how: How) {
-    for host in hosts() {
+/// Loses the devices of `hosts`.
+fn hosts_devices(hosts: Vec<Host>, how: How) {
+    for host in hosts {
         let name = format!("{}, {how:?}", host.name);
         in_time(name.clone(), move || at_moments(&name, || Program::guest(how, host.another())));
     }
@@ -401,15 +401,15 @@ fn hosts_devices(how: How) {
 
 #[test]
 fn a_hosts_device() {
-    hosts_devices(How::Submitted);
+    hosts_devices(quick_hosts(), How::Submitted);
 }
 
 #[test]
 fn a_hosts_device_that_is_recorded_into() {
-    hosts_devices(How::Recorded);
+    hosts_devices(quick_hosts(), How::Recorded);
 }
 
 #[test]
 fn a_hosts_device_that_is_ticked() {
-    hosts_devices(How::Ticked);
+    hosts_devices(hosts(), How::Ticked);
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
-use crate::support::{fixture, full_tier, required};
+use crate::support::{fixture, full_tier, required, without_slow_compilers};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::{GpuPlan, InputData};
 use lampyris::models::mobilenet::Pixels;
@@ -23,14 +23,14 @@ fn count() -> u32 {
     if full_tier() { FULL } else { SHORT }
 }
 
-/// Runs a case of each adapter in a thread of its own, so that a hang fails the test instead of stopping it.
-fn on_every_adapter(case: fn(usize)) {
+/// Runs a case of each adapter, in the short tier of each that compiles quickly, in a thread of its own, so that a hang fails the test instead of stopping it.
+fn on_adapters(case: fn(usize)) {
     let found = pollster::block_on(adapters());
     assert!(!found.is_empty() || !required("adapters"), "LAMPYRIS_REQUIRE asks for adapters and there are none");
     if found.is_empty() {
         eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
     }
-    for (index, adapter) in found.iter().enumerate() {
+    for (index, adapter) in without_slow_compilers(found.iter().enumerate().collect(), |(_, adapter)| &adapter.name) {
         let (done, finished) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             case(index);
@@ -112,7 +112,7 @@ fn destroy_after(gpu: &Gpu, delay: Duration) -> std::thread::JoinHandle<()> {
 
 #[test]
 fn before_a_run() {
-    on_every_adapter(|index| {
+    on_adapters(|index| {
         let (expected, ..) = healthy(index);
         let gpu = open(index);
         let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
@@ -125,7 +125,7 @@ fn before_a_run() {
 
 #[test]
 fn while_loading() {
-    on_every_adapter(|index| {
+    on_adapters(|index| {
         let (expected, load, _) = healthy(index);
         for share in [0.0, 0.5, 1.0] {
             let gpu = open(index);
@@ -153,7 +153,7 @@ fn while_loading() {
 
 #[test]
 fn between_submit_and_wait() {
-    on_every_adapter(|index| {
+    on_adapters(|index| {
         let (said, _, run) = healthy(index);
         let words: Vec<u32> = picture().chunks_exact(4).map(|p| u32::from_le_bytes(p.try_into().unwrap())).collect();
         for delay in [Duration::ZERO].into_iter().chain(moments(run)) {
@@ -187,7 +187,7 @@ fn finished_or_lost(result: Result<Vec<f32>, EngineError>, expected: &[f32], del
 
 #[test]
 fn while_a_run_is_polled() {
-    on_every_adapter(|index| {
+    on_adapters(|index| {
         let (expected, ..) = healthy(index);
         let gpu = open(index);
         let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();

@@ -4,7 +4,7 @@
 
 use crate::support::decoders::noise;
 use crate::support::fixture;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, quick_hosts};
 use lampyris::models::decoder::{Decoder, DrivenSession, Sampling};
 use lampyris::models::record::Seen;
 use lampyris::wgpu::{self, TextureFormat, TextureView};
@@ -91,7 +91,7 @@ fn alone(host: &Host, seed: usize) -> (Vec<f32>, Vec<u32>) {
 
 #[test]
 fn engines_that_share_a_device_and_one_beside_are_each_as_alone() {
-    for host in hosts() {
+    for host in quick_hosts() {
         let expected = [0, 1, 2].map(|seed| alone(&host.another(), seed));
         assert!(expected[0].0 != expected[1].0 && expected[0].1 != expected[1].1, "{}: all say the same", host.name);
         let beside = host.another();

@@ -6,7 +6,7 @@
 
 use crate::lives::{DECODER, Life, NETWORK, SIDE, bits, picture};
 use crate::support::decoders::noise;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use crate::support::{fixture, full_tier};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::{ConstantStore, GpuPlan, InputData, VariantChoice};
@@ -29,7 +29,7 @@ fn allocated(host: &Host) -> Option<u64> {
 
 #[test]
 fn every_allocation_in_turn() {
-    for host in hosts() {
+    for host in quick_hosts() {
         let gpu = host.guest();
         let bystander = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
         let look = || gpu.block_on(bystander.classify(Input::rgba8(picture(7), SIDE, SIDE))).unwrap().logits;

@@ -5,7 +5,7 @@
 
 use crate::support::decoders::noise;
 use crate::support::fixture;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::VariantSet;
 use lampyris::models::decoder::{CacheFormat, Decoder, Session, SessionOptions};
@@ -63,7 +63,7 @@ fn life(gpu: &Gpu, session: &mut Session, mut between: impl FnMut(&mut Session))
 
 #[test]
 fn a_session_goes_on_with_the_same_keys_and_tokens_whatever_it_went_through() {
-    for mut host in hosts() {
+    for mut host in quick_hosts() {
         for cache in [CacheFormat::F32, CacheFormat::Q8] {
             let mut gpu = host.guest();
             let decoder = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();

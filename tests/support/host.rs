@@ -1,6 +1,7 @@
 //! A program that has its own wgpu device and its own opinion on errors, into which the engine is invited as a guest.
 
 use super::adapters::demand;
+use super::without_slow_compilers;
 use lampyris::{Gpu, wgpu};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +31,11 @@ pub fn hosts() -> Vec<Host> {
     let infos = found.iter().map(wgpu::Adapter::get_info);
     demand(infos.map(|info| (info.name, info.backend.to_string())));
     found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, |_| ())).collect()
+}
+
+/// Those of `hosts` that compile quickly; all in the full tier. For what depends on the engine more than on the adapter.
+pub fn quick_hosts() -> Vec<Host> {
+    without_slow_compilers(hosts(), |host| &host.name)
 }
 
 impl Host {

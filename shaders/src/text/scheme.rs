@@ -156,8 +156,7 @@ pub struct Rows<'a> {
 impl Rows<'_> {
     /// The weights of a row, one after another.
     pub fn row(&self, row: usize) -> Vec<f64> {
-        let held: Vec<Vec<f32>> =
-            self.tensors.iter().map(|(layout, tensor)| layout.row(&tensor.words, row)).collect();
+        let held: Vec<Vec<f32>> = self.tensors.iter().map(|(layout, tensor)| layout.row(&tensor.words, row)).collect();
         let (scheme, k) = (self.scheme, held[0].len());
         let value = |at: usize, column: usize| f64::from(held[at][column]);
         // Number `i` of `count` of six bits each, the first at column `first`.
