@@ -172,7 +172,7 @@ impl TextModel {
         TextModel::with_tokenizer(gpu, files, read)
     }
 
-    /// As [`TextModel::new`], with what [`TextFiles::read_tokenizer`] gave: whoever must not be kept long does other things between.
+    /// As [`TextModel::new`], with what [`TextFiles::read_tokenizer`], or [`GgufTokenizer`](crate::text::GgufTokenizer) step by step, gave: whoever must not be kept long does other things between.
     ///
     /// # Errors
     /// As [`TextModel::new`].

@@ -189,7 +189,6 @@ fn place_of_scale(code: Code, column: usize) -> (usize, usize) {
 pub struct Layout {
     code: Code,
     columns: usize,
-    /// For each column of a row's first unit, the words from its first one's, and how far up from there.
     places: Vec<(usize, u32)>,
     /// Words from a unit of a row to the next one.
     stride: usize,
@@ -202,7 +201,7 @@ impl Layout {
         Layout::of_units(code, columns, code.columns(of_unit))
     }
 
-    /// As [`new`](Self::new), by units of `unit` columns: those of one block, or of several.
+    /// As [`new`](Self::new), by units of `unit` columns: those of one block, or of several whole ones, and at least one.
     pub fn of_units(code: Code, columns: usize, unit: usize) -> Layout {
         let place = |column| place(code, columns, (0, column));
         let (first, up) = place(0);
@@ -210,31 +209,38 @@ impl Layout {
         Layout { code, columns, places, stride: place(unit).0 - first }
     }
 
-    /// Calls `each(place in the unit, word, shift)` for the columns of unit `unit` of a row.
-    pub fn unit(&self, row: usize, unit: usize, mut each: impl FnMut(usize, usize, u32)) {
+    /// Where unit `unit` of a row begins: its first word, and how far up in it.
+    pub fn begins(&self, row: usize, unit: usize) -> (usize, u32) {
         let (first, up) = place(self.code, self.columns, (row, 0));
-        let start = first + unit * self.stride;
-        self.places.iter().enumerate().for_each(|(at, (word, shift))| each(at, start + word, up + shift));
+        (first + unit * self.stride, up)
+    }
+
+    /// For each column of a unit, the words from where it begins, and how far up from there.
+    pub fn places(&self) -> &[(usize, u32)] {
+        &self.places
     }
 
     /// Stores a row's values in words that hold zero there, rounding to nearest even.
     pub fn put(&self, words: &mut [u32], row: usize, values: &[f32]) {
         for (unit, values) in values.chunks(self.places.len()).enumerate() {
-            self.unit(row, unit, |at, word, shift| {
-                if let Some(value) = values.get(at) {
-                    words[word] |= stored(self.code, at, *value) << shift;
-                }
-            });
+            let (first, up) = self.begins(row, unit);
+            for (at, value) in values.iter().enumerate() {
+                let (word, shift) = self.places[at];
+                words[first + word] |= stored(self.code, at, *value) << (up + shift);
+            }
         }
     }
 
     /// A row's values: floats as they are, codes as whole numbers.
     pub fn row(&self, words: &[u32], row: usize) -> Vec<f32> {
         let mut values = Vec::with_capacity(self.columns);
-        for unit in 0..self.columns.div_ceil(self.places.len()) {
-            self.unit(row, unit, |at, word, shift| values.push(read(self.code, at, words[word] >> shift)));
+        let (mut first, up) = self.begins(row, 0);
+        while values.len() < self.columns {
+            for (at, (word, shift)) in self.places.iter().enumerate().take(self.columns - values.len()) {
+                values.push(read(self.code, at, words[first + word] >> (up + shift)));
+            }
+            first += self.stride;
         }
-        values.truncate(self.columns);
         values
     }
 }
@@ -243,6 +249,12 @@ impl Layout {
 pub fn put(code: Code, words: &mut [u32], columns: usize, at: (usize, usize), value: f32) {
     let (word, shift) = place(code, columns, at);
     words[word] |= stored(code, at.1, value) << shift;
+}
+
+/// One value: floats as they are, codes as whole numbers.
+pub fn get(code: Code, words: &[u32], columns: usize, at: (usize, usize)) -> f32 {
+    let (word, shift) = place(code, columns, at);
+    read(code, at.1, words[word] >> shift)
 }
 
 /// The bits that stand for a value in a column.
@@ -284,6 +296,25 @@ mod tests {
                 taken[word] |= u32::try_from(mask).unwrap();
             }
             assert!(taken.iter().all(|bits| *bits == u32::MAX), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_layout_has_every_value_where_its_place_is() {
+        for code in Scheme::ALL.iter().flat_map(|scheme| scheme.codes()).copied() {
+            for columns in [1, 31, 33, 70, 257, 600].map(|k| code.columns(k)) {
+                let (layout, mut found) = (Layout::new(code, columns), vec![0; words(code, 64, columns)]);
+                let mut expected = found.clone();
+                for row in [0, 1, 31, 32, 63] {
+                    let values: Vec<f32> = (0..columns).map(|column| ((row + 3 * column) % 2) as f32).collect();
+                    layout.put(&mut found, row, &values);
+                    for (column, value) in values.iter().enumerate() {
+                        put(code, &mut expected, columns, (row, column), *value);
+                    }
+                    assert_eq!(layout.row(&found, row), values, "{code:?}, row {row} of {columns}");
+                }
+                assert_eq!(found, expected, "{code:?}, {columns} columns");
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The vocabulary every crate shares: what a tensor's words mean, and tensors on the host.
 
-use crate::panel::{self, Code, Layout};
+use crate::panel::{self, Code};
 use half::f16;
 use std::fmt;
 
@@ -244,11 +244,6 @@ impl HostTensor {
             }
             return tensor;
         }
-        if let Format::Panel(code) = format {
-            let layout = Layout::new(code, tensor.desc.last());
-            values.chunks(last).enumerate().for_each(|(row, values)| layout.put(&mut tensor.words, row, values));
-            return tensor;
-        }
         for (row, values) in values.chunks(last).enumerate() {
             values.iter().enumerate().for_each(|(column, value)| tensor.put((row, column), *value));
         }
@@ -259,7 +254,7 @@ impl HostTensor {
     /// would: `values` has one column after another, `[columns, rows]`. For formats without scales.
     ///
     /// # Panics
-    /// If the matrix has no such columns or rows.
+    /// If the matrix has no such columns or rows, or if there are fewer than `rows` values and rows to store them in.
     pub fn put_columns(&mut self, first: usize, rows: usize, values: &[f32]) {
         let (stride, columns) = (pad4(self.desc.last()), values.len() / rows.max(1));
         let plain = matches!(self.desc.format, Format::F32 | Format::MatrixF32);
@@ -331,60 +326,39 @@ impl HostTensor {
     /// The logical values, row-major and without padding. Bytes come as whole numbers, pixels and words as
     /// their unsigned value.
     pub fn values(&self) -> Vec<f32> {
-        let (rows, last) = (self.desc.rows(), self.desc.last());
+        let (last, format) = (self.desc.last().max(1), self.desc.format);
         let stride = pad4(last);
         let half = |word: u32, part: usize| f16::from_bits((word >> (16 * part)) as u16).to_f32();
         let byte = |word: u32, part: usize| f32::from((word >> (8 * part)) as u8 as i8);
-        let layout = match self.desc.format {
-            Format::Panel(code) => Some(Layout::new(code, last)),
-            _ => None,
-        };
-        let mut values = Vec::with_capacity(self.desc.len());
-        for row in 0..rows {
-            let words = |first: usize| &self.words[first..];
-            match self.desc.format {
-                Format::F32 | Format::MatrixF32 => {
-                    values.extend(self.words[row * stride..][..last].iter().map(|word| f32::from_bits(*word)));
+        (0..self.desc.len())
+            .map(|i| {
+                let (row, column) = (i / last, i % last);
+                let at = row * stride + column;
+                match format {
+                    Format::F32 | Format::MatrixF32 => f32::from_bits(self.words[at]),
+                    Format::F16 => half(self.words[at / 2], at % 2),
+                    Format::I8 => byte(self.words[at / 4], at % 4),
+                    Format::ScaledI8 => {
+                        let words = &self.words[row * (1 + stride / 4)..];
+                        f32::from_bits(words[0]) * byte(words[1 + column / 4], column % 4)
+                    }
+                    Format::BlockI8 => {
+                        let block = row / 4 * last.div_ceil(panel::BLOCK) + column / panel::BLOCK;
+                        let (words, column) = (&self.words[block * 36 + row % 4..], column % panel::BLOCK);
+                        f32::from_bits(words[32]) * byte(words[column / 4 * 4], column % 4)
+                    }
+                    Format::Rgba8
+                    | Format::Word
+                    | Format::Texture
+                    | Format::TextureSrgb
+                    | Format::TextureLuma
+                    | Format::TextureChroma => self.words[i] as f32,
+                    Format::MatrixF16 => half(self.words[row / 2 * stride + column], row % 2),
+                    Format::MatrixI8 => byte(self.words[row / 4 * stride + column], row % 4),
+                    Format::Panel(code) => panel::get(code, &self.words, last, (row, column)),
                 }
-                Format::F16 => {
-                    let words = words(row * stride / 2);
-                    values.extend((0..last).map(|at| half(words[at / 2], at % 2)));
-                }
-                Format::I8 => {
-                    let words = words(row * stride / 4);
-                    values.extend((0..last).map(|at| byte(words[at / 4], at % 4)));
-                }
-                Format::ScaledI8 => {
-                    let words = words(row * (1 + stride / 4));
-                    values.extend((0..last).map(|at| f32::from_bits(words[0]) * byte(words[1 + at / 4], at % 4)));
-                }
-                Format::BlockI8 => {
-                    let words = words(row / 4 * last.div_ceil(panel::BLOCK) * 36 + row % 4);
-                    values.extend((0..last).map(|at| {
-                        let (words, at) = (&words[at / panel::BLOCK * 36..], at % panel::BLOCK);
-                        f32::from_bits(words[32]) * byte(words[at / 4 * 4], at % 4)
-                    }));
-                }
-                Format::Rgba8
-                | Format::Word
-                | Format::Texture
-                | Format::TextureSrgb
-                | Format::TextureLuma
-                | Format::TextureChroma => {
-                    values.extend(self.words[row * last..][..last].iter().map(|word| *word as f32));
-                }
-                Format::MatrixF16 => {
-                    let words = words(row / 2 * stride);
-                    values.extend((0..last).map(|at| half(words[at], row % 2)));
-                }
-                Format::MatrixI8 => {
-                    let words = words(row / 4 * stride);
-                    values.extend((0..last).map(|at| byte(words[at], row % 4)));
-                }
-                Format::Panel(_) => values.extend(layout.iter().flat_map(|layout| layout.row(&self.words, row))),
-            }
-        }
-        values
+            })
+            .collect()
     }
 }
 

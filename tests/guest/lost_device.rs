@@ -7,7 +7,9 @@ use crate::support::{fixture, full_tier, required, without_slow_compilers};
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::gpu::{GpuPlan, InputData};
 use lampyris::models::mobilenet::Pixels;
-use lampyris::{AdapterChoice, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Result, adapters};
+use lampyris::{
+    AdapterChoice, AdapterSummary, Classifier, ClassifierOptions, Error, Gpu, GpuOptions, Input, Result, adapters,
+};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -30,7 +32,8 @@ fn on_adapters(case: fn(usize)) {
     if found.is_empty() {
         eprintln!("SKIPPED: no adapter; `cargo xtask test` installs software adapters");
     }
-    for (index, adapter) in without_slow_compilers(found.iter().enumerate().collect(), |(_, adapter)| &adapter.name) {
+    let named = |(_, adapter): &(usize, &AdapterSummary)| (adapter.name.clone(), adapter.backend.clone());
+    for (index, adapter) in without_slow_compilers(found.iter().enumerate().collect(), named) {
         let (done, finished) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             case(index);

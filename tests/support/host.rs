@@ -33,9 +33,9 @@ pub fn hosts() -> Vec<Host> {
     found.into_iter().map(|adapter| Host::new(instance.clone(), adapter, |_| ())).collect()
 }
 
-/// Those of `hosts` that compile quickly; all in the full tier. For what depends on the engine more than on the adapter.
+/// Those of `hosts` that compile quickly, and of each backend one at least; all in the full tier. For what depends on the engine more than on the adapter.
 pub fn quick_hosts() -> Vec<Host> {
-    without_slow_compilers(hosts(), |host| &host.name)
+    without_slow_compilers(hosts(), |host| (host.name.clone(), host.adapter.get_info().backend.to_string()))
 }
 
 impl Host {

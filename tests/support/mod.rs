@@ -99,14 +99,13 @@ pub fn taking(case: usize, devices: Vec<(String, Gpu)>) -> impl Iterator<Item = 
     })
 }
 
-/// Takes from adapters those that compile slowly, of whom the full tier asks the same: SwiftShader takes a tenth of a second for a
-/// pipeline, which is nearly all the time of tests that load models again and again. Where there is nobody else, it stays.
-pub fn without_slow_compilers<T>(adapters: Vec<T>, name: impl Fn(&T) -> &str) -> Vec<T> {
-    let slow = |adapter: &T| name(adapter).contains("SwiftShader");
-    if full_tier() || adapters.iter().all(slow) {
-        return adapters;
-    }
-    adapters.into_iter().filter(|adapter| !slow(adapter)).collect()
+/// Takes from adapters those that compile slowly where their backend has others, of whom the full tier asks the same: SwiftShader
+/// takes a tenth of a second for a pipeline, which is nearly all the time of tests that load models again and again.
+/// `named` gives an adapter's name and backend.
+pub fn without_slow_compilers<T>(adapters: Vec<T>, named: impl Fn(&T) -> (String, String)) -> Vec<T> {
+    let slow = |adapter: &T| named(adapter).0.contains("SwiftShader");
+    let quick: Vec<String> = adapters.iter().filter(|it| !slow(it)).map(|it| named(it).1).collect();
+    adapters.into_iter().filter(|it| full_tier() || !slow(it) || !quick.contains(&named(it).1)).collect()
 }
 
 /// The forms and plans for real GPUs on every adapter that Vulkan drives and that compiles quickly; OpenGL's compilers take long for
@@ -114,7 +113,8 @@ pub fn without_slow_compilers<T>(adapters: Vec<T>, name: impl Fn(&T) -> &str) ->
 pub fn as_gpus() -> Vec<(String, Gpu)> {
     let found = pollster::block_on(lampyris::adapters());
     let vulkan = found.iter().enumerate().filter(|(_, adapter)| adapter.backend == "vulkan").collect();
-    let vulkan = without_slow_compilers(vulkan, |(_, adapter)| &adapter.name).into_iter();
+    let vulkan =
+        without_slow_compilers(vulkan, |(_, adapter)| (adapter.name.clone(), adapter.backend.clone())).into_iter();
     let open = |(index, adapter): (usize, _)| {
         let options = GpuOptions::default().adapter(AdapterChoice::Index(index)).variants(VariantSet::RealGpu);
         (format!("{adapter} as a GPU"), pollster::block_on(Gpu::with(options)).unwrap())

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a failed test should stop at once")]
 
 use crate::support::fixture;
-use crate::support::host::{Host, hosts};
+use crate::support::host::{Host, hosts, quick_hosts};
 use futures_core::Stream;
 use lampyris::engine::gpu::{ConstantStore, Course, GpuPlan, Paced, Pending, Recorded, States, StepTimes};
 use lampyris::engine::plan::PlanBytes;
@@ -180,7 +180,7 @@ fn beyond<T: std::fmt::Debug>(result: lampyris::Result<T>) -> bool {
 
 #[test]
 fn what_is_driven_fits_as_it_was_said_before_or_is_refused() {
-    for host in hosts() {
+    for host in quick_hosts() {
         let name = &host.name;
         let planning = host.guest();
         let eyes = Classifier::needs(fixture(NETWORK)).unwrap().driven().pictures(PICTURE[0], PICTURE[1]).unwrap();

@@ -19,7 +19,7 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
   test [--full] [--no-install] [-- FILTER...]
-             run every test on every adapter of this machine, and those of the browser package in headless
+             run the tests on every adapter of this machine, and those of the browser package in headless
              Chromium, installing what is missing for that;
              --full runs all cases instead of the short tier, FILTER picks tests by name
   adapters   say which adapters and tools the tests will find here, and what is missing

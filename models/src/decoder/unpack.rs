@@ -42,7 +42,7 @@ pub(super) fn is_finite(format: BlockFormat, stored: &[u8]) -> bool {
     stored.chunks_exact(format.block_bytes()).all(finite)
 }
 
-/// What puts blocks into the panel of a code: where their numbers go is worked out once a panel.
+/// What puts blocks into the panel of a code: where their numbers go is worked out once, for all of its rows.
 pub(super) struct Unpacking {
     format: BlockFormat,
     code: Code,
@@ -59,9 +59,10 @@ impl Unpacking {
     /// Puts a row of blocks into the panel, in words that hold zero there.
     pub(super) fn row(&self, stored: &[u8], tensor: &mut HostTensor, row: usize) {
         for (at, block) in stored.chunks_exact(self.format.block_bytes()).enumerate() {
-            self.layout.unit(row, at, |column, word, shift| {
-                tensor.words[word] |= bits(self.format, self.code, block, column) << shift;
-            });
+            let (first, up) = self.layout.begins(row, at);
+            for (column, (word, shift)) in self.layout.places().iter().enumerate() {
+                tensor.words[first + word] |= bits(self.format, self.code, block, column) << (up + shift);
+            }
         }
     }
 }

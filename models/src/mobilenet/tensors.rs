@@ -160,7 +160,7 @@ impl Layer {
             Some(part) => part,
             None => {
                 // A file has the batch norm behind the weight: what is fetched for the first has the second where both are small.
-                self.tensors.weights.expect_rows(&self.weight, 0..rows * self.cout.min(OUTPUTS))?;
+                self.tensors.weights.f32_rows(&self.weight, 0..rows * self.cout.min(OUTPUTS))?;
                 Begun { affine: self.norm()?, tensor: HostTensor::zeros(desc.clone()), outputs: 0 }
             }
         };
@@ -272,62 +272,41 @@ mod tests {
     const COUT: usize = 700;
     const CIN: usize = 530;
 
-    /// A safetensors file with a matrix, a pointwise convolution of the same values and its batch norm.
-    fn file(values: &[f32], norm: &BatchNorm<'_>) -> Vec<u8> {
-        let tensor = |name: &str, shape: &[usize], values: &[f32]| NewTensor {
+    /// A tensor of a file.
+    fn tensor(name: &str, shape: &[usize], values: &[f32]) -> NewTensor<'static> {
+        NewTensor {
             name: name.to_owned(),
             dtype: Dtype::F32,
             shape: shape.to_vec(),
             bytes: values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into(),
-        };
-        let tensors = [
-            tensor("w", &[COUT, CIN], values),
-            tensor("c.weight", &[COUT, CIN, 1, 1], values),
-            tensor("c.norm.weight", &[COUT], norm.gamma),
-            tensor("c.norm.bias", &[COUT], norm.beta),
-            tensor("c.norm.running_mean", &[COUT], norm.mean),
-            tensor("c.norm.running_var", &[COUT], norm.variance),
-        ];
+        }
+    }
+
+    /// A safetensors file.
+    fn written(tensors: &[NewTensor<'_>]) -> Vec<u8> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
-        write_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        write_safetensors(&path, tensors, &BTreeMap::new()).unwrap();
         std::fs::read(path).unwrap()
     }
 
-    #[test]
-    fn a_pointwise_weight_that_comes_in_parts_is_the_whole_folded_and_turned() {
-        let values: Vec<f32> = (0..COUT * CIN).map(|at| (at % 8191) as f32 / 64.0).collect();
-        let column = |factor: f32| (0..COUT).map(|at| (at % 97) as f32 * factor).collect::<Vec<f32>>();
-        let (gamma, beta, mean, variance) = (column(0.01), column(-0.5), column(0.25), column(0.125));
-        let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
-        let (file, epsilon) = (file(&values, &norm), 1e-5);
+    /// A safetensors file with a matrix, a pointwise convolution of the same values and its batch norm.
+    fn file(values: &[f32], norm: &BatchNorm<'_>) -> Vec<u8> {
+        let channels = norm.gamma.len();
+        let columns = values.len() / channels;
+        written(&[
+            tensor("w", &[channels, columns], values),
+            tensor("c.weight", &[channels, columns, 1, 1], values),
+            tensor("c.norm.weight", &[channels], norm.gamma),
+            tensor("c.norm.bias", &[channels], norm.beta),
+            tensor("c.norm.running_mean", &[channels], norm.mean),
+            tensor("c.norm.running_var", &[channels], norm.variance),
+        ])
+    }
 
-        let feed = Feed::new();
-        let fed = feed.file(file.len() as u64);
-        let mut parts = 0;
-        let mut serve = |feed: &Feed| {
-            let wanted = feed.take_wanted().unwrap();
-            parts += 1;
-            feed.supply(&wanted, file[wanted.range.start as usize..wanted.range.end as usize].to_vec());
-        };
-        let mut opening = pin!(feed.until_there(|| TensorFile::from_source("fed", fed.clone())));
-        let opened = loop {
-            match opening.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                Poll::Ready(opened) => break opened.unwrap(),
-                Poll::Pending => serve(&feed),
-            }
-        };
-        let TensorFile::Safetensors(weights) = opened else { panic!("it is a safetensors file") };
-        let activation = crate::mobilenet::Activation::None;
-        let linear = LinearSpec {
-            weight: "w".to_owned(),
-            weight_scale: None,
-            bias: "c.norm.bias".to_owned(),
-            cin: CIN,
-            cout: COUT,
-            activation,
-        };
-        let conv = ConvSpec {
+    /// The convolution of such a file.
+    fn conv(cin: usize, cout: usize) -> ConvSpec {
+        ConvSpec {
             weight: "c.weight".to_owned(),
             weight_scale: None,
             bias: None,
@@ -340,30 +319,100 @@ mod tests {
             kind: ConvKind::Pointwise,
             kernel: 1,
             stride: 1,
+            cin,
+            cout,
+            activation: crate::mobilenet::Activation::None,
+        }
+    }
+
+    /// What `attempt` ends with once it has been given of the file what it asks for, and how often it asked.
+    fn fed<T, E>(feed: &Feed, file: &[u8], attempt: impl Fn() -> Result<T, E>) -> (Result<T, E>, usize) {
+        let (mut ending, mut asked) = (pin!(feed.until_there(attempt)), 0);
+        loop {
+            match ending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(ended) => return (ended, asked),
+                Poll::Pending => {
+                    let wanted = feed.take_wanted().unwrap();
+                    asked += 1;
+                    feed.supply(&wanted, file[wanted.range.start as usize..wanted.range.end as usize].to_vec());
+                }
+            }
+        }
+    }
+
+    fn opened(feed: &Feed, file: &[u8]) -> Weights {
+        let source = feed.file(file.len() as u64);
+        let (opened, _) = fed(feed, file, || TensorFile::from_source("fed", source.clone()));
+        let TensorFile::Safetensors(weights) = opened.unwrap() else { panic!("it is a safetensors file") };
+        weights
+    }
+
+    #[test]
+    fn a_small_weight_comes_with_its_norm() {
+        let (values, column) = ([0.5; 6], [1.0, 2.0]);
+        let file = file(&values, &BatchNorm { gamma: &column, beta: &column, mean: &column, variance: &column });
+        let feed = Feed::new();
+        let layer = Tensors::new(opened(&feed, &file), 1e-5).convolution(&conv(3, 2));
+        let (_, make) = layer.weight(Format::F32);
+        feed.forget();
+        let (made, asked) = fed(&feed, &file, || make());
+        assert_eq!((made.unwrap().values().len(), asked), (6, 1));
+    }
+
+    #[test]
+    fn a_weight_that_is_no_float_is_refused_before_anything_is_fetched() {
+        let column = [1.0; 20];
+        for (dtype, bytes) in [(Dtype::I8, 400), (Dtype::F4, 200)] {
+            let mut weight = tensor("c.weight", &[20, 20, 1, 1], &[]);
+            (weight.dtype, weight.bytes) = (dtype, vec![0; bytes].into());
+            let norm = ["weight", "bias", "running_mean", "running_var"]
+                .map(|part| tensor(&format!("c.norm.{part}"), &[20], &column));
+            let file = written(&[vec![weight], norm.into()].concat());
+            let feed = Feed::new();
+            let layer = Tensors::new(opened(&feed, &file), 1e-5).convolution(&conv(20, 20));
+            let (_, make) = layer.weight(Format::F32);
+            feed.forget();
+            let (made, asked) = fed(&feed, &file, || make());
+            let (error, name) = (made.unwrap_err(), format!("{dtype:?}"));
+            assert!(error.contains(&name) && error.contains("F32, F16, BF16 or F64"), "{error}");
+            assert_eq!(asked, 0, "{dtype:?}");
+        }
+    }
+
+    #[test]
+    fn a_pointwise_weight_that_comes_in_parts_is_the_whole_folded_and_turned() {
+        let values: Vec<f32> = (0..COUT * CIN).map(|at| (at % 8191) as f32 / 64.0).collect();
+        let column = |factor: f32| (0..COUT).map(|at| (at % 97) as f32 * factor).collect::<Vec<f32>>();
+        let (gamma, beta, mean, variance) = (column(0.01), column(-0.5), column(0.25), column(0.125));
+        let norm = BatchNorm { gamma: &gamma, beta: &beta, mean: &mean, variance: &variance };
+        let (file, epsilon) = (file(&values, &norm), 1e-5);
+
+        let feed = Feed::new();
+        let weights = opened(&feed, &file);
+        let linear = LinearSpec {
+            weight: "w".to_owned(),
+            weight_scale: None,
+            bias: "c.norm.bias".to_owned(),
             cin: CIN,
             cout: COUT,
-            activation,
+            activation: crate::mobilenet::Activation::None,
         };
         let mut folded = values.clone();
         let affine = norm.affine("c", epsilon).unwrap();
         fold::scale_channels("c", &mut folded, 0, &affine).unwrap();
         let bias = fold::folded_bias("c", None, &affine).unwrap();
-        let tensors = Tensors::new(weights, epsilon);
+        let (tensors, mut parts) = (Tensors::new(weights, epsilon), 0);
         for (layer, whole, bias) in
-            [(tensors.linear(&linear), &values, &beta), (tensors.convolution(&conv), &folded, &bias)]
+            [(tensors.linear(&linear), &values, &beta), (tensors.convolution(&conv(CIN, COUT)), &folded, &bias)]
         {
             let turned = fold::linear_rows("w", whole, COUT, CIN).unwrap();
             let weights =
                 [Format::F32, Format::MatrixF32, Format::MatrixF16].map(|format| (layer.weight(format), &turned));
             for ((desc, make), expected) in weights.into_iter().chain([(layer.affine(), bias)]) {
                 feed.forget();
-                let mut making = pin!(feed.until_there(|| make()));
-                let made = loop {
-                    match making.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                        Poll::Ready(made) => break made.unwrap(),
-                        Poll::Pending => serve(&feed),
-                    }
-                };
+                let (made, asked) = fed(&feed, &file, || make());
+                let made = made.unwrap();
+                parts += asked;
                 assert_eq!(
                     made,
                     HostTensor::from_values(desc.clone(), expected),

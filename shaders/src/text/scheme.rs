@@ -158,7 +158,7 @@ impl Rows<'_> {
     pub fn row(&self, row: usize) -> Vec<f64> {
         let held: Vec<Vec<f32>> = self.tensors.iter().map(|(layout, tensor)| layout.row(&tensor.words, row)).collect();
         let (scheme, k) = (self.scheme, held[0].len());
-        let value = |at: usize, column: usize| f64::from(held[at][column]);
+        let value = |at: usize, column: usize| value(&held, at, column);
         // Number `i` of `count` of six bits each, the first at column `first`.
         let six = |at: usize, first: usize, count: usize, i: usize| {
             value(at, first + i) + 16.0 * value(at, first + count + i)
@@ -199,4 +199,10 @@ impl Rows<'_> {
         };
         (0..k).map(number).collect()
     }
+}
+
+/// The value in a column of one of a row's tensors. A call of its own, as its many uses would each have the body in a browser's module.
+#[inline(never)]
+fn value(held: &[Vec<f32>], at: usize, column: usize) -> f64 {
+    f64::from(held[at][column])
 }
