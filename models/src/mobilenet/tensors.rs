@@ -296,25 +296,25 @@ mod tests {
         let columns = values.len() / channels;
         written(&[
             tensor("w", &[channels, columns], values),
-            tensor("c.weight", &[channels, columns, 1, 1], values),
-            tensor("c.norm.weight", &[channels], norm.gamma),
-            tensor("c.norm.bias", &[channels], norm.beta),
-            tensor("c.norm.running_mean", &[channels], norm.mean),
-            tensor("c.norm.running_var", &[channels], norm.variance),
+            tensor("c.0.weight", &[channels, columns, 1, 1], values),
+            tensor("c.1.weight", &[channels], norm.gamma),
+            tensor("c.1.bias", &[channels], norm.beta),
+            tensor("c.1.running_mean", &[channels], norm.mean),
+            tensor("c.1.running_var", &[channels], norm.variance),
         ])
     }
 
     /// The convolution of such a file.
     fn conv(cin: usize, cout: usize) -> ConvSpec {
         ConvSpec {
-            weight: "c.weight".to_owned(),
+            weight: "c.0.weight".to_owned(),
             weight_scale: None,
             bias: None,
             batch_norm: Some(BatchNormNames {
-                weight: "c.norm.weight".to_owned(),
-                bias: "c.norm.bias".to_owned(),
-                running_mean: "c.norm.running_mean".to_owned(),
-                running_var: "c.norm.running_var".to_owned(),
+                weight: "c.1.weight".to_owned(),
+                bias: "c.1.bias".to_owned(),
+                running_mean: "c.1.running_mean".to_owned(),
+                running_var: "c.1.running_var".to_owned(),
             }),
             kind: ConvKind::Pointwise,
             kernel: 1,
@@ -363,10 +363,10 @@ mod tests {
     fn a_weight_that_is_no_float_is_refused_before_anything_is_fetched() {
         let column = [1.0; 20];
         for (dtype, bytes) in [(Dtype::I8, 400), (Dtype::F4, 200)] {
-            let mut weight = tensor("c.weight", &[20, 20, 1, 1], &[]);
+            let mut weight = tensor("c.0.weight", &[20, 20, 1, 1], &[]);
             (weight.dtype, weight.bytes) = (dtype, vec![0; bytes].into());
             let norm = ["weight", "bias", "running_mean", "running_var"]
-                .map(|part| tensor(&format!("c.norm.{part}"), &[20], &column));
+                .map(|part| tensor(&format!("c.1.{part}"), &[20], &column));
             let file = written(&[vec![weight], norm.into()].concat());
             let feed = Feed::new();
             let layer = Tensors::new(opened(&feed, &file), 1e-5).convolution(&conv(20, 20));
@@ -392,7 +392,7 @@ mod tests {
         let linear = LinearSpec {
             weight: "w".to_owned(),
             weight_scale: None,
-            bias: "c.norm.bias".to_owned(),
+            bias: "c.1.bias".to_owned(),
             cin: CIN,
             cout: COUT,
             activation: crate::mobilenet::Activation::None,
