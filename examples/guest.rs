@@ -1,8 +1,10 @@
-//! A bare wgpu program that lends its device: in every frame a picture of its own is named and a character says a few words more,
-//! in the program's own commands and within two milliseconds. Runs without a window: `cargo run --release --example guest`
+//! A bare wgpu program that lends its device: in every frame a picture of its own is looked at and a character says a few words more, which takes
+//! two milliseconds of it, in the program's own commands; and both go on when the device is lost. Runs without a window:
+//! `cargo run --release --example guest`
 
 use lampyris::text::{Conversation, Message};
 use lampyris::{Budget, Classifier, DrivenText, Gpu, Input, Sampling, Seen, TextModel, Tick, wgpu};
+use std::error::Error;
 use std::time::Duration;
 
 /// Opens the program's device.
@@ -28,12 +30,16 @@ impl Guests {
     /// Before the first frame, or on a thread while frames go on.
     async fn load(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> lampyris::Result<Guests> {
         let gpu = Gpu::from_device(adapter, device, queue)?; // installs no handler, starts no thread, never waits
-        let guest = gpu.loss_notifier(); // wgpu has one place for this callback and it is yours: pass the news on
-        device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
         let eyes = Classifier::bundled(&gpu).await?; // or `load` of a MobileNet of yours
         let session = TextModel::bundled(&gpu)?.session(400).await?;
         let npc = session.driven().measured(&Sampling::usual()).await?; // runs when ticked; knows how long steps take
         Ok(Guests { gpu, eyes, look: None, npc })
+    }
+
+    /// wgpu has one place for the callback of a lost device and it is yours: pass the news on.
+    fn hear_of_a_loss(&self, device: &wgpu::Device) {
+        let guest = self.gpu.loss_notifier();
+        device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
     }
 
     /// A frame: what the camera sees by name, where that has arrived, and what the character has to say.
@@ -44,49 +50,75 @@ impl Guests {
     ) -> lampyris::Result<(Option<String>, Tick)> {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         // ... your own passes, some of which draw what the camera sees ...
-        if self.look.is_none() {
-            self.look = Some(self.eyes.record(&mut encoder, Input::texture(camera))?); // the answer comes some frames later
-        }
-        let mut budget = Budget::gpu(Duration::from_millis(2)); // of GPU time in this frame
-        let tick = self.npc.tick(&mut encoder, &mut budget)?;
-        queue.submit([encoder.finish()]);
+        let name = self.see(&mut encoder, camera);
+        let mut budget = Budget::gpu(Duration::from_millis(2)); // of GPU time in this frame, for the character
+        let tick = self.npc.tick(&mut encoder, &mut budget);
+        queue.submit([encoder.finish()]); // whatever the two say, the frame is yours
         self.gpu.pump(); // delivers what has arrived
-        let answer = self.look.as_mut().map_or(Ok(None), Seen::try_take)?;
-        if answer.is_some() {
-            self.look = None; // and the next frame looks again
-        }
-        Ok((answer.map(|answer| answer.top(1)[0].label.clone()), tick))
+        // A frame that was dropped, or a lost device, is no error of a program: the next frame looks again.
+        let name = name.or_else(|error| if error.is_transient() { Ok(None) } else { Err(error) })?;
+        Ok((name, tick?))
+    }
+
+    /// Records a look, or takes the name that an earlier one has brought.
+    fn see(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        camera: &wgpu::TextureView,
+    ) -> lampyris::Result<Option<String>> {
+        let Some(mut look) = self.look.take() else {
+            self.look = Some(self.eyes.record(encoder, Input::texture(camera))?);
+            return Ok(None); // the answer comes some frames later
+        };
+        let answer = look.try_take()?;
+        self.look = answer.is_none().then_some(look);
+        Ok(answer.map(|answer| answer.top(1)[0].label.clone()))
     }
 }
 
-/// Frames of the program, until what the camera sees is named and the character has said at most `most` tokens.
+/// Frames of the program, until what the camera sees is named and the character has said at most `most` tokens. Before the frame of that number
+/// the device is `lost`, as drivers lose theirs; both answers are those that they would have been.
 async fn play(
-    (adapter, device, queue): (&wgpu::Adapter, &wgpu::Device, &wgpu::Queue),
-    camera: &wgpu::TextureView,
-    most: usize,
-) -> lampyris::Result<(String, String)> {
-    let mut guests = Guests::load(adapter, device, queue).await?;
+    adapter: &wgpu::Adapter,
+    camera: impl Fn(&wgpu::Device, &wgpu::Queue) -> wgpu::TextureView,
+    (most, lost): (usize, Option<usize>),
+) -> Result<(String, String), Box<dyn Error>> {
+    let (mut device, mut queue) = open(adapter).await?;
+    let mut view = camera(&device, &queue);
+    let mut guests = Guests::load(adapter, &device, &queue).await?;
+    guests.hear_of_a_loss(&device);
     guests.npc.chat(&Conversation::new([Message::user("Tell me a story about a fox.")]), most);
     let (mut named, mut said, mut over) = (None, String::new(), false);
-    while named.is_none() || !over {
-        let (name, tick) = guests.frame((device, queue), camera)?;
+    for frame in 0.. {
+        if lost == Some(frame) {
+            device.destroy();
+        }
+        let (name, tick) = guests.frame((&device, &queue), &view)?;
         named = name.or(named);
         match tick {
             Tick::Pieces(text) => said += &text, // your speech bubble
             Tick::Done(_) => over = true,
             _ => {}
         }
+        if guests.gpu.check_alive().is_err() {
+            (device, queue) = open(adapter).await?; // and all that is yours on it
+            view = camera(&device, &queue);
+            guests.gpu.replace_device(adapter, &device, &queue)?; // the character goes there by its ticks
+            guests.hear_of_a_loss(&device);
+            guests.eyes.ready(Input::texture(&view)).await?;
+        }
+        if over && named.is_some() {
+            break;
+        }
     }
     Ok((named.unwrap_or_default(), said))
 }
 
 /// A program without a window.
-pub(crate) async fn run(most: usize) -> Result<(String, String), Box<dyn std::error::Error>> {
+pub(crate) async fn run(most: usize, lost: Option<usize>) -> Result<(String, String), Box<dyn Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = instance.request_adapter(&wgpu::RequestAdapterOptions::default()).await?;
-    let (device, queue) = open(&adapter).await?;
-    let camera = camera(&device, &queue);
-    Ok(play((&adapter, &device, &queue), &camera, most).await?)
+    play(&adapter, camera, (most, lost)).await
 }
 
 /// What its camera sees: a ring of ink on paper.
@@ -110,8 +142,8 @@ fn camera(device: &wgpu::Device, queue: &wgpu::Queue) -> wgpu::TextureView {
     texture.create_view(&wgpu::TextureViewDescriptor::default())
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let (named, said) = pollster::block_on(run(40))?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let (named, said) = pollster::block_on(run(40, None))?;
     println!("named: {named}\nsaid: {said}");
     Ok(())
 }

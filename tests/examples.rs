@@ -73,9 +73,13 @@ fn a_bare_host_sees_answers_in_its_own_frames() {
     if gpu().is_none() {
         return;
     }
-    let (named, said) = pollster::block_on(guest::run(24)).unwrap();
+    let (named, said) = pollster::block_on(guest::run(24, None)).unwrap();
     assert_eq!(named, "circle");
     assert!(said.split_whitespace().count() > 8, "{said}");
+    for lost in [0, 3] {
+        let again = pollster::block_on(guest::run(24, Some(lost))).unwrap();
+        assert_eq!(again, (named.clone(), said.clone()), "where the device is lost before frame {lost}");
+    }
 }
 
 /// A fenced block of a page behind a heading.

@@ -346,8 +346,19 @@ fn every_kernel_of_the_shaders_crate_is_in_the_list() {
     assert_eq!(implemented.len(), listed.len(), "{implemented:?} and {listed:?}");
 }
 
+/// How many lines of a file there are before its module of tests, if that is in the file itself.
+fn before_tests(code: &[(usize, &str)]) -> usize {
+    let begins = |pair: &[(usize, &str)]| {
+        (pair[0].1.contains("#[cfg(test)]") || pair[0].1.contains("#[cfg(all(test"))
+            && pair[1].1.contains("mod ")
+            && pair[1].1.ends_with('{')
+    };
+    code.windows(2).position(begins).unwrap_or(code.len())
+}
+
 /// What makes an object of wgpu that can have a label.
-const MADE: [&str; 13] = [
+const MADE: [&str; 14] = [
+    "request_device(",
     "create_buffer(",
     "create_bind_group(",
     "create_bind_group_layout(",
@@ -367,10 +378,9 @@ const MADE: [&str; 13] = [
 #[test]
 fn whatever_we_make_on_a_device_says_that_it_is_ours() {
     let mut unnamed = Vec::new();
-    for file in files(&["rs"]).into_iter().filter(|file| file.is_under(&["engine/src"])) {
+    for file in files(&["rs"]).into_iter().filter(|file| file.is_under(&["engine/src", "integrations/bevy/src"])) {
         let code: Vec<(usize, &str)> = file.code().collect();
-        let tests = code.iter().position(|(_, line)| line.contains("#[cfg(test)]") || line.contains("#[cfg(all(test"));
-        for (at, (number, line)) in code.iter().enumerate().take(tests.unwrap_or(code.len())) {
+        for (at, (number, line)) in code.iter().enumerate().take(before_tests(&code)) {
             if line.contains("fn ") || !MADE.iter().any(|made| line.contains(&format!(".{made}"))) {
                 continue;
             }
@@ -408,9 +418,8 @@ fn the_device_is_waited_for_in_one_place() {
         .filter(|file| file.is_under(&["engine/src", "models/src", "src"]) && !file.path.ends_with("tests.rs"));
     let mut waits = Vec::new();
     for file in libraries {
-        let code: Vec<&str> = file.code().map(|(_, line)| line).collect();
-        let end = code.iter().position(|line| line.contains("#[cfg(test)]") || line.contains("#[cfg(all(test"));
-        for line in &code[..end.unwrap_or(code.len())] {
+        let code: Vec<(usize, &str)> = file.code().collect();
+        for (_, line) in &code[..before_tests(&code)] {
             let waits_here = ["PollType::Wait", "wait_indefinitely", "park(", "sleep(", ".block_on("];
             if waits_here.iter().any(|word| line.contains(word)) {
                 waits.push(format!("{}: {}", file.path, line.trim()));

@@ -9,12 +9,16 @@ mod bert;
 mod support;
 
 use lampyris::engine::Error as EngineError;
+use lampyris::engine::kernels::{self, Call, Source};
 use lampyris::models::decoder::{Decoder, Sampling, Session};
 use lampyris::models::encoder::Embedding;
 use lampyris::models::record::Seen;
 use lampyris::text_model::DrivenText;
-use lampyris::{Budget, Classifier, Encoder, Error, Gpu, Input, TextModel, Tick, Watching, wgpu};
-use std::collections::BTreeSet;
+use lampyris::{
+    AdapterChoice, Budget, Classifier, Encoder, Error, Gpu, GpuOptions, Input, TextModel, Tick, Watching, wgpu,
+};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Mutex;
 use std::time::Duration;
 use support::decoders::noise;
 use support::fixture;
@@ -263,6 +267,65 @@ fn a_guest_is_quiet() {
             std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(host.told().1, 1, "{}: the host's own handler is gone", host.name);
+    }
+}
+
+/// The first variants of two kernels that are compiled quickly.
+fn two_variants(gpu: &Gpu) -> Vec<Source> {
+    let quick = kernels::all().into_iter().filter(|entry| ["norm", "embed"].contains(&entry.name));
+    let first = |entry: kernels::Entry| {
+        let case = (entry.cases)().swap_remove(0);
+        let (inputs, outputs) = (case.descs(), case.outputs().unwrap());
+        *case.kernel.candidates(&Call { inputs: &inputs, outputs: &outputs }, gpu.caps())[0]
+    };
+    quick.map(first).collect()
+}
+
+/// Threads that are gone again before anybody counts are seen by what they call: on a device of the engine's own pipelines are compiled by
+/// as many as there are cores, on a host's by the one that asks.
+#[test]
+fn a_guest_compiles_on_the_thread_that_asks() {
+    let asks = HashSet::from([std::thread::current().id()]);
+    for (at, host) in hosts().iter().enumerate() {
+        let own = Gpu::with(GpuOptions::default().adapter(AdapterChoice::Index(at)));
+        let [guests, owns] = [host.guest(), pollster::block_on(own).unwrap()].map(|gpu| {
+            let callers = Mutex::new(HashSet::new());
+            let note = || {
+                callers.lock().unwrap().insert(std::thread::current().id());
+            };
+            pollster::block_on(gpu.warm(&two_variants(&gpu), &note)).unwrap();
+            callers.into_inner().unwrap()
+        });
+        assert_eq!(guests, asks, "{}: a guest compiled on other threads", host.name);
+        let alone = std::thread::available_parallelism().is_ok_and(|cores| cores.get() == 1);
+        assert!(alone || owns.is_disjoint(&asks), "{}: other threads would not have been seen", host.name);
+    }
+}
+
+/// A host's mistake ends the host as it would without a guest, and is not taken for a driver's.
+#[test]
+fn a_panic_of_a_hosts_callback_is_the_hosts() {
+    let heard = |host: &Host, poll: &dyn Fn()| {
+        host.queue.submit([encoder(host).finish()]);
+        host.queue.on_submitted_work_done(|| panic!("the host's own"));
+        let polls = || {
+            for _ in 0..10_000 {
+                poll();
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        };
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(polls)).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"the host's own"), "{}", host.name);
+    };
+    for host in hosts() {
+        let gpu = host.guest();
+        let classifier = gpu.block_on(Classifier::load(&gpu, &fixture("mobilenet_v3_small_w025"))).unwrap();
+        let look = || gpu.block_on(classifier.classify(Input::rgba8(vec![77; 64 * 64 * 4], 64, 64))).unwrap().logits;
+        let seen = look();
+        heard(&host, &|| gpu.pump());
+        heard(&host, &|| gpu.block_on(gpu.idle()).unwrap());
+        gpu.check_alive().unwrap();
+        assert_eq!(look(), seen, "{}", host.name);
     }
 }
 

@@ -1,6 +1,7 @@
 //! `lampyris fits`: what a model for texts will take on this machine, said before anything of it is loaded.
 
 mod encoder;
+mod room;
 
 use crate::args::{DeviceArguments, Fits, Kv};
 use crate::failure::Failure;
@@ -14,6 +15,7 @@ use lampyris::engine::plan::{Place, PlanTensor};
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::models::Decoder;
 use lampyris::models::decoder::{Conversion, DecoderFiles, SessionOptions};
+use room::Room;
 use serde::Serialize;
 use std::path::PathBuf;
 #[cfg(feature = "pull")]
@@ -26,12 +28,16 @@ const SUGGESTED: [BlockFormat; 5] =
 /// How much more than in a file blocks take on a device, at most.
 const REPACKED: f64 = 1.05;
 
+/// Said where nothing stands in the way and nobody says how much memory there is.
+const UNKNOWN: &str = "nothing is known to stand in the way; --budget BYTES says whether it fits so much memory\n";
+
 /// What a model takes, and what there is.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     model: String,
     adapter: String,
-    pub(crate) fits: bool,
+    /// Not known where nothing stands in the way and nobody says how much memory there is.
+    pub(crate) fits: Option<bool>,
     context: usize,
     kv: &'static str,
     weight_bytes: u64,
@@ -42,9 +48,8 @@ pub(crate) struct Report {
     largest_tensor: Tensor,
     /// The largest tensor that the adapter can bind.
     binding_limit: u64,
-    budget: Option<u64>,
-    #[serde(skip)]
-    on_cpu: bool,
+    #[serde(flatten)]
+    room: Room,
     /// What the adapter usually reads, in 10^9 bytes a second; not known of the CPU executor.
     read_gbytes: Option<f64>,
     /// Tokens a second to expect, by the time of each step; not known where the adapter cannot bind a tensor.
@@ -140,16 +145,13 @@ pub(crate) fn report(
 ) -> Result<Report, Failure> {
     let needs = Decoder::new(gpu, files.clone())?.needs(options)?;
     let limit = gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes);
-    // Nothing holds the CPU executor to a budget of GPU memory.
-    let budget = gpu.options().budget.filter(|_| !gpu.is_cpu_executor());
+    let room = Room::of(gpu);
     let mut reasons = Vec::new();
     if needs.largest.1 > limit {
         let (name, bytes) = &needs.largest;
         reasons.push(format!("{} takes {bytes} bytes, and the adapter binds at most {limit}", output::one_line(name)));
     }
-    if let Some(budget) = budget.filter(|budget| needs.total() > *budget) {
-        reasons.push(format!("{} bytes are needed, and the budget is {budget}", needs.total()));
-    }
+    reasons.extend(room.reasons(needs.total()));
     // Smaller weights help neither a cache nor what a run computes; matrices are cut by rows, so they need fit no binding whole.
     let plan = &needs.plan;
     let of_runs = |it: &PlanTensor| !matches!(it.place, Place::Constant(_));
@@ -160,7 +162,7 @@ pub(crate) fn report(
         let about = |bytes: u64| (bytes as f64 * REPACKED) as u64;
         let weight_bytes = about(after) + needs.angles;
         let total_bytes = weight_bytes + needs.cache + needs.work;
-        let fits = after < before && budget.is_none_or(|budget| total_bytes <= budget);
+        let fits = after < before && room.holds(total_bytes);
         fits.then_some(Instead { format: format.name(), weight_bytes, total_bytes })
     });
     let tenths = |rate: f64| (rate * 10.0).round() / 10.0;
@@ -175,7 +177,7 @@ pub(crate) fn report(
     Ok(Report {
         model: shown.to_owned(),
         adapter: gpu.summary().to_string(),
-        fits: reasons.is_empty(),
+        fits: room.verdict(&reasons),
         context: needs.context,
         kv: options.cache.label(),
         weight_bytes: needs.weights,
@@ -184,8 +186,7 @@ pub(crate) fn report(
         total_bytes: needs.total(),
         largest_tensor: Tensor { name: needs.largest.0.clone(), bytes: needs.largest.1 },
         binding_limit: limit,
-        budget,
-        on_cpu: gpu.is_cpu_executor(),
+        room,
         read_gbytes: speed.as_ref().map(|(_, costs)| costs.read_gbytes),
         tokens_per_s_expected: expected.map(tenths),
         tokens_per_s_at_most: speed.as_ref().map(|(_, costs)| at_most(costs)),
@@ -194,25 +195,13 @@ pub(crate) fn report(
     })
 }
 
-/// What may be taken, for people.
-fn budget_line(budget: Option<u64>, on_cpu: bool) -> String {
-    match budget {
-        None if on_cpu => "  budget               none: on the CPU executor nothing is held to one\n".to_owned(),
-        Some(budget) => format!("  budget    {budget:>14} bytes\n"),
-        None => {
-            "  budget               none: adapters do not tell their memory, --budget BYTES sets a bound\n".to_owned()
-        }
-    }
-}
-
 impl Report {
     /// For people who are about to fetch it.
     #[cfg(feature = "pull")]
     pub(crate) fn summary(&self) -> String {
-        let verdict = match (self.fits, self.budget) {
-            (true, Some(budget)) => format!("it fits the budget of {budget} bytes"),
-            (true, None) => "the adapter can bind all of it; how much memory it has, adapters do not tell".to_owned(),
-            (false, _) => format!("it does not fit: {}", self.reasons.join("; ")),
+        let verdict = match self.reasons.is_empty() {
+            true => self.room.summary(),
+            false => format!("it does not fit: {}", self.reasons.join("; ")),
         };
         let instead = self.instead.as_ref().map(|it| format!(", and as {} it would", it.format)).unwrap_or_default();
         format!(
@@ -240,7 +229,7 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &budget_line(self.budget, self.on_cpu);
+        text += &self.room.lines();
         if let Some(tokens) = self.tokens_per_s_expected {
             text += &format!("  speed     {tokens:>14.1} tokens/s expected, by the time of each step alone\n");
         }
@@ -251,11 +240,12 @@ impl Report {
             text += &format!("  {reason}\n");
         }
         text += match (self.fits, &self.instead) {
-            (true, _) => "it fits\n",
-            (false, None) => {
+            (Some(true), _) => "it fits\n",
+            (None, _) => UNKNOWN,
+            (Some(false), None) => {
                 "it does not fit, nor would it in a smaller format; take a shorter --context, a smaller --kv or a smaller model\n"
             }
-            (false, Some(_)) => "it does not fit\n",
+            (Some(false), Some(_)) => "it does not fit\n",
         };
         if let Some(instead) = &self.instead {
             text += &format!(

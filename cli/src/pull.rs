@@ -86,7 +86,7 @@ fn said_to_fit(
         Err(failure) => return Err(failure),
     };
     output::print(&report.summary())?;
-    Ok(report.fits)
+    Ok(report.fits != Some(false))
 }
 
 /// Fetches the files, the small ones first, with one bar for all of them.

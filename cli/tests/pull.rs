@@ -360,6 +360,7 @@ fn fits_describes_what_is_on_the_hub_and_fetches_nothing() {
         let said = with(&server.address, &home, &[], &arguments);
         let mut report = said.json().remove(0);
         report["model"] = "".into();
+        assert!(report["memory_bytes"].take().as_u64().is_some_and(|bytes| bytes > 1 << 20), "of the machine's own");
         report
     };
     assert_eq!(weigh("o/n"), weigh(local.path().to_str().unwrap()));

@@ -16,6 +16,13 @@ impl Error {
     pub fn is_device_lost(&self) -> bool {
         matches!(self, Error::Engine(lampyris_engine::Error::DeviceLost { .. }))
     }
+
+    /// Whether nothing is wrong and the same may be asked again in a later frame: as many runs as may be are under way, the frame of this one was
+    /// dropped, what it needs is still being made, or the device is gone and has not been replaced.
+    pub fn is_transient(&self) -> bool {
+        use lampyris_engine::Error::{Busy, Cancelled};
+        matches!(self, Error::NotReady | Error::Engine(Busy { .. } | Cancelled)) || self.is_device_lost()
+    }
 }
 
 /// Everything that can be wrong with a model's files or with a picture's size.

@@ -57,7 +57,8 @@ impl Classifier {
     ///
     /// # Errors
     /// As [`Classifier::classify`]; [`Error::Engine`] with `Busy` when four recorded pictures are under way, whose answers were neither taken nor
-    /// dropped, `NoCommands` on the CPU executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen.
+    /// dropped, `NoCommands` on the CPU executor; [`Error::NotReady`] in browsers for a size of picture that [`Classifier::ready`] has not seen, and after
+    /// a loss where what goes to the next device cannot be there at once.
     pub fn record<'a>(&self, encoder: &mut CommandEncoder, input: impl Into<Input<'a>>) -> Result<Seen> {
         // Whose encoder it is nobody can ask; one of a lost device is not answered with commands for another.
         self.gpu().current().check_alive()?;

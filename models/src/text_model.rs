@@ -188,7 +188,7 @@ impl TextModel {
             decoder,
             #[cfg(feature = "text")]
             template: Arc::new(crate::text::ChatTemplate::of(&tokenizer)),
-            stops: Arc::new(tokenizer.with_ends(stops)),
+            stops: Arc::new(tokenizer.with_ends(stops, tokenizer.template_source(None))),
             tokenizer,
             #[cfg(feature = "text")]
             turn: None,

@@ -7,6 +7,7 @@
 use crate::support::decoders::noise;
 use crate::support::host::{Host, hosts, quick_hosts};
 use crate::support::{fixture, full_tier, required};
+use crate::ticks::cache_of;
 use lampyris::engine::Error as EngineError;
 use lampyris::engine::kernels::Noise;
 use lampyris::models::decoder::{Decoder, DrivenSession, Session, SessionOptions};
@@ -328,12 +329,6 @@ fn input() -> Input<'static> {
 fn logits_of(gpu: &Gpu, session: &mut Session) -> Result<Vec<f32>> {
     let last = session.tokens().len() - 1;
     gpu.block_on(session.logits_from(last))
-}
-
-/// What follows the header of a saved session, whose entries may stand in any order.
-fn cache_of(saved: &[u8]) -> Vec<u8> {
-    let header = u64::from_le_bytes(saved[..8].try_into().unwrap()) as usize;
-    saved[8 + header..].to_vec()
 }
 
 fn drawn() -> Sampling {

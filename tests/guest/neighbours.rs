@@ -5,6 +5,7 @@
 use crate::support::decoders::noise;
 use crate::support::fixture;
 use crate::support::host::{Host, quick_hosts};
+use crate::ticks::{cache_of, settled, uncut};
 use lampyris::models::decoder::{Decoder, DrivenSession, Sampling};
 use lampyris::models::record::Seen;
 use lampyris::wgpu::{self, TextureFormat, TextureView};
@@ -77,23 +78,24 @@ impl Engine {
     }
 }
 
-/// What an engine that is alone says by runs of its own.
-fn alone(host: &Host, seed: usize) -> (Vec<f32>, Vec<u32>) {
+/// What an engine that is alone says by runs of its own, and what its session's cache holds then.
+fn alone(host: &Host, seed: usize) -> (Vec<f32>, (Vec<u32>, Vec<u8>)) {
     let gpu = host.guest();
     let classifier = gpu.block_on(Classifier::load(&gpu, &fixture(NETWORK))).unwrap();
     let answer = gpu.block_on(classifier.classify(Input::rgba8(picture(seed), SIDE, SIDE))).unwrap();
-    let mut session = gpu.block_on(Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap().session(200)).unwrap();
-    gpu.block_on(session.feed(&prompt(seed))).unwrap();
-    let mut generation = session.sample(MOST, &drawn(seed)).unwrap();
-    let tokens = std::iter::from_fn(|| gpu.block_on(generation.next()).unwrap()).collect();
-    (answer.logits, tokens)
+    let model = Decoder::new(&gpu, noise(CONFIG, &[], &[])).unwrap();
+    (answer.logits, uncut(&gpu, &model, 200.into(), (&prompt(seed), MOST, &drawn(seed))))
 }
 
 #[test]
 fn engines_that_share_a_device_and_one_beside_are_each_as_alone() {
     for host in quick_hosts() {
         let expected = [0, 1, 2].map(|seed| alone(&host.another(), seed));
-        assert!(expected[0].0 != expected[1].0 && expected[0].1 != expected[1].1, "{}: all say the same", host.name);
+        assert!(
+            expected[0].0 != expected[1].0 && expected[0].1.0 != expected[1].1.0,
+            "{}: all say the same",
+            host.name
+        );
         let beside = host.another();
         let mut engines = [Engine::new(&host, 0), Engine::new(&host, 1), Engine::new(&beside, 2)];
         for _ in 0..MOST_FRAMES {
@@ -109,15 +111,21 @@ fn engines_that_share_a_device_and_one_beside_are_each_as_alone() {
                 break;
             }
         }
-        for (at, (engine, (logits, tokens))) in engines.iter().zip(&expected).enumerate() {
+        for (at, (engine, (logits, (tokens, _)))) in engines.iter().zip(&expected).enumerate() {
             assert!(engine.is_done(), "engine {at} on {} starves", host.name);
             assert_eq!(&engine.tokens, tokens, "engine {at} on {}", host.name);
             assert!(engine.looks.iter().all(|look| look == logits), "engine {at} on {}: other logits", host.name);
         }
         assert_eq!([host.told(), beside.told()], [(0, 0); 2], "the hosts of {} heard of the guests", host.name);
 
+        let mut caches = expected.iter().map(|(_, (_, cache))| cache).zip([&host, &host, &beside]);
+        let [first, second, third] = engines.map(|Engine { gpu, npc, .. }| {
+            let (cache, host) = caches.next().unwrap();
+            let session = settled(host, &gpu, npc);
+            assert!(cache_of(&gpu.block_on(session.save()).unwrap()) == *cache, "{}: another cache", host.name);
+            gpu
+        });
         // A loss is told each engine by itself; the device beside is none of it.
-        let [first, second, third] = engines.map(|engine| engine.gpu);
         first.notify_lost("for the test");
         assert!(first.check_alive().is_err() && second.check_alive().is_ok() && third.check_alive().is_ok());
     }

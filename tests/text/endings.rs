@@ -92,6 +92,9 @@ fn a_gguf_file_names_or_spells_what_ends_an_answer() {
     assert_eq!(stops(GgufVocabulary { eos: Some(26), ..phi }), [26, 27]);
     let spelled = letters(&["<x>", "<end_of_turn>", "<|eot_id|>", "<|im_end|>"]);
     assert_eq!(stops(GgufVocabulary { eos: Some(29), eot: Some(1000), ..spelled }), [29, 27, 28]);
+    // Llama 3's file names the end of a turn; the end of a text ends an answer as well.
+    let llama = letters(&["<|end_of_text|>", "<|eot_id|>", "<|eom_id|>"]);
+    assert_eq!(stops(GgufVocabulary { eos: Some(27), ..llama }), [27, 26, 28]);
     // Also where the file calls it text, as some converters do; other text is no end.
     let mut plain = letters(&["<x>", "<|end|>", "<|finish|>"]);
     plain.token_types[27..].fill(4);
@@ -239,7 +242,17 @@ fn a_folder_ends_where_its_tokenizer_and_its_template_do() {
     assert_eq!(stops(json!({"eos_token": "<|im_end|>"})), [END_OF_TEXT, END]);
     let template = "{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}";
     assert_eq!(stops(json!({"eos_token": "<|endoftext|>", "chat_template": template})), [END_OF_TEXT, END]);
-    assert_eq!(stops(json!({"eos_token": "<|endoftext|>"})), [END_OF_TEXT]);
+    // ChatML stands in for a template where its tokens are there, and ends turns then.
+    let beside = [config.clone(), ("tokenizer_config.json", json!({"eos_token": "<|endoftext|>"}))];
+    let model = open(&folder(&beside));
+    assert_eq!(model.stops(), [END_OF_TEXT, END]);
+    let text = model.template().unwrap().render(&asked("hello")).unwrap();
+    assert!(text.contains("hello<|im_end|>"), "{text}");
+    // So does a template that somebody brings.
+    let plain = json!({"eos_token": "<|endoftext|>", "chat_template": "{{ messages[0].content }}"});
+    let model = open(&folder(&[config.clone(), ("tokenizer_config.json", plain)]));
+    assert_eq!(model.stops(), [END_OF_TEXT]);
+    assert_eq!(model.with_template(template).unwrap().stops(), [END_OF_TEXT, END]);
 }
 
 #[test]

@@ -6,6 +6,9 @@
 use crate::support::decoders::{files, noise, tensors};
 use crate::support::{as_gpus, cpu_as_gpu, devices, relative, taking};
 use lampyris::Gpu;
+use lampyris::engine::certify::Prepared;
+use lampyris::engine::kernels::panel::Code;
+use lampyris::engine::kernels::{Fill, Format};
 use lampyris::engine::weights::blocks::BlockFormat;
 use lampyris::engine::weights::gguf::{Gguf, MetadataValue, NewBlocks, gguf_bytes};
 use lampyris::models::decoder::{
@@ -295,6 +298,36 @@ fn what_does_not_fit_is_refused_by_name() {
     }
     let error = Decoder::new(&gpu, noise(&CONFIG.replace("_tok\": 3", "_tok\": 8"), &[], &[])).unwrap_err().to_string();
     assert!(error.contains("`num_experts_per_tok` is 8, expected a whole number from 1 to num_experts"), "{error}");
+}
+
+/// The weights of the other three are no numbers, and whoever takes in one of them gives none.
+#[test]
+fn no_expert_is_read_that_was_not_chosen() {
+    let entry = lampyris::engine::kernels::all().into_iter().find(|entry| entry.name == "experts").unwrap();
+    let mut tried = 0;
+    for mut case in (entry.cases)().into_iter().filter(|case| case.label.starts_with("1x1of4.24x33.")) {
+        let chosen = case.inputs.iter().find_map(|(_, fill)| match fill {
+            Fill::Words(words) => Some(words[0] as usize),
+            _ => None,
+        });
+        let (desc, fill) = &mut case.inputs[1];
+        assert_eq!(desc.format, Format::Panel(Code::F16), "{}", case.label);
+        let of_one = desc.len() / 4;
+        let weight = |at: usize| if Some(at / of_one) == chosen { (at * 37 % 23) as f32 / 23.0 } else { f32::NAN };
+        *fill = Fill::Values((0..desc.len()).map(weight).collect());
+        let prepared = Prepared::new(&case).unwrap();
+        let expected = case.expected(&case.tensors()).unwrap()[0].values();
+        assert!(expected.iter().all(|value| value.is_finite()), "{}: the twin reads more", case.label);
+        for (name, gpu) in devices().into_iter().filter(|(_, gpu)| !gpu.is_cpu_executor()) {
+            for source in prepared.variants(&gpu).unwrap() {
+                let found = gpu.block_on(prepared.run(&gpu, source)).unwrap()[0].values();
+                let error = relative(&found, &expected);
+                assert!(error < 1e-3, "{} of {} on {name}: {error:e}", source.label, case.label);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 1 || devices().len() == 1, "{tried}");
 }
 
 #[test]

@@ -7,8 +7,8 @@
 mod support;
 
 mod fixtures;
-mod packed;
 mod photos;
 mod plans;
+mod quantized;
 mod real_models;
 mod tuned;

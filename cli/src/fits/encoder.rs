@@ -1,6 +1,7 @@
 //! `lampyris fits` of a sentence encoder: what its weights and a run of texts will take.
 
-use super::Tensor;
+use super::room::Room;
+use super::{Tensor, UNKNOWN};
 use crate::args::{DeviceArguments, Fits};
 use crate::failure::Failure;
 use crate::{device, output};
@@ -17,7 +18,8 @@ const TOKENS: usize = 512;
 struct Report {
     model: String,
     adapter: String,
-    fits: bool,
+    /// Not known where nothing stands in the way and nobody says how much memory there is.
+    fits: Option<bool>,
     /// Tokens and texts that a run has room for.
     tokens: usize,
     texts: usize,
@@ -28,9 +30,8 @@ struct Report {
     largest_tensor: Tensor,
     /// The largest tensor that the adapter can bind; a table that is larger is cut.
     binding_limit: u64,
-    budget: Option<u64>,
-    #[serde(skip)]
-    on_cpu: bool,
+    #[serde(flatten)]
+    room: Room,
     /// What stands in the way.
     reasons: Vec<String>,
     /// The precision with which it fits, where it does not.
@@ -51,14 +52,14 @@ pub(super) fn run(path: &Path, job: &Fits, arguments: &DeviceArguments) -> Resul
         let encoder = TokenEncoder::new(&gpu, files.clone(), EncoderOptions::default().half(half))?;
         Ok(encoder.needs(job.context.unwrap_or(TOKENS))?)
     };
-    let whole = needs(false)?;
-    let reasons = reasons(&gpu, &whole);
+    let (whole, room) = (needs(false)?, Room::of(&gpu));
+    let reasons = reasons(&gpu, room, &whole);
     let half = if reasons.is_empty() { None } else { Some(needs(true)?) };
-    let half = half.filter(|half| half.total() < whole.total() && self::reasons(&gpu, half).is_empty());
+    let half = half.filter(|half| half.total() < whole.total() && self::reasons(&gpu, room, half).is_empty());
     let report = Report {
         model: job.model.display().to_string(),
         adapter: gpu.summary().to_string(),
-        fits: reasons.is_empty(),
+        fits: room.verdict(&reasons),
         tokens: whole.rows,
         texts: whole.sequences,
         weight_bytes: whole.weights,
@@ -66,8 +67,7 @@ pub(super) fn run(path: &Path, job: &Fits, arguments: &DeviceArguments) -> Resul
         total_bytes: whole.total(),
         largest_tensor: Tensor { name: whole.largest.0.clone(), bytes: whole.largest.1 },
         binding_limit: limit(&gpu),
-        budget: budget(&gpu),
-        on_cpu: gpu.is_cpu_executor(),
+        room,
         reasons,
         instead: half.map(|half| Instead { precision: "f16", total_bytes: half.total() }),
     };
@@ -79,20 +79,13 @@ fn limit(gpu: &Gpu) -> u64 {
     gpu.caps().max_binding_bytes.min(gpu.caps().max_buffer_bytes)
 }
 
-/// What may be taken on a device; nothing holds the CPU executor to it.
-fn budget(gpu: &Gpu) -> Option<u64> {
-    gpu.options().budget.filter(|_| !gpu.is_cpu_executor())
-}
-
 /// What keeps an encoder from running.
-fn reasons(gpu: &Gpu, needs: &EncoderNeeds) -> Vec<String> {
+fn reasons(gpu: &Gpu, room: Room, needs: &EncoderNeeds) -> Vec<String> {
     let (name, bytes) = &needs.largest;
     let bound = (*bytes > limit(gpu)).then(|| {
         format!("{} takes {bytes} bytes, and the adapter binds at most {}", output::one_line(name), limit(gpu))
     });
-    let over = budget(gpu).filter(|budget| needs.total() > *budget);
-    let over = over.map(|budget| format!("{} bytes are needed, and the budget is {budget}", needs.total()));
-    bound.into_iter().chain(over).collect()
+    bound.into_iter().chain(room.reasons(needs.total())).collect()
 }
 
 impl Report {
@@ -112,14 +105,15 @@ impl Report {
             output::one_line(&self.largest_tensor.name),
             self.binding_limit,
         );
-        text += &super::budget_line(self.budget, self.on_cpu);
+        text += &self.room.lines();
         for reason in &self.reasons {
             text += &format!("  {reason}\n");
         }
         text += match (self.fits, &self.instead) {
-            (true, _) => "it fits\n",
-            (false, None) => "it does not fit; take a smaller model\n",
-            (false, Some(_)) => "it does not fit\n",
+            (Some(true), _) => "it fits\n",
+            (None, _) => UNKNOWN,
+            (Some(false), None) => "it does not fit; take a smaller model\n",
+            (Some(false), Some(_)) => "it does not fit\n",
         };
         if let Some(instead) = &self.instead {
             text += &format!("with `--precision {}` it would, with {} bytes\n", instead.precision, instead.total_bytes);

@@ -3,6 +3,7 @@
 use super::adapter::AdapterSummary;
 use super::disk::{self, checksum};
 use super::options::GpuOptions;
+use super::scope::now;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,7 +32,7 @@ impl PipelineCache {
         };
         let data = read(&file);
         let saved = AtomicU64::new(data.as_deref().map_or(0, checksum));
-        PipelineCache { cache: Some(create(device, data.as_deref())), file: Some(file), saved }
+        PipelineCache { cache: create(device, data.as_deref()), file: Some(file), saved }
     }
 
     pub(super) fn handle(&self) -> Option<&wgpu::PipelineCache> {
@@ -52,17 +53,23 @@ impl PipelineCache {
     }
 }
 
+/// None where the driver has no memory for it: pipelines are compiled without one then, and a host hears nothing of it.
 #[allow(unsafe_code, reason = "the driver's own bytes, given back to it")]
-fn create(device: &wgpu::Device, data: Option<&[u8]>) -> wgpu::PipelineCache {
+fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
+    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+    let scopes = [OutOfMemory, Internal, Validation].map(|filter| device.push_error_scope(filter));
     // SAFETY: the bytes were written by `get_data` on the same adapter and driver, and carry their checksum; the driver
     // validates its own header besides, and falls back to an empty cache.
-    unsafe {
+    let cache = unsafe {
         device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
             label: Some("lampyris.pipelines"),
             data,
             fallback: true,
         })
-    }
+    };
+    // The one opened last closes first.
+    let refused = scopes.into_iter().rev().filter_map(|scope| now(scope.pop())).count() > 0;
+    (!refused).then_some(cache)
 }
 
 fn read(file: &Path) -> Option<Vec<u8>> {

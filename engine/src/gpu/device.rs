@@ -133,7 +133,7 @@ impl Gpu {
         let name = adapter.get_info().name;
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
-                label: Some("lampyris"),
+                label: Some("lampyris.device"),
                 required_features: wanted.features,
                 required_limits: wanted.limits,
                 memory_hints: wgpu::MemoryHints::MemoryUsage,

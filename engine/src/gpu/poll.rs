@@ -6,6 +6,10 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+/// How the words begin with which wgpu unwinds out of a poll.
+#[cfg(not(target_arch = "wasm32"))]
+const POLL_FAILED: &str = "Error in Device::poll";
+
 /// A value that a driver's callback delivers.
 #[derive(Debug)]
 pub(super) struct Mailbox<T>(Arc<Letterbox<T>>);
@@ -114,14 +118,31 @@ impl Gpu {
         current.poll_own(kind);
     }
 
-    /// Polls this handle's device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is.
+    /// Polls this handle's device. wgpu unwinds when a driver loses its device in the middle of that; here it is noted as what it is. What a callback
+    /// of a host's own panics about, which the poll has run, goes on to the host.
+    #[cfg(not(target_arch = "wasm32"))]
     fn poll_own(&self, kind: wgpu::PollType) {
         let Some(device) = self.device() else { return };
         self.count_poll(!matches!(kind, wgpu::PollType::Poll));
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| device.poll(kind)));
-        if polled.is_err() {
+        if let Err(panic) = polled {
+            let of_wgpu = panic.downcast_ref().is_some_and(|words: &String| words.starts_with(POLL_FAILED));
+            if !of_wgpu {
+                self.note_if_lost();
+            }
+            if !of_wgpu && self.check_alive().is_ok() {
+                std::panic::resume_unwind(panic);
+            }
             self.notify_lost("the driver failed while it was polled");
         }
+    }
+
+    /// Counts a poll: a browser polls by itself, and nothing unwinds there.
+    #[cfg(target_arch = "wasm32")]
+    fn poll_own(&self, kind: wgpu::PollType) {
+        let Some(device) = self.device() else { return };
+        self.count_poll(!matches!(kind, wgpu::PollType::Poll));
+        let _ = device.poll(kind);
     }
 
     /// Drives a future to its end on this thread, sleeping in the driver while the device works. For binaries,

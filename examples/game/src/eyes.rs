@@ -2,9 +2,8 @@
 
 use crate::Result;
 use crate::args::Args;
-use lampyris::engine::Error as EngineError;
 use lampyris::models::record::Seen;
-use lampyris::{Answer, Classifier, Error, Gpu, Input, wgpu};
+use lampyris::{Answer, Classifier, Gpu, Input, wgpu};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -72,7 +71,7 @@ impl Eyes {
                 self.under_way.push_back(Look { seen, frame, before });
                 Ok(true)
             }
-            Err(Error::Engine(EngineError::Busy { .. } | EngineError::DeviceLost { .. })) => {
+            Err(error) if error.is_transient() => {
                 self.skipped += 1;
                 Ok(false)
             }
@@ -87,7 +86,7 @@ impl Eyes {
                 Ok(Some(answer)) => answer,
                 Ok(None) => break,
                 // The frame was dropped, or went with its device.
-                Err(Error::Engine(EngineError::Cancelled | EngineError::DeviceLost { .. })) => {
+                Err(error) if error.is_transient() => {
                     self.under_way.pop_front();
                     continue;
                 }

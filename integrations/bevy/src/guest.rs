@@ -430,8 +430,8 @@ pub(crate) fn think(
     state.loaded();
     state.load();
     gpu.pump();
-    let label = wgpu::CommandEncoderDescriptor { label: Some("lampyris in bevy") };
-    let mut encoder = device.wgpu_device().create_command_encoder(&label);
+    let descriptor = wgpu::CommandEncoderDescriptor { label: Some("lampyris.bevy") };
+    let mut encoder = device.wgpu_device().create_command_encoder(&descriptor);
     state.frame(&mut turns, &mut encoder, |image| {
         images.get(image).map(|image| picture(&image.texture_view, image.texture_view_descriptor.as_ref()))
     });

@@ -31,7 +31,8 @@ impl TokenEncoder {
     /// # Errors
     /// [`Error::Context`] and [`Error::Token`] as [`TokenEncoder::embed`]; [`Error::Engine`] with `Busy` when four recorded sequences of
     /// about this length are under way, whose vectors were neither taken nor dropped, `NoCommands` on the CPU executor, `DeviceLost` when the
-    /// device is gone; [`Error::NotReady`] in browsers for a length that [`TokenEncoder::ready`] has not seen.
+    /// device is gone; [`Error::NotReady`] in browsers for a length that [`TokenEncoder::ready`] has not seen, and after a loss
+    /// where what goes to the next device cannot be there at once.
     pub fn record(&self, encoder: &mut CommandEncoder, sequence: &[u32]) -> Result<Embedding> {
         // Whose encoder it is nobody can ask; one of a lost device is not answered with commands for another.
         self.gpu().current().check_alive()?;

@@ -23,9 +23,11 @@ use super::unigram::unigram;
 use crate::error::shown;
 
 /// Special tokens that end a turn or a text in the models that have them; many files name only one of their model's by its id.
-const ENDS: [&str; 6] = [
+const ENDS: [&str; 8] = [
     "<end_of_turn>",
+    "<|end_of_text|>",
     "<|end|>",
+    "<|eom_id|>",
     "<|eot_id|>",
     "<|im_end|>",
     "<|endoftext|>",
@@ -34,13 +36,11 @@ const ENDS: [&str; 6] = [
 
 /// What else separates the turns of a conversation. Some publishers and converters write these, and the [`ENDS`], as text that was added; then
 /// a user could type them, so they are special whatever the file says.
-const MARKS: [&str; 14] = [
+const MARKS: [&str; 12] = [
     "<start_of_turn>",
     "<|assistant|>",
     "<|begin_of_text|>",
     "<|end_header_id|>",
-    "<|end_of_text|>",
-    "<|eom_id|>",
     "<|im_start|>",
     "<|start_header_id|>",
     "<|system|>",
@@ -165,9 +165,11 @@ impl Tokenizer {
     }
 
     /// The tokens that end an answer: those that the files name, the own end of a text, and those of the [`ENDS`] that the chat template
-    /// writes. A configuration often names no more than what ended the texts of the model that was trained further.
-    pub(crate) fn with_ends(&self, mut named: Vec<u32>) -> Vec<u32> {
-        let template = self.template_source(None).unwrap_or_default();
+    /// writes, or ChatML's where it stands in for one. A configuration often names no more than what ended the texts of the model that was
+    /// trained further.
+    pub(crate) fn with_ends(&self, mut named: Vec<u32>, template: Option<&str>) -> Vec<u32> {
+        let chat_ml = || self.id("<|im_start|>").map_or("", |_| "<|im_end|>");
+        let template = template.unwrap_or_else(chat_ml);
         let written = ENDS.into_iter().filter(|end| template.contains(end)).filter_map(|end| self.id(end));
         for id in self.eos().into_iter().chain(written) {
             if !named.contains(&id) {
@@ -287,8 +289,19 @@ fn ids(tokens: &[String]) -> Vocab {
     (0u32..).zip(tokens).map(|(id, token)| (token.clone(), id)).collect()
 }
 
+/// How the first files of Llama 3 and of Qwen split texts, which do not say it; they are known by their marks, and Qwen's by how many tokens
+/// there are beside ChatML's.
+fn pre_by(tokens: &[String]) -> &'static str {
+    let has = |mark: &str| tokens.iter().any(|token| token == mark);
+    match tokens.len() {
+        _ if has("<|begin_of_text|>") => "llama-bpe",
+        150_000.. if has("<|im_start|>") && has("<|endoftext|>") => "qwen2",
+        _ => "default",
+    }
+}
+
 fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, Option<Splitter>, bool), TextError> {
-    let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or("default"))?;
+    let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or_else(|| pre_by(&vocabulary.tokens)))?;
     let ids = ids(&vocabulary.tokens);
     let mut merges = Merges::new();
     for merge in &vocabulary.merges {

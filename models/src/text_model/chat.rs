@@ -24,12 +24,14 @@ impl TextModel {
         }
     }
 
-    /// The same model with another chat template, or the first one of a model whose files have none.
+    /// The same model with another chat template, or the first one of a model whose files have none. What it ends a turn with ends answers too,
+    /// where the vocabulary has it and it is known to be an end.
     ///
     /// # Errors
     /// [`Error::Text`] for one that is not valid.
     pub fn with_template(mut self, source: &str) -> Result<TextModel> {
         self.template = Arc::new(Ok(ChatTemplate::with(source, &self.tokenizer)?));
+        self.stops = Arc::new(self.tokenizer.with_ends(self.stops.to_vec(), Some(source)));
         self.turn = None;
         Ok(self)
     }

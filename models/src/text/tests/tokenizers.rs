@@ -268,7 +268,7 @@ fn added_text_that_marks_a_turn_cannot_be_typed() {
 fn an_answer_ends_where_the_tokenizer_or_the_template_ends_a_turn() {
     let ends = |config: Value, named: &[u32]| {
         let tokenizer = Tokenizer::from_json(SMALL, Some(config.to_string().as_bytes())).unwrap();
-        tokenizer.with_ends(named.to_vec())
+        tokenizer.with_ends(named.to_vec(), tokenizer.template_source(None))
     };
     let plain = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}";
     let chatml = "{% for m in messages %}{{ '<|im_start|>' + m.role + m.content + '<|im_end|>' }}{% endfor %}";
@@ -277,7 +277,7 @@ fn an_answer_ends_where_the_tokenizer_or_the_template_ends_a_turn() {
     assert_eq!(ends(json!({"eos_token": "<|endoftext|>", "chat_template": chatml}), &[600]), [600, 602]);
     assert_eq!(ends(json!({"eos_token": "<|endoftext|>", "chat_template": plain}), &[7]), [7, 600]);
     assert_eq!(ends(json!({"chat_template": chatml}), &[]), [602]);
-    assert_eq!(ends(json!({}), &[5]), [5]);
+    assert_eq!(ends(json!({}), &[5]), [5, 602], "ChatML stands in for a template");
 }
 
 /// What a unigram vocabulary lacks is one unknown token, be it a user's text or a trusted one.

@@ -176,6 +176,22 @@ fn token_kinds_and_defaults_are_understood() {
     assert_eq!(ending.encode_prompt("ab").unwrap(), [2]);
 }
 
+/// The first files of Llama 3 and Qwen do not say how they split texts, of which numbers tell.
+#[test]
+fn files_that_do_not_say_how_they_split_are_known_by_their_marks() {
+    let digits = |marks: &[&str], fillers: usize| {
+        let tokens = ["1", "11", "111", "1111"].into_iter().chain(marks.iter().copied()).map(str::to_owned);
+        let tokens: Vec<String> = tokens.chain((0..fillers).map(|id| format!("<{id}>"))).collect();
+        let token_types = (0..tokens.len()).map(|id| if id < 4 { 1 } else { 3 }).collect();
+        let merges = ["1 1", "11 1", "11 11"].map(str::to_owned).to_vec();
+        let vocabulary = GgufVocabulary { pre: None, tokens, token_types, merges, bos: Some(4), eos: None, ..tiny() };
+        Tokenizer::from_gguf(vocabulary).unwrap().encode_document("1111").unwrap()
+    };
+    assert_eq!(digits(&["<|begin_of_text|>"], 0), [4, 2, 0], "Llama 3's texts have a beginning, and numbers in threes");
+    assert_eq!(digits(&["<|im_start|>", "<|endoftext|>"], 150_000), [0; 4], "Qwen's one by one");
+    assert_eq!(digits(&["<|im_start|>", "<|endoftext|>"], 0), [2, 0], "SmolLM2's have a `pre`");
+}
+
 #[test]
 fn a_gguf_file_without_a_vocabulary_is_refused() {
     let Some(folder) = material("a GGUF file without a vocabulary") else { return };
