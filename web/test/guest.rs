@@ -4,6 +4,7 @@
 mod frames;
 
 use js_sys::Error;
+use lampyris::engine::kernels::{Desc, Format, HostTensor};
 use lampyris::engine::weights::Weights;
 use lampyris::wgpu::{self, Features, TextureFormat, TextureView};
 use lampyris::{Area, Classifier, Gpu, Input, Source, Yuv, YuvMatrix, YuvRange};
@@ -36,11 +37,42 @@ impl Host {
         answer.map(|answer| answer.logits).map_err(told)
     }
 
-    /// The logits of a picture in a texture of RGBA bytes, which a frame of the program's own looks at.
-    pub async fn texture(&self, pixels: Vec<u8>, width: u32, height: u32, srgb: bool) -> Result<Vec<f32>, Error> {
-        let format = if srgb { TextureFormat::Rgba8UnormSrgb } else { TextureFormat::Rgba8Unorm };
-        let view = self.filled(format, &pixels, [width, height]);
+    /// The logits of a picture of RGBA bytes in a texture of this format, which a frame of the program's own looks at.
+    pub async fn texture(&self, mut pixels: Vec<u8>, size: Vec<u32>, format: &str) -> Result<Vec<f32>, Error> {
+        let format = match format {
+            "rgba8unorm" => TextureFormat::Rgba8Unorm,
+            "rgba8unorm-srgb" => TextureFormat::Rgba8UnormSrgb,
+            "bgra8unorm" => TextureFormat::Bgra8Unorm,
+            "bgra8unorm-srgb" => TextureFormat::Bgra8UnormSrgb,
+            "rgba16float" => TextureFormat::Rgba16Float,
+            other => return Err(told(format!("{other} is not tried here"))),
+        };
+        match format {
+            TextureFormat::Bgra8Unorm | TextureFormat::Bgra8UnormSrgb => {
+                pixels.chunks_exact_mut(4).for_each(|texel| texel.swap(0, 2));
+            }
+            TextureFormat::Rgba16Float => {
+                let values: Vec<f32> = pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+                let halves = HostTensor::from_values(Desc::new(Format::F16, [values.len()]), &values);
+                pixels = halves.words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            }
+            _ => {}
+        }
+        let view = self.filled(format, &pixels, [size[0], size[1]]);
         self.frame(|| Input::texture(&view)).await
+    }
+
+    /// The logits of a picture of RGBA bytes in a buffer of the program's own, some way behind its beginning.
+    pub async fn buffer(&self, pixels: Vec<u8>, width: u32, height: u32) -> Result<Vec<f32>, Error> {
+        let offset = 64;
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("a picture of the program's own"),
+            size: offset + pixels.len() as u64,
+            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.queue.write_buffer(&buffer, offset, &pixels);
+        self.frame(|| Input::rgba8_buffer(&buffer, offset, width, height)).await
     }
 
     /// The logits of a gray picture in two planes as cameras give them, of which this is the luma.
@@ -111,7 +143,7 @@ impl Host {
 
     fn filled(&self, format: TextureFormat, texels: &[u8], [width, height]: [u32; 2]) -> TextureView {
         let texture = self.made(format, [width, height]);
-        let bytes_per_row = Some(u32::from(format.components()) * width);
+        let bytes_per_row = format.block_copy_size(None).map(|bytes| bytes * width);
         let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row, rows_per_image: None };
         let size = wgpu::Extent3d { width, height, depth_or_array_layers: 1 };
         self.queue.write_texture(texture.as_image_copy(), texels, layout, size);

@@ -54,19 +54,27 @@ test("a part that moves is looked at in each frame, with what the first one has 
 });
 
 test("a texture takes one dispatch less than its bytes, and gives what they give", async () => {
-  const { colours, plain, curved, gray, planes } = await page.evaluate(async ([width, height]) => ({
-    colours: await window.seen("bytes", window.colours, width, height),
-    plain: await window.seen("texture", window.colours, width, height, false),
-    curved: await window.seen("texture", window.colours, width, height, true),
-    gray: await window.seen("bytes", window.gray, width, height),
-    planes: await window.seen("planes", window.luma, width, height),
-  }), [WIDTH, HEIGHT]);
+  const formats = ["rgba8unorm", "rgba8unorm-srgb", "bgra8unorm", "bgra8unorm-srgb", "rgba16float"];
+  const { colours, textures, buffer, gray, planes } = await page.evaluate(async ([width, height, formats]) => {
+    const colours = await window.seen("bytes", window.colours, width, height);
+    const textures = [];
+    for (const format of formats) textures.push(await window.seen("texture", window.colours, [width, height], format));
+    const buffer = await window.seen("buffer", window.colours, width, height);
+    const gray = await window.seen("bytes", window.gray, width, height);
+    return { colours, textures, buffer, gray, planes: await window.seen("planes", window.luma, width, height) };
+  }, [WIDTH, HEIGHT, formats]);
   assert.ok(colours.dispatches > 30, `${colours.dispatches} dispatches are no MobileNet`);
   assert.notDeepEqual(colours.logits, gray.logits);
-  for (const [kind, found, bytes] of [["rgba8unorm", plain, colours], ["rgba8unorm-srgb", curved, colours], ["two planes", planes, gray]]) {
-    assert.equal(found.dispatches, bytes.dispatches - 1, kind);
-    assert.deepEqual(found.logits, bytes.logits, kind);
+  const bytes = formats.slice(0, 4).map((kind, at) => [kind, textures[at], colours]);
+  for (const [kind, found, expected] of [...bytes, ["two planes", planes, gray]]) {
+    assert.equal(found.dispatches, expected.dispatches - 1, kind);
+    assert.deepEqual(found.logits, expected.logits, kind);
   }
+  assert.deepEqual(buffer, colours, "bytes in a buffer are bytes");
+  // A level in 16 bits is not to the last bit the one of a byte.
+  const largest = Math.max(...colours.logits.map(Math.abs));
+  const apart = Math.max(...textures[4].logits.map((logit, at) => Math.abs(logit - colours.logits[at]))) / largest;
+  assert.ok(apart < 5e-3, `rgba16float: ${apart}`);
 });
 
 test("a texture that is shrunk more than 54 times takes the two dispatches that bytes take", async () => {
