@@ -184,11 +184,17 @@ impl TextModel {
         };
         let decoder = Decoder::new(gpu, files.decoder)?;
         let tokenizer = tokenizer.within(decoder.config().vocabulary)?;
+        #[cfg(feature = "text")]
+        let template = crate::text::ChatTemplate::of(&tokenizer);
+        let written = tokenizer.template_source(None);
+        // Without one ChatML may stand in, and ends turns as it does.
+        #[cfg(feature = "text")]
+        let written = written.or(template.is_ok().then_some(crate::text::ChatFormat::ChatMl.source()));
         Ok(TextModel {
             decoder,
             #[cfg(feature = "text")]
-            template: Arc::new(crate::text::ChatTemplate::of(&tokenizer)),
-            stops: Arc::new(tokenizer.with_ends(stops, tokenizer.template_source(None))),
+            template: Arc::new(template),
+            stops: Arc::new(tokenizer.with_ends(stops, written)),
             tokenizer,
             #[cfg(feature = "text")]
             turn: None,

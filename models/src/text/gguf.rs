@@ -165,11 +165,9 @@ impl Tokenizer {
     }
 
     /// The tokens that end an answer: those that the files name, the own end of a text, and those of the [`ENDS`] that the chat template
-    /// writes, or ChatML's where it stands in for one. A configuration often names no more than what ended the texts of the model that was
-    /// trained further.
+    /// writes. A configuration often names no more than what ended the texts of the model that was trained further.
     pub(crate) fn with_ends(&self, mut named: Vec<u32>, template: Option<&str>) -> Vec<u32> {
-        let chat_ml = || self.id("<|im_start|>").map_or("", |_| "<|im_end|>");
-        let template = template.unwrap_or_else(chat_ml);
+        let template = template.unwrap_or_default();
         let written = ENDS.into_iter().filter(|end| template.contains(end)).filter_map(|end| self.id(end));
         for id in self.eos().into_iter().chain(written) {
             if !named.contains(&id) {
@@ -289,20 +287,15 @@ fn ids(tokens: &[String]) -> Vocab {
     (0u32..).zip(tokens).map(|(id, token)| (token.clone(), id)).collect()
 }
 
-/// How the first files of Llama 3 and of Qwen split texts, which do not say it; they are known by their marks, and Qwen's by how many tokens
-/// there are beside ChatML's.
-fn pre_by(tokens: &[String]) -> &'static str {
-    let has = |mark: &str| tokens.iter().any(|token| token == mark);
-    match tokens.len() {
-        _ if has("<|begin_of_text|>") => "llama-bpe",
-        150_000.. if has("<|im_start|>") && has("<|endoftext|>") => "qwen2",
-        _ => "default",
-    }
-}
+/// How the first files of Llama 3 and of Qwen split texts, which do not say it: they are known by a mark, and by how many tokens there are
+/// more than.
+const SILENT: [(&str, usize, &str); 2] = [("<|begin_of_text|>", 0, "llama-bpe"), ("<|im_start|>", 150_000, "qwen2")];
 
 fn byte_level(vocabulary: &GgufVocabulary) -> Result<(tokenizers::Tokenizer, Option<Splitter>, bool), TextError> {
-    let splitting = Splitting::named(vocabulary.pre.as_deref().unwrap_or_else(|| pre_by(&vocabulary.tokens)))?;
     let ids = ids(&vocabulary.tokens);
+    let silent = || SILENT.iter().find(|(mark, tokens, _)| ids.len() > *tokens && ids.contains_key(*mark));
+    let pre = vocabulary.pre.as_deref().unwrap_or_else(|| silent().map_or("default", |(.., pre)| pre));
+    let splitting = Splitting::named(pre)?;
     let mut merges = Merges::new();
     for merge in &vocabulary.merges {
         let halves = merge.char_indices().skip(1).find(|(_, it)| *it == ' ').map(|(at, _)| merge.split_at(at));
