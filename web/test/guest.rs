@@ -62,19 +62,6 @@ impl Host {
         self.frame(|| Input::texture(&view)).await
     }
 
-    /// The logits of a picture of RGBA bytes in a buffer of the program's own, some way behind its beginning.
-    pub async fn buffer(&self, pixels: Vec<u8>, width: u32, height: u32) -> Result<Vec<f32>, Error> {
-        let offset = 64;
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("a picture of the program's own"),
-            size: offset + pixels.len() as u64,
-            usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        self.queue.write_buffer(&buffer, offset, &pixels);
-        self.frame(|| Input::rgba8_buffer(&buffer, offset, width, height)).await
-    }
-
     /// The logits of a gray picture in two planes as cameras give them, of which this is the luma.
     pub async fn planes(&self, luma: Vec<u8>, width: u32, height: u32) -> Result<Vec<f32>, Error> {
         let [columns, rows] = [width, height].map(|side| side.div_ceil(2));
