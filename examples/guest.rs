@@ -105,7 +105,10 @@ async fn play(
             view = camera(&device, &queue);
             guests.gpu.replace_device(adapter, &device, &queue)?; // the character goes there by its ticks
             guests.hear_of_a_loss(&device);
-            guests.eyes.ready(Input::texture(&view)).await?;
+            match guests.eyes.ready(Input::texture(&view)).await {
+                Err(error) if error.is_transient() => {} // lost meanwhile: the next frame finds that out
+                ready => ready?,
+            }
         }
         if over && named.is_some() {
             break;

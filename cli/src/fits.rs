@@ -203,7 +203,8 @@ impl Report {
             true => self.room.summary(),
             false => format!("it does not fit: {}", self.reasons.join("; ")),
         };
-        let instead = self.instead.as_ref().map(|it| format!(", and as {} it would", it.format)).unwrap_or_default();
+        let promise = self.room.promise();
+        let instead = self.instead.as_ref().map(|it| format!(", and as {} {promise}", it.format)).unwrap_or_default();
         format!(
             "here it will take {} with room for {} tokens on {}: {verdict}{instead}\n",
             hub::bytes(self.total_bytes),
@@ -249,8 +250,10 @@ impl Report {
         };
         if let Some(instead) = &self.instead {
             text += &format!(
-                "as {} it would, with about {} bytes: `lampyris quantize` writes that\n",
-                instead.format, instead.total_bytes
+                "as {} {}, with about {} bytes: `lampyris quantize` writes that\n",
+                instead.format,
+                self.room.promise(),
+                instead.total_bytes
             );
         }
         text

@@ -17,8 +17,9 @@ impl Error {
         matches!(self, Error::Engine(lampyris_engine::Error::DeviceLost { .. }))
     }
 
-    /// Whether nothing is wrong and the same may be asked again in a later frame: as many runs as may be are under way, the frame of this one was
-    /// dropped, what it needs is still being made, or the device is gone and has not been replaced.
+    /// Whether the same may do when it is asked again in a later frame: as many runs as may be are under way, the frame of this one was dropped or
+    /// refused, what it needs is not made yet, or the device is gone and has not been replaced. What needs `ready` stays [`Error::NotReady`] until that
+    /// was awaited, and what is cancelled in frame after frame is a mistake in the frames.
     pub fn is_transient(&self) -> bool {
         use lampyris_engine::Error::{Busy, Cancelled};
         matches!(self, Error::NotReady | Error::Engine(Busy { .. } | Cancelled)) || self.is_device_lost()

@@ -121,7 +121,8 @@ fn the_token_that_ends_a_turn_ends_an_answer() {
     let files = lampyris::text_model::TextFiles {
         decoder: crate::support::decoders::noise(config, &[], &[]),
         tokenizer: Some(std::fs::read(tokenizer).unwrap()),
-        tokenizer_config: None,
+        // A template that writes no end, so that ChatML does not stand in for one.
+        tokenizer_config: Some(br#"{"chat_template": "{{ messages[0].content }}"}"#.to_vec()),
         generation: None,
     };
     let model = TextModel::new(&Gpu::cpu_executor(), files).unwrap();

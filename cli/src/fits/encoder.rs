@@ -116,7 +116,9 @@ impl Report {
             (Some(false), Some(_)) => "it does not fit\n",
         };
         if let Some(instead) = &self.instead {
-            text += &format!("with `--precision {}` it would, with {} bytes\n", instead.precision, instead.total_bytes);
+            let promise = self.room.promise();
+            text +=
+                &format!("with `--precision {}` {promise}, with {} bytes\n", instead.precision, instead.total_bytes);
         }
         text
     }

@@ -45,6 +45,11 @@ impl Room {
         if reasons.is_empty() { known.then_some(true) } else { Some(false) }
     }
 
+    /// What can be said of a model in another format that nothing speaks against.
+    pub(super) fn promise(&self) -> &'static str {
+        if self.verdict(&[]).is_some() { "it would" } else { "the adapter can bind it" }
+    }
+
     /// The same in a few words, for people who are about to fetch it.
     #[cfg(feature = "pull")]
     pub(super) fn summary(&self) -> String {
@@ -72,12 +77,15 @@ impl Room {
     }
 }
 
-/// Bytes that the machine can give without writing others out, in a container no more than that may have; `None` where the system does not say.
+/// Bytes that no program uses, in a container no more than that may have; `None` where the system does not say. What only caches files counts as free, for
+/// the system gives it to whoever asks.
 fn available() -> Option<u64> {
     let mut system = System::new().ok()?;
     system.refresh_memory();
-    let free = Some(system.available_memory()).filter(|bytes| *bytes > 0)?;
-    Some(system.cgroup_limits().map_or(free, |limits| limits.free_memory.min(free)))
+    let unused = system.total_memory().saturating_sub(system.used_memory());
+    let free = Some(system.available_memory().min(unused)).filter(|bytes| *bytes > 0)?;
+    let container = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    Some(container.unwrap_or(free).min(free))
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ impl PipelineCache {
     }
 }
 
-/// None where the driver has no memory for it: pipelines are compiled without one then, and a host hears nothing of it.
+/// None where the driver refuses it, of which a host's handler of errors hears nothing. Where that was for want of memory wgpu 30 gives the device up
+/// as well, and the host's callback hears of that.
 #[allow(unsafe_code, reason = "the driver's own bytes, given back to it")]
 fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Option<wgpu::PipelineCache> {
     use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};

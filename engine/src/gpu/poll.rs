@@ -105,6 +105,9 @@ impl<T> Mailbox<T> {
 impl Gpu {
     /// Delivers what has arrived from the device, without ever waiting. Call it once a frame when nothing polls a
     /// future of the engine.
+    ///
+    /// # Panics
+    /// Where a callback of the host's own does, which the poll has run.
     pub fn pump(&self) {
         self.poll(wgpu::PollType::Poll);
     }
