@@ -26,20 +26,21 @@ struct Guests {
     npc: DrivenText,
 }
 
+/// wgpu has one place for the callback of a lost device and it is yours: pass the news on.
+fn tell_of_a_loss(device: &wgpu::Device, gpu: &Gpu) {
+    let guest = gpu.loss_notifier();
+    device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
+}
+
 impl Guests {
     /// Before the first frame, or on a thread while frames go on.
     async fn load(adapter: &wgpu::Adapter, device: &wgpu::Device, queue: &wgpu::Queue) -> lampyris::Result<Guests> {
         let gpu = Gpu::from_device(adapter, device, queue)?; // installs no handler, starts no thread, never waits
+        tell_of_a_loss(device, &gpu);
         let eyes = Classifier::bundled(&gpu).await?; // or `load` of a MobileNet of yours
         let session = TextModel::bundled(&gpu)?.session(400).await?;
         let npc = session.driven().measured(&Sampling::usual()).await?; // runs when ticked; knows how long steps take
         Ok(Guests { gpu, eyes, look: None, npc })
-    }
-
-    /// wgpu has one place for the callback of a lost device and it is yours: pass the news on.
-    fn hear_of_a_loss(&self, device: &wgpu::Device) {
-        let guest = self.gpu.loss_notifier();
-        device.set_device_lost_callback(move |_, reason| guest.notify_lost(&reason));
     }
 
     /// A frame: what the camera sees by name, where that has arrived, and what the character has to say.
@@ -86,7 +87,6 @@ async fn play(
     let (mut device, mut queue) = open(adapter).await?;
     let mut view = camera(&device, &queue);
     let mut guests = Guests::load(adapter, &device, &queue).await?;
-    guests.hear_of_a_loss(&device);
     guests.npc.chat(&Conversation::new([Message::user("Tell me a story about a fox.")]), most);
     let (mut named, mut said, mut over) = (None, String::new(), false);
     for frame in 0.. {
@@ -104,7 +104,7 @@ async fn play(
             (device, queue) = open(adapter).await?; // and all that is yours on it
             view = camera(&device, &queue);
             guests.gpu.replace_device(adapter, &device, &queue)?; // the character goes there by its ticks
-            guests.hear_of_a_loss(&device);
+            tell_of_a_loss(&device, &guests.gpu);
             match guests.eyes.ready(Input::texture(&view)).await {
                 Err(error) if error.is_transient() => {} // lost meanwhile: the next frame finds that out
                 ready => ready?,
